@@ -1,0 +1,9 @@
+//! The RA3 algorithm on token ids and `f32` only.
+//!
+//! Reading order: [`trajectory`] has the nouns, [`policy`] the seam to whatever computes
+//! log-probabilities, and then one short file for each step of the method.
+//! Nothing here knows of tensors, files, clocks, threads or configuration formats.
+
+pub mod policy;
+pub mod seed;
+pub mod trajectory;

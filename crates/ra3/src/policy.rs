@@ -1,0 +1,247 @@
+//! The seam: what the algorithm asks of a model, in token ids and log-probabilities.
+//!
+//! A rollout is an [`Episode`], a state machine that the policy drives; the policy keeps all of
+//! them busy at once and shares their common prefixes. Training is a list of [`Example`]s: tokens
+//! with a weight for each target, so the same call serves NTP, SFT and policy gradients.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::seed::Seed;
+
+/// A token id.
+pub type TokenId = u32;
+
+/// What an episode wants next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// Append these tokens; their log-probabilities come back. Never empty.
+    Feed(Feed),
+    /// Sample tokens from the policy.
+    Sample(SampleRule),
+    /// The episode is over and will not be asked again.
+    Done,
+}
+
+/// Tokens that are forced in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// The tokens to append; never empty.
+    pub tokens: Vec<TokenId>,
+    /// False where nobody reads the log-probabilities (a prompt): the policy may then skip
+    /// the vocabulary projection, and reports an empty slice.
+    pub scored: bool,
+}
+
+/// How tokens are sampled, and when sampling stops.
+///
+/// Log-probabilities that come back are those of the *unmodified* distribution at temperature 1,
+/// restricted to `choices` where there are any: exactly what [`Example`] trains.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleRule {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Keep the k likeliest tokens.
+    pub top_k: Option<NonZeroUsize>,
+    /// Keep the smallest set of likeliest tokens whose probability reaches this.
+    pub top_p: Option<f32>,
+    /// Sample among these tokens only, renormalised (a decision between `<act>` and `<think>`).
+    pub choices: Option<Arc<[TokenId]>>,
+    /// Sampling stops after any of these tokens.
+    pub stop: Arc<[TokenId]>,
+    /// Sampling stops after this many tokens; at least 1.
+    pub n_tokens_max: usize,
+}
+
+/// Why sampling stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The last token is a stop token.
+    Token,
+    /// The rule's limit on tokens.
+    Length,
+    /// The model's context is full; nothing more can be appended.
+    Context,
+}
+
+/// What the policy saw after the last move.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// The first call.
+    Started,
+    /// After [`Move::Feed`].
+    Fed {
+        /// `log p(token | everything before)` for each fed token in nats, full vocabulary. The
+        /// very first token of an episode has no context: it is reported as 0. Empty if the feed
+        /// was not scored.
+        logprobs: &'a [f32],
+    },
+    /// After [`Move::Sample`].
+    Sampled {
+        /// The tokens, the stop token included.
+        tokens: &'a [TokenId],
+        /// Their log-probabilities in nats, see [`SampleRule`].
+        logprobs: &'a [f32],
+        /// Why sampling ended.
+        stop: Stop,
+    },
+}
+
+/// One rollout as a state machine.
+pub trait Episode {
+    /// Takes what the last move gave and says the next one.
+    fn next(&mut self, seen: Observation<'_>) -> Move;
+}
+
+/// A target whose probability is taken among a few tokens, as when it was sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restriction {
+    /// Index of the target in [`Example::tokens`].
+    pub position: usize,
+    /// The tokens that it was chosen among.
+    pub choices: Arc<[TokenId]>,
+}
+
+/// A training sequence.
+///
+/// The loss of a batch is `− Σ_i weight_i · log p(token_i | token_<i)` over all its examples (or
+/// the clipped surrogate, see [`Surrogate`]). Weights arrive normalised: the policy never divides
+/// by anything, so splitting or packing a batch changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The whole sequence.
+    pub tokens: Vec<TokenId>,
+    /// One weight a token, for the token as a *target*; `weights[0]` is 0.
+    pub weights: Vec<f32>,
+    /// Restricted targets, by rising position.
+    pub restrictions: Vec<Restriction>,
+    /// One log-probability a token under the policy that sampled it, for the clipped surrogate;
+    /// empty otherwise.
+    pub old_logprobs: Vec<f32>,
+}
+
+/// What is maximised for each target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Surrogate {
+    /// `w · log p`: maximum likelihood for constant weights, REINFORCE for advantages.
+    LogLikelihood,
+    /// `min(ρ w, clip(ρ, 1 − low, 1 + high) w)` with `ρ = p / p_old` (PPO, arXiv 1707.06347).
+    Clipped {
+        /// Lower clip range.
+        low: f32,
+        /// Upper clip range (larger than `low` in DAPO's clip-higher).
+        high: f32,
+    },
+}
+
+/// How a batch is trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// What is maximised.
+    pub surrogate: Surrogate,
+    /// The step size of this update; schedules are the caller's.
+    pub learning_rate: f32,
+}
+
+/// Work done by the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Tokens as the episodes or examples count them.
+    pub n_tokens: u64,
+    /// Tokens that the network really ran (shared prefixes once).
+    pub n_tokens_run: u64,
+    /// Tokens that were sampled.
+    pub n_tokens_sampled: u64,
+    /// Floating point operations of the matrix products, forward and backward.
+    pub flops: f64,
+}
+
+impl std::ops::AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        self.n_tokens += other.n_tokens;
+        self.n_tokens_run += other.n_tokens_run;
+        self.n_tokens_sampled += other.n_tokens_sampled;
+        self.flops += other.flops;
+    }
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UpdateStats {
+    /// The loss before the update, `f64` sum over targets.
+    pub loss: f64,
+    /// `Σ w log p` over targets of positive weight divided by their weights' sum: a mean
+    /// log-probability in nats that can be compared between batches.
+    pub mean_logprob: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Share of targets whose ratio was clipped (0 without a clipped surrogate).
+    pub clipped_share: f64,
+    /// Work done.
+    pub work: Work,
+}
+
+/// Why a policy could not do what was asked. The policy is unchanged after an error.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PolicyError {
+    /// The loss was NaN or infinite; the optimizer has not moved.
+    #[error("the loss is {value}, and the weights were left as they are")]
+    NonFiniteLoss {
+        /// The loss.
+        value: f64,
+    },
+    /// The gradient norm was NaN or infinite; the optimizer has not moved.
+    #[error("the norm of the gradient is {value}, and the weights were left as they are")]
+    NonFiniteGradient {
+        /// The norm.
+        value: f64,
+    },
+    /// A token is not in the vocabulary.
+    #[error("token id {token} is outside the vocabulary of {n_vocabulary} tokens")]
+    UnknownToken {
+        /// The id.
+        token: TokenId,
+        /// Size of the vocabulary.
+        n_vocabulary: usize,
+    },
+    /// A sequence does not fit the model's context.
+    #[error("a sequence of {n_tokens} tokens does not fit a context of {n_tokens_max}")]
+    SequenceTooLong {
+        /// Its length.
+        n_tokens: usize,
+        /// The context.
+        n_tokens_max: usize,
+    },
+    /// An example contradicts itself (lengths that differ, a weight on the first token, …).
+    #[error("example {index}: {reason}")]
+    BadExample {
+        /// Its index in the batch.
+        index: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// A language model, seen from the algorithm.
+pub trait Policy {
+    /// Drives all episodes to their end. Row `i` draws from `seed.nth(i)` alone, so its tokens do
+    /// not depend on its neighbours.
+    ///
+    /// # Errors
+    /// An unknown token or a feed longer than the context.
+    fn run(
+        &mut self,
+        episodes: &mut [&mut dyn Episode],
+        seed: Seed,
+    ) -> Result<Work, PolicyError>;
+
+    /// One optimizer step on a batch.
+    ///
+    /// # Errors
+    /// A bad example, or a non-finite loss or gradient; the policy is then unchanged.
+    fn update(
+        &mut self,
+        batch: &[Example],
+        objective: Objective,
+    ) -> Result<UpdateStats, PolicyError>;
+}

@@ -1,0 +1,3 @@
+//! Checks, goldens and benches of the workspace.
+
+fn main() {}
