@@ -1,0 +1,115 @@
+//! Which of our crates may import which: the walls of ARCHITECTURE.md.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Crate, and our crates that it may depend on.
+pub const WALLS: &[(&str, &[&str])] = &[
+    ("ra3", &[]),
+    ("ra3-lm", &["ra3"]),
+    ("ra3-corpus", &["ra3"]),
+    ("ra3-sandbox", &[]),
+    ("ra3-evals", &["ra3", "ra3-sandbox"]),
+    (
+        "ra3-run",
+        &["ra3", "ra3-lm", "ra3-corpus", "ra3-sandbox", "ra3-evals"],
+    ),
+    ("ra3-cli", &["ra3-run"]),
+    ("xtask", &[]),
+];
+
+/// Crates that must not see a library, and why.
+pub const BANNED: &[(&str, &[&str], &str)] = &[
+    (
+        "ra3",
+        &["serde", "clap", "rayon", "gemm"],
+        "the algorithm knows token ids and f32 only",
+    ),
+    (
+        "ra3-evals",
+        &["gemm", "safetensors"],
+        "grading knows no tensors",
+    ),
+    (
+        "ra3-run",
+        &["clap", "indicatif"],
+        "a run does not know the terminal",
+    ),
+];
+
+/// What breaks the walls, one sentence each.
+///
+/// # Errors
+/// `cargo metadata` cannot be run or read.
+pub fn violations(root: &Path) -> Result<Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root)
+        .output()
+        .context("cannot run cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("metadata has no packages")?;
+    let mut found = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().context("a package has no name")?;
+        let dependencies: Vec<&str> = package["dependencies"]
+            .as_array()
+            .context("a package has no dependencies")?
+            .iter()
+            .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .filter_map(|dependency| dependency["name"].as_str())
+            .collect();
+        found.extend(check(name, &dependencies));
+    }
+    Ok(found)
+}
+
+fn check(name: &str, dependencies: &[&str]) -> Vec<String> {
+    let Some((_, allowed)) = WALLS.iter().find(|(crate_name, _)| *crate_name == name) else {
+        return vec![format!(
+            "{name} is not in the table of walls (xtask/src/dependencies.rs)"
+        )];
+    };
+    let ours = |dependency: &str| {
+        WALLS
+            .iter()
+            .any(|(crate_name, _)| *crate_name == dependency)
+    };
+    let mut found: Vec<String> = dependencies
+        .iter()
+        .filter(|dependency| ours(dependency) && !allowed.contains(dependency))
+        .map(|dependency| format!("{name} must not depend on {dependency}"))
+        .collect();
+    for (crate_name, banned, reason) in BANNED {
+        let broken = dependencies
+            .iter()
+            .filter(|d| *crate_name == name && banned.contains(d));
+        found.extend(broken.map(|d| format!("{name} must not depend on {d}: {reason}")));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn a_breach_is_found() {
+        assert!(check("ra3", &["thiserror"]).is_empty());
+        assert_eq!(check("ra3", &["serde"]).len(), 1);
+        assert_eq!(
+            check("ra3-lm", &["ra3-corpus"]),
+            ["ra3-lm must not depend on ra3-corpus"]
+        );
+        assert_eq!(check("ra3-new", &[]).len(), 1);
+    }
+}
