@@ -17,6 +17,7 @@ impl Seed {
     }
 
     /// The child with a name.
+    #[must_use]
     pub fn child(self, name: &str) -> Self {
         let folded = name.bytes().fold(mix(self.0 ^ 0x6e61_6d65), |hash, byte| {
             mix(hash ^ u64::from(byte))
@@ -25,6 +26,7 @@ impl Seed {
     }
 
     /// The child with a number (a step, a row, a position).
+    #[must_use]
     pub const fn nth(self, index: u64) -> Self {
         Self(mix(mix(self.0 ^ 0x0069_6e64_6578).wrapping_add(index)))
     }

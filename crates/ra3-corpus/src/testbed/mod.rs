@@ -1,0 +1,202 @@
+//! The testbed: short Python functions in HumanEval's record format that a small model can learn,
+//! in which a rationale pays on some lines and is wasted on others.
+//!
+//! `generate` draws training documents, training problems (for RL) and held-out problems whose
+//! compositions no training document contains. Everything follows from the seed; the split alone
+//! does not even depend on that. Nothing here runs Python or touches files.
+
+mod body;
+mod catalogue;
+mod chain;
+mod draw;
+mod family;
+mod operation;
+mod pipeline;
+mod record;
+mod sketch;
+mod split;
+mod value;
+
+use std::collections::BTreeSet;
+
+use ra3::seed::Seed;
+use serde::{Deserialize, Serialize};
+
+pub use self::family::Family;
+
+use self::draw::Draw;
+use self::sketch::Sketch;
+
+/// What to generate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestbedConfig {
+    /// Training documents.
+    pub n_documents: usize,
+    /// Problems for RL, from the compositions that training documents may contain.
+    pub n_train_problems: usize,
+    /// Problems for evaluation, each with a held-out composition where its family composes.
+    pub n_held_out_problems: usize,
+    /// The share of documents written with their rationales as comments.
+    pub comment_share: f64,
+    /// In those, the share of boilerplate lines that get a comment of no use.
+    pub idle_comment_share: f64,
+    /// The share of compositions held out.
+    pub held_out_share: f64,
+    /// Which programs, and how long; weights need not sum to one.
+    pub mix: Vec<FamilyShare>,
+}
+
+/// One family's part in the mix.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FamilyShare {
+    /// The family.
+    pub family: Family,
+    /// Its weight among the others.
+    pub weight: f64,
+    /// The fewest and the most steps, drawn evenly; both at least 1.
+    pub n_steps_min: usize,
+    /// See `n_steps_min`.
+    pub n_steps_max: usize,
+}
+
+/// A training document: `prefix` is the signature and docstring, `text` the solution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestbedDocument {
+    /// Unique in a testbed.
+    pub id: String,
+    /// Signature and docstring, ending in a newline.
+    pub prefix: String,
+    /// The solution's lines, with comments or without.
+    pub text: String,
+}
+
+/// A problem in HumanEval's record format, with what the testbed knows beyond it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `testbed/held_out/17`.
+    pub task_id: String,
+    /// Signature and docstring.
+    pub prompt: String,
+    /// The function's name.
+    pub entry_point: String,
+    /// The lines that follow the prompt, without comments.
+    pub canonical_solution: String,
+    /// Python source that defines `check(candidate)`.
+    pub test: String,
+    /// The family, for tables by family.
+    pub family: Family,
+    /// How many steps the description has.
+    pub n_steps: usize,
+    /// The true rationales.
+    pub plan: Vec<PlannedLine>,
+}
+
+/// A rationale and the line of `canonical_solution` it belongs before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLine {
+    /// Zero-based.
+    pub line: usize,
+    /// The rationale, without `#` and newline.
+    pub rationale: String,
+}
+
+/// What `generate` gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Testbed {
+    /// The training corpus.
+    pub documents: Vec<TestbedDocument>,
+    /// Problems for RL.
+    pub train_problems: Vec<Problem>,
+    /// Problems for evaluation.
+    pub held_out_problems: Vec<Problem>,
+}
+
+/// Draws a testbed.
+///
+/// # Panics
+/// Where the mix is empty or cannot give that many different problems.
+pub fn generate(config: &TestbedConfig, seed: Seed) -> Testbed {
+    let documents = (0..config.n_documents).map(|idx| {
+        let mut draw = Draw::new(seed.child("documents").nth(idx as u64));
+        let sketch = draw_sketch(config, false, &mut draw);
+        let text = if draw.chance(config.comment_share) {
+            sketch.commented_solution(config.idle_comment_share, &mut draw)
+        } else {
+            sketch.solution()
+        };
+        TestbedDocument {
+            id: format!("testbed/document/{idx}"),
+            prefix: sketch.prompt(),
+            text,
+        }
+    });
+    Testbed {
+        documents: documents.collect(),
+        train_problems: problems(config, "train", seed, config.n_train_problems),
+        held_out_problems: problems(config, "held_out", seed, config.n_held_out_problems),
+    }
+}
+
+/// Problems with different prompts.
+fn problems(config: &TestbedConfig, part: &str, seed: Seed, n: usize) -> Vec<Problem> {
+    let mut seen = BTreeSet::new();
+    let mut problems = Vec::new();
+    let mut draw = Draw::new(seed.child("problems").child(part));
+    for _ in 0..n * 100 {
+        if problems.len() == n {
+            break;
+        }
+        let sketch = draw_sketch(config, part == "held_out", &mut draw);
+        if seen.insert(sketch.prompt()) {
+            let task_id = format!("testbed/{part}/{}", problems.len());
+            problems.push(problem(&sketch, task_id));
+        }
+    }
+    assert_eq!(
+        problems.len(),
+        n,
+        "the mix has too few different {part} problems"
+    );
+    problems
+}
+
+fn problem(sketch: &Sketch, task_id: String) -> Problem {
+    let plan = sketch
+        .lines
+        .iter()
+        .enumerate()
+        .filter_map(|(line, written)| {
+            let rationale = written.rationale.clone()?;
+            Some(PlannedLine { line, rationale })
+        });
+    Problem {
+        task_id,
+        prompt: sketch.prompt(),
+        entry_point: sketch.entry_point.to_owned(),
+        canonical_solution: sketch.solution(),
+        test: sketch.test(),
+        family: sketch.family,
+        n_steps: sketch.n_steps,
+        plan: plan.collect(),
+    }
+}
+
+/// A program from one side of the split; programs that compose nothing belong to both.
+fn draw_sketch(config: &TestbedConfig, held_out: bool, draw: &mut Draw) -> Sketch {
+    let weights: Vec<f64> = config.mix.iter().map(|share| share.weight).collect();
+    let share = config.mix[draw.weighted(&weights)];
+    let low = share.n_steps_min.max(1);
+    let n_steps = draw.between(low as i64, share.n_steps_max.max(low) as i64) as usize;
+    loop {
+        let sketch = share.family.sketch(n_steps, draw);
+        let keys = sketch.composition.keys();
+        if keys.is_empty() || sketch.composition.is_held_out(config.held_out_share) == held_out {
+            return sketch;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Whole-testbed tests: determinism, the split, Python's verdict, and what the text looks like.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+fn config(n_documents: usize, n_problems: usize) -> TestbedConfig {
+    let share = |family, n_steps_max| FamilyShare {
+        family,
+        weight: 1.0,
+        n_steps_min: 1,
+        n_steps_max,
+    };
+    TestbedConfig {
+        n_documents,
+        n_train_problems: n_problems,
+        n_held_out_problems: n_problems,
+        comment_share: 0.5,
+        idle_comment_share: 0.2,
+        held_out_share: 0.1,
+        mix: vec![
+            share(Family::Pipeline, 3),
+            share(Family::Record, 3),
+            share(Family::Order, 3),
+            share(Family::Worked, 6),
+            share(Family::Cups, 6),
+            share(Family::Days, 6),
+        ],
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_testbed_and_another_seed_another() {
+    let config = config(200, 50);
+    let first = generate(&config, Seed::root(1));
+    assert_eq!(first, generate(&config, Seed::root(1)));
+    assert_ne!(first.documents, generate(&config, Seed::root(2)).documents);
+}
+
+#[test]
+fn a_longer_corpus_begins_with_the_shorter_one() {
+    let short = generate(&config(50, 0), Seed::root(1)).documents;
+    let long = generate(&config(100, 0), Seed::root(1)).documents;
+    assert_eq!(short, long[..50]);
+}
+
+#[test]
+fn held_out_compositions_occur_in_no_document_and_no_training_problem() {
+    let config = config(5000, 0);
+    let mut trained = BTreeSet::new();
+    let mut evaluated = 0;
+    for idx in 0..5000 {
+        let mut draw = Draw::new(Seed::root(1).child("documents").nth(idx));
+        trained.extend(draw_sketch(&config, false, &mut draw).composition.keys());
+    }
+    let mut draw = Draw::new(Seed::root(1).child("held"));
+    for _ in 0..2000 {
+        let composition = draw_sketch(&config, true, &mut draw).composition;
+        let whole = composition.keys();
+        if whole.is_empty() {
+            continue;
+        }
+        evaluated += 1;
+        assert!(
+            whole.iter().any(|key| !trained.contains(key)),
+            "every part of {whole:?} was trained on"
+        );
+        let held: Vec<_> = whole
+            .iter()
+            .filter(|key| split::is_held_out(key, config.held_out_share))
+            .collect();
+        assert!(!held.is_empty());
+        assert!(held.iter().all(|key| !trained.contains(*key)), "{held:?}");
+    }
+    assert!(evaluated > 1000, "{evaluated}");
+}
+
+#[test]
+fn comments_change_nothing_but_add_lines() {
+    let mut config = config(300, 0);
+    let without = {
+        config.comment_share = 0.0;
+        generate(&config, Seed::root(3)).documents
+    };
+    config.comment_share = 1.0;
+    let with = generate(&config, Seed::root(3)).documents;
+    for (plain, commented) in without.iter().zip(&with) {
+        let code: String = commented
+            .text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert_eq!(plain.text, code);
+        assert!(!plain.text.contains('#'));
+    }
+    let n_commented = with.iter().filter(|d| d.text.contains('#')).count();
+    assert!(n_commented > 240, "{n_commented}");
+}
+
+#[test]
+fn plans_point_at_lines_and_every_composing_family_has_one() {
+    let testbed = generate(&config(0, 300), Seed::root(4));
+    for problem in testbed
+        .held_out_problems
+        .iter()
+        .chain(&testbed.train_problems)
+    {
+        let n_lines = problem.canonical_solution.lines().count();
+        assert!(problem.plan.iter().all(|planned| planned.line < n_lines));
+        assert_eq!(problem.plan.is_empty(), problem.family == Family::Record);
+    }
+}
+
+/// Python's own verdict, in one process for all problems.
+#[test]
+fn every_solution_passes_its_tests_in_python() {
+    let testbed = generate(&config(0, 600), Seed::root(5));
+    let mut script = String::new();
+    for problem in testbed
+        .held_out_problems
+        .iter()
+        .chain(&testbed.train_problems)
+    {
+        script.extend([
+            problem.prompt.as_str(),
+            &problem.canonical_solution,
+            &problem.test,
+            "check(",
+            &problem.entry_point,
+            ")\n",
+        ]);
+    }
+    script.push_str("print('all passed')\n");
+    let started = Command::new("python3")
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut python) = started else {
+        println!("skipped: no python3 on this machine");
+        return;
+    };
+    let mut input = python.stdin.take().unwrap();
+    input.write_all(script.as_bytes()).unwrap();
+    drop(input);
+    let output = python.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim(), "all passed", "{complaint}");
+}
