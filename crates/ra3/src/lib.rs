@@ -4,6 +4,23 @@
 //! log-probabilities, and then one short file for each step of the method.
 //! Nothing here knows of tensors, files, clocks, threads or configuration formats.
 
+pub mod trajectory;
+
 pub mod policy;
 pub mod seed;
-pub mod trajectory;
+
+pub mod formulas;
+pub mod interleave;
+pub mod schedule;
+
+pub mod generation;
+pub mod rollout;
+
+pub mod annotate;
+pub mod e_step;
+pub mod em;
+pub mod m_step;
+
+pub mod bounds;
+pub mod grpo;
+pub mod ntp;

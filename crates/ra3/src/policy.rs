@@ -31,6 +31,29 @@ pub struct Feed {
     /// False where nobody reads the log-probabilities (a prompt): the policy may then skip
     /// the vocabulary projection, and reports an empty slice.
     pub scored: bool,
+    /// The first token's log-probability is taken among these tokens, renormalised: how a decision
+    /// that was sampled elsewhere is scored.
+    pub choices: Option<Arc<[TokenId]>>,
+}
+
+impl Feed {
+    /// Tokens whose log-probabilities are wanted.
+    pub fn scored(tokens: Vec<TokenId>) -> Self {
+        Self {
+            tokens,
+            scored: true,
+            choices: None,
+        }
+    }
+
+    /// Tokens whose log-probabilities nobody reads.
+    pub fn unscored(tokens: Vec<TokenId>) -> Self {
+        Self {
+            tokens,
+            scored: false,
+            choices: None,
+        }
+    }
 }
 
 /// How tokens are sampled, and when sampling stops.
@@ -229,11 +252,7 @@ pub trait Policy {
     ///
     /// # Errors
     /// An unknown token or a feed longer than the context.
-    fn run(
-        &mut self,
-        episodes: &mut [&mut dyn Episode],
-        seed: Seed,
-    ) -> Result<Work, PolicyError>;
+    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError>;
 
     /// One optimizer step on a batch.
     ///

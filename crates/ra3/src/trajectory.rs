@@ -58,6 +58,14 @@ impl Latent {
         matches!(self, Self::Switch { .. })
     }
 
+    /// Tokens of the latent, markers included.
+    pub fn n_tokens(&self) -> usize {
+        match self {
+            Self::Keep => 1,
+            Self::Switch { rationale, .. } => rationale.len() + 2,
+        }
+    }
+
     /// Appends the latent's tokens, markers included.
     pub fn write(&self, markers: &Markers, tokens: &mut Vec<TokenId>) {
         match self {
@@ -67,6 +75,45 @@ impl Latent {
                 tokens.extend_from_slice(rationale);
                 tokens.push(markers.close);
             }
+        }
+    }
+}
+
+/// A trajectory with the latent before each of its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotated {
+    /// The document.
+    pub trajectory: Trajectory,
+    /// One a line; `None` where there was nothing to decide and nothing is written.
+    pub latents: Vec<Option<Latent>>,
+}
+
+/// How latents are used in a set of annotated trajectories.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LatentStats {
+    /// Share of lines with a switch.
+    pub think_rate: f64,
+    /// Mean lines that a latent stays in force: the effective shortening of the horizon.
+    pub persistence: f64,
+    /// Mean tokens of a rationale.
+    pub rationale_tokens: f64,
+}
+
+impl LatentStats {
+    /// Counts over trajectories.
+    pub fn of<'a>(annotated: impl Iterator<Item = &'a Annotated>) -> Self {
+        let (mut n_lines, mut n_thinks, mut n_tokens) = (0usize, 0usize, 0usize);
+        for latent in annotated.flat_map(|document| &document.latents) {
+            n_lines += 1;
+            if let Some(Latent::Switch { rationale, .. }) = latent {
+                n_thinks += 1;
+                n_tokens += rationale.len();
+            }
+        }
+        Self {
+            think_rate: n_thinks as f64 / n_lines.max(1) as f64,
+            persistence: n_lines as f64 / n_thinks.max(1) as f64,
+            rationale_tokens: n_tokens as f64 / n_thinks.max(1) as f64,
         }
     }
 }

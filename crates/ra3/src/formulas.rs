@@ -1,0 +1,83 @@
+//! Every formula of the method that is arithmetic on slices, each with its table of values.
+
+/// Reward-to-go with horizon and discount (ALGORITHM section 3):
+/// `R_t = Σ_{k=t}^{min(t+H, T)-1} γ^{k−t} r_k`.
+///
+/// `horizon` is `H ≥ 1` in lines; `None` reaches to the end.
+pub fn returns(rewards: &[f32], horizon: Option<usize>, discount: f32) -> Vec<f32> {
+    let n = rewards.len();
+    (0..n)
+        .map(|t| {
+            let end = horizon.map_or(n, |h| (t + h).min(n));
+            let mut factor = 1.0f64;
+            let mut sum = 0.0f64;
+            for reward in &rewards[t..end] {
+                sum += factor * f64::from(*reward);
+                factor *= f64::from(discount);
+            }
+            sum as f32
+        })
+        .collect()
+}
+
+/// What is subtracted from a return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// The mean of the *other* rollouts at the same line: unbiased.
+    LeaveOneOut,
+    /// The mean of all rollouts at the same line: the leave-one-out advantage times `(G − 1) / G`.
+    GroupMean,
+    /// Nothing.
+    None,
+}
+
+/// Advantages of one line over a group: `A^g = R^g − baseline^g`.
+pub fn advantages(returns: &[f32], baseline: Baseline) -> Vec<f32> {
+    let n = returns.len() as f64;
+    let sum: f64 = returns.iter().map(|r| f64::from(*r)).sum();
+    returns
+        .iter()
+        .map(|r| {
+            let own = f64::from(*r);
+            let baseline = match baseline {
+                Baseline::LeaveOneOut if returns.len() > 1 => (sum - own) / (n - 1.0),
+                Baseline::GroupMean => sum / n,
+                Baseline::LeaveOneOut | Baseline::None => 0.0,
+            };
+            (own - baseline) as f32
+        })
+        .collect()
+}
+
+/// Mean and population standard deviation.
+pub fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let variance = values
+        .iter()
+        .map(|v| (f64::from(*v) - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    (mean, variance.sqrt())
+}
+
+/// `log (1/K) Σ exp w_k`: IWAE's bound from log-weights (arXiv 1509.00519).
+pub fn log_mean_exp(log_weights: &[f64]) -> f64 {
+    let top = log_weights
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = log_weights.iter().map(|w| (w - top).exp()).sum();
+    top + (sum / log_weights.len() as f64).ln()
+}
+
+/// `softmax` of log-weights.
+pub fn softmax(log_weights: &[f64]) -> Vec<f64> {
+    let top = log_weights
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
+    let exps: Vec<f64> = log_weights.iter().map(|w| (w - top).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    exps.into_iter().map(|e| e / sum).collect()
+}

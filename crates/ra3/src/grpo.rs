@@ -1,0 +1,181 @@
+//! RLVR: GRPO on problems with tests (ALGORITHM section 7), and its relatives as settings.
+//!
+//! `G` programs a problem, reward from running the tests, and for every sampled token
+//!
+//! ```text
+//! GRPO:     A = (R − mean) / std,   each program's tokens averaged, then the programs
+//! Dr. GRPO: A =  R − mean,          tokens divided by a constant (arXiv 2503.20783)
+//! RLOO:     A =  R − mean of the other programs, tokens summed (arXiv 2402.14740)
+//! DAPO:     A = (R − mean) / std,   tokens averaged over the batch, clip-higher (arXiv 2503.14476)
+//! ```
+//!
+//! Grading is the caller's; rewards come in as numbers.
+
+use crate::formulas::{Baseline, advantages, mean_and_deviation};
+use crate::generation::{Writing, WritingRule};
+use crate::policy::TokenId;
+use crate::policy::{
+    Episode, Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work,
+};
+use crate::seed::Seed;
+
+/// How rewards become advantages, and how tokens are counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Estimator {
+    /// Group-normalised rewards, each program counts the same.
+    Grpo,
+    /// No division by the deviation; a constant length normaliser.
+    DrGrpo,
+    /// Leave-one-out, summed over tokens.
+    Rloo,
+    /// Group-normalised rewards, each token counts the same.
+    Dapo,
+}
+
+/// Settings of RLVR.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpoConfig {
+    /// `G`: programs of a problem.
+    pub group_size: usize,
+    /// How rewards become advantages.
+    pub estimator: Estimator,
+    /// Groups whose rewards are all equal are left out of the normalisers too.
+    pub drop_groups_without_signal: bool,
+    /// How programs are written.
+    pub writing: WritingRule,
+    /// What is maximised; clipped where a batch is used more than once.
+    pub surrogate: Surrogate,
+    /// Updates on one batch of programs.
+    pub updates_per_batch: usize,
+}
+
+/// What an update did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GrpoReport {
+    /// Mean reward of the programs.
+    pub mean_reward: f64,
+    /// Share of groups whose rewards differ.
+    pub groups_with_signal: f64,
+    /// Mean tokens of a program.
+    pub program_tokens: f64,
+    /// Share of programs that ended by themselves.
+    pub ended_share: f64,
+    /// The last update on this batch.
+    pub update: UpdateStats,
+    /// Everything that ran.
+    pub work: Work,
+}
+
+/// Writes `group_size` programs for each prompt; row order is prompts, then members.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub fn write(
+    policy: &mut dyn Policy,
+    prompts: &[Vec<TokenId>],
+    rule: &WritingRule,
+    group_size: usize,
+    seed: Seed,
+) -> Result<(Vec<Writing>, Work), PolicyError> {
+    let mut rows: Vec<Writing> = prompts
+        .iter()
+        .flat_map(|prompt| (0..group_size).map(move |_| prompt))
+        .map(|prompt| Writing::new(prompt.clone(), rule.clone()))
+        .collect();
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    let work = policy.run(&mut episodes, seed)?;
+    Ok((rows, work))
+}
+
+/// One update: programs, rewards, advantages, policy gradient. `grade` gives one reward a program.
+///
+/// # Errors
+/// As [`Policy::run`] and [`Policy::update`].
+pub fn update(
+    policy: &mut dyn Policy,
+    prompts: &[Vec<TokenId>],
+    grade: &mut dyn FnMut(&[Writing]) -> Vec<f32>,
+    config: &GrpoConfig,
+    learning_rate: f32,
+    seed: Seed,
+) -> Result<GrpoReport, PolicyError> {
+    let (rows, mut work) = write(policy, prompts, &config.writing, config.group_size, seed)?;
+    let rewards = grade(&rows);
+    assert_eq!(rewards.len(), rows.len(), "one reward a program");
+    let groups: Vec<&[f32]> = rewards.chunks(config.group_size).collect();
+    let n_with_signal = groups.iter().filter(|group| has_signal(group)).count();
+    let examples = examples(&rows, &groups, config);
+    let mut report = GrpoReport {
+        mean_reward: mean(rewards.iter().map(|reward| f64::from(*reward))),
+        groups_with_signal: n_with_signal as f64 / groups.len().max(1) as f64,
+        program_tokens: mean(rows.iter().map(|row| row.raw().len() as f64)),
+        ended_share: mean(rows.iter().map(|row| f64::from(u8::from(row.ended)))),
+        ..GrpoReport::default()
+    };
+    if !examples.is_empty() {
+        let objective = Objective {
+            surrogate: config.surrogate,
+            learning_rate,
+        };
+        for _ in 0..config.updates_per_batch {
+            report.update = policy.update(&examples, objective)?;
+            work += report.update.work;
+        }
+    }
+    report.work = work;
+    Ok(report)
+}
+
+fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Example> {
+    let kept: Vec<usize> = (0..groups.len())
+        .filter(|group| has_signal(groups[*group]) || !config.drop_groups_without_signal)
+        .collect();
+    let in_group = |group: usize| group * config.group_size..(group + 1) * config.group_size;
+    let n_rows = (kept.len() * config.group_size) as f32;
+    let n_tokens: usize = kept
+        .iter()
+        .flat_map(|group| in_group(*group))
+        .map(|row| rows[row].n_sampled())
+        .sum();
+    let mut examples = Vec::new();
+    for group in kept {
+        let advantages = group_advantages(groups[group], config.estimator);
+        for (row, advantage) in in_group(group).zip(advantages) {
+            let n_own = rows[row].n_sampled().max(1) as f32;
+            let weight = advantage
+                * match config.estimator {
+                    Estimator::Grpo => 1.0 / (n_rows * n_own),
+                    Estimator::DrGrpo => 1.0 / (n_rows * config.writing.program_tokens_max as f32),
+                    Estimator::Rloo => 1.0 / n_rows,
+                    Estimator::Dapo => 1.0 / n_tokens.max(1) as f32,
+                };
+            if weight != 0.0 {
+                examples.push(rows[row].example(weight));
+            }
+        }
+    }
+    examples
+}
+
+/// Advantages of one group of rewards.
+pub fn group_advantages(rewards: &[f32], estimator: Estimator) -> Vec<f32> {
+    let (mean, deviation) = mean_and_deviation(rewards);
+    match estimator {
+        Estimator::Rloo => advantages(rewards, Baseline::LeaveOneOut),
+        Estimator::DrGrpo => advantages(rewards, Baseline::GroupMean),
+        Estimator::Grpo | Estimator::Dapo => {
+            let normalised = |r: &f32| ((f64::from(*r) - mean) / (deviation + 1e-4)) as f32;
+            rewards.iter().map(normalised).collect()
+        }
+    }
+}
+
+fn has_signal(rewards: &[f32]) -> bool {
+    rewards.iter().any(|reward| *reward != rewards[0])
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    values.sum::<f64>() / n
+}

@@ -1,0 +1,47 @@
+//! The M-step: next-token prediction on the documents annotated with their latents (ALGORITHM
+//! section 4). The cold start is the same step on the corpus' own comments.
+
+use crate::interleave::{TokenWeights, interleave, normalise};
+use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
+use crate::trajectory::{Annotated, Markers};
+
+/// An annotated document and its share in the loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedAnnotated {
+    /// The document with its latents.
+    pub annotated: Annotated,
+    /// Importance weight; 1 for a draw that stands for itself.
+    pub weight: f32,
+}
+
+/// One update: the loss is the weighted mean of `− log p` over the interleaved sequences.
+///
+/// # Errors
+/// As [`Policy::update`].
+pub fn update(
+    policy: &mut dyn Policy,
+    batch: &[WeightedAnnotated],
+    markers: &Markers,
+    weights: TokenWeights,
+    learning_rate: f32,
+) -> Result<UpdateStats, PolicyError> {
+    let mut examples: Vec<Example> = batch
+        .iter()
+        .map(|document| {
+            let mut example = interleave(&document.annotated, markers, weights);
+            example
+                .weights
+                .iter_mut()
+                .for_each(|weight| *weight *= document.weight);
+            example
+        })
+        .collect();
+    normalise(&mut examples);
+    policy.update(
+        &examples,
+        Objective {
+            surrogate: Surrogate::LogLikelihood,
+            learning_rate,
+        },
+    )
+}
