@@ -11,7 +11,7 @@ use super::draw::Draw;
 use super::family::Family;
 use super::operation::Operation;
 use super::sketch::{Composition, Line, Sketch};
-use super::value::{Value, draw_inputs};
+use super::value::{Value, draw_inputs, probe};
 
 const DAYS: [&str; 7] = [
     "monday",
@@ -45,15 +45,15 @@ pub(super) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
     for _ in 0..n_steps {
         let (word, sign, operand, next) = match draw.below(3) {
             0 => {
-                let k = draw.between(1, 9);
+                let k = draw.between(1, 5);
                 ("add", '+', k, result + k)
             }
             1 => {
-                let k = draw.between(1, 9);
+                let k = draw.between(1, 5);
                 ("minus", '-', k, result - k)
             }
             _ => {
-                let k = draw.pick(&[2, 3, 7, 9]);
+                let k = draw.pick(&[3, 7, 9]);
                 ("times", '*', k, result * k)
             }
         };
@@ -75,9 +75,12 @@ pub(super) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
     let opening = draw.pick(&["Work mod 10", "Count modulo 10"]);
     let lines = use_constant(&step, &chain.thought.join(" "), draw);
     let domain = step.operation.domain();
-    let tests = draw_inputs(domain, draw)
-        .into_iter()
-        .map(|input| (vec![input.clone()], step.operation.apply(&input, result)));
+    let mut inputs = draw_inputs(domain, draw);
+    inputs.push(probe(domain, result, draw));
+    let tests = inputs.into_iter().map(|input| {
+        let expected = step.operation.apply(&input, result);
+        (vec![input], expected)
+    });
     Sketch {
         family: Family::Worked,
         n_steps,
@@ -224,4 +227,49 @@ fn direct_or_named(template: &str, answer: &str, rationale: &str, draw: &mut Dra
         Line::plain(format!("return {}", template.replace('#', "n")))
             .with_idle_comment("now use it"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use ra3::seed::Seed;
+
+    use super::*;
+
+    #[test]
+    fn tests_tell_every_constant_from_every_other() {
+        let mut draw = Draw::new(Seed::root(11));
+        for operation in CATALOGUE.iter().filter(|op| op.constants.is_some()) {
+            for constant in 0..=9 {
+                let input = probe(operation.domain(), constant, &mut draw);
+                let expected = operation.apply(&input, constant);
+                for rival in (0..=9).filter(|rival| *rival != constant) {
+                    let other = operation.apply(&input, rival);
+                    assert_ne!(expected, other, "{} {constant} {rival}", operation.name);
+                }
+            }
+        }
+    }
+
+    /// Each clause of a rationale follows from the one before it and from the description.
+    #[test]
+    fn rationales_end_where_recomputing_the_description_ends() {
+        for idx in 0..200 {
+            let sketch = worked(4, &mut Draw::new(Seed::root(12).nth(idx)));
+            let said = sketch.description.split("from ").nth(1).unwrap();
+            let mut clauses = said.split(';').next().unwrap().split(", ");
+            let mut digit: i64 = clauses.next().unwrap().parse().unwrap();
+            for clause in clauses {
+                let (word, operand) = clause.split_once(' ').unwrap();
+                let operand: i64 = operand.parse().unwrap();
+                digit = match word {
+                    "add" => digit + operand,
+                    "minus" => digit - operand + 10,
+                    "times" => digit * operand,
+                    _ => panic!("{clause}"),
+                } % 10;
+            }
+            let rationale = sketch.lines.iter().find_map(|l| l.rationale.clone());
+            assert!(rationale.unwrap().ends_with(&format!("={digit}")));
+        }
+    }
 }

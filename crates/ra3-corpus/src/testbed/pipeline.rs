@@ -100,7 +100,7 @@ fn draw_steps(n_steps: usize, draw: &mut Draw) -> Vec<Step> {
     steps
 }
 
-pub(super) fn capitalised(text: &str) -> String {
+fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(letters).collect()

@@ -77,6 +77,45 @@ fn held_out_compositions_occur_in_no_document_and_no_training_problem() {
     assert!(evaluated > 1000, "{evaluated}");
 }
 
+/// The clauses of a chain as a reader sees them: `["from 4", "add 3", "times 7"]`.
+fn chain_in_text(prompt: &str) -> Option<Vec<&str>> {
+    let start = prompt.find(" from ").or_else(|| prompt.find(" under "))?;
+    let clauses = prompt[start + 1..].trim_end_matches(".\"\"\"\n");
+    let mut clauses: Vec<&str> = clauses.split([',', ';']).map(str::trim).collect();
+    clauses.pop();
+    Some(clauses)
+}
+
+/// The split as seen from the text alone, whatever the generator believes about it.
+#[test]
+fn held_out_chains_are_not_readable_in_any_training_document() {
+    let testbed = generate(&config(20_000, 1000), Seed::root(6));
+    let mut readable = BTreeSet::new();
+    for document in &testbed.documents {
+        if let Some(clauses) = chain_in_text(&document.prefix) {
+            readable.extend((3..=clauses.len()).map(|n| clauses[..n].join(" ")));
+        }
+    }
+    let is_readable = |problem: &Problem| {
+        chain_in_text(&problem.prompt)
+            .filter(|clauses| clauses.len() == 3)
+            .map(|clauses| readable.contains(&clauses.join(" ")))
+    };
+    let held_out: Vec<bool> = testbed
+        .held_out_problems
+        .iter()
+        .filter_map(is_readable)
+        .collect();
+    let trained: Vec<bool> = testbed
+        .train_problems
+        .iter()
+        .filter_map(is_readable)
+        .collect();
+    assert!(held_out.len() > 50 && !held_out.contains(&true));
+    // The same reading finds training problems in the corpus, so it is able to find something.
+    assert!(trained.contains(&true));
+}
+
 #[test]
 fn comments_change_nothing_but_add_lines() {
     let mut config = config(300, 0);

@@ -91,6 +91,23 @@ pub(super) fn draw_inputs(domain: Domain, draw: &mut Draw) -> Vec<Value> {
     }
 }
 
+/// An input on which an operation with another digit as its constant gives another result: every
+/// digit occurs, and `constant` once more often than the rest.
+pub(super) fn probe(domain: Domain, constant: i64, draw: &mut Draw) -> Value {
+    let mut left: Vec<i64> = (0..=10).chain([constant]).collect();
+    let numbers: Vec<i64> = (0..12)
+        .map(|_| left.swap_remove(draw.below(left.len())))
+        .collect();
+    match domain {
+        Domain::Numbers => Value::Numbers(numbers),
+        Domain::Text => Value::Text("Grand apple tart".to_owned()),
+        Domain::Table => {
+            let keys = ('a'..='l').map(String::from);
+            Value::Table(keys.zip(numbers).collect())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
