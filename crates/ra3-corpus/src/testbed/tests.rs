@@ -116,6 +116,60 @@ fn held_out_chains_are_not_readable_in_any_training_document() {
     assert!(trained.contains(&true));
 }
 
+/// The operations a description names one after the other, read off its words; `None` where the
+/// description is of another kind.
+fn pipeline_in_text(prompt: &str) -> Option<Vec<&'static str>> {
+    let description = prompt.split("\"\"\"").nth(1)?.trim_end_matches('.');
+    let hide_digit = |letter: char| if letter.is_ascii_digit() { '#' } else { letter };
+    let normal: String = description.to_lowercase().chars().map(hide_digit).collect();
+    let mut left = normal.as_str();
+    let mut names = Vec::new();
+    loop {
+        let said = |op: &&operation::Operation| {
+            let here = op.commands.iter().filter(|said| left.starts_with(**said));
+            here.map(|said| said.len()).max()
+        };
+        let operation = catalogue::CATALOGUE.iter().max_by_key(said)?;
+        left = &left[said(&operation)?..];
+        names.push(operation.name);
+        if left.is_empty() {
+            return Some(names);
+        }
+        let joints = [", then ", "; ", " and "];
+        left = joints.iter().find_map(|joint| left.strip_prefix(joint))?;
+    }
+}
+
+#[test]
+fn held_out_pipelines_are_not_readable_in_any_training_document() {
+    let testbed = generate(&config(20_000, 1000), Seed::root(7));
+    let mut readable = BTreeSet::new();
+    for document in &testbed.documents {
+        let names = pipeline_in_text(&document.prefix).unwrap_or_default();
+        readable.extend((2..=names.len()).flat_map(|n| {
+            let runs = names.windows(n).map(|run| run.join(" "));
+            runs.collect::<Vec<_>>()
+        }));
+    }
+    let is_readable = |problem: &Problem| {
+        pipeline_in_text(&problem.prompt)
+            .filter(|names| names.len() == 2)
+            .map(|names| readable.contains(&names.join(" ")))
+    };
+    let held_out: Vec<bool> = testbed
+        .held_out_problems
+        .iter()
+        .filter_map(is_readable)
+        .collect();
+    let trained: Vec<bool> = testbed
+        .train_problems
+        .iter()
+        .filter_map(is_readable)
+        .collect();
+    assert!(held_out.len() > 30 && !held_out.contains(&true));
+    assert!(trained.iter().filter(|found| **found).count() > trained.len() / 2);
+}
+
 #[test]
 fn comments_change_nothing_but_add_lines() {
     let mut config = config(300, 0);
