@@ -61,6 +61,39 @@ pub struct FamilyShare {
     pub n_steps_max: usize,
 }
 
+impl TestbedConfig {
+    /// The mix that experiments use: mostly chains, where rationales pay, next to controls.
+    pub fn standard(
+        n_documents: usize,
+        n_train_problems: usize,
+        n_held_out_problems: usize,
+        comment_share: f64,
+    ) -> Self {
+        let share = |family, weight, n_steps_min, n_steps_max| FamilyShare {
+            family,
+            weight,
+            n_steps_min,
+            n_steps_max,
+        };
+        Self {
+            n_documents,
+            n_train_problems,
+            n_held_out_problems,
+            comment_share,
+            idle_comment_share: 0.2,
+            held_out_share: 0.1,
+            mix: vec![
+                share(Family::Pipeline, 0.5, 1, 3),
+                share(Family::Record, 0.4, 1, 3),
+                share(Family::Order, 0.5, 2, 3),
+                share(Family::Worked, 1.5, 1, 5),
+                share(Family::Cups, 1.2, 1, 5),
+                share(Family::Days, 1.2, 1, 5),
+            ],
+        }
+    }
+}
+
 /// A training document: `prefix` is the signature and docstring, `text` the solution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestbedDocument {

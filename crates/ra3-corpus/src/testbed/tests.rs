@@ -7,28 +7,11 @@ use std::process::{Command, Stdio};
 use super::*;
 
 fn config(n_documents: usize, n_problems: usize) -> TestbedConfig {
-    let share = |family, n_steps_max| FamilyShare {
-        family,
-        weight: 1.0,
-        n_steps_min: 1,
-        n_steps_max,
-    };
-    TestbedConfig {
-        n_documents,
-        n_train_problems: n_problems,
-        n_held_out_problems: n_problems,
-        comment_share: 0.5,
-        idle_comment_share: 0.2,
-        held_out_share: 0.1,
-        mix: vec![
-            share(Family::Pipeline, 3),
-            share(Family::Record, 3),
-            share(Family::Order, 3),
-            share(Family::Worked, 6),
-            share(Family::Cups, 6),
-            share(Family::Days, 6),
-        ],
+    let mut config = TestbedConfig::standard(n_documents, n_problems, n_problems, 0.5);
+    for share in &mut config.mix {
+        share.weight = 1.0;
     }
+    config
 }
 
 #[test]
