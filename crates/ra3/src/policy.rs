@@ -235,6 +235,12 @@ pub enum PolicyError {
         /// The context.
         n_tokens_max: usize,
     },
+    /// One rollout alone needs more room than the key and value cache has.
+    #[error("a rollout of {n_tokens} tokens does not fit the cache; give it more memory")]
+    CacheTooSmall {
+        /// Its length so far.
+        n_tokens: usize,
+    },
     /// An example contradicts itself (lengths that differ, a weight on the first token, …).
     #[error("example {index}: {reason}")]
     BadExample {

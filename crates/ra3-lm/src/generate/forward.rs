@@ -1,0 +1,186 @@
+//! One pass of the network over new nodes, against the keys and values of their paths.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::cache::Cache;
+use crate::model::attention::{Block, attend};
+use crate::model::transformer::{Transformer, add_product, linear};
+use crate::model::weights::{LayerLayout, Weights};
+use crate::model::{rms_norm, swiglu};
+
+/// New nodes of which each follows the one before.
+struct Run {
+    rows: Range<usize>,
+    /// Nodes from the root to the last of the run.
+    path: Vec<usize>,
+}
+
+/// Computes keys, values and hidden states of new nodes; a parent comes before its children.
+pub(crate) fn forward(
+    transformer: &Transformer,
+    weights: &Weights,
+    cache: &mut Cache,
+    fresh: &[usize],
+) {
+    if fresh.is_empty() {
+        return;
+    }
+    let config = &transformer.config;
+    let (d, ff, epsilon) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.rms_norm_eps,
+    );
+    let n = fresh.len();
+    let runs = runs(cache, fresh);
+    let positions: Vec<u32> = fresh.iter().map(|node| cache.depth(*node)).collect();
+    let embedding = weights.at(&weights.layout.embedding);
+    let mut x: Vec<f32> = Vec::with_capacity(n * d);
+    for node in fresh {
+        let at = cache.token(*node) as usize * d;
+        x.extend_from_slice(&embedding[at..at + d]);
+    }
+    let (mut normed, mut inverse) = (vec![0.0; n * d], vec![0.0; n]);
+    let mut h = vec![0.0; n * ff];
+    for (index, layer) in weights.layout.layers.iter().enumerate() {
+        rms_norm::forward(
+            &x,
+            weights.at(&layer.attention_norm),
+            epsilon,
+            &mut normed,
+            &mut inverse,
+        );
+        let q = project(
+            transformer,
+            weights,
+            layer,
+            index,
+            &normed,
+            &positions,
+            cache,
+            fresh,
+        );
+        let attended = attention(transformer, cache, index, &runs, &q);
+        add_product(&mut x, &attended, weights.at(&layer.o), d, d);
+        rms_norm::forward(
+            &x,
+            weights.at(&layer.mlp_norm),
+            epsilon,
+            &mut normed,
+            &mut inverse,
+        );
+        let gate = linear(weights, &layer.gate, None, &normed, d, ff);
+        let up = linear(weights, &layer.up, None, &normed, d, ff);
+        swiglu::forward(&gate, &up, &mut h);
+        add_product(&mut x, &h, weights.at(&layer.down), ff, d);
+    }
+    let gain = weights.at(&weights.layout.final_norm);
+    rms_norm::forward(&x, gain, epsilon, &mut normed, &mut inverse);
+    for (node, hidden) in fresh.iter().zip(normed.chunks(d)) {
+        cache.set_hidden(*node, hidden);
+    }
+}
+
+/// Rotated queries; rotated keys and values go to the cache.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a layer's operands and its place in the cache"
+)]
+fn project(
+    transformer: &Transformer,
+    weights: &Weights,
+    layer: &LayerLayout,
+    index: usize,
+    normed: &[f32],
+    positions: &[u32],
+    cache: &mut Cache,
+    fresh: &[usize],
+) -> Vec<f32> {
+    let config = &transformer.config;
+    let (d, kv) = (config.hidden_size, config.key_width());
+    let mut q = linear(weights, &layer.q, layer.q_bias.as_ref(), normed, d, d);
+    let mut k = linear(weights, &layer.k, layer.k_bias.as_ref(), normed, d, kv);
+    let v = linear(weights, &layer.v, layer.v_bias.as_ref(), normed, d, kv);
+    transformer.rope.forward(&mut q, d, positions);
+    transformer.rope.forward(&mut k, kv, positions);
+    for ((node, k), v) in fresh.iter().zip(k.chunks(kv)).zip(v.chunks(kv)) {
+        cache.keys[index][node * kv..(node + 1) * kv].copy_from_slice(k);
+        cache.values[index][node * kv..(node + 1) * kv].copy_from_slice(v);
+    }
+    q
+}
+
+/// Cuts the new nodes where one does not follow the node before it.
+fn runs(cache: &Cache, fresh: &[usize]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (row, node) in fresh.iter().enumerate() {
+        let follows = row > 0 && cache.parent(*node) == Some(fresh[row - 1]);
+        match runs.last_mut() {
+            Some(run) if follows => {
+                run.rows.end = row + 1;
+                run.path.push(*node);
+            }
+            _ => runs.push(Run {
+                rows: row..row + 1,
+                path: cache.path(*node),
+            }),
+        }
+    }
+    runs
+}
+
+/// `[rows, d]`: each run against its path, each key head by itself.
+fn attention(
+    transformer: &Transformer,
+    cache: &Cache,
+    layer: usize,
+    runs: &[Run],
+    q: &[f32],
+) -> Vec<f32> {
+    let heads = transformer.heads();
+    let (group, width) = (heads.group(), heads.width);
+    let (d, kv) = (heads.n_query * width, heads.n_key * width);
+    let n_rows = q.len() / d;
+    let tasks: Vec<(usize, usize)> = (0..runs.len())
+        .flat_map(|run| (0..heads.n_key).map(move |head| (run, head)))
+        .collect();
+    let done: Vec<Vec<f32>> = tasks
+        .par_iter()
+        .map(|(run, head)| {
+            let Run { rows, path } = &runs[*run];
+            let first = head * group * width;
+            let take = |numbers: &[f32]| -> Vec<f32> {
+                let row = |node: &usize| {
+                    let at = node * kv + head * width;
+                    &numbers[at..at + width]
+                };
+                path.iter().flat_map(row).copied().collect()
+            };
+            let block = Block {
+                rows: rows.clone(),
+                n_before: path.len() - rows.len(),
+                q: rows
+                    .clone()
+                    .flat_map(|row| &q[row * d + first..row * d + first + group * width])
+                    .map(|value| value * heads.scale())
+                    .collect(),
+                k: take(&cache.keys[layer]),
+                v: take(&cache.values[layer]),
+            };
+            let n = rows.len() * group;
+            let (mut out, mut log_sum) = (vec![0.0; n * width], vec![0.0; n]);
+            attend(&block, heads, &mut out, &mut log_sum);
+            out
+        })
+        .collect();
+    let mut attended = vec![0.0; n_rows * d];
+    for ((run, head), out) in tasks.iter().zip(done) {
+        let first = head * group * width;
+        for (row, values) in runs[*run].rows.clone().zip(out.chunks(group * width)) {
+            attended[row * d + first..row * d + first + group * width].copy_from_slice(values);
+        }
+    }
+    attended
+}

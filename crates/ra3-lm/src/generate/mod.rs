@@ -1,0 +1,165 @@
+//! Rollouts: all episodes at once, each step one packed pass of the network.
+//!
+//! In a step every live row says what it needs: tokens to append, or a token to sample. New tokens
+//! of all rows run together, whatever their lengths (continuous batching), and tokens that several
+//! rows append after the same history run once (prefix sharing): rollouts of one trajectory cost
+//! what their differences cost. Rows that do not fit the cache wait, and are computed again.
+
+mod cache;
+mod forward;
+mod row;
+mod sampler;
+
+use ra3::policy::{Episode, PolicyError, Work};
+use ra3::seed::Seed;
+use rayon::prelude::*;
+
+use crate::device::matrix::{Threads, View, multiply};
+use crate::model::transformer::Transformer;
+use crate::model::weights::Weights;
+use crate::train::TrainSettings;
+use cache::Cache;
+use row::{Answer, Question, Row};
+
+/// Rows that are live at once.
+const LIVE_ROWS_MAX: usize = 512;
+/// New tokens of a step.
+const STEP_TOKENS_MAX: usize = 4096;
+/// Nodes whose logits exist at once.
+const LOGIT_ROWS_MAX: usize = 512;
+
+/// Drives all episodes to their end. Row `i` draws from `seed.nth(i)` alone.
+pub(crate) fn run(
+    transformer: &Transformer,
+    weights: &Weights,
+    settings: &TrainSettings,
+    episodes: &mut [&mut dyn Episode],
+    seed: Seed,
+) -> Result<Work, PolicyError> {
+    let mut engine = Engine {
+        transformer,
+        weights,
+        cache: Cache::new(&transformer.config, settings.cache_bytes_max),
+        work: Work::default(),
+    };
+    let mut waiting: std::collections::VecDeque<Row<'_>> = std::collections::VecDeque::new();
+    for (index, episode) in episodes.iter_mut().enumerate() {
+        waiting.push_back(Row::new(&mut **episode, seed.nth(index as u64)));
+    }
+    let mut live: Vec<Row<'_>> = Vec::new();
+    while !(waiting.is_empty() && live.is_empty()) {
+        while live.len() < LIVE_ROWS_MAX && engine.cache.has_room() {
+            let Some(mut row) = waiting.pop_front() else {
+                break;
+            };
+            row.begin(transformer)?;
+            live.push(row);
+        }
+        let advanced = engine.step(&mut live)?;
+        live.retain_mut(|row| row.is_live(&mut engine.cache));
+        if !advanced && !live.is_empty() {
+            engine.park(&mut live, &mut waiting)?;
+        }
+    }
+    Ok(engine.work)
+}
+
+struct Engine<'a> {
+    transformer: &'a Transformer,
+    weights: &'a Weights,
+    cache: Cache,
+    work: Work,
+}
+
+impl Engine<'_> {
+    /// One step; false if nothing could move for want of room.
+    fn step(&mut self, live: &mut [Row<'_>]) -> Result<bool, PolicyError> {
+        let mut fresh = Vec::new();
+        for row in live.iter_mut() {
+            row.attach(&mut self.cache, &mut fresh, STEP_TOKENS_MAX);
+        }
+        forward::forward(self.transformer, self.weights, &mut self.cache, &fresh);
+        self.count_pass(&fresh);
+        let mut questions = Vec::new();
+        for (index, row) in live.iter().enumerate() {
+            row.ask(index, &self.cache, &mut questions);
+        }
+        let answers = self.answer(&questions);
+        for (question, answer) in questions.iter().zip(answers) {
+            live[question.row].take(question, answer, &mut self.cache);
+        }
+        let mut moved = !fresh.is_empty();
+        for row in live.iter_mut() {
+            moved |= row.advance(self.transformer, &self.cache, &mut self.work)?;
+        }
+        Ok(moved)
+    }
+
+    /// Sends the youngest row back to wait; its tokens are computed again later.
+    fn park<'e>(
+        &mut self,
+        live: &mut Vec<Row<'e>>,
+        waiting: &mut std::collections::VecDeque<Row<'e>>,
+    ) -> Result<(), PolicyError> {
+        let mut row = live.pop().expect("a step that did not move has live rows");
+        if live.is_empty() {
+            return Err(PolicyError::CacheTooSmall {
+                n_tokens: row.n_tokens(),
+            });
+        }
+        row.release(&mut self.cache);
+        waiting.push_front(row);
+        Ok(())
+    }
+
+    /// Answers the questions; those about one node share its logits.
+    fn answer(&mut self, questions: &[Question]) -> Vec<Answer> {
+        let mut by_node: Vec<usize> = (0..questions.len()).collect();
+        by_node.sort_by_key(|index| questions[*index].node);
+        let groups: Vec<&[usize]> = by_node
+            .chunk_by(|a, b| questions[*a].node == questions[*b].node)
+            .collect();
+        let config = &self.transformer.config;
+        let (d, v) = (config.hidden_size, config.vocab_size);
+        let head = View::new(self.weights.at(&self.weights.layout.head), v, d).transposed();
+        self.work.flops += 2.0 * (d * v * groups.len()) as f64;
+        let mut answers = vec![Answer::default(); questions.len()];
+        for groups in groups.chunks(LOGIT_ROWS_MAX) {
+            let hidden: Vec<f32> = groups
+                .iter()
+                .flat_map(|group| self.cache.hidden(questions[group[0]].node))
+                .copied()
+                .collect();
+            let mut logits = vec![0.0; groups.len() * v];
+            let hidden = View::new(&hidden, groups.len(), d);
+            multiply(&mut logits, false, hidden, head, Threads::All);
+            let found: Vec<Vec<Answer>> = logits
+                .par_chunks(v)
+                .zip(groups)
+                .map(|(logits, group)| {
+                    let ask = |index: &usize| &questions[*index];
+                    sampler::answer(logits, &group.iter().map(ask).collect::<Vec<_>>())
+                })
+                .collect();
+            for (group, found) in groups.iter().zip(found) {
+                for (index, answer) in group.iter().zip(found) {
+                    answers[*index] = answer;
+                }
+            }
+        }
+        answers
+    }
+
+    fn count_pass(&mut self, fresh: &[usize]) {
+        let config = &self.transformer.config;
+        let head = config.hidden_size * config.vocab_size;
+        let body = (config.n_matmul_params() - head) as f64;
+        let n_seen: f64 = fresh
+            .iter()
+            .map(|node| f64::from(self.cache.depth(*node)) + 1.0)
+            .sum();
+        let attention = 2.0 * (config.hidden_size * config.num_hidden_layers) as f64 * n_seen;
+        self.work.n_tokens_run += fresh.len() as u64;
+        self.work.flops += 2.0 * (body * fresh.len() as f64 + attention);
+    }
+}

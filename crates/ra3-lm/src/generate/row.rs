@@ -1,0 +1,340 @@
+//! One episode in the engine: its tokens, its path in the cache, and what it waits for.
+
+use std::sync::Arc;
+
+use ra3::policy::{Episode, Feed, Move, Observation, PolicyError, SampleRule, Stop, TokenId, Work};
+use ra3::seed::Seed;
+
+use super::cache::Cache;
+use crate::model::transformer::Transformer;
+
+/// Something that needs the logits of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) row: usize,
+    pub(crate) node: usize,
+    pub(crate) kind: Kind,
+}
+
+/// What is asked of the logits.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// The log-probability of the fed token at this position of the row.
+    Score {
+        position: usize,
+        token: TokenId,
+        choices: Option<Arc<[TokenId]>>,
+    },
+    /// A draw.
+    Draw { rule: SampleRule, uniform: f64 },
+}
+
+/// A token and its log-probability.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) token: TokenId,
+    pub(crate) logprob: f32,
+}
+
+/// What a row waits for.
+#[derive(Debug)]
+enum Waiting {
+    /// Its first move.
+    Start,
+    /// Tokens from `start` on are in the network, with their log-probabilities.
+    Feed {
+        start: usize,
+        scored: bool,
+        choices: Option<Arc<[TokenId]>>,
+        logprobs: Vec<f32>,
+    },
+    /// Tokens from `start` on are being sampled.
+    Sample {
+        start: usize,
+        rule: SampleRule,
+        logprobs: Vec<f32>,
+    },
+    /// Nothing: the episode is over.
+    Nothing,
+}
+
+/// An episode in the engine.
+pub(crate) struct Row<'e> {
+    episode: &'e mut dyn Episode,
+    seed: Seed,
+    n_draws: u64,
+    tokens: Vec<TokenId>,
+    /// Nodes of the first tokens; the others are not in the network yet.
+    path: Vec<usize>,
+    waiting: Waiting,
+}
+
+impl<'e> Row<'e> {
+    pub(crate) fn new(episode: &'e mut dyn Episode, seed: Seed) -> Self {
+        Self {
+            episode,
+            seed,
+            n_draws: 0,
+            tokens: Vec::new(),
+            path: Vec::new(),
+            waiting: Waiting::Start,
+        }
+    }
+
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Asks for the first move; a row that was parked has had it.
+    pub(crate) fn begin(&mut self, transformer: &Transformer) -> Result<(), PolicyError> {
+        match self.waiting {
+            Waiting::Start => {
+                let first = self.episode.next(Observation::Started);
+                self.follow(first, transformer)
+            }
+            Waiting::Feed { .. } | Waiting::Sample { .. } | Waiting::Nothing => Ok(()),
+        }
+    }
+
+    /// Finds or makes nodes for the tokens that have none; new ones are appended to `fresh`.
+    pub(crate) fn attach(&mut self, cache: &mut Cache, fresh: &mut Vec<usize>, n_max: usize) {
+        while let Some(token) = self.tokens.get(self.path.len()) {
+            let parent = self.path.last().copied();
+            let node = match cache.find(parent, *token) {
+                Some(node) => node,
+                None if fresh.len() >= n_max => return,
+                None => match cache.insert(parent, *token) {
+                    Some(node) => {
+                        fresh.push(node);
+                        node
+                    }
+                    None => return,
+                },
+            };
+            cache.hold(node);
+            self.path.push(node);
+        }
+    }
+
+    /// Gives its path back.
+    pub(crate) fn release(&mut self, cache: &mut Cache) {
+        cache.release(&self.path);
+        self.path.clear();
+    }
+
+    /// False once the episode is over; its path is then given back.
+    pub(crate) fn is_live(&mut self, cache: &mut Cache) -> bool {
+        let is_done = matches!(self.waiting, Waiting::Nothing);
+        if is_done {
+            self.release(cache);
+        }
+        !is_done
+    }
+
+    /// What it needs to know of nodes that are computed.
+    pub(crate) fn ask(&self, row: usize, cache: &Cache, questions: &mut Vec<Question>) {
+        match &self.waiting {
+            Waiting::Feed {
+                start,
+                scored: true,
+                choices,
+                logprobs,
+            } => {
+                for position in start + logprobs.len()..self.path.len() {
+                    let first_choices = choices.as_ref().filter(|_| position == *start);
+                    if position == 0
+                        || (first_choices.is_none() && cache.logprob(self.path[position]).is_some())
+                    {
+                        continue;
+                    }
+                    let token = self.tokens[position];
+                    let kind = Kind::Score {
+                        position,
+                        token,
+                        choices: first_choices.cloned(),
+                    };
+                    questions.push(Question {
+                        row,
+                        node: self.path[position - 1],
+                        kind,
+                    });
+                }
+            }
+            Waiting::Sample { rule, .. } if self.path.len() == self.tokens.len() => {
+                let node = *self
+                    .path
+                    .last()
+                    .expect("an episode feeds before it samples");
+                let uniform = self.seed.nth(self.n_draws).uniform();
+                let kind = Kind::Draw {
+                    rule: rule.clone(),
+                    uniform,
+                };
+                questions.push(Question { row, node, kind });
+            }
+            Waiting::Feed { scored: false, .. }
+            | Waiting::Sample { .. }
+            | Waiting::Start
+            | Waiting::Nothing => {}
+        }
+    }
+
+    /// Takes an answer to a question of its own.
+    pub(crate) fn take(&mut self, question: &Question, answer: Answer, cache: &mut Cache) {
+        match (&question.kind, &mut self.waiting) {
+            (
+                Kind::Score {
+                    position,
+                    choices: None,
+                    ..
+                },
+                _,
+            ) => {
+                cache.set_logprob(self.path[*position], answer.logprob);
+            }
+            (Kind::Score { .. }, Waiting::Feed { logprobs, .. }) => logprobs.push(answer.logprob),
+            (Kind::Draw { .. }, Waiting::Sample { logprobs, .. }) => {
+                self.tokens.push(answer.token);
+                logprobs.push(answer.logprob);
+                self.n_draws += 1;
+            }
+            (kind, waiting) => unreachable!("{kind:?} was asked while {waiting:?}"),
+        }
+    }
+
+    /// Collects what is known, and makes moves while that completes them. True if it moved.
+    pub(crate) fn advance(
+        &mut self,
+        transformer: &Transformer,
+        cache: &Cache,
+        work: &mut Work,
+    ) -> Result<bool, PolicyError> {
+        match &mut self.waiting {
+            Waiting::Feed {
+                start,
+                scored,
+                logprobs,
+                ..
+            } => {
+                if *scored {
+                    for position in *start + logprobs.len()..self.path.len() {
+                        let logprob = if position == 0 {
+                            0.0
+                        } else {
+                            cache.logprob(self.path[position]).expect("it was asked")
+                        };
+                        logprobs.push(logprob);
+                    }
+                }
+                if self.path.len() < self.tokens.len() {
+                    return Ok(false);
+                }
+                work.n_tokens += (self.tokens.len() - *start) as u64;
+                let logprobs = std::mem::take(logprobs);
+                let next = self.episode.next(Observation::Fed {
+                    logprobs: &logprobs,
+                });
+                self.follow(next, transformer)?;
+                Ok(true)
+            }
+            Waiting::Sample { .. } => self.advance_sample(transformer, work),
+            Waiting::Start | Waiting::Nothing => Ok(false),
+        }
+    }
+
+    fn advance_sample(
+        &mut self,
+        transformer: &Transformer,
+        work: &mut Work,
+    ) -> Result<bool, PolicyError> {
+        let Waiting::Sample {
+            start,
+            rule,
+            logprobs,
+        } = &mut self.waiting
+        else {
+            unreachable!("called for a row that samples")
+        };
+        let n_drawn = self.tokens.len() - *start;
+        if n_drawn == 0 || self.path.len() == self.tokens.len() {
+            return Ok(false);
+        }
+        let last = self.tokens[self.tokens.len() - 1];
+        let n_context = transformer.config.max_position_embeddings;
+        let stop = if rule.stop.contains(&last) {
+            Stop::Token
+        } else if n_drawn >= rule.n_tokens_max {
+            Stop::Length
+        } else if self.tokens.len() >= n_context {
+            Stop::Context
+        } else {
+            return Ok(true);
+        };
+        work.n_tokens += n_drawn as u64;
+        work.n_tokens_sampled += n_drawn as u64;
+        let (start, logprobs) = (*start, std::mem::take(logprobs));
+        let seen = Observation::Sampled {
+            tokens: &self.tokens[start..],
+            logprobs: &logprobs,
+            stop,
+        };
+        let next = self.episode.next(seen);
+        self.follow(next, transformer)?;
+        Ok(true)
+    }
+
+    fn follow(&mut self, next: Move, transformer: &Transformer) -> Result<(), PolicyError> {
+        let config = &transformer.config;
+        let (n_tokens_max, n_vocabulary) = (config.max_position_embeddings, config.vocab_size);
+        let start = self.tokens.len();
+        self.waiting = match next {
+            Move::Done => Waiting::Nothing,
+            Move::Feed(Feed {
+                tokens,
+                scored,
+                choices,
+            }) => {
+                assert!(!tokens.is_empty(), "an episode feeds at least one token");
+                if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocabulary) {
+                    return Err(PolicyError::UnknownToken {
+                        token: *token,
+                        n_vocabulary,
+                    });
+                }
+                let n_tokens = start + tokens.len();
+                if n_tokens > n_tokens_max {
+                    return Err(PolicyError::SequenceTooLong {
+                        n_tokens,
+                        n_tokens_max,
+                    });
+                }
+                self.tokens.extend(tokens);
+                Waiting::Feed {
+                    start,
+                    scored,
+                    choices,
+                    logprobs: Vec::new(),
+                }
+            }
+            Move::Sample(rule) => {
+                assert!(
+                    rule.n_tokens_max > 0,
+                    "an episode samples at least one token"
+                );
+                if start >= n_tokens_max {
+                    let n_tokens = start + 1;
+                    return Err(PolicyError::SequenceTooLong {
+                        n_tokens,
+                        n_tokens_max,
+                    });
+                }
+                Waiting::Sample {
+                    start,
+                    rule,
+                    logprobs: Vec::new(),
+                }
+            }
+        };
+        Ok(())
+    }
+}

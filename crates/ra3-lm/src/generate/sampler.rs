@@ -1,0 +1,197 @@
+//! Drawing tokens and scoring them, from the logits of one node.
+//!
+//! What is reported is always the log-probability of the unmodified distribution, restricted to
+//! the rule's choices where there are any: temperature, top-k and top-p change the draw only.
+
+use ra3::policy::{SampleRule, TokenId};
+
+use super::row::{Answer, Kind, Question};
+use crate::model::cross_entropy::restricted;
+use crate::model::lanes::log_sum_exp;
+
+/// Answers all questions about one node.
+pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
+    let log_sum = log_sum_exp(logits, &mut Vec::with_capacity(logits.len()));
+    questions
+        .iter()
+        .map(|question| match &question.kind {
+            Kind::Score { token, choices, .. } => {
+                let own_sum = choices
+                    .as_deref()
+                    .map_or(log_sum, |c| restricted(logits, c));
+                Answer {
+                    token: *token,
+                    logprob: logits[*token as usize] - own_sum,
+                }
+            }
+            Kind::Draw { rule, uniform } => {
+                let own_sum = rule
+                    .choices
+                    .as_deref()
+                    .map_or(log_sum, |c| restricted(logits, c));
+                let token = draw(logits, rule, *uniform);
+                Answer {
+                    token,
+                    logprob: logits[token as usize] - own_sum,
+                }
+            }
+        })
+        .collect()
+}
+
+/// A token for a number in [0, 1).
+fn draw(logits: &[f32], rule: &SampleRule, uniform: f64) -> TokenId {
+    let all: Vec<TokenId>;
+    let choices = match rule.choices.as_deref() {
+        Some(choices) => choices,
+        None => {
+            all = (0..logits.len() as TokenId).collect();
+            &all
+        }
+    };
+    if rule.temperature <= 0.0 {
+        return greedy(logits, choices);
+    }
+    let top = choices
+        .iter()
+        .map(|c| logits[*c as usize])
+        .fold(f32::NEG_INFINITY, f32::max);
+    let weigh =
+        |token: &TokenId| f64::from((logits[*token as usize] - top) / rule.temperature).exp();
+    if rule.top_k.is_none() && rule.top_p.is_none() {
+        let weights: Vec<f64> = choices.iter().map(weigh).collect();
+        return choices[pick(&weights, uniform)];
+    }
+    let mut kept: Vec<(TokenId, f64)> = choices.iter().map(|c| (*c, weigh(c))).collect();
+    // Likeliest first, ties to the lowest id.
+    kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    if let Some(k) = rule.top_k {
+        kept.truncate(k.get());
+    }
+    if let Some(p) = rule.top_p {
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut sum = 0.0;
+        let reached = |(_, weight): &(TokenId, f64)| {
+            sum += weight;
+            sum >= f64::from(p) * total
+        };
+        let n = kept
+            .iter()
+            .position(reached)
+            .map_or(kept.len(), |last| last + 1);
+        kept.truncate(n);
+    }
+    let weights: Vec<f64> = kept.iter().map(|(_, weight)| *weight).collect();
+    kept[pick(&weights, uniform)].0
+}
+
+/// The likeliest token, the lowest id among equals.
+fn greedy(logits: &[f32], choices: &[TokenId]) -> TokenId {
+    let mut best = choices[0];
+    for token in choices {
+        let (new, old) = (logits[*token as usize], logits[best as usize]);
+        if new > old || (new == old && *token < best) {
+            best = *token;
+        }
+    }
+    best
+}
+
+/// The first index at which the running sum exceeds `uniform · total`.
+fn pick(weights: &[f64], uniform: f64) -> usize {
+    let mut left = uniform * weights.iter().sum::<f64>();
+    for (index, weight) in weights.iter().enumerate() {
+        if left < *weight {
+            return index;
+        }
+        left -= weight;
+    }
+    // Rounding only: the last index that can be drawn at all.
+    weights
+        .iter()
+        .rposition(|weight| *weight > 0.0)
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> SampleRule {
+        SampleRule {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            choices: None,
+            stop: [].into(),
+            n_tokens_max: 1,
+        }
+    }
+
+    /// Probabilities 0.5, 0.25, 0.125, 0.125.
+    const LOGITS: [f32; 4] = [2.079_441_5, 1.386_294_4, 0.693_147_2, 0.693_147_2];
+
+    #[test]
+    fn draws_invert_the_distribution() {
+        let draws =
+            |rule: &SampleRule| [0.0, 0.49, 0.51, 0.74, 0.76, 0.99].map(|u| draw(&LOGITS, rule, u));
+        assert_eq!(draws(&rule()), [0, 0, 1, 1, 2, 3]);
+        let two = SampleRule {
+            top_k: std::num::NonZeroUsize::new(2),
+            ..rule()
+        };
+        assert_eq!(draws(&two), [0, 0, 0, 1, 1, 1]);
+        let nucleus = SampleRule {
+            top_p: Some(0.74),
+            ..rule()
+        };
+        assert_eq!(draws(&nucleus), [0, 0, 0, 1, 1, 1]);
+        let chosen = SampleRule {
+            choices: Some([2, 3].into()),
+            ..rule()
+        };
+        assert_eq!(draws(&chosen), [2, 2, 3, 3, 3, 3]);
+        let cold = SampleRule {
+            temperature: 0.0,
+            ..rule()
+        };
+        assert_eq!(draws(&cold), [0; 6]);
+        assert_eq!(
+            draw(&[1.0, 3.0, 3.0], &cold, 0.9),
+            1,
+            "ties go to the lowest id"
+        );
+    }
+
+    #[test]
+    fn reported_logprobs_are_of_the_unmodified_distribution() {
+        let warm = SampleRule {
+            temperature: 5.0,
+            top_k: std::num::NonZeroUsize::new(1),
+            ..rule()
+        };
+        let ask = |kind| {
+            answer(
+                &LOGITS,
+                &[&Question {
+                    row: 0,
+                    node: 0,
+                    kind,
+                }],
+            )[0]
+            .logprob
+        };
+        let drawn = ask(Kind::Draw {
+            rule: warm,
+            uniform: 0.5,
+        });
+        assert!((drawn - 0.5f32.ln()).abs() < 1e-6);
+        let choices: std::sync::Arc<[TokenId]> = [1, 2].into();
+        let scored = ask(Kind::Score {
+            position: 1,
+            token: 1,
+            choices: Some(choices),
+        });
+        assert!((scored - (2.0f32 / 3.0).ln()).abs() < 1e-6);
+    }
+}

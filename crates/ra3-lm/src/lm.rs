@@ -1,0 +1,241 @@
+//! A language model: weights, optimizer and engine behind the seam of `ra3::policy`.
+
+use std::path::Path;
+
+use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, UpdateStats, Work};
+use ra3::seed::Seed;
+
+use crate::checkpoint::{self, CheckpointError};
+use crate::generate;
+use crate::model::config::ModelConfig;
+use crate::model::transformer::Transformer;
+use crate::model::weights::{Layout, Weights, fill_normal};
+use crate::train::adamw::AdamW;
+use crate::train::{TrainSettings, batch_gradient};
+
+/// A language model that can be run and trained.
+#[derive(Clone, Debug)]
+pub struct Lm {
+    transformer: Transformer,
+    weights: Weights,
+    /// Made at the first update.
+    optimizer: Option<AdamW>,
+    settings: TrainSettings,
+}
+
+impl Lm {
+    /// A model with random weights.
+    pub fn random(config: ModelConfig, settings: TrainSettings, seed: Seed) -> Self {
+        let weights = Weights::random(&config, seed);
+        Self {
+            transformer: Transformer::new(config),
+            weights,
+            optimizer: None,
+            settings,
+        }
+    }
+
+    /// Loads a checkpoint folder in Hugging Face layout.
+    ///
+    /// # Errors
+    /// A file is missing, damaged, or does not fit `config.json`.
+    pub fn load(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
+        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let weights = checkpoint::load_weights(folder, &config)?;
+        Ok(Self {
+            transformer: Transformer::new(config),
+            weights,
+            optimizer: None,
+            settings,
+        })
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        checkpoint::save_weights(folder, self.config(), &self.weights)
+    }
+
+    /// [`Self::save`] in `f32`, and the optimizer's moments.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn save_training(&self, folder: &Path) -> Result<(), CheckpointError> {
+        checkpoint::save_training(
+            folder,
+            self.config(),
+            &self.weights,
+            self.optimizer.as_ref(),
+        )
+    }
+
+    /// Continues from [`Self::save_training`].
+    ///
+    /// # Errors
+    /// A file is missing, damaged, or does not fit this model.
+    pub fn load_training(&mut self, folder: &Path) -> Result<(), CheckpointError> {
+        let weights = checkpoint::load_weights(folder, self.config())?;
+        self.optimizer = checkpoint::load_optimizer(folder, weights.data.len())?;
+        self.weights = weights;
+        Ok(())
+    }
+
+    /// The model as it is now, without the optimizer's moments: a frozen scorer or reference.
+    pub fn frozen(&self) -> Self {
+        Self {
+            transformer: self.transformer.clone(),
+            weights: self.weights.clone(),
+            optimizer: None,
+            settings: self.settings,
+        }
+    }
+
+    /// Forgets the optimizer's moments: a stage begins.
+    pub fn reset_optimizer(&mut self) {
+        self.optimizer = None;
+    }
+
+    /// Precision of the weights on disk: `float32` or `bfloat16`.
+    pub fn set_dtype_on_disk(&mut self, dtype: &str) {
+        self.transformer.config.torch_dtype = dtype.to_owned();
+    }
+
+    /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its size.
+    pub fn grow_vocabulary(&mut self, vocab_size: usize, seed: Seed) {
+        let old = self.config().clone();
+        if vocab_size <= old.vocab_size {
+            return;
+        }
+        let config = ModelConfig {
+            vocab_size,
+            ..old.clone()
+        };
+        let layout = Layout::new(&config);
+        let mut data = vec![0.0; layout.n_params()];
+        let d = config.hidden_size;
+        for (index, (new, was)) in layout
+            .tensors
+            .iter()
+            .zip(&self.weights.layout.tensors)
+            .enumerate()
+        {
+            let source = &self.weights.data[was.range.clone()];
+            let place = &mut data[new.range.clone()];
+            place[..source.len()].copy_from_slice(source);
+            if place.len() > source.len() {
+                grow_rows(place, source, d, seed.nth(index as u64));
+            }
+        }
+        self.weights = Weights { layout, data };
+        self.transformer = Transformer::new(config);
+        self.optimizer = None;
+    }
+
+    /// Runs a batch forward and backward and forgets the result: whether it fits is then known.
+    ///
+    /// # Errors
+    /// As [`Policy::update`].
+    pub fn rehearse(&self, batch: &[Example], objective: Objective) -> Result<(), PolicyError> {
+        batch_gradient(
+            batch,
+            objective,
+            &self.transformer,
+            &self.weights,
+            &self.settings,
+        )
+        .map(|_| ())
+    }
+
+    /// Loss and gradient of a batch, in the layout of [`Self::weights`]; nothing moves.
+    ///
+    /// # Errors
+    /// As [`Policy::update`].
+    pub fn gradient(
+        &self,
+        batch: &[Example],
+        objective: Objective,
+    ) -> Result<(UpdateStats, Vec<f32>), PolicyError> {
+        let result = batch_gradient(
+            batch,
+            objective,
+            &self.transformer,
+            &self.weights,
+            &self.settings,
+        )?;
+        Ok((result.stats(), result.gradient))
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.transformer.config
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The parameters, to be changed.
+    pub fn weights_mut(&mut self) -> &mut Weights {
+        &mut self.weights
+    }
+
+    /// Number of parameters.
+    pub fn n_params(&self) -> usize {
+        self.weights.data.len()
+    }
+}
+
+fn grow_rows(place: &mut [f32], source: &[f32], d: usize, seed: Seed) {
+    let n_rows = source.len() / d;
+    let mut mean = vec![0.0f64; d];
+    let mut square = 0.0f64;
+    for (index, value) in source.iter().enumerate() {
+        mean[index % d] += f64::from(*value) / n_rows as f64;
+        square += f64::from(*value).powi(2) / source.len() as f64;
+    }
+    let added = &mut place[source.len()..];
+    fill_normal(added, (0.01 * square.sqrt()) as f32, seed);
+    for (index, value) in added.iter_mut().enumerate() {
+        *value += mean[index % d] as f32;
+    }
+}
+
+impl Policy for Lm {
+    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
+        generate::run(
+            &self.transformer,
+            &self.weights,
+            &self.settings,
+            episodes,
+            seed,
+        )
+    }
+
+    fn update(
+        &mut self,
+        batch: &[Example],
+        objective: Objective,
+    ) -> Result<UpdateStats, PolicyError> {
+        let result = batch_gradient(
+            batch,
+            objective,
+            &self.transformer,
+            &self.weights,
+            &self.settings,
+        )?;
+        let clip = f64::from(self.settings.clip_norm);
+        let scale = if result.norm > clip {
+            (clip / result.norm) as f32
+        } else {
+            1.0
+        };
+        let n_params = self.weights.data.len();
+        let optimizer = self.optimizer.get_or_insert_with(|| AdamW::new(n_params));
+        let (lr, decay) = (objective.learning_rate, self.settings.weight_decay);
+        optimizer.step(&mut self.weights, &result.gradient, scale, lr, decay);
+        Ok(result.stats())
+    }
+}

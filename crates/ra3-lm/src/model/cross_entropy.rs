@@ -1,0 +1,177 @@
+//! The projection to the vocabulary and the loss, in chunks: logits never exist for a whole batch.
+//!
+//! `loss = − Σ w log p(token)`, or the clipped surrogate; a target's distribution may be restricted
+//! to a few tokens, as when it was sampled.
+
+use std::ops::Range;
+
+use ra3::policy::Surrogate;
+use rayon::prelude::*;
+
+use super::forest::Target;
+use super::lanes::{exp, log_sum_exp};
+use crate::device::matrix::{Threads, View, multiply};
+
+/// Rows whose logits exist at once.
+const ROWS_PER_CHUNK: usize = 512;
+
+/// Sums over targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Loss {
+    /// The loss.
+    pub(crate) loss: f64,
+    /// `Σ w log p` over targets of positive weight, and the sum of their weights.
+    pub(crate) positive_logprob: f64,
+    pub(crate) positive_weight: f64,
+    /// Targets, and those whose ratio was clipped.
+    pub(crate) n_targets: u64,
+    pub(crate) n_clipped: u64,
+}
+
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.positive_logprob += other.positive_logprob;
+        self.positive_weight += other.positive_weight;
+        self.n_targets += other.n_targets;
+        self.n_clipped += other.n_clipped;
+    }
+}
+
+/// Loss and gradients: writes `dhidden` (zero first) and adds to `dhead`.
+///
+/// # Shapes
+/// `hidden` `[rows, d]`, `head` `[vocabulary, d]`; targets by rising row.
+pub(crate) fn forward_backward(
+    hidden: &[f32],
+    head: &[f32],
+    d: usize,
+    targets: &[Target],
+    surrogate: Surrogate,
+    dhidden: &mut [f32],
+    dhead: &mut [f32],
+) -> Loss {
+    let n_vocabulary = head.len() / d;
+    let rows = rows_with_targets(targets);
+    let mut total = Loss::default();
+    for rows in rows.chunks(ROWS_PER_CHUNK) {
+        let n = rows.len();
+        let gathered: Vec<f32> = rows
+            .iter()
+            .flat_map(|(row, _)| &hidden[row * d..(row + 1) * d])
+            .copied()
+            .collect();
+        let mut logits = vec![0.0; n * n_vocabulary];
+        let gathered_view = View::new(&gathered, n, d);
+        let head_view = View::new(head, n_vocabulary, d);
+        multiply(
+            &mut logits,
+            false,
+            gathered_view,
+            head_view.transposed(),
+            Threads::All,
+        );
+        let losses: Vec<Loss> = logits
+            .par_chunks_mut(n_vocabulary)
+            .zip(rows)
+            .map(|(logits, (_, range))| row_loss(logits, &targets[range.clone()], surrogate))
+            .collect();
+        losses.into_iter().for_each(|loss| total += loss);
+        let dlogits = View::new(&logits, n, n_vocabulary);
+        let mut dgathered = vec![0.0; n * d];
+        multiply(&mut dgathered, false, dlogits, head_view, Threads::All);
+        for ((row, _), values) in rows.iter().zip(dgathered.chunks(d)) {
+            dhidden[row * d..(row + 1) * d].copy_from_slice(values);
+        }
+        multiply(
+            dhead,
+            true,
+            dlogits.transposed(),
+            gathered_view,
+            Threads::All,
+        );
+    }
+    total
+}
+
+/// Each row that has targets, with their range.
+fn rows_with_targets(targets: &[Target]) -> Vec<(usize, Range<usize>)> {
+    let mut rows: Vec<(usize, Range<usize>)> = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        match rows.last_mut() {
+            Some((row, range)) if *row == target.row => range.end = index + 1,
+            _ => rows.push((target.row, index..index + 1)),
+        }
+    }
+    rows
+}
+
+/// Replaces a row's logits by the gradient of its loss.
+fn row_loss(logits: &mut [f32], targets: &[Target], surrogate: Surrogate) -> Loss {
+    let mut loss = Loss::default();
+    let log_sum = log_sum_exp(logits, &mut Vec::with_capacity(logits.len()));
+    // Coefficient of the full softmax, and what is added at single tokens.
+    let mut full = 0.0f32;
+    let mut single: Vec<(usize, f32)> = Vec::with_capacity(targets.len());
+    for target in targets {
+        let token = target.token as usize;
+        let own_sum = target
+            .choices
+            .as_deref()
+            .map_or(log_sum, |c| restricted(logits, c));
+        let logprob = logits[token] - own_sum;
+        let pull = count(&mut loss, target, logprob, surrogate);
+        single.push((token, -pull));
+        match target.choices.as_deref() {
+            None => full += pull,
+            Some(choices) => single.extend(choices.iter().map(|choice| {
+                (
+                    *choice as usize,
+                    pull * exp(logits[*choice as usize] - own_sum),
+                )
+            })),
+        }
+    }
+    if full == 0.0 {
+        logits.fill(0.0);
+    } else {
+        logits
+            .iter_mut()
+            .for_each(|logit| *logit = full * exp(*logit - log_sum));
+    }
+    for (token, value) in single {
+        logits[token] += value;
+    }
+    loss
+}
+
+/// Counts a target; returns `w` for the gradient `− w ∇ log p`.
+fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -> f32 {
+    let (weight, logprob64) = (target.weight, f64::from(logprob));
+    loss.n_targets += 1;
+    if weight > 0.0 {
+        loss.positive_logprob += f64::from(weight) * logprob64;
+        loss.positive_weight += f64::from(weight);
+    }
+    match (surrogate, target.old_logprob) {
+        (Surrogate::LogLikelihood, _) | (Surrogate::Clipped { .. }, None) => {
+            loss.loss -= f64::from(weight) * logprob64;
+            weight
+        }
+        (Surrogate::Clipped { low, high }, Some(old)) => {
+            let ratio = (logprob - old).exp();
+            let clipped = ratio.clamp(1.0 - low, 1.0 + high);
+            let is_clipped = clipped * weight < ratio * weight;
+            loss.loss -= f64::from((ratio * weight).min(clipped * weight));
+            loss.n_clipped += u64::from(is_clipped);
+            if is_clipped { 0.0 } else { weight * ratio }
+        }
+    }
+}
+
+/// `log Σ exp` over a few tokens.
+pub(crate) fn restricted(logits: &[f32], choices: &[u32]) -> f32 {
+    let chosen = choices.iter().map(|choice| logits[*choice as usize]);
+    let top = chosen.clone().fold(f32::NEG_INFINITY, f32::max);
+    top + chosen.map(|logit| exp(logit - top)).sum::<f32>().ln()
+}

@@ -1,0 +1,119 @@
+//! Scalar building blocks that compile to vector instructions: `exp` as a polynomial, sums in a
+//! fixed number of lanes.
+//!
+//! The order of a sum depends on its length only.
+
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+/// Sum of a slice.
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Inner product of two slices of one length.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    let rest: f32 = rest.map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane = a.mul_add(*b, *lane);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Largest of a slice, `−∞` for an empty one.
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks
+        .remainder()
+        .iter()
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes.iter().copied().fold(rest, f32::max)
+}
+
+/// `log Σ exp`; `scratch` is overwritten.
+pub(crate) fn log_sum_exp(values: &[f32], scratch: &mut Vec<f32>) -> f32 {
+    let top = max(values);
+    scratch.clear();
+    scratch.extend(values.iter().map(|value| exp(value - top)));
+    top + sum(scratch).ln()
+}
+
+/// `e^x` for `x ≤ 88`, with a relative error below 4e-7; 0 below −87, where `f32` runs out.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts keeps r exact.
+    let clamped = x.max(-87.0);
+    let n = (clamped * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    let r = (-n).mul_add(0.693_359_4, clamped);
+    let r = (-n).mul_add(-2.121_944_4e-4, r);
+    // Taylor to r^6 / 720 with the last terms fitted.
+    let p = 1.388_889e-3f32;
+    let p = p.mul_add(r, 8.333_334e-3);
+    let p = p.mul_add(r, 4.166_666_7e-2);
+    let p = p.mul_add(r, 0.166_666_67);
+    let p = p.mul_add(r, 0.5);
+    let p = p.mul_add(r, 1.0);
+    let p = p.mul_add(r, 1.0);
+    let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    if x < -87.0 { 0.0 } else { p * scale }
+}
+
+/// `1 / (1 + e^−x)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp((-x).min(88.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_equal_the_plain_ones() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let a: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 2.0).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i % 5) as f32).collect();
+            assert_eq!(sum(&a), a.iter().sum::<f32>());
+            assert_eq!(
+                dot(&a, &b),
+                a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>()
+            );
+            assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+        let expected = (1f32.exp() + 2f32.exp() + 3f32.exp()).ln();
+        assert!((log_sum_exp(&[1.0, 2.0, 3.0], &mut Vec::new()) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn exp_is_the_standard_one() {
+        for i in -8700..=880 {
+            let x = i as f32 / 100.0;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 4e-7, "{x}: {error}");
+        }
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+        assert!((sigmoid(-100.0)).abs() < 1e-30 && sigmoid(100.0) == 1.0);
+    }
+}

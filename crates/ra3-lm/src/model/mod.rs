@@ -1,0 +1,18 @@
+//! The transformer: Qwen2 and Llama, forward and backward, over a forest of shared prefixes.
+//!
+//! Every operation has its forward and its backward side by side in one file, and a test against
+//! a slow reference.
+
+pub mod config;
+pub mod weights;
+
+pub(crate) mod forest;
+
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+pub(crate) mod lanes;
+pub(crate) mod rms_norm;
+pub(crate) mod rope;
+pub(crate) mod swiglu;
+
+pub(crate) mod transformer;

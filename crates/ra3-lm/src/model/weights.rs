@@ -1,0 +1,167 @@
+//! All parameters in one flat arena, under the names that checkpoints use.
+//!
+//! Gradients and the optimizer's moments have the same layout, so clipping, AdamW and checkpoints
+//! are loops over flat slices. Matrices are row-major `[out, in]`, as on disk.
+
+use std::ops::Range;
+
+use ra3::seed::Seed;
+use rand_core::Rng;
+
+use super::config::ModelConfig;
+
+/// Where a tensor lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name on disk.
+    pub name: String,
+    /// Its shape: `[out, in]` or `[n]`.
+    pub shape: Vec<usize>,
+    /// Its place in the arena.
+    pub range: Range<usize>,
+}
+
+/// Places of a layer's tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerLayout {
+    pub(crate) attention_norm: Range<usize>,
+    pub(crate) q: Range<usize>,
+    pub(crate) k: Range<usize>,
+    pub(crate) v: Range<usize>,
+    pub(crate) q_bias: Option<Range<usize>>,
+    pub(crate) k_bias: Option<Range<usize>>,
+    pub(crate) v_bias: Option<Range<usize>>,
+    pub(crate) o: Range<usize>,
+    pub(crate) mlp_norm: Range<usize>,
+    pub(crate) gate: Range<usize>,
+    pub(crate) up: Range<usize>,
+    pub(crate) down: Range<usize>,
+}
+
+/// Where every tensor of a model lies.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// All tensors in the order of the arena.
+    pub tensors: Vec<Tensor>,
+    pub(crate) embedding: Range<usize>,
+    pub(crate) layers: Vec<LayerLayout>,
+    pub(crate) final_norm: Range<usize>,
+    pub(crate) head: Range<usize>,
+}
+
+impl Layout {
+    /// The layout of a model.
+    pub fn new(config: &ModelConfig) -> Self {
+        let mut tensors = Vec::new();
+        let (d, kv, ff) = (
+            config.hidden_size,
+            config.key_width(),
+            config.intermediate_size,
+        );
+        let embedding = push(
+            &mut tensors,
+            "model.embed_tokens.weight",
+            &[config.vocab_size, d],
+        );
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| {
+                let mut add = |name: &str, shape: &[usize]| {
+                    push(&mut tensors, &format!("model.layers.{index}.{name}"), shape)
+                };
+                let has_bias = config.has_bias();
+                LayerLayout {
+                    attention_norm: add("input_layernorm.weight", &[d]),
+                    q: add("self_attn.q_proj.weight", &[d, d]),
+                    k: add("self_attn.k_proj.weight", &[kv, d]),
+                    v: add("self_attn.v_proj.weight", &[kv, d]),
+                    q_bias: has_bias.then(|| add("self_attn.q_proj.bias", &[d])),
+                    k_bias: has_bias.then(|| add("self_attn.k_proj.bias", &[kv])),
+                    v_bias: has_bias.then(|| add("self_attn.v_proj.bias", &[kv])),
+                    o: add("self_attn.o_proj.weight", &[d, d]),
+                    mlp_norm: add("post_attention_layernorm.weight", &[d]),
+                    gate: add("mlp.gate_proj.weight", &[ff, d]),
+                    up: add("mlp.up_proj.weight", &[ff, d]),
+                    down: add("mlp.down_proj.weight", &[d, ff]),
+                }
+            })
+            .collect();
+        let final_norm = push(&mut tensors, "model.norm.weight", &[d]);
+        let head = if config.tie_word_embeddings {
+            embedding.clone()
+        } else {
+            push(&mut tensors, "lm_head.weight", &[config.vocab_size, d])
+        };
+        Self {
+            tensors,
+            embedding,
+            layers,
+            final_norm,
+            head,
+        }
+    }
+
+    /// Number of parameters.
+    pub fn n_params(&self) -> usize {
+        self.tensors.last().map_or(0, |tensor| tensor.range.end)
+    }
+}
+
+fn push(tensors: &mut Vec<Tensor>, name: &str, shape: &[usize]) -> Range<usize> {
+    let start = tensors.last().map_or(0, |tensor| tensor.range.end);
+    let range = start..start + shape.iter().product::<usize>();
+    tensors.push(Tensor {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        range: range.clone(),
+    });
+    range
+}
+
+/// A model's parameters.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// The numbers.
+    pub data: Vec<f32>,
+}
+
+impl Weights {
+    /// `N(0, 0.02)` for matrices (projections into the residual stream divided by
+    /// `√(2 · layers)`), ones for norms, zeros for biases.
+    pub fn random(config: &ModelConfig, seed: Seed) -> Self {
+        let layout = Layout::new(config);
+        let mut data = vec![0.0; layout.n_params()];
+        let residual = 0.02 / (2.0 * config.num_hidden_layers as f32).sqrt();
+        for (index, tensor) in layout.tensors.iter().enumerate() {
+            let place = &mut data[tensor.range.clone()];
+            if tensor.name.ends_with("norm.weight") {
+                place.fill(1.0);
+            } else if tensor.shape.len() == 2 {
+                let into_residual = ["o_proj.weight", "down_proj.weight"];
+                let is_residual = into_residual.iter().any(|name| tensor.name.ends_with(name));
+                let deviation = if is_residual { residual } else { 0.02 };
+                fill_normal(place, deviation, seed.nth(index as u64));
+            }
+        }
+        Self { layout, data }
+    }
+
+    pub(crate) fn at(&self, range: &Range<usize>) -> &[f32] {
+        &self.data[range.clone()]
+    }
+}
+
+/// Normal numbers by Box and Muller's transform, in `f64`.
+pub(crate) fn fill_normal(place: &mut [f32], deviation: f32, seed: Seed) {
+    let mut rng = seed.rng();
+    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    for pair in place.chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt() * f64::from(deviation);
+        let angle = std::f64::consts::TAU * uniform();
+        pair[0] = (radius * angle.cos()) as f32;
+        if let Some(second) = pair.get_mut(1) {
+            *second = (radius * angle.sin()) as f32;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One update: micro-batches of whole trees, one gradient, one optimizer step.
+
+pub(crate) mod adamw;
+
+use ra3::policy::{Example, Objective, PolicyError, Surrogate, UpdateStats, Work};
+
+use crate::model::cross_entropy::Loss;
+use crate::model::forest::{Forest, Tree, grow};
+use crate::model::transformer::Transformer;
+use crate::model::weights::Weights;
+
+/// How a model is trained and run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainSettings {
+    /// Decoupled weight decay, of matrices only.
+    pub weight_decay: f32,
+    /// Largest norm of the gradient.
+    pub clip_norm: f32,
+    /// Rows that are live at once; a larger tree runs alone.
+    pub n_tokens_micro: usize,
+    /// Layers run again in the backward pass instead of keeping what they computed.
+    pub recompute: bool,
+    /// Bytes of the key and value cache while generating.
+    pub cache_bytes_max: usize,
+}
+
+/// The gradient of a batch, and what it cost.
+#[derive(Debug)]
+pub(crate) struct BatchGradient {
+    pub(crate) gradient: Vec<f32>,
+    pub(crate) norm: f64,
+    pub(crate) loss: Loss,
+    pub(crate) work: Work,
+}
+
+/// Checks a batch against the model.
+pub(crate) fn check(
+    batch: &[Example],
+    transformer: &Transformer,
+    surrogate: Surrogate,
+) -> Result<(), PolicyError> {
+    let config = &transformer.config;
+    for (index, example) in batch.iter().enumerate() {
+        let bad = |reason| Err(PolicyError::BadExample { index, reason });
+        let n = example.tokens.len();
+        if n == 0 || example.weights.len() != n {
+            return bad("it needs tokens, and one weight for each");
+        }
+        if example.weights[0] != 0.0 {
+            return bad("the first token has no context and cannot be a target");
+        }
+        if matches!(surrogate, Surrogate::Clipped { .. }) && example.old_logprobs.len() != n {
+            return bad("a clipped surrogate needs one old log-probability for each token");
+        }
+        if n > config.max_position_embeddings {
+            let n_tokens_max = config.max_position_embeddings;
+            return Err(PolicyError::SequenceTooLong {
+                n_tokens: n,
+                n_tokens_max,
+            });
+        }
+        let choices = example.restrictions.iter().flat_map(|r| r.choices.iter());
+        let unknown = |token: &&u32| **token as usize >= config.vocab_size;
+        if let Some(token) = example.tokens.iter().chain(choices).find(unknown) {
+            let n_vocabulary = config.vocab_size;
+            return Err(PolicyError::UnknownToken {
+                token: *token,
+                n_vocabulary,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Loss and gradient of a batch; splitting it into micro-batches changes nothing but rounding.
+pub(crate) fn batch_gradient(
+    batch: &[Example],
+    objective: Objective,
+    transformer: &Transformer,
+    weights: &Weights,
+    settings: &TrainSettings,
+) -> Result<BatchGradient, PolicyError> {
+    check(batch, transformer, objective.surrogate)?;
+    // The clipped surrogate alone needs the old log-probabilities; without them more is shared.
+    let plain: Vec<Example>;
+    let batch = if objective.surrogate == Surrogate::LogLikelihood {
+        plain = batch
+            .iter()
+            .map(|example| Example {
+                old_logprobs: Vec::new(),
+                ..example.clone()
+            })
+            .collect();
+        &plain
+    } else {
+        batch
+    };
+    let trees = grow(batch);
+    let mut gradient = vec![0.0; weights.data.len()];
+    let mut loss = Loss::default();
+    let mut work = Work::default();
+    for micro in micro_batches(&trees, settings.n_tokens_micro) {
+        let mut forest = Forest::default();
+        micro.iter().for_each(|tree| forest.push(tree));
+        loss += transformer.loss_and_gradient(
+            weights,
+            &forest,
+            objective.surrogate,
+            settings.recompute,
+            &mut gradient,
+        );
+        work += work_of(micro, &forest, transformer, settings.recompute);
+    }
+    let norm = norm(&gradient);
+    if !loss.loss.is_finite() {
+        return Err(PolicyError::NonFiniteLoss { value: loss.loss });
+    }
+    if !norm.is_finite() {
+        return Err(PolicyError::NonFiniteGradient { value: norm });
+    }
+    Ok(BatchGradient {
+        gradient,
+        norm,
+        loss,
+        work,
+    })
+}
+
+impl BatchGradient {
+    pub(crate) fn stats(&self) -> UpdateStats {
+        let weight = if self.loss.positive_weight > 0.0 {
+            self.loss.positive_weight
+        } else {
+            1.0
+        };
+        UpdateStats {
+            loss: self.loss.loss,
+            mean_logprob: self.loss.positive_logprob / weight,
+            gradient_norm: self.norm,
+            clipped_share: self.loss.n_clipped as f64 / self.loss.n_targets.max(1) as f64,
+            work: self.work,
+        }
+    }
+}
+
+/// Consecutive trees whose rows fit together.
+fn micro_batches(trees: &[Tree], n_rows_max: usize) -> Vec<&[Tree]> {
+    let mut batches = Vec::new();
+    let (mut first, mut n_rows) = (0, 0);
+    for (index, tree) in trees.iter().enumerate() {
+        if index > first && n_rows + tree.tokens.len() > n_rows_max {
+            batches.push(&trees[first..index]);
+            (first, n_rows) = (index, 0);
+        }
+        n_rows += tree.tokens.len();
+    }
+    if first < trees.len() {
+        batches.push(&trees[first..]);
+    }
+    batches
+}
+
+/// Two FLOPs a parameter forward, four backward, two more where a layer runs again; attention by
+/// the keys that each row sees.
+fn work_of(trees: &[Tree], forest: &Forest, transformer: &Transformer, recompute: bool) -> Work {
+    let config = &transformer.config;
+    let n_rows = forest.tokens.len() as f64;
+    let n_seen: f64 = forest
+        .positions
+        .iter()
+        .map(|position| f64::from(*position) + 1.0)
+        .sum();
+    let head = (config.hidden_size * config.vocab_size) as f64;
+    let body = config.n_matmul_params() as f64 - head;
+    let passes = if recompute { 8.0 } else { 6.0 };
+    let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
+    rows.dedup();
+    let attention = 2.0 * (config.hidden_size * config.num_hidden_layers) as f64 * n_seen;
+    Work {
+        n_tokens: trees.iter().map(|tree| tree.n_example_tokens as u64).sum(),
+        n_tokens_run: forest.tokens.len() as u64,
+        n_tokens_sampled: 0,
+        flops: passes * (body * n_rows + attention) + 6.0 * head * rows.len() as f64,
+    }
+}
+
+/// Euclidean norm: `f64` sums over fixed parts, added in their order.
+pub(crate) fn norm(values: &[f32]) -> f64 {
+    use rayon::prelude::*;
+    let parts: Vec<f64> = values
+        .par_chunks(1 << 16)
+        .map(|part| part.iter().map(|value| f64::from(*value).powi(2)).sum())
+        .collect();
+    parts.iter().sum::<f64>().sqrt()
+}
