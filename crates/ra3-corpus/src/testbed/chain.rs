@@ -134,7 +134,9 @@ pub(super) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
         }
         chain.said.push(format!("swap {left} and {right}"));
         chain.thought.push(format!("{left} {right} = {holder}"));
-        chain.parts.push(format!("swap {left} {right}"));
+        // Swapping is symmetric: both orders are one step to the split.
+        let (low, high) = (left.min(right), left.max(right));
+        chain.parts.push(format!("swap {low} {high}"));
     }
     let (request, template) = draw.pick(&[
         ("return that cup", "#"),
@@ -173,12 +175,12 @@ pub(super) fn days(n_steps: usize, draw: &mut Draw) -> Sketch {
         thought: vec![DAYS[start].to_owned()],
     };
     for _ in 0..n_steps {
-        let shift = draw.between(1, 6);
+        let shift = draw.between(1, 3);
         let (word, sign) = draw.pick(&[("after", 1), ("before", -1)]);
         day = (day + sign * shift).rem_euclid(7);
-        chain.said.push(format!("{shift} days {word}"));
+        chain.said.push(format!("then {shift} days {word}"));
         let reached = DAYS[day as usize];
-        chain.thought.push(format!("{shift} {word} {reached}"));
+        chain.thought.push(format!("{shift} {word} = {reached}"));
         chain.parts.push(format!("{shift} {word}"));
     }
     let name = DAYS[day as usize];
