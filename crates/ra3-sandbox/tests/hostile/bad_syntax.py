@@ -1,0 +1,2 @@
+# expect: load_error
+def f(x:

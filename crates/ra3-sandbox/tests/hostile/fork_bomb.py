@@ -1,0 +1,5 @@
+# expect: wrong
+import os
+def f(x):
+    while True:
+        os.fork()

@@ -1,0 +1,3 @@
+# expect: wrong
+def f(x):
+    return [0] * 10 ** 7

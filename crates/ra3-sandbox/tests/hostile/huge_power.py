@@ -1,0 +1,3 @@
+# expect: timed_out
+def f(x):
+    return len(str(7 ** 7 ** 9))

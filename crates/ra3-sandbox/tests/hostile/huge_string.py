@@ -1,0 +1,3 @@
+# expect: wrong
+def f(x):
+    return "a" * 10 ** 8

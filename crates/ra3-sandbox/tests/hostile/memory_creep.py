@@ -1,0 +1,5 @@
+# expect: wrong
+def f(x):
+    held = []
+    while True:
+        held.append(bytearray(10 ** 8))

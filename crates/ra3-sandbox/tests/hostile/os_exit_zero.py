@@ -1,0 +1,3 @@
+# expect: died
+import os
+os._exit(0)

@@ -1,0 +1,5 @@
+# expect: wrong
+import json
+json.dumps = lambda *a, **k: "{}"
+def f(x):
+    return 5

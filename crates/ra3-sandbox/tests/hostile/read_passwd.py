@@ -1,0 +1,3 @@
+# expect: wrong
+def f(x):
+    return len(open("/etc/passwd").read()) and 4

@@ -1,0 +1,3 @@
+# expect: passed
+def f(x):
+    return x + 3

@@ -1,0 +1,5 @@
+# expect: wrong
+def f(x):
+    loop = []
+    loop.append(loop)
+    return loop

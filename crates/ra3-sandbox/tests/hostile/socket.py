@@ -1,0 +1,5 @@
+# expect: wrong
+import socket
+def f(x):
+    socket.socket()
+    return 4

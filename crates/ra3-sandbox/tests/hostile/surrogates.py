@@ -1,0 +1,3 @@
+# expect: wrong
+def f(x):
+    return "\udc80\ud800"

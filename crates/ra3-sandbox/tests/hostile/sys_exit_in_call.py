@@ -1,0 +1,4 @@
+# expect: wrong
+import sys
+def f(x):
+    sys.exit(0)

@@ -1,0 +1,3 @@
+# expect: wrong
+import sys
+sys.exit(0)

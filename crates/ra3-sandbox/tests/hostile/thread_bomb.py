@@ -1,0 +1,5 @@
+# expect: wrong
+import threading, time
+def f(x):
+    while True:
+        threading.Thread(target=time.sleep, args=(100,)).start()
