@@ -71,11 +71,9 @@ try:
 except BaseException as error:
     send({"stage": "load", **failure(error)})
     os._exit(0)
-import ast
-
 for index, arguments in enumerate(request["inputs"]):
     try:
-        send({"call": index, "value": encode(candidate(*ast.literal_eval(arguments)))})
+        send({"call": index, "value": encode(candidate(*eval(arguments, {})))})
     except BaseException as error:
         send({"call": index, **failure(error)})
 if request["check"] is not None:
