@@ -1,8 +1,12 @@
 //! A model's shape, as `config.json` has it.
+//!
+//! A file that asks for what the network does not compute (scaled rotary frequencies, sliding
+//! windows, heads wider than the model) is refused: ignoring the key would train another model.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::checkpoint::CheckpointError;
 
@@ -128,12 +132,16 @@ impl ModelConfig {
             source,
         };
         let bytes = std::fs::read(path).map_err(read)?;
-        let config: Self =
-            serde_json::from_slice(&bytes).map_err(|source| CheckpointError::Config {
-                path: path.to_owned(),
-                source,
-            })?;
-        match config.contradiction() {
+        let json = |source| CheckpointError::Config {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file: Value = serde_json::from_slice(&bytes).map_err(json)?;
+        let unsupported = unsupported(&file);
+        lift_newer_keys(&mut file);
+        let config: Self = serde_json::from_value(file).map_err(json)?;
+        let contradiction = unsupported.or_else(|| config.contradiction());
+        match contradiction {
             None => Ok(config),
             Some(reason) => Err(CheckpointError::Shape {
                 path: path.to_owned(),
@@ -168,5 +176,104 @@ impl ModelConfig {
             ));
         }
         None
+    }
+}
+
+/// What a file asks for and the network does not compute.
+fn unsupported(file: &Value) -> Option<String> {
+    let is_on = |key: &str| file[key].as_bool() == Some(true);
+    for key in ["use_sliding_window", "mlp_bias"] {
+        if is_on(key) {
+            return Some(format!("{key} is not supported"));
+        }
+    }
+    let is_llama = file["model_type"] == "llama";
+    if is_llama && is_on("attention_bias") {
+        return Some("attention_bias is not supported for a Llama model".to_owned());
+    }
+    for key in ["rope_parameters", "rope_scaling"] {
+        let kind = ["rope_type", "type"].map(|name| file[key][name].as_str());
+        if let Some(kind) = kind.into_iter().flatten().find(|kind| *kind != "default") {
+            return Some(format!("{key} of type {kind:?} is not supported"));
+        }
+    }
+    let (head, width) = (file["head_dim"].as_u64()?, file["hidden_size"].as_u64()?);
+    let n_heads = file["num_attention_heads"].as_u64()?;
+    (head * n_heads != width)
+        .then(|| format!("{n_heads} heads of {head} do not make a hidden_size of {width}"))
+}
+
+/// Brings what newer writers nest or list to the one place where it is read: the base of the
+/// rotary frequencies, and the first of several end tokens.
+fn lift_newer_keys(file: &mut Value) {
+    if let Some(theta) = file["rope_parameters"].get("rope_theta").cloned() {
+        file["rope_theta"] = theta;
+    }
+    if let Some(first) = file["eos_token_id"].get(0).cloned() {
+        file["eos_token_id"] = first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Value {
+        serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 50,
+            "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
+            "rms_norm_eps": 1e-6, "hidden_act": "silu", "head_dim": 6, "eos_token_id": [2, 3],
+            "rope_parameters": {"rope_theta": 500_000.0, "rope_type": "default"},
+        })
+    }
+
+    fn load(file: &Value) -> Result<ModelConfig, CheckpointError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        ModelConfig::load(&path)
+    }
+
+    #[test]
+    fn a_nested_rope_theta_and_a_list_of_end_tokens_are_read() {
+        let config = load(&file()).unwrap();
+        assert_eq!(
+            (config.rope_theta, config.eos_token_id),
+            (500_000.0, Some(2))
+        );
+    }
+
+    #[test]
+    fn what_the_network_does_not_compute_is_refused() {
+        let cases = [
+            (
+                "rope_scaling",
+                serde_json::json!({"rope_type": "llama3"}),
+                "llama3",
+            ),
+            ("rope_scaling", serde_json::json!({"type": "yarn"}), "yarn"),
+            (
+                "rope_parameters",
+                serde_json::json!({"rope_type": "linear"}),
+                "linear",
+            ),
+            ("use_sliding_window", true.into(), "use_sliding_window"),
+            ("attention_bias", true.into(), "attention_bias"),
+            ("mlp_bias", true.into(), "mlp_bias"),
+            ("head_dim", 8.into(), "4 heads of 8"),
+            ("num_key_value_heads", 3.into(), "3 key heads"),
+            ("num_attention_heads", 0.into(), "heads"),
+            ("hidden_act", "gelu".into(), "gelu"),
+        ];
+        for (key, value, part) in cases {
+            let mut file = file();
+            file[key] = value;
+            let error = load(&file).unwrap_err().to_string();
+            assert!(
+                error.contains(part) && error.contains("config.json"),
+                "{key}: {error}"
+            );
+        }
     }
 }

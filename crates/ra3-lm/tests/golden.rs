@@ -1,0 +1,217 @@
+//! The engine against figures recorded from PyTorch and transformers: `tests/golden/make.py`.
+//!
+//! Two tiny models as transformers wrote them to disk: Qwen2 (biases, tied) and Llama (none,
+//! untied), both with grouped queries. It says nothing about speed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ra3::policy::{
+    Episode, Example, Feed, Move, Objective, Observation, Policy, Restriction, Surrogate, TokenId,
+};
+use ra3::seed::Seed;
+use ra3_lm::{Lm, TrainSettings};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    batch: Vec<Document>,
+    next_logprobs: Vec<f32>,
+    likelihood: Recorded,
+    clipped: Recorded,
+    clip_range: [f32; 2],
+    learning_rate: f32,
+    weight_decay: f32,
+    clip_norm: f32,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    tokens: Vec<TokenId>,
+    weights: Vec<f32>,
+    old_logprobs: Vec<f32>,
+    restrictions: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    position: usize,
+    choices: Vec<TokenId>,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    loss: f64,
+    norm: f64,
+    gradients: BTreeMap<String, Vec<f32>>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    loss: f64,
+    norm: f64,
+}
+
+impl Golden {
+    fn batch(&self) -> Vec<Example> {
+        let example = |document: &Document| Example {
+            tokens: document.tokens.clone(),
+            weights: document.weights.clone(),
+            old_logprobs: document.old_logprobs.clone(),
+            restrictions: document
+                .restrictions
+                .iter()
+                .map(|restriction| Restriction {
+                    position: restriction.position,
+                    choices: Arc::from(restriction.choices.as_slice()),
+                })
+                .collect(),
+        };
+        self.batch.iter().map(example).collect()
+    }
+
+    fn likelihood(&self) -> Objective {
+        Objective {
+            surrogate: Surrogate::LogLikelihood,
+            learning_rate: self.learning_rate,
+        }
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name)
+}
+
+fn both() -> Vec<(Golden, Lm)> {
+    let load = |name: &&str| {
+        let text = std::fs::read_to_string(folder(name).join("golden.json")).unwrap();
+        let golden: Golden = serde_json::from_str(&text).unwrap();
+        let settings = TrainSettings {
+            weight_decay: golden.weight_decay,
+            clip_norm: golden.clip_norm,
+            n_tokens_micro: 4096,
+            recompute: false,
+            cache_bytes_max: 1 << 20,
+        };
+        (golden, Lm::load(&folder(name), settings).unwrap())
+    };
+    ["qwen2", "llama"].iter().map(load).collect()
+}
+
+fn check_recorded(lm: &Lm, golden: &Golden, recorded: &Recorded, surrogate: Surrogate) {
+    let objective = Objective {
+        surrogate,
+        ..golden.likelihood()
+    };
+    let (stats, gradient) = lm.gradient(&golden.batch(), objective).unwrap();
+    let (loss, expected) = (stats.loss, recorded.loss);
+    assert!((loss - expected).abs() < 1e-5, "{loss} against {expected}");
+    let (norm, expected) = (stats.gradient_norm, recorded.norm);
+    assert!((norm / expected - 1.0).abs() < 1e-5, "{norm} {expected}");
+    let mut n_compared = 0;
+    for tensor in &lm.weights().layout.tensors {
+        let Some(expected) = recorded.gradients.get(&tensor.name) else {
+            continue;
+        };
+        n_compared += 1;
+        let found = &gradient[tensor.range.clone()];
+        let scale = expected.iter().fold(0f32, |top, g| top.max(g.abs()));
+        assert_eq!(found.len(), expected.len(), "{}", tensor.name);
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                (found - expected).abs() < 1e-4 * scale,
+                "{} at {index}: {found} against {expected}",
+                tensor.name
+            );
+        }
+    }
+    assert_eq!(n_compared, recorded.gradients.len(), "names of the tensors");
+}
+
+#[test]
+fn the_loss_and_every_gradient() {
+    for (golden, lm) in both() {
+        let n_tensors = lm.weights().layout.tensors.len();
+        assert_eq!(golden.likelihood.gradients.len(), n_tensors);
+        check_recorded(&lm, &golden, &golden.likelihood, Surrogate::LogLikelihood);
+    }
+}
+
+#[test]
+fn the_clipped_surrogate() {
+    for (golden, lm) in both() {
+        let [low, high] = golden.clip_range;
+        let surrogate = Surrogate::Clipped { low, high };
+        check_recorded(&lm, &golden, &golden.clipped, surrogate);
+    }
+}
+
+#[test]
+fn five_steps_of_adamw_with_clipping() {
+    for (golden, mut lm) in both() {
+        for step in &golden.steps {
+            let stats = lm.update(&golden.batch(), golden.likelihood()).unwrap();
+            assert!((stats.loss / step.loss - 1.0).abs() < 1e-4);
+            assert!((stats.gradient_norm / step.norm - 1.0).abs() < 1e-3);
+        }
+    }
+}
+
+/// Feeds a document and one token more, and keeps that token's log-probability.
+struct Continuation {
+    moves: Vec<Feed>,
+    logprob: f32,
+}
+
+impl Episode for Continuation {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        if let Observation::Fed { logprobs: [only] } = seen {
+            self.logprob = *only;
+        }
+        self.moves.pop().map_or(Move::Done, Move::Feed)
+    }
+}
+
+#[test]
+fn the_distribution_of_the_next_token() {
+    for (golden, mut lm) in both() {
+        let document = &golden.batch[2].tokens;
+        let mut rows: Vec<Continuation> = (0..lm.config().vocab_size as TokenId)
+            .map(|token| Continuation {
+                moves: vec![Feed::scored(vec![token]), Feed::unscored(document.clone())],
+                logprob: f32::NAN,
+            })
+            .collect();
+        let mut episodes: Vec<&mut dyn Episode> =
+            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+        lm.run(&mut episodes, Seed::root(0)).unwrap();
+        assert_eq!(rows.len(), golden.next_logprobs.len());
+        for (row, expected) in rows.iter().zip(&golden.next_logprobs) {
+            let found = row.logprob;
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_model_has_the_tensors_that_transformers_wrote() {
+    for (name, (_, lm)) in ["qwen2", "llama"].iter().zip(both()) {
+        let saved = tempfile::tempdir().unwrap();
+        lm.save(saved.path()).unwrap();
+        let read = |folder: PathBuf| std::fs::read(folder.join("model.safetensors")).unwrap();
+        let (ours, theirs) = (read(saved.path().to_owned()), read(folder(name)));
+        let (ours, theirs) = (
+            SafeTensors::deserialize(&ours).unwrap(),
+            SafeTensors::deserialize(&theirs).unwrap(),
+        );
+        assert_eq!(ours.len(), theirs.len());
+        for (name, tensor) in theirs.tensors() {
+            let ours = ours.tensor(&name).unwrap();
+            assert_eq!(ours.shape(), tensor.shape(), "{name}");
+            assert_eq!(ours.data(), tensor.data(), "{name}");
+        }
+    }
+}
