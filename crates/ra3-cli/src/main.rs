@@ -1,3 +1,44 @@
-//! Under construction.
+//! The `ra3` command: arguments in, exit code out.
+//!
+//! Everything that it does is a function of `ra3-run`; here are only the arguments, the bars and
+//! the choice between text and JSON.
 
-fn main() {}
+mod arguments;
+mod bars;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    // The sandbox starts this very binary again as its helper; that call never comes back.
+    ra3_run::sandbox_helper();
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Run(options) => commands::run(options),
+        Command::Plan(options) => commands::plan(options),
+        Command::Sample(options) => commands::sample(options),
+        Command::Eval(options) => commands::eval(options),
+        Command::Report(options) => commands::report(options),
+        Command::Inspect(options) => commands::inspect(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the whole chain of causes, once.
+#[expect(clippy::print_stderr, reason = "this is where errors end")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+}

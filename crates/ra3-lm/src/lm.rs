@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, UpdateStats, Work};
+use ra3::policy::{
+    Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work,
+};
 use ra3::seed::Seed;
 
 use crate::checkpoint::{self, CheckpointError};
@@ -131,6 +133,27 @@ impl Lm {
         self.weights = Weights { layout, data };
         self.transformer = Transformer::new(config);
         self.optimizer = None;
+    }
+
+    /// Starts the rows of some tokens anew, as [`Self::grow_vocabulary`] starts added ones: tokens
+    /// that never occurred in training were pushed away from every context.
+    pub fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
+        let d = self.config().hidden_size;
+        let layout = &self.weights.layout;
+        let mut ranges = vec![layout.embedding.clone()];
+        if layout.head != layout.embedding {
+            ranges.push(layout.head.clone());
+        }
+        for (index, range) in ranges.into_iter().enumerate() {
+            let rows = &mut self.weights.data[range];
+            let mut fresh = vec![0.0; rows.len() + tokens.len() * d];
+            grow_rows(&mut fresh, rows, d, seed.nth(index as u64));
+            let n = rows.len();
+            for (token, row) in tokens.iter().zip(fresh[n..].chunks(d)) {
+                let at = *token as usize * d;
+                rows[at..at + d].copy_from_slice(row);
+            }
+        }
     }
 
     /// Runs a batch forward and backward and forgets the result: whether it fits is then known.

@@ -1,1 +1,28 @@
-//! Under construction.
+//! Run file → plan → stages: everything that a run is, apart from the command line.
+//!
+//! [`run_file`] is what was written, [`plan`] what it means. [`pipeline`] walks the stages of a
+//! plan over a [`directory`], recording into the [`ledger`]; a run that was killed goes on from
+//! its last commit. [`report`] turns the records into a page and reads nothing else.
+
+pub mod run_file;
+
+pub mod arm;
+pub mod estimate;
+pub mod plan;
+
+pub mod event;
+pub mod inspect;
+pub mod pipeline;
+pub mod program;
+mod programs;
+mod stages;
+
+mod atomic;
+pub mod clock;
+pub mod directory;
+pub mod ledger;
+pub mod samples;
+
+pub mod report;
+
+pub use ra3_sandbox::helper_main_if_requested as sandbox_helper;

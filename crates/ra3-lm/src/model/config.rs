@@ -52,6 +52,9 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Always `silu`.
     pub hidden_act: String,
+    /// Standard deviation of random weights.
+    #[serde(default = "default_initializer_range")]
+    pub initializer_range: f32,
     /// End of text.
     pub eos_token_id: Option<u32>,
     /// Begin of text.
@@ -63,6 +66,10 @@ pub struct ModelConfig {
 
 fn default_rope_theta() -> f64 {
     10_000.0
+}
+
+fn default_initializer_range() -> f32 {
+    0.02
 }
 
 fn default_dtype() -> String {
@@ -90,6 +97,7 @@ impl ModelConfig {
             rope_theta: default_rope_theta(),
             tie_word_embeddings: true,
             hidden_act: "silu".to_owned(),
+            initializer_range: default_initializer_range(),
             eos_token_id: None,
             bos_token_id: None,
             torch_dtype: default_dtype(),

@@ -127,12 +127,13 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// `N(0, 0.02)` for matrices (projections into the residual stream divided by
+    /// `N(0, deviation)` for matrices (projections into the residual stream divided by
     /// `√(2 · layers)`), ones for norms, zeros for biases.
     pub fn random(config: &ModelConfig, seed: Seed) -> Self {
+        let deviation = config.initializer_range;
         let layout = Layout::new(config);
         let mut data = vec![0.0; layout.n_params()];
-        let residual = 0.02 / (2.0 * config.num_hidden_layers as f32).sqrt();
+        let residual = deviation / (2.0 * config.num_hidden_layers as f32).sqrt();
         for (index, tensor) in layout.tensors.iter().enumerate() {
             let place = &mut data[tensor.range.clone()];
             if tensor.name.ends_with("norm.weight") {
@@ -140,7 +141,7 @@ impl Weights {
             } else if tensor.shape.len() == 2 {
                 let into_residual = ["o_proj.weight", "down_proj.weight"];
                 let is_residual = into_residual.iter().any(|name| tensor.name.ends_with(name));
-                let deviation = if is_residual { residual } else { 0.02 };
+                let deviation = if is_residual { residual } else { deviation };
                 fill_normal(place, deviation, seed.nth(index as u64));
             }
         }

@@ -1,0 +1,156 @@
+//! The command line, as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Mid-train language models for code with RA3, and see what that bought.
+#[derive(Debug, Parser)]
+#[command(name = "ra3", version, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed (the run directory keeps what was \
+committed; the same command continues), 2 wrong arguments."
+)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a run file from corpus to report, or continue where it stopped.
+    #[command(after_help = "Examples:\n  \
+        ra3 run runs/quickstart.toml\n  \
+        ra3 run runs/quickstart.toml --set seed=2 --set directory=runs/out/second")]
+    Run(PlanOptions),
+    /// Print what a run file means: stages, tokens, memory, time. Runs nothing.
+    #[command(after_help = "Examples:\n  \
+        ra3 plan runs/quickstart.toml\n  \
+        ra3 plan runs/miniature.toml --set seed=3 --json")]
+    Plan(PlanOptions),
+    /// Write programs for a prompt, with their decisions and rationales.
+    #[command(after_help = "Examples:\n  \
+        ra3 sample runs/out/quickstart/models/ra3 --prompt-file problem.py\n  \
+        ra3 sample assets/base --prompt 'def add(a, b):\n' --plain -n 3")]
+    Sample(SampleOptions),
+    /// Grade a model on problems in HumanEval's format.
+    #[command(after_help = "Examples:\n  \
+        ra3 eval runs/out/quickstart/models/ra3 \
+        --problems runs/out/quickstart/corpus/held_out_problems.jsonl -n 4")]
+    Eval(EvalOptions),
+    /// Write report.html of a run directory again.
+    #[command(after_help = "Example:\n  ra3 report runs/out/quickstart")]
+    Report(ReportOptions),
+    /// Show a source file with the latents that a model finds for it.
+    #[command(after_help = "Example:\n  ra3 inspect runs/out/quickstart/models/ra3 file.py")]
+    Inspect(InspectOptions),
+}
+
+/// A run file and its overrides.
+#[derive(Debug, Args)]
+pub(crate) struct PlanOptions {
+    /// The run file.
+    pub(crate) file: PathBuf,
+    /// Replace a key of the run file, such as `rlvr.n_updates=10`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A model and how it samples.
+#[derive(Debug, Args)]
+pub(crate) struct SampleOptions {
+    /// Checkpoint folder in Hugging Face layout.
+    pub(crate) model: PathBuf,
+    /// The prompt.
+    #[arg(
+        long,
+        conflicts_with = "prompt_file",
+        required_unless_present = "prompt_file"
+    )]
+    pub(crate) prompt: Option<String>,
+    /// A file with the prompt.
+    #[arg(long)]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Programs to write.
+    #[arg(short = 'n', long, default_value_t = 1)]
+    pub(crate) n_samples: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) temperature: f32,
+    /// Longest program in tokens.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Write without decisions, as a model without latents does.
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A model and what it is graded on.
+#[derive(Debug, Args)]
+pub(crate) struct EvalOptions {
+    /// Checkpoint folder in Hugging Face layout.
+    pub(crate) model: PathBuf,
+    /// Problems in HumanEval's JSON lines, plain or `.gz`.
+    #[arg(long)]
+    pub(crate) problems: PathBuf,
+    /// Samples of each problem.
+    #[arg(short = 'n', long, default_value_t = 1)]
+    pub(crate) n_samples: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Longest program in tokens.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Sample without decisions, as a model without latents does.
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Processes that grade.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) workers: usize,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A run directory.
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The run directory.
+    pub(crate) directory: PathBuf,
+    /// Print the table as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A model and a document.
+#[derive(Debug, Args)]
+pub(crate) struct InspectOptions {
+    /// Checkpoint folder in Hugging Face layout.
+    pub(crate) model: PathBuf,
+    /// The Python file.
+    pub(crate) document: PathBuf,
+    /// Longest rationale in tokens.
+    #[arg(long, default_value_t = 48)]
+    pub(crate) rationale_tokens: usize,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print JSON instead of the annotated listing.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

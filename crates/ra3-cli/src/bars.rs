@@ -1,0 +1,119 @@
+//! Progress bars of a run in a terminal; plain lines where standard error is no terminal.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ra3_run::event::Event;
+
+/// Draws the events of a run.
+#[derive(Debug)]
+pub(crate) struct Bars {
+    bar: Option<ProgressBar>,
+    stage: String,
+    n_tokens: u64,
+    since: Instant,
+    last_line: Instant,
+    is_terminal: bool,
+}
+
+impl Bars {
+    /// Nothing is drawn before the first event.
+    pub(crate) fn new() -> Self {
+        Self {
+            bar: None,
+            stage: String::new(),
+            n_tokens: 0,
+            since: Instant::now(),
+            last_line: Instant::now(),
+            is_terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Draws one event.
+    pub(crate) fn show(&mut self, event: Event) {
+        match event {
+            Event::Started {
+                stage,
+                position,
+                total,
+                unit,
+            } => {
+                self.start(stage, position, total, unit);
+            }
+            Event::Advanced {
+                position,
+                n_tokens,
+                message,
+            } => {
+                self.advance(position, n_tokens, message);
+            }
+            Event::Finished { message } => self.finish(&message),
+            Event::Note(text) => self.line(&text),
+        }
+    }
+
+    fn start(&mut self, stage: String, position: u64, total: u64, unit: &str) {
+        self.n_tokens = 0;
+        self.since = Instant::now();
+        self.last_line = Instant::now();
+        if self.is_terminal {
+            let bar = if total > 0 {
+                ProgressBar::new(total)
+            } else {
+                ProgressBar::new_spinner()
+            };
+            bar.set_style(style(total, unit));
+            bar.set_prefix(stage.clone());
+            bar.set_position(position);
+            bar.reset_eta();
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.bar = Some(bar);
+        } else if position > 0 {
+            self.line(&format!(
+                "{stage}: taken up at {position} of {total} {unit}"
+            ));
+        } else {
+            self.line(&format!("{stage}: {total} {unit}"));
+        }
+        self.stage = stage;
+    }
+
+    fn advance(&mut self, position: u64, n_tokens: u64, message: String) {
+        self.n_tokens += n_tokens;
+        let rate = self.n_tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-3);
+        let text = format!("{message}  {rate:.0} tok/s");
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+            bar.set_message(text);
+        } else if self.last_line.elapsed() >= Duration::from_secs(10) {
+            self.last_line = Instant::now();
+            self.line(&format!("{}: {position}  {text}", self.stage));
+        }
+    }
+
+    fn finish(&mut self, message: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.line(&format!("{:<16} {seconds:>7.1} s  {message}", self.stage));
+    }
+
+    #[expect(clippy::print_stderr, reason = "the terminal is what this file is for")]
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+fn style(total: u64, unit: &str) -> ProgressStyle {
+    let template = if total > 0 {
+        format!("{{prefix:<16}} {{bar:24}} {{pos}}/{{len}} {unit}  {{eta}} left  {{wide_msg}}")
+    } else {
+        "{prefix:<16} {spinner} {elapsed}  {wide_msg}".to_owned()
+    };
+    ProgressStyle::with_template(&template).expect("the template is a constant")
+}

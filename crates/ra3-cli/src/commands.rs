@@ -1,0 +1,128 @@
+//! One function for each subcommand: call `ra3-run`, print text or JSON.
+#![expect(clippy::print_stdout, reason = "standard output is where results go")]
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ra3_run::inspect::{self, Annotation};
+use ra3_run::plan::Plan;
+use ra3_run::program::{self, ProgramRequest};
+use ra3_run::{estimate, pipeline, report};
+
+use crate::arguments::{EvalOptions, InspectOptions, PlanOptions, ReportOptions, SampleOptions};
+use crate::bars::Bars;
+
+/// `ra3 run`
+pub(crate) fn run(options: &PlanOptions) -> Result<()> {
+    let plan = Plan::load(&options.file, &options.overrides)?;
+    let mut bars = Bars::new();
+    let table = pipeline::run(&plan, &mut |event| bars.show(event))?;
+    if options.json {
+        println!("{}", table.to_json());
+    } else {
+        println!("{}", table.to_text());
+        println!(
+            "report: {}",
+            plan.file.directory.join("report.html").display()
+        );
+    }
+    Ok(())
+}
+
+/// `ra3 plan`
+pub(crate) fn plan(options: &PlanOptions) -> Result<()> {
+    let plan = Plan::load(&options.file, &options.overrides)?;
+    let estimate = estimate::estimate(&plan)?;
+    if options.json {
+        let value = serde_json::json!({ "plan": plan.file, "estimate": estimate });
+        println!("{}", serde_json::to_string_pretty(&value)?);
+    } else {
+        println!("{}\n{}", plan.to_toml(), estimate.to_text());
+    }
+    Ok(())
+}
+
+/// `ra3 sample`
+pub(crate) fn sample(options: &SampleOptions) -> Result<()> {
+    let prompt = match (&options.prompt, &options.prompt_file) {
+        (Some(prompt), _) => prompt.replace("\\n", "\n"),
+        (None, Some(path)) => read(path)?,
+        (None, None) => unreachable!("clap requires one of the two"),
+    };
+    let request = ProgramRequest {
+        n_samples: options.n_samples,
+        temperature: options.temperature,
+        tokens_max: options.max_tokens,
+        plain: options.plain,
+        seed: options.seed,
+    };
+    for program in program::sample(&options.model, &prompt, &request)? {
+        if options.json {
+            println!("{}", serde_json::to_string(&program)?);
+        } else {
+            println!("{prompt}{}", program.raw);
+        }
+    }
+    Ok(())
+}
+
+/// `ra3 eval`
+pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
+    let request = ProgramRequest {
+        n_samples: options.n_samples,
+        temperature: options.temperature,
+        tokens_max: options.max_tokens,
+        plain: options.plain,
+        seed: options.seed,
+    };
+    let mut bars = Bars::new();
+    let score = program::grade_model(
+        &options.model,
+        &options.problems,
+        &request,
+        options.workers,
+        &mut |event| bars.show(event),
+    )?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&score)?);
+    } else {
+        println!("{}", program::score_text(&score));
+    }
+    Ok(())
+}
+
+/// `ra3 report`
+pub(crate) fn report(options: &ReportOptions) -> Result<()> {
+    let table = report::write_from_directory(&options.directory)?;
+    if options.json {
+        println!("{}", table.to_json());
+    } else {
+        println!("{}", table.to_text());
+        println!(
+            "report: {}",
+            options.directory.join("report.html").display()
+        );
+    }
+    Ok(())
+}
+
+/// `ra3 inspect`
+pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
+    let text = read(&options.document)?;
+    let annotation: Annotation = inspect::annotate(
+        &options.model,
+        &text,
+        options.rationale_tokens,
+        options.seed,
+    )?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&annotation)?);
+    } else {
+        println!("{}", annotation.to_text());
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,36 @@
+//! What a run tells whoever watches it; the command line draws bars of it.
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A stage begins or is taken up again.
+    Started {
+        /// The stage.
+        stage: String,
+        /// Units of work that are done already.
+        position: u64,
+        /// Units of work in all; 0 where that is not known.
+        total: u64,
+        /// What a unit is (`updates`, `problems`, `documents`).
+        unit: &'static str,
+    },
+    /// The stage has advanced.
+    Advanced {
+        /// Units of work that are done.
+        position: u64,
+        /// Tokens since the last event, for a rate.
+        n_tokens: u64,
+        /// The figures of the moment, for a reader.
+        message: String,
+    },
+    /// The stage is done.
+    Finished {
+        /// Its outcome in a few words.
+        message: String,
+    },
+    /// A line for the reader.
+    Note(String),
+}
+
+/// Whoever watches a run.
+pub type Watcher<'a> = dyn FnMut(Event) + 'a;

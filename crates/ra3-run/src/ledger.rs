@@ -1,0 +1,160 @@
+//! What a run records: one typed JSON line for each update, evaluation and stage.
+//!
+//! The ledger holds no times: a run that was killed and continued has the same bytes as one that
+//! was not. Wall time and peak memory go to `clock.jsonl` (see [`crate::clock`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One line of `ledger.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// The first line: what runs, and on what.
+    Run(RunRecord),
+    /// What the corpus stage read, dropped and kept.
+    Corpus(CorpusRecord),
+    /// One optimizer step or one batch of annotation.
+    Update(UpdateRecord),
+    /// A model measured on held-out documents.
+    HeldOut(HeldOutRecord),
+    /// A model's programs, graded.
+    Score(ScoreRecord),
+    /// A stage that ended, with what it spent.
+    Stage(StageRecord),
+}
+
+/// What runs, and on what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// Name of the run file's experiment.
+    pub name: String,
+    /// Root seed.
+    pub seed: u64,
+    /// blake3 of the resolved plan.
+    pub plan_hash: String,
+    /// Version of `ra3` that started the run.
+    pub version: String,
+    /// Number of threads of the engine (a part of what makes the bits).
+    pub n_threads: usize,
+}
+
+/// Counts of the corpus stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusRecord {
+    /// Documents read, by source.
+    pub n_read: BTreeMap<String, u64>,
+    /// Documents dropped, by reason.
+    pub n_dropped: BTreeMap<String, u64>,
+    /// Documents kept for training.
+    pub n_train: u64,
+    /// Documents kept for measuring.
+    pub n_held_out: u64,
+    /// Lines of the training documents.
+    pub n_lines: u64,
+    /// Corpus tokens of the training documents.
+    pub n_tokens: u64,
+    /// Bytes of the training documents.
+    pub n_bytes: u64,
+    /// Problems for RLVR.
+    pub n_train_problems: u64,
+    /// Problems for evaluation.
+    pub n_held_out_problems: u64,
+}
+
+/// One optimizer step, or one batch of annotation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRecord {
+    /// The stage, such as `ra3` or `rlvr-ntp`.
+    pub stage: String,
+    /// Which part of the stage: `ntp`, `cold_start`, `e_step`, `annotate`, `m_step`, `grpo`.
+    pub phase: String,
+    /// Number of updates of this stage before this one.
+    pub position: u64,
+    /// Figures by name (`loss`, `gradient_norm`, `mean_return`, `think_rate`, `reward`, …).
+    pub figures: BTreeMap<String, f64>,
+    /// Corpus tokens seen by this stage so far.
+    pub n_corpus_tokens: u64,
+    /// Tokens sampled by this stage so far.
+    pub n_tokens_sampled: u64,
+    /// FLOPs spent by this stage so far.
+    pub flops: f64,
+}
+
+/// A model measured on held-out documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutRecord {
+    /// The arm, such as `base`, `ntp` or `ra3`.
+    pub arm: String,
+    /// Documents measured.
+    pub n_documents: u64,
+    /// Their bytes.
+    pub n_bytes: u64,
+    /// Bits per byte without latents: exact for a model without latents, forced `<act>` otherwise.
+    pub bits_per_byte: f64,
+    /// Upper bounds on bits per byte by name (`elbo`, `iwae_4`, …); empty without latents.
+    pub bounds: BTreeMap<String, f64>,
+    /// Mean lines per latent, think rate, rationale tokens, gain of a think over an act in nats.
+    pub latents: BTreeMap<String, f64>,
+}
+
+/// An estimate with a bootstrap interval over problems.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The estimate.
+    pub mean: f64,
+    /// 2.5 % quantile.
+    pub low: f64,
+    /// 97.5 % quantile.
+    pub high: f64,
+}
+
+/// A model's programs, graded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreRecord {
+    /// The arm, such as `base` or `ra3`; for RLVR `rlvr-ra3`.
+    pub arm: String,
+    /// Updates of the stage before this score (0 for a finished model).
+    pub position: u64,
+    /// Tokens sampled by the stage before this score.
+    pub n_tokens_sampled: u64,
+    /// How the decision was taken: `free`, `act`, `think`, `true_plan` or `plain`.
+    pub decision: String,
+    /// Benchmark and its variant.
+    pub benchmark: String,
+    /// Problems.
+    pub n_problems: u64,
+    /// Samples for each problem.
+    pub n_samples: u64,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// pass@k by `k`.
+    pub pass_at: BTreeMap<String, Interval>,
+    /// pass@1 by family.
+    pub by_family: BTreeMap<String, f64>,
+    /// Verdicts by name.
+    pub verdicts: BTreeMap<String, u64>,
+}
+
+/// A stage that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageRecord {
+    /// The stage.
+    pub stage: String,
+    /// Corpus tokens seen.
+    pub n_corpus_tokens: u64,
+    /// Tokens sampled.
+    pub n_tokens_sampled: u64,
+    /// Tokens that the network ran.
+    pub n_tokens_run: u64,
+    /// FLOPs spent.
+    pub flops: f64,
+}

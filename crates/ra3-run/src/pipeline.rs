@@ -1,0 +1,78 @@
+//! A plan's stages, one after the other, over a run directory.
+//!
+//! The file to read first: every stage is one line of [`run_stage`]. Stages meet on disk only, so
+//! any of them can be run again alone, and a run continues where its last commit left it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::arm::Stage;
+use crate::atomic;
+use crate::directory::{RunDirectory, read_journal};
+use crate::event::{Event, Watcher};
+use crate::ledger::{Record, RunRecord};
+use crate::plan::Plan;
+use crate::report::{self, Table};
+use crate::stages::{base, corpus, evaluate, midtrain, rlvr};
+
+/// Runs what is not done yet of a plan, writes the report and returns its table.
+///
+/// # Errors
+/// A stage failed. What was committed stays, and the same call continues from there.
+pub fn run(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Table> {
+    ra3_lm::set_threads(plan.file.n_threads);
+    let hash = plan.hash();
+    let mut directory = RunDirectory::open(&plan.file.directory, &hash)?;
+    if directory.progress().done.is_empty() && directory.progress().current.is_none() {
+        begin(plan, &hash, &mut directory)?;
+    }
+    for stage in &plan.stages {
+        let name = stage.name();
+        if directory.is_done(&name) {
+            watcher(Event::Note(format!("{name:<16} done before")));
+            continue;
+        }
+        run_stage(*stage, plan, &mut directory, watcher)
+            .with_context(|| format!("stage {name} failed; the run directory keeps its state"))?;
+        directory.commit_done(&name)?;
+    }
+    report::write_from_directory(directory.root())
+}
+
+fn run_stage(
+    stage: Stage,
+    plan: &Plan,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    match stage {
+        Stage::Corpus => corpus::run(plan, directory, watcher),
+        Stage::Base => base::run(plan, directory, watcher),
+        Stage::Midtrain(arm) => midtrain::run(arm, plan, directory, watcher),
+        Stage::Evaluate(arm) => evaluate::run(arm, plan, directory, watcher),
+        Stage::Rlvr(arm) => rlvr::run(arm, plan, directory, watcher),
+    }
+}
+
+fn begin(plan: &Plan, hash: &str, directory: &mut RunDirectory) -> Result<()> {
+    atomic::write(
+        &directory.root().join("plan.toml"),
+        plan.to_toml().as_bytes(),
+    )?;
+    directory.record(&Record::Run(RunRecord {
+        name: plan.file.name.clone(),
+        seed: plan.file.seed,
+        plan_hash: hash.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        n_threads: plan.file.n_threads,
+    }))
+}
+
+/// The committed records of a run directory.
+///
+/// # Errors
+/// The ledger is missing or damaged.
+pub fn ledger_of(directory: &Path) -> Result<Vec<Record>> {
+    read_journal(&directory.join("ledger.jsonl"))
+}

@@ -1,0 +1,255 @@
+//! Programs of a model for problems: written, stripped, graded, counted.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use ra3::generation::{Writing, WritingRule};
+use ra3::grpo;
+use ra3::policy::{Policy, TokenId, Work};
+use ra3::rollout::Decision;
+use ra3::seed::Seed;
+use ra3_corpus::tokenizer::Tokenizer;
+use ra3_evals::grade::{Grader, Verdict, grade_all, prepare};
+use ra3_evals::pass_at_k::{estimate, pass_at_k};
+use ra3_evals::problem::Problem;
+use ra3_lm::Lm;
+use ra3_sandbox::{Level, Limits, Pool};
+
+use crate::ledger::{Interval, ScoreRecord};
+use crate::run_file::ConfinementName;
+use crate::samples::{ProgramSample, Sample};
+
+/// Limits of a short program.
+const LIMITS: Limits = Limits {
+    cpu_s: 3,
+    wall_s: 10.0,
+    memory_bytes: 1 << 30,
+    result_bytes_max: 1 << 20,
+};
+
+/// A pool that grades.
+///
+/// # Errors
+/// There is no Python, or the kernel does not offer what is required.
+pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Pool> {
+    let level = match confinement {
+        ConfinementName::Require => Level::Require,
+        ConfinementName::BestEffort => Level::BestEffort,
+        ConfinementName::Off => Level::Off,
+    };
+    Pool::new(n_workers, LIMITS, level).context("cannot set up the sandbox")
+}
+
+/// Problems that are ready to be written for and graded.
+pub(crate) struct Exam {
+    pub(crate) problems: Vec<Problem>,
+    graders: Vec<Grader>,
+    /// `[end]` and the prompt's ids.
+    pub(crate) prompts: Vec<Vec<TokenId>>,
+    pool: Pool,
+}
+
+impl Exam {
+    pub(crate) fn new(problems: Vec<Problem>, tokenizer: &Tokenizer, pool: Pool) -> Self {
+        let graders = prepare(&problems, &pool);
+        let prompts = problems
+            .iter()
+            .map(|problem| {
+                [
+                    vec![tokenizer.markers().end],
+                    tokenizer.encode(&problem.prompt),
+                ]
+                .concat()
+            })
+            .collect();
+        Self {
+            problems,
+            graders,
+            prompts,
+            pool,
+        }
+    }
+
+    /// Verdicts on programs; `of` says whose problem each is.
+    pub(crate) fn grade(
+        &self,
+        of: &[usize],
+        rows: &[Writing],
+        tokenizer: &Tokenizer,
+    ) -> Vec<Verdict> {
+        let completions: Vec<String> = rows
+            .iter()
+            .map(|row| tokenizer.decode(&row.program()))
+            .collect();
+        let graded: Vec<(&Grader, &str)> = of
+            .iter()
+            .zip(&completions)
+            .map(|(problem, completion)| (&self.graders[*problem], completion.as_str()))
+            .collect();
+        grade_all(&graded, &self.pool, &mut |_| {})
+    }
+}
+
+/// How a score is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Sitting {
+    pub(crate) arm: String,
+    pub(crate) position: u64,
+    pub(crate) n_tokens_sampled: u64,
+    /// Name of the decision's rule, for the record.
+    pub(crate) decision_name: &'static str,
+    pub(crate) rule: WritingRule,
+    /// A given first rationale for each problem, if that is the rule.
+    pub(crate) plans: Option<Vec<Option<Vec<TokenId>>>>,
+    pub(crate) n_samples: usize,
+    pub(crate) pass_at: Vec<usize>,
+    /// Programs that are kept for the report.
+    pub(crate) n_shown: usize,
+    pub(crate) seed: Seed,
+}
+
+/// Writes and grades `n_samples` programs for every problem.
+///
+/// # Errors
+/// The engine refuses a prompt, or the sandbox fails (which is never counted as a wrong answer).
+pub(crate) fn sit(
+    lm: &mut Lm,
+    exam: &Exam,
+    tokenizer: &Tokenizer,
+    sitting: &Sitting,
+) -> Result<(ScoreRecord, Vec<Sample>, Work)> {
+    let n = sitting.n_samples;
+    let of: Vec<usize> = (0..exam.problems.len() * n).map(|row| row / n).collect();
+    let (rows, work) = match &sitting.plans {
+        None => grpo::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
+        Some(plans) => write_planned(lm, exam, &of, plans, sitting)?,
+    };
+    let verdicts = exam.grade(&of, &rows, tokenizer);
+    if let Some(Verdict::Infrastructure { detail }) = verdicts
+        .iter()
+        .find(|verdict| matches!(verdict, Verdict::Infrastructure { .. }))
+    {
+        anyhow::bail!("the sandbox failed while grading: {detail}");
+    }
+    let samples = rows
+        .iter()
+        .zip(&verdicts)
+        .zip(&of)
+        .step_by(n)
+        .take(sitting.n_shown)
+        .map(|((row, verdict), problem)| {
+            Sample::Program(ProgramSample {
+                arm: sitting.arm.clone(),
+                position: sitting.position,
+                task_id: exam.problems[*problem].task_id.clone(),
+                family: exam.problems[*problem].family.clone(),
+                prompt: exam.problems[*problem].prompt.clone(),
+                raw: tokenizer.decode(row.raw()),
+                completion: tokenizer.decode(&row.program()),
+                verdict: verdict.name().to_owned(),
+                detail: verdict.detail().to_owned(),
+            })
+        })
+        .collect();
+    Ok((score(exam, sitting, &verdicts), samples, work))
+}
+
+fn write_planned(
+    lm: &mut Lm,
+    exam: &Exam,
+    of: &[usize],
+    plans: &[Option<Vec<TokenId>>],
+    sitting: &Sitting,
+) -> Result<(Vec<Writing>, Work)> {
+    let mut rows: Vec<Writing> = of
+        .iter()
+        .map(|problem| {
+            let first_rationale = plans[*problem].clone();
+            let rule = WritingRule {
+                first_rationale,
+                ..sitting.rule.clone()
+            };
+            Writing::new(exam.prompts[*problem].clone(), rule)
+        })
+        .collect();
+    let mut episodes: Vec<&mut dyn ra3::policy::Episode> = rows
+        .iter_mut()
+        .map(|row| row as &mut dyn ra3::policy::Episode)
+        .collect();
+    let work = lm.run(&mut episodes, sitting.seed)?;
+    Ok((rows, work))
+}
+
+fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
+    let n = sitting.n_samples;
+    let n_right: Vec<usize> = verdicts
+        .chunks(n)
+        .map(|verdicts| {
+            verdicts
+                .iter()
+                .filter(|verdict| **verdict == Verdict::Passed)
+                .count()
+        })
+        .collect();
+    let seed = Seed::root(0).child("bootstrap");
+    let interval = |k: usize| {
+        let by_problem: Vec<f64> = n_right.iter().map(|c| pass_at_k(n, *c, k)).collect();
+        let found = estimate(&by_problem, seed);
+        Interval {
+            mean: found.mean,
+            low: found.low,
+            high: found.high,
+        }
+    };
+    let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (problem, c) in exam.problems.iter().zip(&n_right) {
+        let entry = families.entry(problem.family.clone()).or_default();
+        entry.0 += *c as f64;
+        entry.1 += n as f64;
+    }
+    let mut names = BTreeMap::new();
+    for verdict in verdicts {
+        *names.entry(verdict.name().to_owned()).or_default() += 1;
+    }
+    ScoreRecord {
+        arm: sitting.arm.clone(),
+        position: sitting.position,
+        n_tokens_sampled: sitting.n_tokens_sampled,
+        decision: sitting.decision_name.to_owned(),
+        benchmark: "testbed, held-out compositions, 0-shot".to_owned(),
+        n_problems: exam.problems.len() as u64,
+        n_samples: n as u64,
+        temperature: f64::from(sitting.rule.temperature),
+        pass_at: sitting
+            .pass_at
+            .iter()
+            .map(|k| (k.to_string(), interval(*k)))
+            .collect(),
+        by_family: families
+            .into_iter()
+            .map(|(name, (right, all))| (name, right / all))
+            .collect(),
+        verdicts: names,
+    }
+}
+
+/// How programs are written: plainly by a model without latents, deciding by one with.
+pub(crate) fn writing_rule(
+    tokenizer: &Tokenizer,
+    decision: Decision,
+    rationale_tokens_max: usize,
+    program_tokens_max: usize,
+    temperature: f32,
+) -> WritingRule {
+    WritingRule {
+        markers: tokenizer.markers(),
+        line_ends: tokenizer.line_ends(),
+        decision,
+        first_rationale: None,
+        rationale_tokens_max,
+        program_tokens_max,
+        temperature,
+        top_k: None,
+        top_p: None,
+    }
+}

@@ -1,0 +1,177 @@
+//! The base model: trained from scratch, or a checkpoint folder; either way in `models/base`.
+
+use anyhow::{Context, Result, ensure};
+use ra3::schedule::Schedule;
+use ra3::seed::Seed;
+use ra3_corpus::tokenizer::Tokenizer;
+use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::{Lm, TrainSettings};
+
+use super::corpus;
+use super::supervised::{SupervisedCourse, Until};
+use super::training::{Course, Training, drive};
+use crate::arm::Arm;
+use crate::atomic;
+use crate::directory::RunDirectory;
+use crate::event::{Event, Watcher};
+use crate::plan::Plan;
+use crate::run_file::{
+    ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,
+};
+
+pub(crate) fn run(
+    plan: &Plan,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    match &plan.file.base {
+        BaseSection::Checkpoint { path } => {
+            watcher(started());
+            let lm = Lm::load(path, settings(&plan.file.training))
+                .with_context(|| format!("cannot load the base checkpoint {}", path.display()))?;
+            let tokenizer = corpus::tokenizer(directory)?;
+            ensure!(
+                tokenizer.vocab_size() <= lm.config().vocab_size,
+                "{}: the tokenizer has {} tokens and the model {}",
+                path.display(),
+                tokenizer.vocab_size(),
+                lm.config().vocab_size
+            );
+            save_model(directory, Arm::Base.name(), &lm, &tokenizer)?;
+            let message = format!("{:.2}M parameters from {}", millions(&lm), path.display());
+            watcher(Event::Finished { message });
+            Ok(())
+        }
+        BaseSection::Pretrain {
+            model,
+            n_updates,
+            batch_documents,
+            schedule,
+        } => {
+            let tokenizer = corpus::tokenizer(directory)?;
+            let documents = corpus::training_documents(directory)?;
+            let seed = Seed::root(plan.file.seed).child("base");
+            let config = model_config(model, &tokenizer);
+            let lm = Lm::random(config, settings(&plan.file.training), seed.child("weights"));
+            let course = Course::Supervised(SupervisedCourse {
+                documents: &documents,
+                batch_documents: *batch_documents,
+                prefix_weight: plan.file.training.prefix_weight,
+                schedule: to_schedule(*schedule, *n_updates),
+                until: Until::Updates(*n_updates),
+                n_updates_expected: *n_updates,
+                seed: seed.child("batches"),
+            });
+            let training = Training {
+                stage: "base".to_owned(),
+                lm,
+                course,
+                checkpoint_every: plan.file.checkpoint_every,
+            };
+            let (lm, _) = drive(training, directory, watcher)?;
+            save_model(directory, Arm::Base.name(), &lm, &tokenizer)
+        }
+    }
+}
+
+fn started() -> Event {
+    Event::Started {
+        stage: "base".to_owned(),
+        position: 0,
+        total: 0,
+        unit: "",
+    }
+}
+
+fn millions(lm: &Lm) -> f64 {
+    lm.n_params() as f64 / 1e6
+}
+
+/// The engine's settings of a run.
+pub(crate) fn settings(section: &TrainingSection) -> TrainSettings {
+    TrainSettings {
+        weight_decay: section.weight_decay,
+        clip_norm: section.clip_norm,
+        n_tokens_micro: section.micro_batch_tokens,
+        recompute: section.recompute,
+        cache_bytes_max: section.cache_mib << 20,
+    }
+}
+
+/// Writes a finished model with its tokenizer, in Hugging Face layout.
+pub(crate) fn save_model(
+    directory: &RunDirectory,
+    arm: &str,
+    lm: &Lm,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
+    atomic::write_folder(&directory.model(arm), |folder| {
+        lm.save(folder)?;
+        tokenizer.save(folder)?;
+        Ok(())
+    })
+}
+
+/// Loads a finished model of this run.
+pub(crate) fn load_model(plan: &Plan, directory: &RunDirectory, arm: &str) -> Result<Lm> {
+    let folder = directory.model(arm);
+    Lm::load(&folder, settings(&plan.file.training))
+        .with_context(|| format!("cannot load the model {}", folder.display()))
+}
+
+/// A schedule of the run file over so many updates.
+pub(crate) fn to_schedule(section: ScheduleSection, n_updates: u64) -> Schedule {
+    match section {
+        ScheduleSection::Constant { peak, warmup } => Schedule::Constant { peak, warmup },
+        ScheduleSection::Cosine {
+            peak,
+            warmup,
+            floor_share,
+        } => Schedule::Cosine {
+            peak,
+            warmup,
+            n_updates,
+            floor_share,
+        },
+        ScheduleSection::WarmupStableDecay {
+            peak,
+            warmup,
+            decay,
+            floor_share,
+        } => Schedule::WarmupStableDecay {
+            peak,
+            warmup,
+            decay,
+            n_updates,
+            floor_share,
+        },
+    }
+}
+
+/// The engine's configuration of a model section.
+pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> ModelConfig {
+    let architecture = match model.architecture {
+        ArchitectureName::Qwen2 => Architecture::Qwen2,
+        ArchitectureName::Llama => Architecture::Llama,
+    };
+    ModelConfig {
+        vocab_size: tokenizer.vocab_size(),
+        hidden_size: model.hidden_size,
+        intermediate_size: model.intermediate_size,
+        num_hidden_layers: model.n_layers,
+        num_attention_heads: model.n_heads,
+        num_key_value_heads: model.n_key_value_heads,
+        max_position_embeddings: model.context,
+        rope_theta: model.rope_theta,
+        tie_word_embeddings: model.tie_embeddings,
+        initializer_range: model.initializer_range,
+        torch_dtype: match model.precision_on_disk {
+            PrecisionName::Float32 => "float32",
+            PrecisionName::Bfloat16 => "bfloat16",
+        }
+        .to_owned(),
+        eos_token_id: Some(tokenizer.markers().end),
+        bos_token_id: Some(tokenizer.markers().end),
+        ..ModelConfig::new(architecture)
+    }
+}

@@ -1,0 +1,228 @@
+//! The corpus stage: documents, tokenizer, shards and problems, all below `corpus/`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ra3::seed::Seed;
+use ra3_corpus::document::Document;
+use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
+use ra3_corpus::read::Source;
+use ra3_corpus::shards::Shards;
+use ra3_corpus::testbed::{self, Problem, Testbed, TestbedConfig};
+use ra3_corpus::tokenizer::Tokenizer;
+
+use crate::atomic;
+use crate::clock;
+use crate::directory::{RunDirectory, read_journal};
+use crate::event::{Event, Watcher};
+use crate::ledger::{CorpusRecord, Record};
+use crate::plan::Plan;
+use crate::run_file::{BaseSection, SourceSection, TestbedSection, TokenizerSection};
+
+/// Files below `corpus/`.
+const TRAIN_PROBLEMS: &str = "train_problems.jsonl";
+const HELD_OUT_PROBLEMS: &str = "held_out_problems.jsonl";
+/// Documents that a tokenizer is trained on, at most about so many.
+const TOKENIZER_DOCUMENTS_MAX: usize = 20_000;
+
+pub(crate) fn run(
+    plan: &Plan,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    watcher(Event::Started {
+        stage: "corpus".to_owned(),
+        position: 0,
+        total: 0,
+        unit: "",
+    });
+    let began = std::time::Instant::now();
+    let seed = Seed::root(plan.file.seed).child("corpus");
+    let testbed = plan
+        .file
+        .corpus
+        .testbed
+        .as_ref()
+        .map(|section| generate(section, seed));
+    let config = config(plan);
+    let mut report = CorpusReport::default();
+    let problem_texts: Vec<String> = testbed
+        .iter()
+        .flat_map(|testbed| &testbed.held_out_problems)
+        .map(|problem| format!("{}{}", problem.prompt, problem.canonical_solution))
+        .collect();
+    // The testbed's own split is by composition: its documents need no decontamination, and
+    // documents that differ in one number are no duplicates there.
+    let mut documents = pipeline::gather(&config, &problem_texts, &mut report)?;
+    if let Some(testbed) = &testbed {
+        report
+            .n_read
+            .insert("testbed".to_owned(), testbed.documents.len() as u64);
+        documents.extend(testbed.documents.iter().map(|document| Document {
+            name: document.id.clone(),
+            source: "testbed".to_owned(),
+            prefix: document.prefix.clone(),
+            text: document.text.clone(),
+        }));
+    }
+    watcher(Event::Note(format!(
+        "corpus: {} documents kept",
+        documents.len()
+    )));
+    let folder = directory.corpus();
+    atomic::write_folder(&folder, |folder| {
+        let tokenizer = make_tokenizer(plan, &documents)?;
+        tokenizer.save(folder)?;
+        pipeline::store(&documents, &tokenizer, &config, folder, seed, &mut report)?;
+        if let Some(testbed) = &testbed {
+            write_problems(&folder.join(TRAIN_PROBLEMS), &testbed.train_problems)?;
+            write_problems(&folder.join(HELD_OUT_PROBLEMS), &testbed.held_out_problems)?;
+        }
+        Ok(())
+    })?;
+    let record = record(&report, plan);
+    watcher(Event::Finished {
+        message: format!(
+            "{} training documents, {:.2}M tokens, {} held out",
+            record.n_train,
+            record.n_tokens as f64 / 1e6,
+            record.n_held_out
+        ),
+    });
+    directory.record(&Record::Corpus(record))?;
+    clock::stage(directory, "corpus", 0, began)
+}
+
+fn generate(section: &TestbedSection, seed: Seed) -> Testbed {
+    let config = TestbedConfig::standard(
+        section.n_documents,
+        section.n_train_problems,
+        section.n_held_out_problems,
+        section.comment_share,
+    );
+    testbed::generate(&config, seed.child("testbed"))
+}
+
+fn config(plan: &Plan) -> CorpusConfig {
+    let corpus = &plan.file.corpus;
+    CorpusConfig {
+        sources: corpus.sources.iter().map(source).collect(),
+        n_bytes_max: corpus.n_bytes_max,
+        document_tokens_max: corpus.document_tokens_max,
+        rationale_tokens_max: corpus.rationale_tokens_max,
+        near_duplicate_similarity: corpus.near_duplicate_similarity,
+        decontaminate_n_words: corpus.decontaminate_n_words,
+        held_out_share: corpus.held_out_share,
+    }
+}
+
+fn source(section: &SourceSection) -> Source {
+    match section.clone() {
+        SourceSection::PythonStandardLibrary {
+            python,
+            n_files_max,
+        } => Source::PythonStandardLibrary {
+            python,
+            n_files_max,
+        },
+        SourceSection::Folder { path } => Source::Folder {
+            path,
+            n_files_max: usize::MAX,
+        },
+        SourceSection::JsonLines { path, text_key } => Source::JsonLines { path, text_key },
+        SourceSection::Parquet { path, column } => Source::Parquet { path, column },
+    }
+}
+
+fn make_tokenizer(plan: &Plan, documents: &[Document]) -> Result<Tokenizer> {
+    let path = match (&plan.file.tokenizer, &plan.file.base) {
+        (TokenizerSection::Train { n_vocabulary }, _) => {
+            // Merges are settled long before this many documents of each kind.
+            let step = (documents.len() / TOKENIZER_DOCUMENTS_MAX).max(1);
+            let texts: Vec<String> = documents
+                .iter()
+                .step_by(step)
+                .map(Document::whole)
+                .collect();
+            return Ok(Tokenizer::train(&texts, *n_vocabulary)?);
+        }
+        (TokenizerSection::File { path }, _) => path.clone(),
+        (TokenizerSection::Base {}, BaseSection::Checkpoint { path }) => {
+            path.join("tokenizer.json")
+        }
+        (TokenizerSection::Base {}, BaseSection::Pretrain { .. }) => {
+            unreachable!("the plan has rejected this")
+        }
+    };
+    Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))
+}
+
+fn write_problems(path: &Path, problems: &[Problem]) -> Result<()> {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| serde_json::to_string(problem).expect("a problem has only plain fields"))
+        .collect();
+    atomic::write(path, format!("{}\n", lines.join("\n")).as_bytes())
+}
+
+fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {
+    let problems = plan.file.corpus.testbed.as_ref();
+    CorpusRecord {
+        n_read: report.n_read.clone(),
+        n_dropped: report.n_dropped.clone(),
+        n_train: report.n_train,
+        n_held_out: report.n_held_out,
+        n_lines: report.n_lines,
+        n_tokens: report.n_tokens,
+        n_bytes: report.n_bytes,
+        n_train_problems: problems.map_or(0, |testbed| testbed.n_train_problems as u64),
+        n_held_out_problems: problems.map_or(0, |testbed| testbed.n_held_out_problems as u64),
+    }
+}
+
+/// Problems of a split, with their true plans.
+pub(crate) fn problems(directory: &RunDirectory, split: Split) -> Result<Vec<Problem>> {
+    read_journal(&problems_path(directory, split))
+}
+
+/// The file of a split's problems, in HumanEval's format.
+pub(crate) fn problems_path(directory: &RunDirectory, split: Split) -> PathBuf {
+    directory.corpus().join(match split {
+        Split::Train => TRAIN_PROBLEMS,
+        Split::HeldOut => HELD_OUT_PROBLEMS,
+    })
+}
+
+/// Whose problems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// For RLVR.
+    Train,
+    /// For evaluation.
+    HeldOut,
+}
+
+/// The run's tokenizer.
+pub(crate) fn tokenizer(directory: &RunDirectory) -> Result<Tokenizer> {
+    let path = directory.corpus().join("tokenizer.json");
+    Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))
+}
+
+/// The documents that models are trained on.
+pub(crate) fn training_documents(directory: &RunDirectory) -> Result<Shards> {
+    open(directory.corpus().join("train"))
+}
+
+/// The documents that models are measured on.
+pub(crate) fn held_out_documents(directory: &RunDirectory) -> Result<Shards> {
+    open(directory.corpus().join("held_out"))
+}
+
+fn open(folder: PathBuf) -> Result<Shards> {
+    Shards::open(&folder).with_context(|| {
+        format!(
+            "the shards in {} cannot be read; remove the run directory",
+            folder.display()
+        )
+    })
+}

@@ -1,0 +1,309 @@
+//! Measuring an arm: bits per byte and bounds on held-out documents, programs on held-out problems.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ra3::bounds::{self, without_think};
+use ra3::e_step::{Policies, follow};
+use ra3::policy::{Policy, Work};
+use ra3::rollout::{Decision, LatentRule};
+use ra3::seed::Seed;
+use ra3::trajectory::{Annotated, Latent, Trajectory};
+use ra3_corpus::lines::encode_rationale;
+use ra3_corpus::tokenizer::Tokenizer;
+use ra3_evals::problem;
+use ra3_lm::Lm;
+
+use super::base::load_model;
+use super::corpus::{self, Split};
+use super::midtrain::REFERENCE;
+use crate::arm::Arm;
+use crate::clock;
+use crate::directory::RunDirectory;
+use crate::event::{Event, Watcher};
+use crate::ledger::{HeldOutRecord, Record};
+use crate::plan::Plan;
+use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
+use crate::run_file::EvaluateSection;
+use crate::samples::{AnnotatedLine, DocumentSample, Sample};
+
+/// Documents and programs of an arm that the report shows.
+const N_SHOWN_DOCUMENTS: usize = 12;
+const N_SHOWN_PROGRAMS: usize = 40;
+
+pub(crate) fn run(
+    arm: Arm,
+    plan: &Plan,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    let section = plan
+        .file
+        .evaluate
+        .as_ref()
+        .expect("the plan has this stage");
+    let began = Instant::now();
+    let stage = format!("evaluate-{arm}");
+    watcher(Event::Started {
+        stage: stage.clone(),
+        position: 0,
+        total: 0,
+        unit: "",
+    });
+    let tokenizer = corpus::tokenizer(directory)?;
+    let mut lm = load_model(plan, directory, arm.name())?;
+    let held_out = held_out(arm, plan, section, directory, &mut lm, &tokenizer)?;
+    let bits = held_out.bits_per_byte;
+    directory.record(&Record::HeldOut(held_out))?;
+    let exam = exam(plan, directory, &tokenizer, Split::HeldOut)?;
+    let mut first = None;
+    for sitting in sittings(arm, plan, section, &exam, directory, &tokenizer)? {
+        let (score, samples, _) = sit(&mut lm, &exam, &tokenizer, &sitting)?;
+        let pass = score
+            .pass_at
+            .values()
+            .next()
+            .map_or(0.0, |interval| interval.mean);
+        watcher(Event::Note(format!(
+            "  {arm} {}: pass@1 {pass:.3}",
+            sitting.decision_name
+        )));
+        first.get_or_insert(pass);
+        directory.record(&Record::Score(score))?;
+        samples
+            .iter()
+            .try_for_each(|sample| directory.sample(sample))?;
+    }
+    let message = format!(
+        "{bits:.4} bits per byte, pass@1 {:.1} %",
+        100.0 * first.unwrap_or_default()
+    );
+    watcher(Event::Finished { message });
+    clock::stage(directory, &stage, 0, began)
+}
+
+/// Problems of a split, ready to be graded.
+pub(crate) fn exam(
+    plan: &Plan,
+    directory: &RunDirectory,
+    tokenizer: &Tokenizer,
+    split: Split,
+) -> Result<Exam> {
+    let section = plan
+        .file
+        .evaluate
+        .as_ref()
+        .context("evaluate is not in the run file")?;
+    let pool = pool(section.n_workers, section.confinement)?;
+    let problems = problem::read(&corpus::problems_path(directory, split))?;
+    Ok(Exam::new(problems, tokenizer, pool))
+}
+
+/// The ways in which an arm's programs are written.
+fn sittings(
+    arm: Arm,
+    plan: &Plan,
+    section: &EvaluateSection,
+    exam: &Exam,
+    directory: &RunDirectory,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Sitting>> {
+    let rationale_max = plan.file.corpus.rationale_tokens_max;
+    let sitting = |decision_name, decision, n_shown| Sitting {
+        arm: arm.name().to_owned(),
+        position: 0,
+        n_tokens_sampled: 0,
+        decision_name,
+        rule: writing_rule(
+            tokenizer,
+            decision,
+            rationale_max,
+            section.program_tokens_max,
+            section.temperature,
+        ),
+        plans: None,
+        n_samples: section.n_samples,
+        pass_at: section.pass_at.clone(),
+        n_shown,
+        seed: Seed::root(plan.file.seed)
+            .child("evaluate")
+            .child(decision_name),
+    };
+    if !arm.is_latent() {
+        return Ok(vec![sitting("plain", Decision::Absent, N_SHOWN_PROGRAMS)]);
+    }
+    let mut sittings = vec![sitting("free", Decision::Free, N_SHOWN_PROGRAMS)];
+    if section.decision_table {
+        sittings.push(sitting("act", Decision::Act, 0));
+        sittings.push(sitting("think", Decision::Think, 0));
+        let plans = true_plans(directory, tokenizer)?;
+        anyhow::ensure!(plans.len() == exam.problems.len(), "one plan a problem");
+        let planned = sitting("true_plan", Decision::Free, 0);
+        sittings.push(Sitting {
+            plans: Some(plans),
+            ..planned
+        });
+    }
+    Ok(sittings)
+}
+
+/// The true rationale before the first line, where a problem has one there.
+fn true_plans(directory: &RunDirectory, tokenizer: &Tokenizer) -> Result<Vec<Option<Vec<u32>>>> {
+    let problems = corpus::problems(directory, Split::HeldOut)?;
+    let plan = |problem: &ra3_corpus::testbed::Problem| {
+        let first = problem.plan.iter().find(|planned| planned.line == 0)?;
+        Some(encode_rationale(&first.rationale, tokenizer))
+    };
+    Ok(problems.iter().map(plan).collect())
+}
+
+fn held_out(
+    arm: Arm,
+    plan: &Plan,
+    section: &EvaluateSection,
+    directory: &mut RunDirectory,
+    lm: &mut Lm,
+    tokenizer: &Tokenizer,
+) -> Result<HeldOutRecord> {
+    let shards = corpus::held_out_documents(directory)?;
+    let n = section.n_documents.min(shards.len());
+    let stored: Vec<_> = (0..n)
+        .map(|i| shards.stored(i * shards.len() / n.max(1)))
+        .collect();
+    let documents: Vec<Trajectory> = stored
+        .iter()
+        .map(|stored| stored.cut.lifted.trajectory.clone())
+        .collect();
+    let n_bytes: usize = stored.iter().map(|stored| stored.cut.n_lifted_bytes).sum();
+    let per_byte = |nats: f64| -nats / std::f64::consts::LN_2 / n_bytes.max(1) as f64;
+    let seed = Seed::root(plan.file.seed).child("held_out");
+    let markers = tokenizer.markers();
+    let mut record = HeldOutRecord {
+        arm: arm.name().to_owned(),
+        n_documents: n as u64,
+        n_bytes: n_bytes as u64,
+        bits_per_byte: 0.0,
+        bounds: BTreeMap::new(),
+        latents: BTreeMap::new(),
+    };
+    if !arm.is_latent() {
+        record.bits_per_byte = per_byte(bounds::exact(lm, &documents, &markers, seed)?.0);
+        return Ok(record);
+    }
+    record.bits_per_byte = per_byte(bounds::all_act(lm, &documents, &markers, seed)?.0);
+    let rule = LatentRule {
+        markers,
+        rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
+        temperature: 1.0,
+        decision: Decision::Free,
+    };
+    let mut reference = load_model(plan, directory, REFERENCE)?;
+    let mut policies = Policies {
+        policy: lm,
+        scorer: None,
+        reference: Some(&mut reference as &mut dyn Policy),
+    };
+    let found = bounds::measure(
+        &mut policies,
+        &documents,
+        &rule,
+        section.alpha,
+        &section.iwae,
+        seed,
+    )?;
+    record
+        .bounds
+        .insert("elbo".to_owned(), per_byte(found.elbo));
+    for (k, nats) in &found.iwae {
+        record.bounds.insert(format!("iwae_{k}"), per_byte(*nats));
+    }
+    record.latents = BTreeMap::from([
+        ("think_rate".to_owned(), found.latents.think_rate),
+        ("persistence".to_owned(), found.latents.persistence),
+        (
+            "rationale_tokens".to_owned(),
+            found.latents.rationale_tokens,
+        ),
+        ("gain".to_owned(), found.gain),
+    ]);
+    let shown = &stored[..n.min(N_SHOWN_DOCUMENTS)];
+    for stored in shown {
+        let document = &stored.cut.lifted.trajectory;
+        let sample = annotate(
+            lm,
+            document,
+            &stored.name,
+            arm.name(),
+            &rule,
+            tokenizer,
+            seed,
+        )?;
+        directory.sample(&Sample::Document(sample))?;
+    }
+    Ok(record)
+}
+
+/// A document with latents drawn from the model, and each line's log-probability with and without.
+///
+/// # Errors
+/// The document does not fit the model.
+pub(crate) fn annotate(
+    lm: &mut Lm,
+    document: &Trajectory,
+    name: &str,
+    arm: &str,
+    rule: &LatentRule,
+    tokenizer: &Tokenizer,
+    seed: Seed,
+) -> Result<DocumentSample> {
+    let mut work = Work::default();
+    let mut policies = Policies {
+        policy: lm,
+        scorer: None,
+        reference: None,
+    };
+    let batch = std::slice::from_ref(document);
+    let rollouts =
+        ra3::e_step::roll_out(&mut policies, batch, rule, 1, seed.child(name), &mut work)?;
+    let (annotated, records) = (&rollouts.annotated[0][0], &rollouts.records[0][0]);
+    let thinks: Vec<usize> = (0..records.len())
+        .filter(|line| records[*line].is_think())
+        .collect();
+    let variants: Vec<Annotated> = thinks
+        .iter()
+        .map(|line| without_think(annotated, *line))
+        .collect();
+    let without = follow(lm, &variants, &rule.markers, seed, &mut work)?;
+    let mut lines: Vec<AnnotatedLine> = records
+        .iter()
+        .zip(&annotated.latents)
+        .zip(&document.lines)
+        .map(|((record, latent), line)| {
+            let chosen = f64::from(record.decision_logprob).exp();
+            AnnotatedLine {
+                text: tokenizer.decode(line),
+                rationale: match latent {
+                    Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(rationale)),
+                    Some(Latent::Keep) | None => None,
+                },
+                logprob: f64::from(record.line_logprob),
+                logprob_act: f64::from(record.line_logprob),
+                think_probability: if record.is_think() {
+                    chosen
+                } else {
+                    1.0 - chosen
+                },
+            }
+        })
+        .collect();
+    for (line, variant) in thinks.iter().zip(without) {
+        lines[*line].logprob_act = f64::from(variant[*line].line_logprob);
+    }
+    Ok(DocumentSample {
+        arm: arm.to_owned(),
+        name: name.to_owned(),
+        prefix: tokenizer.decode(&document.prefix[1..]),
+        lines,
+    })
+}

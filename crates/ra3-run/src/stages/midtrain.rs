@@ -1,0 +1,223 @@
+//! Mid-training: the arms from one base, on the same documents.
+//!
+//! RA3 runs first; NTP then sees as many corpus tokens as all of RA3's updates together (those of
+//! the E-step included), and `ntp-compute` spends as many FLOPs.
+
+use anyhow::{Context, Result};
+use ra3::annotate::Choose;
+use ra3::e_step::{EStepConfig, Penalty, Persistence};
+use ra3::em::{Ablation, Em, EmConfig};
+use ra3::formulas::Baseline;
+use ra3::interleave::TokenWeights;
+use ra3::policy::Surrogate;
+use ra3::schedule::Schedule;
+use ra3::seed::Seed;
+
+use super::base::{load_model, save_model};
+use super::corpus;
+use super::ra3::Ra3Course;
+use super::supervised::{SupervisedCourse, Until};
+use super::training::{Course, Training, drive};
+use crate::arm::Arm;
+use crate::directory::{RunDirectory, read_journal};
+use crate::event::Watcher;
+use crate::ledger::{Record, StageRecord};
+use crate::plan::Plan;
+use crate::run_file::{
+    AblationName, BaselineName, ChooseSection, EStepSection, MidtrainSection, PenaltySection,
+    ScorerName,
+};
+
+/// Name of the model that gives `p_0`.
+pub(crate) const REFERENCE: &str = "reference";
+
+pub(crate) fn run(
+    arm: Arm,
+    plan: &Plan,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    let section = plan
+        .file
+        .midtrain
+        .as_ref()
+        .expect("the plan has this stage");
+    let tokenizer = corpus::tokenizer(directory)?;
+    let documents = corpus::training_documents(directory)?;
+    let mut lm = load_model(plan, directory, Arm::Base.name())?;
+    if arm.is_latent() {
+        let markers = tokenizer.markers();
+        let seed = Seed::root(plan.file.seed).child("markers");
+        lm.restart_tokens(&[markers.act, markers.think, markers.close], seed);
+    }
+    // One seed for all arms: they see the documents in the same order.
+    let seed = Seed::root(plan.file.seed).child("midtrain");
+    let course = match arm {
+        Arm::Ra3 => Course::Ra3(Box::new(Ra3Course {
+            em: Em {
+                config: em_config(section, plan.file.training.prefix_weight),
+                markers: tokenizer.markers(),
+                position: 0,
+                annotated: Vec::new(),
+            },
+            documents: &documents,
+            scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
+            needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
+            scorer: None,
+            reference: None,
+            seed,
+        })),
+        Arm::Base | Arm::Ntp | Arm::NtpCompute => {
+            let spent = spent_by(directory, Arm::Ra3.name())?;
+            let mean_tokens = mean_document_tokens(&documents);
+            let (until, n_tokens) = if arm == Arm::NtpCompute {
+                // Sampling and scoring cost RA3 more than a token of training costs NTP.
+                let per_token = 6.0 * lm.config().n_matmul_params() as f64;
+                (Until::Flops(spent.flops), spent.flops / per_token)
+            } else {
+                let n = spent.n_corpus_tokens;
+                (Until::CorpusTokens(n), n as f64)
+            };
+            let n_updates = n_tokens / (mean_tokens * section.batch_documents as f64);
+            let n_updates = (n_updates.ceil() as u64).max(1);
+            Course::Supervised(SupervisedCourse {
+                documents: &documents,
+                batch_documents: section.batch_documents,
+                prefix_weight: plan.file.training.prefix_weight,
+                schedule: supervised_schedule(section, n_updates),
+                until,
+                n_updates_expected: n_updates,
+                seed: seed.child("m_step"),
+            })
+        }
+    };
+    let training = Training {
+        stage: arm.name().to_owned(),
+        lm,
+        course,
+        checkpoint_every: plan.file.checkpoint_every,
+    };
+    let (lm, course) = drive(training, directory, watcher)?;
+    if let Course::Ra3(course) = course
+        && let Some(reference) = &course.reference
+    {
+        save_model(directory, REFERENCE, reference, &tokenizer)?;
+    }
+    save_model(directory, arm.name(), &lm, &tokenizer)
+}
+
+/// What a finished stage has spent.
+fn spent_by(directory: &RunDirectory, stage: &str) -> Result<StageRecord> {
+    let records: Vec<Record> = read_journal(&directory.root().join("ledger.jsonl"))?;
+    let of_stage = records.into_iter().find_map(|record| match record {
+        Record::Stage(record) if record.stage == stage => Some(record),
+        _ => None,
+    });
+    of_stage.with_context(|| format!("the ledger has no record of stage {stage}"))
+}
+
+fn mean_document_tokens(documents: &ra3_corpus::shards::Shards) -> f64 {
+    let step = (documents.len() / 1000).max(1);
+    let lengths: Vec<usize> = (0..documents.len())
+        .step_by(step)
+        .map(|i| documents.trajectory(i).n_tokens())
+        .collect();
+    lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64
+}
+
+fn supervised_schedule(section: &MidtrainSection, n_updates: u64) -> Schedule {
+    Schedule::Cosine {
+        peak: section.supervised_peak,
+        warmup: section.warmup,
+        n_updates,
+        floor_share: 0.1,
+    }
+}
+
+/// The loop's settings from the run file's.
+pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConfig {
+    let ra3 = &section.ra3;
+    let m_updates = ra3.rounds * ra3.m_updates;
+    EmConfig {
+        cold_start_updates: ra3.cold_start_updates,
+        rounds: ra3.rounds,
+        e_updates: ra3.e_updates,
+        e_batch_documents: ra3.e_step.batch_documents,
+        annotate_documents: ra3.annotate_documents,
+        m_updates: ra3.m_updates,
+        m_batch_documents: section.batch_documents,
+        corpus_latents_share: ra3.m_step.corpus_latents_share,
+        e_step: e_step_config(&ra3.e_step, ra3.ablation),
+        choose: match ra3.m_step.choose {
+            ChooseSection::Sample {} => Choose::Sample,
+            ChooseSection::BestOf { group_size } => Choose::BestOf(group_size),
+            ChooseSection::ImportanceWeights { group_size } => {
+                Choose::ImportanceWeights(group_size)
+            }
+        },
+        weights: TokenWeights {
+            prefix: prefix_weight,
+            line: ra3.m_step.line_weight,
+            decision: ra3.m_step.decision_weight,
+            rationale: ra3.m_step.rationale_weight,
+        },
+        cold_start_schedule: Schedule::Constant {
+            peak: section.supervised_peak,
+            warmup: section.warmup,
+        },
+        e_schedule: Schedule::Constant {
+            peak: ra3.e_step.learning_rate,
+            warmup: 2,
+        },
+        m_schedule: supervised_schedule(section, m_updates),
+        ablation: match ra3.ablation {
+            AblationName::NoEm => Ablation::NoEm,
+            AblationName::NoRl => Ablation::NoRl,
+            AblationName::None | AblationName::ThinkEveryLine | AblationName::RandomLatents => {
+                Ablation::None
+            }
+        },
+    }
+}
+
+fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig {
+    EStepConfig {
+        group_size: section.group_size,
+        // Rationales drawn at a very high temperature are random tokens.
+        temperature: match ablation {
+            AblationName::RandomLatents => 1e3,
+            AblationName::None
+            | AblationName::ThinkEveryLine
+            | AblationName::NoEm
+            | AblationName::NoRl => section.temperature,
+        },
+        rationale_tokens_max: section.rationale_tokens_max,
+        horizon: (section.horizon > 0).then_some(section.horizon),
+        discount: section.discount,
+        penalty: match section.penalty {
+            PenaltySection::SwitchCost { nats } => Penalty::SwitchCost(nats),
+            PenaltySection::ExactKl { alpha } => Penalty::ExactKl { alpha },
+        },
+        baseline: match section.baseline {
+            BaselineName::LeaveOneOut => Baseline::LeaveOneOut,
+            BaselineName::GroupMean => Baseline::GroupMean,
+            BaselineName::None => Baseline::None,
+        },
+        surrogate: if section.updates_per_batch > 1 {
+            Surrogate::Clipped {
+                low: section.clip,
+                high: section.clip,
+            }
+        } else {
+            Surrogate::LogLikelihood
+        },
+        updates_per_batch: section.updates_per_batch,
+        persistence: match ablation {
+            AblationName::ThinkEveryLine => Persistence::ThinkEveryLine,
+            AblationName::None
+            | AblationName::NoEm
+            | AblationName::NoRl
+            | AblationName::RandomLatents => Persistence::Sticky,
+        },
+    }
+}

@@ -1,0 +1,244 @@
+//! The loop that every training stage shares: advance, record, commit, continue after a kill.
+//!
+//! What an update *is* stands in the course ([`super::supervised`], [`super::ra3`],
+//! [`super::rlvr`]); nothing here knows the algorithm.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ra3::policy::Work;
+use ra3_lm::Lm;
+use serde::{Deserialize, Serialize};
+
+use super::ra3::Ra3Course;
+use super::rlvr::RlvrCourse;
+use super::supervised::SupervisedCourse;
+use crate::atomic;
+use crate::clock;
+use crate::directory::RunDirectory;
+use crate::event::{Event, Watcher};
+use crate::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
+use crate::samples::Sample;
+
+/// What a stage has spent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spent {
+    pub(crate) n_corpus_tokens: u64,
+    pub(crate) n_tokens_sampled: u64,
+    pub(crate) n_tokens_run: u64,
+    pub(crate) flops: f64,
+}
+
+impl Spent {
+    fn add(&mut self, n_corpus_tokens: u64, work: &Work) {
+        self.n_corpus_tokens += n_corpus_tokens;
+        self.n_tokens_sampled += work.n_tokens_sampled;
+        self.n_tokens_run += work.n_tokens_run;
+        self.flops += work.flops;
+    }
+}
+
+/// What one update did.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Which part of the stage.
+    pub(crate) phase: &'static str,
+    /// Figures for the ledger.
+    pub(crate) figures: BTreeMap<String, f64>,
+    /// Corpus tokens of the update.
+    pub(crate) n_corpus_tokens: u64,
+    /// Work of the update.
+    pub(crate) work: Work,
+    /// Scores taken after the update.
+    pub(crate) scores: Vec<ScoreRecord>,
+    /// Samples worth looking at.
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// What a stage does with its model.
+pub(crate) enum Course<'a> {
+    Supervised(SupervisedCourse<'a>),
+    Ra3(Box<Ra3Course<'a>>),
+    Rlvr(Box<RlvrCourse<'a>>),
+}
+
+impl Course<'_> {
+    /// Updates in all; where a stage ends by FLOPs, the best guess at `position`.
+    fn total(&self, position: u64, spent: &Spent) -> u64 {
+        match self {
+            Self::Supervised(course) => course.total(position, spent),
+            Self::Ra3(course) => course.total(),
+            Self::Rlvr(course) => course.total(),
+        }
+    }
+
+    fn step(&mut self, lm: &mut Lm, position: u64, spent: &Spent) -> Result<Option<Step>> {
+        match self {
+            Self::Supervised(course) => course.step(lm, position, spent),
+            Self::Ra3(course) => course.step(lm),
+            Self::Rlvr(course) => course.step(lm, position, spent),
+        }
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        match self {
+            Self::Ra3(course) => course.save(folder),
+            Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
+        }
+    }
+
+    fn load(&mut self, folder: &Path, position: u64, lm: &Lm) -> Result<()> {
+        match self {
+            Self::Ra3(course) => course.load(folder, position, lm),
+            Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
+        }
+    }
+}
+
+/// A training stage, ready to be driven.
+pub(crate) struct Training<'a> {
+    /// Its name.
+    pub(crate) stage: String,
+    /// The model: where the stage begins, or replaced by the committed state.
+    pub(crate) lm: Lm,
+    /// What it does.
+    pub(crate) course: Course<'a>,
+    /// Updates between two commits.
+    pub(crate) checkpoint_every: u64,
+}
+
+/// The part of a committed state that is neither weights nor the course's own.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    position: u64,
+    spent: Spent,
+}
+
+/// Drives a stage to its end, from where its last commit left it. Returns the trained model and
+/// what the course has kept.
+///
+/// # Errors
+/// The engine refuses an update (a non-finite loss, say), or something cannot be written; the
+/// last commit then stands.
+pub(crate) fn drive<'a>(
+    training: Training<'a>,
+    directory: &mut RunDirectory,
+    watcher: &mut Watcher<'_>,
+) -> Result<(Lm, Course<'a>)> {
+    let Training {
+        stage,
+        mut lm,
+        mut course,
+        checkpoint_every,
+    } = training;
+    let (mut position, mut spent) = (0, Spent::default());
+    if let Some((committed, folder)) = directory.state_of(&stage) {
+        let state = load_state(&folder, &mut lm, &mut course)
+            .with_context(|| format!("cannot continue {stage} from {}", folder.display()))?;
+        (position, spent) = (committed, state.spent);
+    }
+    let (from_position, began) = (position, Instant::now());
+    let total = course.total(position, &spent);
+    watcher(Event::Started {
+        stage: stage.clone(),
+        position,
+        total,
+        unit: "updates",
+    });
+    while let Some(step) = course
+        .step(&mut lm, position, &spent)
+        .with_context(|| format!("update {position} of {stage} failed"))?
+    {
+        spent.add(step.n_corpus_tokens, &step.work);
+        watcher(advanced(&step, position + 1));
+        record(directory, &stage, position, &spent, step)?;
+        position += 1;
+        if position % checkpoint_every == 0 {
+            let state = State { position, spent };
+            directory.commit_state(&stage, position, |folder| {
+                save_state(folder, &state, &lm, &course)
+            })?;
+        }
+    }
+    directory.record(&Record::Stage(StageRecord {
+        stage: stage.clone(),
+        n_corpus_tokens: spent.n_corpus_tokens,
+        n_tokens_sampled: spent.n_tokens_sampled,
+        n_tokens_run: spent.n_tokens_run,
+        flops: spent.flops,
+    }))?;
+    clock::stage(directory, &stage, from_position, began)?;
+    watcher(Event::Finished {
+        message: summary(&spent),
+    });
+    Ok((lm, course))
+}
+
+fn record(
+    directory: &mut RunDirectory,
+    stage: &str,
+    position: u64,
+    spent: &Spent,
+    step: Step,
+) -> Result<()> {
+    directory.record(&Record::Update(UpdateRecord {
+        stage: stage.to_owned(),
+        phase: step.phase.to_owned(),
+        position,
+        figures: step.figures,
+        n_corpus_tokens: spent.n_corpus_tokens,
+        n_tokens_sampled: spent.n_tokens_sampled,
+        flops: spent.flops,
+    }))?;
+    for score in step.scores {
+        directory.record(&Record::Score(score))?;
+    }
+    for sample in &step.samples {
+        directory.sample(sample)?;
+    }
+    Ok(())
+}
+
+fn advanced(step: &Step, position: u64) -> Event {
+    let shown = ["loss", "mean_return", "think_rate", "reward"];
+    let figures: Vec<String> = shown
+        .iter()
+        .filter_map(|name| Some(format!("{name} {:.3}", step.figures.get(*name)?)))
+        .collect();
+    Event::Advanced {
+        position,
+        n_tokens: step.work.n_tokens_run,
+        message: format!("{} {}", step.phase, figures.join(" ")),
+    }
+}
+
+fn summary(spent: &Spent) -> String {
+    format!(
+        "{:.2}M corpus tokens, {:.2}M sampled, {:.2} TFLOP",
+        spent.n_corpus_tokens as f64 / 1e6,
+        spent.n_tokens_sampled as f64 / 1e6,
+        spent.flops / 1e12
+    )
+}
+
+fn save_state(folder: &Path, state: &State, lm: &Lm, course: &Course<'_>) -> Result<()> {
+    lm.save_training(&folder.join("model"))?;
+    course.save(folder)?;
+    let json = serde_json::to_vec(state).expect("a state has only plain fields");
+    atomic::write(&folder.join("state.json"), &json)
+}
+
+fn load_state(folder: &Path, lm: &mut Lm, course: &mut Course<'_>) -> Result<State> {
+    let path = folder.join("state.json");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let state: State =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    lm.load_training(&folder.join("model"))?;
+    course.load(folder, state.position, lm)?;
+    Ok(state)
+}
