@@ -81,3 +81,42 @@ pub fn softmax(log_weights: &[f64]) -> Vec<f64> {
     let sum: f64 = exps.iter().sum();
     exps.into_iter().map(|e| e / sum).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_by_hand() {
+        let rewards = [1.0, 2.0, 4.0];
+        assert_eq!(returns(&rewards, None, 1.0), [7.0, 6.0, 4.0]);
+        assert_eq!(returns(&rewards, Some(1), 0.5), [1.0, 2.0, 4.0]);
+        assert_eq!(returns(&rewards, Some(2), 0.5), [2.0, 4.0, 4.0]);
+        assert!(returns(&[], None, 1.0).is_empty());
+    }
+
+    #[test]
+    fn advantages_by_hand() {
+        assert_eq!(
+            advantages(&[1.0, 2.0, 6.0], Baseline::LeaveOneOut),
+            [-3.0, -1.5, 4.5]
+        );
+        assert_eq!(
+            advantages(&[1.0, 2.0, 6.0], Baseline::GroupMean),
+            [-2.0, -1.0, 3.0]
+        );
+        assert_eq!(advantages(&[5.0], Baseline::LeaveOneOut), [5.0]);
+        // A term that is the same for the whole group cancels; a cost for some does not.
+        let shifted = advantages(&[11.0, 12.0, 16.0], Baseline::LeaveOneOut);
+        assert_eq!(shifted, [-3.0, -1.5, 4.5]);
+        let charged = advantages(&[1.0, 2.0, 5.0], Baseline::LeaveOneOut);
+        assert_ne!(charged, [-3.0, -1.5, 4.5]);
+    }
+
+    #[test]
+    fn means_by_hand() {
+        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 1.0));
+        assert!((log_mean_exp(&[0.0, 0.0]) - 0.0).abs() < 1e-12);
+        assert_eq!(softmax(&[0.0, 3f64.ln()])[1], 0.75);
+    }
+}

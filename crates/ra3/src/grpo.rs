@@ -179,3 +179,32 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = values.len().max(1) as f64;
     values.sum::<f64>() / n
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advantages_by_hand() {
+        let close = |found: Vec<f32>, expected: [f32; 4]| {
+            found
+                .iter()
+                .zip(expected)
+                .for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{found:?}"));
+        };
+        let rewards = [1.0, 0.0, 0.0, 0.0];
+        close(
+            group_advantages(&rewards, Estimator::Grpo),
+            [1.732, -0.577, -0.577, -0.577],
+        );
+        close(
+            group_advantages(&rewards, Estimator::DrGrpo),
+            [0.75, -0.25, -0.25, -0.25],
+        );
+        close(
+            group_advantages(&rewards, Estimator::Rloo),
+            [1.0, -0.333, -0.333, -0.333],
+        );
+        assert!(!has_signal(&[1.0, 1.0]) && has_signal(&rewards));
+    }
+}

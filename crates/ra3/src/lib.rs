@@ -24,3 +24,5 @@ pub mod m_step;
 pub mod bounds;
 pub mod grpo;
 pub mod ntp;
+
+pub mod table;
