@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn ticks_are_round_and_cover_the_range() {
         let axis = Axis::new((0.13, 0.87));
-        assert_eq!(axis.ticks.len(), 5);
-        assert!(axis.ticks[0] <= 0.13 && axis.ticks[4] >= 0.87);
+        assert_eq!(axis.ticks.len(), 6);
+        assert!(axis.ticks[0] <= 0.13 && axis.ticks[5] >= 0.87);
         assert!((axis.ticks[1] - axis.ticks[0] - 0.2).abs() < 1e-12);
         assert_eq!(Axis::new((3.0, 3.0)).share(3.0), 0.5);
         assert_eq!(

@@ -1,0 +1,90 @@
+//! Every run file plans, and a wrong one says what is wrong.
+
+use std::path::Path;
+
+use ra3_run::plan::Plan;
+use ra3_run::run_file;
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn tiny() -> String {
+    std::fs::read_to_string(root().join("runs/tiny.toml")).unwrap()
+}
+
+fn error_of(text: &str, overrides: &[&str]) -> String {
+    let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+    let plan = run_file::parse(text, Path::new("x.toml"), &overrides)
+        .map_err(anyhow::Error::from)
+        .and_then(Plan::new);
+    format!("{:#}", plan.unwrap_err())
+}
+
+#[test]
+fn every_run_file_plans() {
+    let mut n = 0;
+    for entry in std::fs::read_dir(root().join("runs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|suffix| suffix == "toml") {
+            let mut file = run_file::load(&path, &[]).unwrap();
+            // Paths in run files are relative to the root of the workspace.
+            if let run_file::BaseSection::Checkpoint { path } = &mut file.base {
+                *path = root().join(&*path);
+            }
+            let plan = Plan::new(file).unwrap();
+            let again: run_file::RunFile = toml::from_str(&plan.to_toml()).unwrap();
+            assert_eq!(again, plan.file, "the resolved plan is a run file too");
+            n += 1;
+        }
+    }
+    assert!(n >= 4);
+}
+
+#[test]
+fn unknown_keys_and_values_name_the_nearest() {
+    let wrong = tiny().replace("discount = 1.0", "discont = 1.0");
+    let message = error_of(&wrong, &[]);
+    assert!(
+        message.contains("x.toml") && message.contains("did you mean `discount`"),
+        "{message}"
+    );
+    let message = error_of(&tiny(), &["rlvr.n_update=3"]);
+    assert!(
+        message.contains("--set") && message.contains("did you mean `n_updates`"),
+        "{message}"
+    );
+    let message = error_of(&tiny(), &["midtrain.ra3.ablation=no_rll"]);
+    assert!(message.contains("did you mean `no_rl`"), "{message}");
+    assert!(error_of(&tiny(), &["seed"]).contains("expected key.path=value"));
+    assert!(error_of(&tiny(), &["seed=x"]).contains("invalid type"));
+}
+
+#[test]
+fn rules_between_keys_are_checked() {
+    let rules = [
+        ("corpus.held_out_share=1.5", "held_out_share"),
+        ("tokenizer={kind='base'}", "tokenizer.kind"),
+        ("midtrain.ra3.e_step.group_size=1", "leave-one-out"),
+        ("midtrain.ra3.e_step.discount=2.0", "discount"),
+        ("rlvr.group_size=1", "advantage"),
+        ("evaluate.pass_at=[9]", "pass_at"),
+        ("base.model.context=20", "context"),
+        ("base.model.n_key_value_heads=3", "heads"),
+        ("checkpoint_every=0", "checkpoint_every"),
+    ];
+    for (change, expected) in rules {
+        let message = error_of(&tiny(), &[change]);
+        assert!(message.contains(expected), "{change}: {message}");
+    }
+}
+
+#[test]
+fn overrides_change_what_they_name() {
+    let overrides = ["rlvr.n_updates=7".to_owned(), "name=other".to_owned()];
+    let file = run_file::parse(&tiny(), Path::new("x.toml"), &overrides).unwrap();
+    assert_eq!(
+        (file.rlvr.unwrap().n_updates, file.name.as_str()),
+        (7, "other")
+    );
+}
