@@ -46,7 +46,7 @@ impl Bars {
                 n_tokens,
                 message,
             } => {
-                self.advance(position, n_tokens, message);
+                self.advance(position, n_tokens, &message);
             }
             Event::Finished { message } => self.finish(&message),
             Event::Note(text) => self.line(&text),
@@ -79,7 +79,7 @@ impl Bars {
         self.stage = stage;
     }
 
-    fn advance(&mut self, position: u64, n_tokens: u64, message: String) {
+    fn advance(&mut self, position: u64, n_tokens: u64, message: &str) {
         self.n_tokens += n_tokens;
         let rate = self.n_tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-3);
         let text = format!("{message}  {rate:.0} tok/s");

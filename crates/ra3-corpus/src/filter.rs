@@ -59,6 +59,9 @@ const GENERATED_MARKS: &[&str] = &[
 const GENERATED_LINES: usize = 8;
 
 /// Judges one document by itself.
+///
+/// # Errors
+/// The reason for which it is not wanted.
 pub fn judge(document: &Document, n_bytes_max: usize) -> Result<(), Rejected> {
     let text = &document.text;
     if text.trim().is_empty() {

@@ -159,7 +159,6 @@ fn closing_parenthesis(text: &str) -> Option<usize> {
             (Some(_), _) if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => {
@@ -169,7 +168,7 @@ fn closing_parenthesis(text: &str) -> Option<usize> {
                 }
             }
             (None, _) if depth == 0 => return None,
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     None

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 
 const DRIVER: &str = include_str!("driver.py");
+/// The user without rights.
+const NOBODY: libc::uid_t = 65534;
 
 /// What the parent asks of the helper, as its second argument.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +165,6 @@ fn drop_root(python: &Path) -> bool {
     if !rustix::process::geteuid().is_root() || !real.ancestors().all(is_open) {
         return false;
     }
-    const NOBODY: libc::uid_t = 65534;
     // SAFETY: plain system calls of a single-threaded process; each result is checked.
     unsafe {
         libc::setgroups(0, std::ptr::null()) == 0

@@ -289,7 +289,7 @@ impl Pool {
         let (sender, receiver) = channel();
         let reader = std::thread::spawn(move || {
             let mut output = Vec::new();
-            let mut part = [0u8; 1 << 16];
+            let mut part = vec![0u8; 1 << 16];
             while let Ok(n) = stdout.read(&mut part) {
                 if n == 0 || output.len() > cap {
                     break;
@@ -332,7 +332,7 @@ impl Pool {
             has_begun = true;
             let raised = message
                 .error
-                .map(|error| (error, message.message.unwrap_or_default()));
+                .map(|error| (error, message.text.unwrap_or_default()));
             match (
                 message.call,
                 message.value,
@@ -389,7 +389,8 @@ struct Message {
     value: Option<Value>,
     stage: Option<String>,
     error: Option<String>,
-    message: Option<String>,
+    #[serde(rename = "message")]
+    text: Option<String>,
     checked: Option<bool>,
     finished: Option<bool>,
     confinement: Option<Vec<String>>,

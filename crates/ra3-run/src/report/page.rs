@@ -239,7 +239,7 @@ fn corpus(ledger: &[Record]) -> String {
 
 fn corpus_table(corpus: &CorpusRecord) -> String {
     let row = |name: &str, value: u64| vec![name.to_owned(), value.to_string()];
-    let mut cells = vec![vec!["".to_owned(), "count".to_owned()]];
+    let mut cells = vec![vec![String::new(), "count".to_owned()]];
     cells.extend(
         corpus
             .n_read

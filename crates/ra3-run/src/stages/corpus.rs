@@ -210,16 +210,16 @@ pub(crate) fn tokenizer(directory: &RunDirectory) -> Result<Tokenizer> {
 
 /// The documents that models are trained on.
 pub(crate) fn training_documents(directory: &RunDirectory) -> Result<Shards> {
-    open(directory.corpus().join("train"))
+    open(&directory.corpus().join("train"))
 }
 
 /// The documents that models are measured on.
 pub(crate) fn held_out_documents(directory: &RunDirectory) -> Result<Shards> {
-    open(directory.corpus().join("held_out"))
+    open(&directory.corpus().join("held_out"))
 }
 
-fn open(folder: PathBuf) -> Result<Shards> {
-    Shards::open(&folder).with_context(|| {
+fn open(folder: &Path) -> Result<Shards> {
+    Shards::open(folder).with_context(|| {
         format!(
             "the shards in {} cannot be read; remove the run directory",
             folder.display()

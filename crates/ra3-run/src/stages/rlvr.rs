@@ -145,7 +145,7 @@ impl RlvrCourse<'_> {
         anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
         let n_sampled = spent.n_tokens_sampled + report.work.n_tokens_sampled;
         let is_last = position + 1 == self.section.n_updates;
-        if is_last || (position + 1) % self.section.evaluate_every == 0 {
+        if is_last || (position + 1).is_multiple_of(self.section.evaluate_every) {
             let (score, shown) = self.score(lm, position + 1, n_sampled)?;
             scores.push(score);
             samples = shown;
