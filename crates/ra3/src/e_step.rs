@@ -12,6 +12,8 @@
 //! ```
 //!
 //! It neither changes the line policy on purpose nor draws training data: see [`crate::m_step`].
+//! The estimator is unbiased at temperature 1; at another temperature the draws come from a
+//! neighbour of `q`, and no correction is made.
 
 use crate::formulas::{Baseline, advantages, returns};
 use crate::interleave::{TokenWeights, interleave};
@@ -22,7 +24,7 @@ use crate::rollout::{Decision, LatentRule, LineRecord, Rollout};
 use crate::seed::Seed;
 use crate::trajectory::{Annotated, Latent, LatentStats, Markers, Trajectory};
 
-/// What a switch costs.
+/// What a switch costs, and what it is weighed against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Penalty {
     /// A constant in nats for each think. Infinity forbids thinking: there is then nothing to
@@ -34,15 +36,26 @@ pub enum Penalty {
         /// Prior probability of keeping the latent.
         alpha: f32,
     },
+    /// As [`Penalty::SwitchCost`], with the mean of a line's log-probabilities for their sum:
+    /// long lines then weigh no more than short ones. No bound belongs to it.
+    SwitchCostOnMean(f32),
+    /// As [`Penalty::SwitchCost`], with the line's probability for its logarithm (VeriFree, arXiv
+    /// 2505.21493). The cost is then a probability, too. No bound belongs to it.
+    SwitchCostOnProbability(f32),
 }
 
 /// What is left out of the method, for comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Persistence {
     /// Latents are kept or switched.
     Sticky,
     /// A new latent at every line (as LaTRO and RLP have it).
     ThinkEveryLine,
+    /// As [`Persistence::Sticky`], but with this probability the E-step forces a line's decision to
+    /// think: exploration for a model that hardly ever thinks. A forced decision carries no
+    /// gradient; its rationale does. The gradient of the decisions before it is then that of the
+    /// exploring policy.
+    StickyWithThinkFloor(f32),
 }
 
 /// Settings of the E-step.
@@ -73,10 +86,25 @@ pub struct EStepConfig {
 impl EStepConfig {
     /// What rollouts may decide.
     pub fn decision(&self) -> Decision {
-        match (self.penalty, self.persistence) {
-            (Penalty::SwitchCost(cost), _) if cost == f32::INFINITY => Decision::Absent,
-            (_, Persistence::ThinkEveryLine) => Decision::Think,
-            (_, Persistence::Sticky) => Decision::Free,
+        let is_impossible = match self.penalty {
+            Penalty::SwitchCost(cost)
+            | Penalty::SwitchCostOnMean(cost)
+            | Penalty::SwitchCostOnProbability(cost) => cost == f32::INFINITY,
+            Penalty::ExactKl { .. } => false,
+        };
+        match self.persistence {
+            _ if is_impossible => Decision::Absent,
+            Persistence::ThinkEveryLine => Decision::Think,
+            Persistence::Sticky | Persistence::StickyWithThinkFloor(_) => Decision::Free,
+        }
+    }
+
+    fn think_floor(&self) -> f32 {
+        match self.persistence {
+            Persistence::StickyWithThinkFloor(floor) if self.decision() == Decision::Free => floor,
+            Persistence::StickyWithThinkFloor(_)
+            | Persistence::Sticky
+            | Persistence::ThinkEveryLine => 0.0,
         }
     }
 
@@ -97,7 +125,8 @@ pub struct Policies<'a> {
     pub policy: &'a mut dyn Policy,
     /// `π`, frozen at the start of the E-step.
     pub scorer: Option<&'a mut dyn Policy>,
-    /// `p_0`, needed by the exact KL only.
+    /// `p_0`, needed by the exact KL only. `None` makes the policy its own `p_0`: rationales are
+    /// then free, and only the decisions pay.
     pub reference: Option<&'a mut dyn Policy>,
 }
 
@@ -131,7 +160,7 @@ pub struct Rollouts {
     pub annotated: Vec<Vec<Annotated>>,
     /// What was found at each line, with the scorer's line log-probabilities.
     pub records: Vec<Vec<Vec<LineRecord>>>,
-    /// `log p_0(r)` by line, where a reference was asked.
+    /// `log p_0(r)` by line; 0 where there is no rationale.
     pub reference: Vec<Vec<Vec<f32>>>,
 }
 
@@ -149,10 +178,12 @@ pub fn update(
 ) -> Result<EStepReport, PolicyError> {
     let mut work = Work::default();
     let rule = config.latent_rule(*markers);
-    let rollouts = roll_out(policies, batch, &rule, config.group_size, seed, &mut work)?;
+    let mut rows = rows(batch, &rule, config.group_size);
+    explore(&mut rows, config.think_floor(), seed.child("explore"));
+    let rollouts = finish(policies, rows, &rule, config.group_size, seed, &mut work)?;
     let mut report = report_on(&rollouts, config);
     if config.decision() != Decision::Absent {
-        let examples = examples(&rollouts, markers, config);
+        let examples = policy_gradient(&rollouts, markers, config);
         let objective = Objective {
             surrogate: config.surrogate,
             learning_rate,
@@ -178,11 +209,37 @@ pub fn roll_out(
     seed: Seed,
     work: &mut Work,
 ) -> Result<Rollouts, PolicyError> {
-    let mut rows: Vec<Rollout<'_>> = batch
+    let rows = rows(batch, rule, group_size);
+    finish(policies, rows, rule, group_size, seed, work)
+}
+
+fn rows<'t>(batch: &'t [Trajectory], rule: &LatentRule, group_size: usize) -> Vec<Rollout<'t>> {
+    batch
         .iter()
         .flat_map(|trajectory| (0..group_size).map(move |_| trajectory))
         .map(|trajectory| Rollout::sampled(trajectory, rule.clone()))
-        .collect();
+        .collect()
+}
+
+/// Chooses the lines at which a rollout has to think.
+fn explore(rows: &mut [Rollout<'_>], think_floor: f32, seed: Seed) {
+    if think_floor <= 0.0 {
+        return;
+    }
+    for (index, row) in rows.iter_mut().enumerate() {
+        let seed = seed.nth(index as u64);
+        row.think_at(|line| seed.nth(line as u64).uniform() < f64::from(think_floor));
+    }
+}
+
+fn finish(
+    policies: &mut Policies<'_>,
+    mut rows: Vec<Rollout<'_>>,
+    rule: &LatentRule,
+    group_size: usize,
+    seed: Seed,
+    work: &mut Work,
+) -> Result<Rollouts, PolicyError> {
     *work += run(policies.policy, &mut rows, seed)?;
     let annotated: Vec<Annotated> = rows.iter().map(Rollout::annotated).collect();
     let mut records: Vec<Vec<LineRecord>> = rows.into_iter().map(|row| row.records).collect();
@@ -197,22 +254,23 @@ pub fn roll_out(
         }
     }
     let reference = match policies.reference.as_deref_mut() {
-        None => records.iter().map(|lines| vec![0.0; lines.len()]).collect(),
-        Some(reference) => follow(reference, &annotated, &rule.markers, seed, work)?
-            .iter()
-            .map(|lines| {
-                lines
-                    .iter()
-                    .map(|line| line.rationale_logprobs.iter().sum())
-                    .collect()
-            })
-            .collect(),
+        None => rationale_logprobs(&records),
+        Some(reference) => {
+            rationale_logprobs(&follow(reference, &annotated, &rule.markers, seed, work)?)
+        }
     };
     Ok(Rollouts {
         annotated: grouped(annotated, group_size),
         records: grouped(records, group_size),
         reference: grouped(reference, group_size),
     })
+}
+
+fn rationale_logprobs(rows: &[Vec<LineRecord>]) -> Vec<Vec<f32>> {
+    let of_line = |line: &LineRecord| line.rationale_logprobs.iter().sum();
+    rows.iter()
+        .map(|lines| lines.iter().map(of_line).collect())
+        .collect()
 }
 
 /// Scores given latents under a policy, line by line.
@@ -251,14 +309,21 @@ fn grouped<T>(rows: Vec<T>, group_size: usize) -> Vec<Vec<T>> {
 
 /// `r_t` of one line.
 pub fn reward(record: &LineRecord, reference_logprob: f32, penalty: Penalty) -> f32 {
-    let price = match (&record.latent, penalty) {
-        (None | Some(Latent::Keep), Penalty::SwitchCost(_)) | (None, _) => 0.0,
-        (Some(Latent::Switch { .. }), Penalty::SwitchCost(cost)) => cost,
-        (Some(latent), Penalty::ExactKl { alpha }) => {
-            record.latent_logprob() - sticky_log_prior(latent, reference_logprob, alpha)
-        }
+    let Some(latent) = &record.latent else {
+        return record.line_logprob;
     };
-    record.line_logprob - price
+    let price = |cost: f32| if latent.is_think() { cost } else { 0.0 };
+    match penalty {
+        Penalty::SwitchCost(cost) => record.line_logprob - price(cost),
+        Penalty::SwitchCostOnMean(cost) => {
+            record.line_logprob / record.n_line_tokens.max(1) as f32 - price(cost)
+        }
+        Penalty::SwitchCostOnProbability(cost) => record.line_logprob.exp() - price(cost),
+        Penalty::ExactKl { alpha } => {
+            let log_prior = sticky_log_prior(latent, reference_logprob, alpha);
+            record.line_logprob - (record.latent_logprob() - log_prior)
+        }
+    }
 }
 
 /// `log p(z_t | h_t)` of the sticky prior (ALGORITHM section 2): `log α` for an act,
@@ -291,8 +356,13 @@ fn all_returns(rollouts: &Rollouts, config: &EStepConfig) -> Vec<Vec<Vec<f32>>> 
         .collect()
 }
 
-/// The policy gradient as examples: weight `A_t / n_rollouts` on every sampled token of `z_t`.
-fn examples(rollouts: &Rollouts, markers: &Markers, config: &EStepConfig) -> Vec<Example> {
+/// The policy gradient as examples: weight `A_t / n_rollouts` on every sampled token of `z_t`, so
+/// that the gradient of `Σ w log q` estimates that of the mean return of a rollout.
+pub fn policy_gradient(
+    rollouts: &Rollouts,
+    markers: &Markers,
+    config: &EStepConfig,
+) -> Vec<Example> {
     let scale = 1.0
         / rollouts
             .annotated

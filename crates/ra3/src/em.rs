@@ -9,6 +9,7 @@ use crate::e_step::{self, EStepConfig, EStepReport, Policies};
 use crate::interleave::TokenWeights;
 use crate::m_step::{self, WeightedAnnotated};
 use crate::policy::{PolicyError, UpdateStats, Work};
+use crate::rollout::Decision;
 use crate::schedule::{Schedule, batch};
 use crate::seed::Seed;
 use crate::trajectory::{Annotated, LatentStats, Markers, Trajectory};
@@ -220,12 +221,8 @@ impl Em {
         let report = match phase {
             Phase::ColdStart { index } => {
                 let lr = self.config.cold_start_schedule.at(index);
-                self.supervised(
-                    policies,
-                    phase,
-                    own_latents(draw("cold", m_size, index)),
-                    lr,
-                )?
+                let own = self.own_latents(draw("cold", m_size, index));
+                self.supervised(policies, phase, &own, lr)?
             }
             Phase::EStep { round, index } => {
                 let index = round * self.config.e_updates + index;
@@ -255,11 +252,11 @@ impl Em {
                     index,
                     seed.child("m_step").nth(round),
                 );
-                let batch = order
+                let batch: Vec<WeightedAnnotated> = order
                     .into_iter()
                     .map(|i| self.annotated[i].clone())
                     .collect();
-                self.supervised(policies, phase, batch, lr)?
+                self.supervised(policies, phase, &batch, lr)?
             }
         };
         self.position += 1;
@@ -270,13 +267,13 @@ impl Em {
         &self,
         policies: &mut Policies<'_>,
         phase: Phase,
-        batch: Vec<WeightedAnnotated>,
+        batch: &[WeightedAnnotated],
         learning_rate: f32,
     ) -> Result<EmReport, PolicyError> {
         let weights = self.config.weights;
         let update = m_step::update(
             policies.policy,
-            &batch,
+            batch,
             &self.markers,
             weights,
             learning_rate,
@@ -317,21 +314,30 @@ impl Em {
         }
         let latents = LatentStats::of(drawn.iter().map(|document| &document.annotated));
         self.annotated.extend(drawn);
-        self.annotated.extend(own_latents(own));
+        let own = self.own_latents(own);
+        self.annotated.extend(own);
         Ok(EmReport::Annotate {
             phase,
             latents,
             work,
         })
     }
-}
 
-fn own_latents(documents: Vec<Annotated>) -> Vec<WeightedAnnotated> {
-    let whole = |annotated| WeightedAnnotated {
-        annotated,
-        weight: 1.0,
-    };
-    documents.into_iter().map(whole).collect()
+    /// Documents with the corpus' own latents. Where switching is impossible there is nothing to
+    /// decide, so no marker may be learnt from them either.
+    fn own_latents(&self, documents: Vec<Annotated>) -> Vec<WeightedAnnotated> {
+        let is_plain = self.config.e_step.decision() == Decision::Absent;
+        let whole = |mut annotated: Annotated| {
+            if is_plain {
+                annotated.latents.fill(None);
+            }
+            WeightedAnnotated {
+                annotated,
+                weight: 1.0,
+            }
+        };
+        documents.into_iter().map(whole).collect()
+    }
 }
 
 fn plain_of(documents: Vec<Annotated>) -> Vec<Trajectory> {

@@ -1,4 +1,6 @@
 //! Every formula of the method that is arithmetic on slices, each with its table of values.
+//!
+//! ALGORITHM sections 2, 3 and 6. No policy, no tokens; sums are in `f64`.
 
 /// Reward-to-go with horizon and discount (ALGORITHM section 3):
 /// `R_t = Σ_{k=t}^{min(t+H, T)-1} γ^{k−t} r_k`.
@@ -20,19 +22,30 @@ pub fn returns(rewards: &[f32], horizon: Option<usize>, discount: f32) -> Vec<f3
         .collect()
 }
 
-/// What is subtracted from a return.
+/// How returns become advantages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baseline {
     /// The mean of the *other* rollouts at the same line: unbiased.
     LeaveOneOut,
     /// The mean of all rollouts at the same line: the leave-one-out advantage times `(G − 1) / G`.
     GroupMean,
+    /// The mean of all rollouts, and division by their population deviation: a scale that does not
+    /// depend on the length of lines, but no longer the gradient of the bound.
+    Standardised,
     /// Nothing.
     None,
 }
 
+/// Added to a deviation before dividing by it, so that equal rewards give 0.
+const DEVIATION_MIN: f64 = 1e-4;
+
 /// Advantages of one line over a group: `A^g = R^g − baseline^g`.
 pub fn advantages(returns: &[f32], baseline: Baseline) -> Vec<f32> {
+    if baseline == Baseline::Standardised {
+        let (mean, deviation) = mean_and_deviation(returns);
+        let standardised = |r: &f32| ((f64::from(*r) - mean) / (deviation + DEVIATION_MIN)) as f32;
+        return returns.iter().map(standardised).collect();
+    }
     let n = returns.len() as f64;
     let sum: f64 = returns.iter().map(|r| f64::from(*r)).sum();
     returns
@@ -42,11 +55,31 @@ pub fn advantages(returns: &[f32], baseline: Baseline) -> Vec<f32> {
             let baseline = match baseline {
                 Baseline::LeaveOneOut if returns.len() > 1 => (sum - own) / (n - 1.0),
                 Baseline::GroupMean => sum / n,
-                Baseline::LeaveOneOut | Baseline::None => 0.0,
+                Baseline::LeaveOneOut | Baseline::None | Baseline::Standardised => 0.0,
             };
             (own - baseline) as f32
         })
         .collect()
+}
+
+/// `KL(Bern(p) ‖ Bern(q)) = p log p/q + (1 − p) log (1 − p)/(1 − q)`, the
+/// decision's part of one step of the bound, with `0 log 0 = 0`.
+pub fn bernoulli_divergence(p: f64, q: f64) -> f64 {
+    let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+    term(p, q) + term(1.0 - p, 1.0 - q)
+}
+
+/// Overlong shaping (DAPO, arXiv 2503.14476, equation 13), to be added to a program's reward: 0 up
+/// to `n_max − n_soft` tokens, then linear down to −1 at `n_max` and beyond.
+pub fn overlong_penalty(n_tokens: usize, n_soft: usize, n_max: usize) -> f32 {
+    if n_tokens >= n_max {
+        return -1.0;
+    }
+    let n_free = n_max.saturating_sub(n_soft);
+    if n_tokens <= n_free {
+        return 0.0;
+    }
+    -((n_tokens - n_free) as f32) / n_soft as f32
 }
 
 /// Mean and population standard deviation.
@@ -118,5 +151,34 @@ mod tests {
         assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 1.0));
         assert!((log_mean_exp(&[0.0, 0.0]) - 0.0).abs() < 1e-12);
         assert_eq!(softmax(&[0.0, 3f64.ln()])[1], 0.75);
+        // Weights far below 1 neither vanish nor overflow.
+        let shifted = log_mean_exp(&[-1000.0, -1000.0 + 3f64.ln()]);
+        assert!((shifted - (-1000.0 + 2f64.ln())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn standardised_advantages_by_hand() {
+        // Mean 1, deviation 1, and the small number under the fraction.
+        let expected = (1.0 / 1.0001) as f32;
+        let found = advantages(&[0.0, 2.0], Baseline::Standardised);
+        assert_eq!(found, [-expected, expected]);
+        assert_eq!(advantages(&[3.0; 3], Baseline::Standardised), [0.0; 3]);
+    }
+
+    #[test]
+    fn divergences_by_hand() {
+        assert_eq!(bernoulli_divergence(0.3, 0.3), 0.0);
+        let expected = 0.5 * 2f64.ln() + 0.5 * (2.0f64 / 3.0).ln();
+        assert!((bernoulli_divergence(0.5, 0.25) - expected).abs() < 1e-12);
+        assert!((bernoulli_divergence(0.0, 0.75) - 4f64.ln()).abs() < 1e-12);
+        assert!((bernoulli_divergence(1.0, 0.25) - 4f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn overlong_penalties_by_hand() {
+        let lengths = [0, 80, 85, 90, 99, 100, 500];
+        let expected = [0.0, 0.0, -0.25, -0.5, -0.95, -1.0, -1.0];
+        assert_eq!(lengths.map(|n| overlong_penalty(n, 20, 100)), expected);
+        assert_eq!([99, 100].map(|n| overlong_penalty(n, 0, 100)), [0.0, -1.0]);
     }
 }

@@ -24,7 +24,8 @@ pub struct WritingRule {
     pub first_rationale: Option<Vec<TokenId>>,
     /// Longest rationale in tokens.
     pub rationale_tokens_max: usize,
-    /// Longest program in tokens, markers and rationales included.
+    /// Longest program in tokens, markers and rationales included (a first rationale that is given
+    /// may exceed it).
     pub program_tokens_max: usize,
     /// Temperature; 0 is greedy.
     pub temperature: f32,
@@ -220,7 +221,9 @@ impl Writing {
                     return self.write_line();
                 }
                 self.expect = Expect::Rationale;
-                let n_max = self.rule.rationale_tokens_max.min(self.n_left());
+                // One token is kept for a `</think>` that has to be forced.
+                let n_left = self.n_left().saturating_sub(1);
+                let n_max = self.rule.rationale_tokens_max.min(n_left);
                 self.sample(Arc::new([markers.close]), n_max)
             }
             Expect::Rationale if stop == Stop::Token => self.write_line(),

@@ -11,7 +11,7 @@
 //!
 //! Grading is the caller's; rewards come in as numbers.
 
-use crate::formulas::{Baseline, advantages, mean_and_deviation};
+use crate::formulas::{Baseline, advantages};
 use crate::generation::{Writing, WritingRule};
 use crate::policy::TokenId;
 use crate::policy::{
@@ -160,15 +160,12 @@ fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Exa
 
 /// Advantages of one group of rewards.
 pub fn group_advantages(rewards: &[f32], estimator: Estimator) -> Vec<f32> {
-    let (mean, deviation) = mean_and_deviation(rewards);
-    match estimator {
-        Estimator::Rloo => advantages(rewards, Baseline::LeaveOneOut),
-        Estimator::DrGrpo => advantages(rewards, Baseline::GroupMean),
-        Estimator::Grpo | Estimator::Dapo => {
-            let normalised = |r: &f32| ((f64::from(*r) - mean) / (deviation + 1e-4)) as f32;
-            rewards.iter().map(normalised).collect()
-        }
-    }
+    let baseline = match estimator {
+        Estimator::Rloo => Baseline::LeaveOneOut,
+        Estimator::DrGrpo => Baseline::GroupMean,
+        Estimator::Grpo | Estimator::Dapo => Baseline::Standardised,
+    };
+    advantages(rewards, baseline)
 }
 
 fn has_signal(rewards: &[f32]) -> bool {

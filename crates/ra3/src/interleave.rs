@@ -22,6 +22,11 @@ pub struct TokenWeights {
 
 /// The interleaved sequence with weights that are not yet normalised.
 pub fn interleave(annotated: &Annotated, markers: &Markers, weights: TokenWeights) -> Example {
+    assert_eq!(
+        annotated.trajectory.lines.len(),
+        annotated.latents.len(),
+        "one latent a line"
+    );
     let choices: Arc<[TokenId]> = Arc::new([markers.act, markers.think]);
     let mut example = prefix(&annotated.trajectory, weights.prefix);
     for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {

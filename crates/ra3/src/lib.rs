@@ -26,3 +26,5 @@ pub mod grpo;
 pub mod ntp;
 
 pub mod table;
+
+pub mod enumeration;

@@ -1,5 +1,9 @@
 //! One rollout of the E-step as an episode: the expert's lines are forced in, decisions and
 //! rationales are sampled (or followed), and every log-probability is kept.
+//!
+//! `s_0, z_0, a_0, z_1, a_1, …` (ALGORITHM section 1). It computes no rewards. The model's context
+//! has to hold the document and, in the worst case, `M + 2` tokens more for each line: a rollout
+//! that does not fit is the policy's error.
 
 use std::sync::Arc;
 
@@ -11,7 +15,7 @@ use crate::trajectory::{Annotated, Latent, Line, Markers, Trajectory};
 pub struct LatentRule {
     /// The markers.
     pub markers: Markers,
-    /// `M`: longest rationale in tokens.
+    /// `M ≥ 1`: sampled tokens of a rationale, its `</think>` included where it is sampled.
     pub rationale_tokens_max: usize,
     /// Temperature of decisions and rationales.
     pub temperature: f32,
@@ -45,6 +49,8 @@ pub struct LineRecord {
     pub rationale_logprobs: Vec<f32>,
     /// `log π(a_t | h_t, z_t)` in nats.
     pub line_logprob: f32,
+    /// Tokens of the line.
+    pub n_line_tokens: usize,
 }
 
 impl LineRecord {
@@ -84,6 +90,8 @@ pub struct Rollout<'a> {
     markers: Markers,
     source: Source<'a>,
     expect: Expect,
+    /// Lines at which a sampled rollout has to think; empty where it never has to.
+    has_to_think: Vec<bool>,
     /// What was found, one a line that is done.
     pub records: Vec<LineRecord>,
     current: LineRecord,
@@ -110,9 +118,15 @@ impl<'a> Rollout<'a> {
             markers,
             source,
             expect: Expect::Prefix,
+            has_to_think: Vec::new(),
             records: Vec::with_capacity(trajectory.lines.len()),
             current: LineRecord::default(),
         }
+    }
+
+    /// Forces the decision before these lines to think, where decisions are sampled at all.
+    pub fn think_at(&mut self, has_to_think: impl Fn(usize) -> bool) {
+        self.has_to_think = (0..self.trajectory.lines.len()).map(has_to_think).collect();
     }
 
     /// The trajectory with the latents that were found.
@@ -152,6 +166,9 @@ impl<'a> Rollout<'a> {
             },
             Source::Sampled(rule) => match rule.decision {
                 Decision::Absent => self.feed_line(line),
+                Decision::Free if self.has_to_think.get(self.records.len()) == Some(&true) => {
+                    self.sample_decision(&[self.markers.think])
+                }
                 Decision::Free => self.sample_decision(&[self.markers.act, self.markers.think]),
                 Decision::Act => self.sample_decision(&[self.markers.act]),
                 Decision::Think => self.sample_decision(&[self.markers.think]),
@@ -278,6 +295,7 @@ impl Rollout<'_> {
     }
 
     fn line_done(&mut self, logprobs: &[f32]) -> Move {
+        self.current.n_line_tokens = logprobs.len();
         self.current.line_logprob = logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() as f32;
         self.records.push(std::mem::take(&mut self.current));
         self.decide()

@@ -1,8 +1,13 @@
 //! The table policy: a softmax over the next token for each short context. Small enough that every
-//! expectation can be summed exactly, which is how the method is tested.
+//! expectation can be summed exactly (see [`crate::enumeration`]), which is how the method is
+//! tested.
+//!
+//! `p(token | history) = softmax(logits[context(history)])`, where the context is the last few
+//! tokens and, if asked for, the latent in force. It keeps the seam's promises to the letter and
+//! computes in `f64`; it has no optimizer but plain gradient descent.
 
 use crate::policy::{
-    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
+    Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
     Surrogate, TokenId, UpdateStats, Work,
 };
 use crate::seed::Seed;
@@ -12,6 +17,9 @@ use crate::seed::Seed;
 pub struct TablePolicy {
     n_vocabulary: usize,
     n_context: usize,
+    /// `<think>`, where the latent in force belongs to the context.
+    think: Option<TokenId>,
+    n_tokens_max: usize,
     /// `[context, token]`, `f64`.
     pub logits: Vec<f64>,
 }
@@ -26,8 +34,34 @@ impl TablePolicy {
         Self {
             n_vocabulary,
             n_context,
+            think: None,
+            n_tokens_max: usize::MAX,
             logits,
         }
+    }
+
+    /// The same table with the latent in force in its context: the first token after the latest
+    /// `<think>`, however long ago that was. A context's logits start equal for all latents.
+    #[must_use]
+    pub fn with_latent_in_force(mut self, think: TokenId) -> Self {
+        let rows = self.logits.chunks(self.n_vocabulary);
+        let copies = self.n_vocabulary + 1;
+        self.logits = rows.flat_map(|row| row.repeat(copies)).collect();
+        self.think = Some(think);
+        self
+    }
+
+    /// The same table as a model whose context holds this many tokens.
+    #[must_use]
+    pub fn with_limit(mut self, n_tokens_max: usize) -> Self {
+        self.n_tokens_max = n_tokens_max;
+        self
+    }
+
+    /// The logits after a history, to build a policy whose behaviour is known.
+    pub fn logits_after(&mut self, history: &[TokenId]) -> &mut [f64] {
+        let row = self.row(history);
+        &mut self.logits[row..row + self.n_vocabulary]
     }
 
     /// Where the logits after a history begin.
@@ -40,7 +74,18 @@ impl TablePolicy {
             .map(|_| self.n_vocabulary)
             .chain(recent.iter().map(|token| *token as usize))
             .fold(0, |index, token| index * base + token);
+        let index = match self.think {
+            None => index,
+            Some(think) => index * base + self.latent_in_force(history, think),
+        };
         index * self.n_vocabulary
+    }
+
+    fn latent_in_force(&self, history: &[TokenId], think: TokenId) -> usize {
+        let latest = history.iter().rposition(|token| *token == think);
+        latest
+            .and_then(|at| history.get(at + 1))
+            .map_or(self.n_vocabulary, |token| *token as usize)
     }
 
     /// Log-probabilities of all tokens after a history, restricted to `choices` if there are any;
@@ -63,45 +108,98 @@ impl TablePolicy {
         logits.iter().map(|logit| logit - top - sum.ln()).collect()
     }
 
+    fn draw(&self, logprobs: &[f64], rule: &SampleRule, uniform: f64) -> usize {
+        let likelier = |a: &usize, b: &usize| logprobs[*b].total_cmp(&logprobs[*a]);
+        let mut kept: Vec<usize> = (0..self.n_vocabulary).collect();
+        if rule.temperature <= 0.0 {
+            // The first of equals, so ties go to the lowest id.
+            return kept.into_iter().min_by(likelier).expect("a vocabulary");
+        }
+        let weigh = |token: &usize| (logprobs[*token] / f64::from(rule.temperature)).exp();
+        if rule.top_k.is_some() || rule.top_p.is_some() {
+            kept.sort_by(likelier);
+            kept.truncate(rule.top_k.map_or(usize::MAX, std::num::NonZeroUsize::get));
+            let enough =
+                rule.top_p.map_or(f64::INFINITY, f64::from) * kept.iter().map(weigh).sum::<f64>();
+            let mut sum = 0.0;
+            let reaches = |token: &usize| {
+                sum += weigh(token);
+                sum >= enough
+            };
+            let n = kept.iter().position(reaches).map_or(kept.len(), |i| i + 1);
+            kept.truncate(n);
+        }
+        let mut left = uniform * kept.iter().map(weigh).sum::<f64>();
+        let exceeds = |token: &&usize| {
+            left -= weigh(token);
+            left < 0.0
+        };
+        // Rounding alone can leave something over: then it is the last that can be drawn at all.
+        let is_possible = |token: &&usize| weigh(token) > 0.0;
+        let drawn = kept.iter().find(exceeds);
+        *drawn
+            .or_else(|| kept.iter().rfind(is_possible))
+            .expect("some token is possible")
+    }
+
     fn sample(
         &self,
         history: &mut Vec<TokenId>,
         rule: &SampleRule,
         seed: Seed,
         n_draws: &mut u64,
-    ) -> (Vec<f32>, Stop) {
+    ) -> Result<(Vec<f32>, Stop), PolicyError> {
         assert!(
-            rule.top_k.is_none() && rule.top_p.is_none(),
-            "the table samples plainly"
+            rule.n_tokens_max > 0,
+            "an episode samples at least one token"
         );
+        self.check_length(history.len() + 1)?;
         let mut logprobs = Vec::new();
         loop {
             let plain = self.logprobs(history, rule.choices.as_deref());
-            let weights: Vec<f64> = plain
-                .iter()
-                .map(|l| (l / f64::from(rule.temperature)).exp())
-                .collect();
-            let mut left = seed.nth(*n_draws).uniform() * weights.iter().sum::<f64>();
+            let token = self.draw(&plain, rule, seed.nth(*n_draws).uniform());
             *n_draws += 1;
-            let token = weights
-                .iter()
-                .position(|weight| {
-                    left -= weight;
-                    left < 0.0
-                })
-                .unwrap_or(self.n_vocabulary - 1);
             history.push(token as TokenId);
             logprobs.push(plain[token] as f32);
-            if rule.stop.contains(&(token as TokenId)) {
-                return (logprobs, Stop::Token);
-            }
-            if logprobs.len() == rule.n_tokens_max {
-                return (logprobs, Stop::Length);
-            }
+            let stop = if rule.stop.contains(&(token as TokenId)) {
+                Stop::Token
+            } else if logprobs.len() == rule.n_tokens_max {
+                Stop::Length
+            } else if history.len() == self.n_tokens_max {
+                Stop::Context
+            } else {
+                continue;
+            };
+            return Ok((logprobs, stop));
         }
     }
 
-    fn drive(&self, episode: &mut dyn Episode, seed: Seed, work: &mut Work) {
+    fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Result<Vec<f32>, PolicyError> {
+        assert!(
+            !feed.tokens.is_empty(),
+            "an episode feeds at least one token"
+        );
+        self.check_tokens(&feed.tokens)?;
+        self.check_length(history.len() + feed.tokens.len())?;
+        let mut logprobs = Vec::new();
+        for (index, token) in feed.tokens.iter().enumerate() {
+            let choices = feed.choices.as_deref().filter(|_| index == 0);
+            let logprob = self.logprobs(history, choices)[*token as usize] as f32;
+            logprobs.push(if history.is_empty() { 0.0 } else { logprob });
+            history.push(*token);
+        }
+        if !feed.scored {
+            logprobs.clear();
+        }
+        Ok(logprobs)
+    }
+
+    fn drive(
+        &self,
+        episode: &mut dyn Episode,
+        seed: Seed,
+        work: &mut Work,
+    ) -> Result<(), PolicyError> {
         let mut history: Vec<TokenId> = Vec::new();
         let mut n_draws = 0;
         let mut next = episode.next(Observation::Started);
@@ -110,30 +208,16 @@ impl TablePolicy {
             next = match next {
                 Move::Done => break,
                 Move::Feed(feed) => {
-                    let mut logprobs = Vec::new();
-                    for (index, token) in feed.tokens.iter().enumerate() {
-                        let choices = feed.choices.as_deref().filter(|_| index == 0);
-                        let logprob = self.logprobs(&history, choices)[*token as usize];
-                        logprobs.push(if history.is_empty() {
-                            0.0
-                        } else {
-                            logprob as f32
-                        });
-                        history.push(*token);
-                    }
-                    if !feed.scored {
-                        logprobs.clear();
-                    }
+                    let logprobs = self.feed(&mut history, &feed)?;
                     episode.next(Observation::Fed {
                         logprobs: &logprobs,
                     })
                 }
                 Move::Sample(rule) => {
-                    let (logprobs, stop) = self.sample(&mut history, &rule, seed, &mut n_draws);
+                    let (logprobs, stop) = self.sample(&mut history, &rule, seed, &mut n_draws)?;
                     work.n_tokens_sampled += logprobs.len() as u64;
-                    let tokens = &history[start..];
                     episode.next(Observation::Sampled {
-                        tokens,
+                        tokens: &history[start..],
                         logprobs: &logprobs,
                         stop,
                     })
@@ -142,14 +226,151 @@ impl TablePolicy {
         }
         work.n_tokens += history.len() as u64;
         work.n_tokens_run += history.len() as u64;
+        Ok(())
     }
+
+    fn check_tokens(&self, tokens: &[TokenId]) -> Result<(), PolicyError> {
+        let n_vocabulary = self.n_vocabulary;
+        let unknown = tokens.iter().find(|token| **token as usize >= n_vocabulary);
+        unknown.map_or(Ok(()), |token| {
+            Err(PolicyError::UnknownToken {
+                token: *token,
+                n_vocabulary,
+            })
+        })
+    }
+
+    fn check_length(&self, n_tokens: usize) -> Result<(), PolicyError> {
+        let n_tokens_max = self.n_tokens_max;
+        if n_tokens <= n_tokens_max {
+            return Ok(());
+        }
+        Err(PolicyError::SequenceTooLong {
+            n_tokens,
+            n_tokens_max,
+        })
+    }
+
+    fn check(&self, index: usize, example: &Example, clips: bool) -> Result<(), PolicyError> {
+        let bad = |reason| Err(PolicyError::BadExample { index, reason });
+        let n = example.tokens.len();
+        if n == 0 || example.weights.len() != n {
+            return bad("it needs tokens, and one weight for each");
+        }
+        if example.weights[0] != 0.0 {
+            return bad("the first token has no context and cannot be a target");
+        }
+        if clips && example.old_logprobs.len() != n {
+            return bad("a clipped surrogate needs one old log-probability for each token");
+        }
+        for restriction in &example.restrictions {
+            let target = example.tokens.get(restriction.position);
+            if target.is_none_or(|token| !restriction.choices.contains(token)) {
+                return bad("a restricted target is not among its choices");
+            }
+        }
+        self.check_tokens(&example.tokens)?;
+        self.check_length(n)
+    }
+
+    /// What an update climbs, and by how much: the loss is `−` the objective, and the gradient is
+    /// of the objective with respect to [`TablePolicy::logits`].
+    ///
+    /// # Errors
+    /// As [`Policy::update`].
+    pub fn gradient(
+        &self,
+        batch: &[Example],
+        surrogate: Surrogate,
+    ) -> Result<(Vec<f64>, UpdateStats), PolicyError> {
+        let mut ascent = vec![0.0; self.logits.len()];
+        let mut sums = Sums::default();
+        for (index, example) in batch.iter().enumerate() {
+            let clips = matches!(surrogate, Surrogate::Clipped { .. });
+            self.check(index, example, clips)?;
+            for position in 1..example.tokens.len() {
+                if example.weights[position] != 0.0 {
+                    self.climb(example, position, surrogate, &mut ascent, &mut sums);
+                }
+            }
+        }
+        let n_tokens: u64 = batch.iter().map(|e| e.tokens.len() as u64).sum();
+        let stats = UpdateStats {
+            loss: -sums.objective,
+            mean_logprob: if sums.positive_weight > 0.0 {
+                sums.positive_logprob / sums.positive_weight
+            } else {
+                0.0
+            },
+            gradient_norm: ascent.iter().map(|g| g * g).sum::<f64>().sqrt(),
+            clipped_share: sums.n_clipped as f64 / sums.n_targets.max(1) as f64,
+            work: Work {
+                n_tokens,
+                n_tokens_run: n_tokens,
+                ..Work::default()
+            },
+        };
+        Ok((ascent, stats))
+    }
+
+    fn climb(
+        &self,
+        example: &Example,
+        position: usize,
+        surrogate: Surrogate,
+        ascent: &mut [f64],
+        sums: &mut Sums,
+    ) {
+        let weight = f64::from(example.weights[position]);
+        let restriction = example.restrictions.iter().find(|r| r.position == position);
+        let history = &example.tokens[..position];
+        let logprobs = self.logprobs(history, restriction.map(|r| &*r.choices));
+        let (row, token) = (self.row(history), example.tokens[position] as usize);
+        // The slope is the derivative of the term with respect to log p.
+        let (term, slope) = match surrogate {
+            Surrogate::LogLikelihood => (weight * logprobs[token], weight),
+            Surrogate::Clipped { low, high } => {
+                let old = f64::from(example.old_logprobs[position]);
+                clipped(weight, (logprobs[token] - old).exp(), low, high)
+            }
+        };
+        sums.objective += term;
+        sums.n_targets += 1;
+        sums.n_clipped += usize::from(slope == 0.0);
+        sums.positive_weight += weight.max(0.0);
+        sums.positive_logprob += weight.max(0.0) * logprobs[token];
+        for (other, logprob) in logprobs.iter().enumerate() {
+            let own = f64::from(u8::from(other == token));
+            ascent[row + other] += slope * (own - logprob.exp());
+        }
+    }
+}
+
+/// `min(ρ w, clip(ρ, 1 − low, 1 + high) w)` and its derivative with respect to `log ρ`.
+fn clipped(weight: f64, ratio: f64, low: f32, high: f32) -> (f64, f64) {
+    let (floor, ceiling) = (1.0 - f64::from(low), 1.0 + f64::from(high));
+    let (free, bounded) = (ratio * weight, ratio.clamp(floor, ceiling) * weight);
+    if bounded < free {
+        (bounded, 0.0)
+    } else {
+        (free, free)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    objective: f64,
+    positive_weight: f64,
+    positive_logprob: f64,
+    n_targets: usize,
+    n_clipped: usize,
 }
 
 impl Policy for TablePolicy {
     fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         let mut work = Work::default();
         for (index, episode) in episodes.iter_mut().enumerate() {
-            self.drive(&mut **episode, seed.nth(index as u64), &mut work);
+            self.drive(&mut **episode, seed.nth(index as u64), &mut work)?;
         }
         Ok(work)
     }
@@ -160,40 +381,18 @@ impl Policy for TablePolicy {
         batch: &[Example],
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError> {
-        assert_eq!(
-            objective.surrogate,
-            Surrogate::LogLikelihood,
-            "the table does not clip"
-        );
-        let mut ascent = vec![0.0; self.logits.len()];
-        let mut stats = UpdateStats::default();
-        for example in batch {
-            for position in 1..example.tokens.len() {
-                let weight = f64::from(example.weights[position]);
-                if weight == 0.0 {
-                    continue;
-                }
-                let restriction = example.restrictions.iter().find(|r| r.position == position);
-                let choices = restriction.map(|restriction| &*restriction.choices);
-                let history = &example.tokens[..position];
-                let logprobs = self.logprobs(history, choices);
-                let (row, token) = (self.row(history), example.tokens[position] as usize);
-                stats.loss -= weight * logprobs[token];
-                for (other, logprob) in logprobs.iter().enumerate() {
-                    let own = f64::from(u8::from(other == token));
-                    ascent[row + other] += weight * (own - logprob.exp());
-                }
-            }
-        }
-        stats.gradient_norm = ascent.iter().map(|g| g * g).sum::<f64>().sqrt();
+        let (ascent, stats) = self.gradient(batch, objective.surrogate)?;
         if !stats.loss.is_finite() {
             return Err(PolicyError::NonFiniteLoss { value: stats.loss });
         }
+        if !stats.gradient_norm.is_finite() {
+            return Err(PolicyError::NonFiniteGradient {
+                value: stats.gradient_norm,
+            });
+        }
         let rate = f64::from(objective.learning_rate);
-        self.logits
-            .iter_mut()
-            .zip(ascent)
-            .for_each(|(logit, g)| *logit += rate * g);
+        let rows = self.logits.iter_mut().zip(ascent);
+        rows.for_each(|(logit, slope)| *logit += rate * slope);
         Ok(stats)
     }
 }

@@ -93,7 +93,8 @@ pub struct Annotated {
 pub struct LatentStats {
     /// Share of lines with a switch.
     pub think_rate: f64,
-    /// Mean lines that a latent stays in force: the effective shortening of the horizon.
+    /// Mean lines that a latent stays in force: the effective shortening of the horizon. The lines
+    /// before a document's first switch count as one latent, the empty one.
     pub persistence: f64,
     /// Mean tokens of a rationale.
     pub rationale_tokens: f64,
@@ -102,18 +103,57 @@ pub struct LatentStats {
 impl LatentStats {
     /// Counts over trajectories.
     pub fn of<'a>(annotated: impl Iterator<Item = &'a Annotated>) -> Self {
-        let (mut n_lines, mut n_thinks, mut n_tokens) = (0usize, 0usize, 0usize);
-        for latent in annotated.flat_map(|document| &document.latents) {
-            n_lines += 1;
-            if let Some(Latent::Switch { rationale, .. }) = latent {
-                n_thinks += 1;
-                n_tokens += rationale.len();
+        let (mut n_lines, mut n_thinks, mut n_tokens, mut n_empty) = (0usize, 0usize, 0usize, 0);
+        for document in annotated {
+            n_lines += document.latents.len();
+            let first = document.latents.first();
+            n_empty +=
+                usize::from(first.is_some_and(|z| !z.as_ref().is_some_and(Latent::is_think)));
+            for latent in document.latents.iter().flatten() {
+                if let Latent::Switch { rationale, .. } = latent {
+                    n_thinks += 1;
+                    n_tokens += rationale.len();
+                }
             }
         }
         Self {
             think_rate: n_thinks as f64 / n_lines.max(1) as f64,
-            persistence: n_lines as f64 / n_thinks.max(1) as f64,
+            persistence: n_lines as f64 / (n_thinks + n_empty).max(1) as f64,
             rationale_tokens: n_tokens as f64 / n_thinks.max(1) as f64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(latents: &[Latent]) -> Annotated {
+        Annotated {
+            trajectory: Trajectory {
+                prefix: vec![0],
+                lines: vec![vec![1]; latents.len()],
+            },
+            latents: latents.iter().cloned().map(Some).collect(),
+        }
+    }
+
+    #[test]
+    fn latents_are_counted_by_hand() {
+        let think = |n: usize| Latent::Switch {
+            rationale: vec![1; n],
+            forced_close: false,
+        };
+        let keep = Latent::Keep;
+        let first = document(&[think(3), keep.clone(), keep.clone(), think(1)]);
+        let second = document(&[keep.clone(), keep.clone()]);
+        let stats = LatentStats::of([&first, &second].into_iter());
+        // Two switches in six lines; three latents, of which one is the second document's empty one.
+        assert_eq!(stats.think_rate, 2.0 / 6.0);
+        assert_eq!(stats.persistence, 2.0);
+        assert_eq!(stats.rationale_tokens, 2.0);
+        // Documents without a switch do not run together.
+        let silent = LatentStats::of([&second, &second].into_iter());
+        assert_eq!((silent.think_rate, silent.persistence), (0.0, 2.0));
     }
 }

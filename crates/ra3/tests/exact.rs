@@ -1,4 +1,8 @@
 //! The method against exact enumeration on the table policy.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
 
 use ra3::annotate::Choose;
 use ra3::bounds;

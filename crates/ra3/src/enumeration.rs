@@ -1,0 +1,224 @@
+//! Exact sums over every latent that a rollout can find, for problems small enough to list them:
+//! what the estimators and bounds are tested against.
+//!
+//! ```text
+//! J          = Σ_z q(z) Σ_t [ log π(a_t | h_t, z_t) + log p(z_t | h_t) − log q(z_t | h_t) ]
+//! log p(a)   = log Σ_z Π_t π(a_t | h_t, z_t) p(z_t | h_t)
+//! posterior  = p(z | a) = Π_t π p / p(a)
+//! ```
+//!
+//! where `z` runs over sequences of latents, one a line (ALGORITHM section 2). The number of terms
+//! is `(1 + n_rationales)^T`; there is no sampling here.
+
+use crate::e_step::Penalty;
+use crate::e_step::{Policies, Rollouts, follow, reward, sticky_log_prior};
+use crate::policy::{PolicyError, TokenId, Work};
+use crate::rollout::LineRecord;
+use crate::seed::Seed;
+use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
+
+/// Every latent that a decision and a rationale of at most `rationale_tokens_max` sampled tokens
+/// can give, closed by itself or by force.
+pub fn latents(markers: &Markers, n_vocabulary: usize, rationale_tokens_max: usize) -> Vec<Latent> {
+    let mut found = vec![Latent::Keep];
+    let mut open = vec![Vec::new()];
+    for _ in 0..rationale_tokens_max {
+        found.extend(open.iter().cloned().map(|rationale| Latent::Switch {
+            rationale,
+            forced_close: false,
+        }));
+        let longer = |rationale: &Vec<TokenId>| -> Vec<Vec<TokenId>> {
+            let tokens = (0..n_vocabulary as TokenId).filter(|token| *token != markers.close);
+            tokens
+                .map(|token| [&rationale[..], &[token]].concat())
+                .collect()
+        };
+        open = open.iter().flat_map(longer).collect();
+    }
+    found.extend(open.into_iter().map(|rationale| Latent::Switch {
+        rationale,
+        forced_close: true,
+    }));
+    found
+}
+
+/// Every way of putting one of these latents before each line.
+pub fn annotations(trajectory: &Trajectory, latents: &[Latent]) -> Vec<Annotated> {
+    let mut rows: Vec<Vec<Option<Latent>>> = vec![Vec::new()];
+    for _ in &trajectory.lines {
+        let extend = |row: &Vec<Option<Latent>>| -> Vec<Vec<Option<Latent>>> {
+            let with = |latent: &Latent| [&row[..], &[Some(latent.clone())]].concat();
+            latents.iter().map(with).collect()
+        };
+        rows = rows.iter().flat_map(extend).collect();
+    }
+    let annotate = |latents| Annotated {
+        trajectory: trajectory.clone(),
+        latents,
+    };
+    rows.into_iter().map(annotate).collect()
+}
+
+/// A trajectory under every sequence of latents.
+#[derive(Clone, Debug)]
+pub struct Enumeration {
+    /// The annotated trajectories.
+    pub annotated: Vec<Annotated>,
+    /// What a rollout of each would have recorded: `log q` of the policy, `log π` of the scorer.
+    pub records: Vec<Vec<LineRecord>>,
+    /// `log p_0(r)` by line; 0 where there is no rationale.
+    pub reference: Vec<Vec<f32>>,
+}
+
+impl Enumeration {
+    /// Scores all annotations as an E-step scores its rollouts.
+    ///
+    /// # Errors
+    /// As [`crate::policy::Policy::run`].
+    pub fn of(
+        policies: &mut Policies<'_>,
+        annotated: Vec<Annotated>,
+        markers: &Markers,
+    ) -> Result<Self, PolicyError> {
+        // Nothing is drawn and nobody asks what it cost.
+        let (seed, mut work) = (Seed::root(0), Work::default());
+        let mut records = follow(policies.policy, &annotated, markers, seed, &mut work)?;
+        if let Some(scorer) = policies.scorer.as_deref_mut() {
+            let scored = follow(scorer, &annotated, markers, seed, &mut work)?;
+            let lines = records.iter_mut().flatten();
+            lines
+                .zip(scored.into_iter().flatten())
+                .for_each(|(line, scored)| line.line_logprob = scored.line_logprob);
+        }
+        let rows = match policies.reference.as_deref_mut() {
+            Some(reference) => follow(reference, &annotated, markers, seed, &mut work)?,
+            None => records.clone(),
+        };
+        let of_line = |line: &LineRecord| line.rationale_logprobs.iter().sum();
+        let reference = rows
+            .iter()
+            .map(|lines| lines.iter().map(of_line).collect())
+            .collect();
+        Ok(Self {
+            annotated,
+            records,
+            reference,
+        })
+    }
+
+    /// `log q(z)` of each.
+    pub fn log_q(&self) -> Vec<f64> {
+        self.sums(|line, _| f64::from(line.latent_logprob()))
+    }
+
+    /// `Σ_t log p(z_t | h_t)` of each.
+    pub fn log_prior(&self, alpha: f32) -> Vec<f64> {
+        self.sums(|line, reference| {
+            let latent = line.latent.as_ref().expect("every line was decided");
+            f64::from(sticky_log_prior(latent, reference, alpha))
+        })
+    }
+
+    /// `Σ_t log π(a_t | h_t, z_t)` of each.
+    pub fn log_lines(&self) -> Vec<f64> {
+        self.sums(|line, _| f64::from(line.line_logprob))
+    }
+
+    /// `Σ_t r_t` of each.
+    pub fn rewards(&self, penalty: Penalty) -> Vec<f64> {
+        self.sums(|line, reference| f64::from(reward(line, reference, penalty)))
+    }
+
+    /// `E_q Σ_t r_t`: what the E-step raises.
+    pub fn mean_return(&self, penalty: Penalty) -> f64 {
+        mean(&self.log_q(), &self.rewards(penalty))
+    }
+
+    /// `J(π, q)`.
+    pub fn bound(&self, alpha: f32) -> f64 {
+        self.mean_return(Penalty::ExactKl { alpha })
+    }
+
+    /// `log p(a | s_0)`.
+    pub fn log_likelihood(&self, alpha: f32) -> f64 {
+        let joint = self.log_joint(alpha);
+        let top = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        top + joint.iter().map(|l| (l - top).exp()).sum::<f64>().ln()
+    }
+
+    /// `log p(z | a, s_0)` of each.
+    pub fn log_posterior(&self, alpha: f32) -> Vec<f64> {
+        let total = self.log_likelihood(alpha);
+        self.log_joint(alpha).iter().map(|l| l - total).collect()
+    }
+
+    /// These members as one group of rollouts.
+    pub fn group(&self, members: &[usize]) -> Rollouts {
+        let pick = |member: &usize| self.annotated[*member].clone();
+        Rollouts {
+            annotated: vec![members.iter().map(pick).collect()],
+            records: vec![members.iter().map(|m| self.records[*m].clone()).collect()],
+            reference: vec![members.iter().map(|m| self.reference[*m].clone()).collect()],
+        }
+    }
+
+    fn log_joint(&self, alpha: f32) -> Vec<f64> {
+        let prior = self.log_prior(alpha).into_iter();
+        prior.zip(self.log_lines()).map(|(z, a)| z + a).collect()
+    }
+
+    fn sums(&self, of_line: impl Fn(&LineRecord, f32) -> f64) -> Vec<f64> {
+        let rows = self.records.iter().zip(&self.reference);
+        rows.map(|(lines, references)| {
+            let lines = lines.iter().zip(references);
+            lines
+                .map(|(line, reference)| of_line(line, *reference))
+                .sum()
+        })
+        .collect()
+    }
+}
+
+/// `Σ exp(log_q) · value`.
+pub fn mean(log_q: &[f64], values: &[f64]) -> f64 {
+    log_q
+        .iter()
+        .zip(values)
+        .map(|(l, value)| l.exp() * value)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKERS: Markers = Markers {
+        act: 0,
+        think: 1,
+        close: 2,
+        end: 3,
+    };
+
+    #[test]
+    fn latents_are_counted_by_hand() {
+        // An act; the empty rationale; three tokens that are not `</think>`, closed by force.
+        assert_eq!(latents(&MARKERS, 4, 1).len(), 1 + 1 + 3);
+        // An act; rationales of 0 and 1 tokens that closed; 9 of 2 tokens that did not.
+        assert_eq!(latents(&MARKERS, 4, 2).len(), 1 + (1 + 3) + 9);
+        let forced = latents(&MARKERS, 4, 2)
+            .into_iter()
+            .filter(|z| matches!(z, Latent::Switch { rationale, forced_close: true } if rationale.len() == 2));
+        assert_eq!(forced.count(), 9);
+    }
+
+    #[test]
+    fn annotations_are_a_product() {
+        let trajectory = Trajectory {
+            prefix: vec![3],
+            lines: vec![vec![3]; 3],
+        };
+        let all = annotations(&trajectory, &latents(&MARKERS, 4, 1));
+        assert_eq!(all.len(), 125);
+        assert!((0..125).all(|i| !all[..i].contains(&all[i])), "all differ");
+    }
+}
