@@ -97,7 +97,9 @@ fn check(name: &str, text: &str) -> Vec<String> {
     }
     let production = text.find("#[cfg(test)]").unwrap_or(text.len());
     let production_lines = text[..production].lines().count();
-    let is_test = name.contains("/tests/") || name.contains("/benches/");
+    let is_test = ["/tests/", "/benches/", "/tests.rs"]
+        .iter()
+        .any(|part| name.contains(part));
     for (index, line) in text.lines().enumerate() {
         if line.chars().count() > LINE_CHARS_MAX {
             say(index + 1, format!("more than {LINE_CHARS_MAX} characters"));

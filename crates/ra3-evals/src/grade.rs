@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn simple_asserts_are_taken_apart() {
-        let test = "def check(candidate):\n    assert candidate([1, 2], ')(') == [(1,), {'a': 2}]\n\n    \
+        let test = "def check(candidate):\n    \
+                    assert candidate([1, 2], ')(') == [(1,), {'a': 2}]\n\n    \
                     assert candidate() == None\n";
         let cases = simple_asserts(test).unwrap();
         assert_eq!(

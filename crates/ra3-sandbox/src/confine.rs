@@ -112,7 +112,7 @@ fn memory_file() -> Result<std::fs::File, String> {
     reason = "close_range has no safe wrapper; it marks, it does not close"
 )]
 fn close_what_was_inherited() {
-    // SAFETY: marks descriptors from 3 on as close-on-exec; none is used by this process afterwards.
+    // SAFETY: marks descriptors from 3 on as close-on-exec; none is used afterwards.
     unsafe {
         libc::syscall(
             libc::SYS_close_range,

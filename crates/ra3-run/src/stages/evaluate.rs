@@ -212,6 +212,28 @@ fn held_out(
         &section.iwae,
         seed,
     )?;
+    record_bounds(&found, &per_byte, &mut record);
+    for stored in &stored[..n.min(N_SHOWN_DOCUMENTS)] {
+        let document = &stored.cut.lifted.trajectory;
+        let sample = annotate(
+            lm,
+            document,
+            &stored.name,
+            arm.name(),
+            &rule,
+            tokenizer,
+            seed,
+        )?;
+        directory.sample(&Sample::Document(sample))?;
+    }
+    Ok(record)
+}
+
+fn record_bounds(
+    found: &bounds::Bounds,
+    per_byte: &dyn Fn(f64) -> f64,
+    record: &mut HeldOutRecord,
+) {
     record
         .bounds
         .insert("elbo".to_owned(), per_byte(found.elbo));
@@ -227,21 +249,6 @@ fn held_out(
         ),
         ("gain".to_owned(), found.gain),
     ]);
-    let shown = &stored[..n.min(N_SHOWN_DOCUMENTS)];
-    for stored in shown {
-        let document = &stored.cut.lifted.trajectory;
-        let sample = annotate(
-            lm,
-            document,
-            &stored.name,
-            arm.name(),
-            &rule,
-            tokenizer,
-            seed,
-        )?;
-        directory.sample(&Sample::Document(sample))?;
-    }
-    Ok(record)
 }
 
 /// A document with latents drawn from the model, and each line's log-probability with and without.

@@ -12,6 +12,8 @@ use ra3::interleave::TokenWeights;
 use ra3::policy::Surrogate;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
+use ra3_corpus::shards::Shards;
+use ra3_corpus::tokenizer::Tokenizer;
 
 use super::base::{load_model, save_model};
 use super::corpus;
@@ -53,20 +55,12 @@ pub(crate) fn run(
     // One seed for all arms: they see the documents in the same order.
     let seed = Seed::root(plan.file.seed).child("midtrain");
     let course = match arm {
-        Arm::Ra3 => Course::Ra3(Box::new(Ra3Course {
-            em: Em {
-                config: em_config(section, plan.file.training.prefix_weight),
-                markers: tokenizer.markers(),
-                position: 0,
-                annotated: Vec::new(),
-            },
-            documents: &documents,
-            scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
-            needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
-            scorer: None,
-            reference: None,
-            seed,
-        })),
+        Arm::Ra3 => {
+            let config = em_config(section, plan.file.training.prefix_weight);
+            Course::Ra3(Box::new(ra3_course(
+                section, config, &documents, &tokenizer, seed,
+            )))
+        }
         Arm::Base | Arm::Ntp | Arm::NtpCompute => {
             let spent = spent_by(directory, Arm::Ra3.name())?;
             let mean_tokens = mean_document_tokens(&documents);
@@ -106,6 +100,30 @@ pub(crate) fn run(
     save_model(directory, arm.name(), &lm, &tokenizer)
 }
 
+fn ra3_course<'a>(
+    section: &MidtrainSection,
+    config: EmConfig,
+    documents: &'a Shards,
+    tokenizer: &Tokenizer,
+    seed: Seed,
+) -> Ra3Course<'a> {
+    let em = Em {
+        config,
+        markers: tokenizer.markers(),
+        position: 0,
+        annotated: Vec::new(),
+    };
+    Ra3Course {
+        em,
+        documents,
+        scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
+        needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
+        scorer: None,
+        reference: None,
+        seed,
+    }
+}
+
 /// What a finished stage has spent.
 fn spent_by(directory: &RunDirectory, stage: &str) -> Result<StageRecord> {
     let records: Vec<Record> = read_journal(&directory.root().join("ledger.jsonl"))?;
@@ -116,7 +134,7 @@ fn spent_by(directory: &RunDirectory, stage: &str) -> Result<StageRecord> {
     of_stage.with_context(|| format!("the ledger has no record of stage {stage}"))
 }
 
-fn mean_document_tokens(documents: &ra3_corpus::shards::Shards) -> f64 {
+fn mean_document_tokens(documents: &Shards) -> f64 {
     let step = (documents.len() / 1000).max(1);
     let lengths: Vec<usize> = (0..documents.len())
         .step_by(step)
