@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use ra3::policy::{
-    Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work,
-};
+use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work};
 use ra3::seed::Seed;
 
 use crate::checkpoint::{self, CheckpointError};
@@ -85,6 +83,7 @@ impl Lm {
     }
 
     /// The model as it is now, without the optimizer's moments: a frozen scorer or reference.
+    #[must_use]
     pub fn frozen(&self) -> Self {
         Self {
             transformer: self.transformer.clone(),
@@ -101,10 +100,11 @@ impl Lm {
 
     /// Precision of the weights on disk: `float32` or `bfloat16`.
     pub fn set_dtype_on_disk(&mut self, dtype: &str) {
-        self.transformer.config.torch_dtype = dtype.to_owned();
+        dtype.clone_into(&mut self.transformer.config.torch_dtype);
     }
 
-    /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its size.
+    /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its
+    /// size.
     pub fn grow_vocabulary(&mut self, vocab_size: usize, seed: Seed) {
         let old = self.config().clone();
         if vocab_size <= old.vocab_size {

@@ -5,6 +5,12 @@
 
 use gemm::Parallelism;
 
+/// Below this a part is not worth a second thread.
+const MULTIPLICATIONS_PER_PART: usize = 1 << 16;
+/// Rows and columns of the library's innermost block: cuts fall between two of them.
+const ROW_GRAIN: usize = 6;
+const COLUMN_GRAIN: usize = 64;
+
 /// A matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
@@ -32,6 +38,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The first `n` rows, and the rest.
+    fn split_rows(self, n: usize) -> (Self, Self) {
+        let first = Self { n_rows: n, ..self };
+        let start = (n * self.row_stride).min(self.data.len());
+        let second = Self {
+            data: &self.data[start..],
+            n_rows: self.n_rows - n,
+            ..self
+        };
+        (first, second)
+    }
+
     /// The transpose of the same numbers.
     pub(crate) fn transposed(self) -> Self {
         Self {
@@ -54,10 +72,6 @@ pub(crate) enum Threads {
 }
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
-#[expect(
-    unsafe_code,
-    reason = "the gemm crate takes raw pointers; all bounds are asserted here"
-)]
 pub(crate) fn multiply(
     out: &mut [f32],
     accumulate: bool,
@@ -65,40 +79,119 @@ pub(crate) fn multiply(
     rhs: View<'_>,
     threads: Threads,
 ) {
-    let (m, k, n) = (lhs.n_rows, lhs.n_columns, rhs.n_columns);
-    assert_eq!(k, rhs.n_rows, "inner sizes of a product");
+    let (m, n) = (lhs.n_rows, rhs.n_columns);
+    assert_eq!(lhs.n_columns, rhs.n_rows, "inner sizes of a product");
     assert!(out.len() >= m * n, "{} < {m}·{n}", out.len());
-    if m == 0 || n == 0 {
-        return;
-    }
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(rayon::current_num_threads()),
+    let part = Part {
+        out: Pointer(out.as_mut_ptr()),
+        row_stride: n,
+        accumulate,
+        lhs,
+        rhs,
     };
-    // SAFETY: the views hold n_rows · n_columns elements at their strides, `out` holds m · n, and
-    // `out` is borrowed mutably, so it overlaps neither operand.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            accumulate,
-            lhs.data.as_ptr(),
-            lhs.column_stride as isize,
-            lhs.row_stride as isize,
-            rhs.data.as_ptr(),
-            rhs.column_stride as isize,
-            rhs.row_stride as isize,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            parallelism,
+    let n_parts = match threads {
+        Threads::One => 1,
+        Threads::All => rayon::current_num_threads(),
+    };
+    part.run(n_parts);
+}
+
+/// The first element of a block that one task alone writes.
+#[derive(Clone, Copy, Debug)]
+struct Pointer(*mut f32);
+
+#[expect(
+    unsafe_code,
+    reason = "parts of one product write to disjoint blocks, see Part::split"
+)]
+// SAFETY: a part is the only one that writes to its block, and `multiply` outlives all parts.
+unsafe impl Send for Pointer {}
+
+/// A block of a product's rows and columns.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    out: Pointer,
+    row_stride: usize,
+    accumulate: bool,
+    lhs: View<'a>,
+    rhs: View<'a>,
+}
+
+impl Part<'_> {
+    /// Halves the longer side until there are as many parts as threads: one task a thread costs
+    /// far less waiting than the library's own finer ones, which meet after every panel.
+    fn run(self, n_parts: usize) {
+        if n_parts <= 1 || self.n_multiplications() < MULTIPLICATIONS_PER_PART {
+            return self.run_alone();
+        }
+        let n_first = n_parts / 2;
+        let (first, second) = self.split(n_first, n_parts);
+        rayon::join(
+            move || first.run(n_first),
+            move || second.run(n_parts - n_first),
         );
+    }
+
+    fn n_multiplications(&self) -> usize {
+        self.lhs.n_rows * self.lhs.n_columns * self.rhs.n_columns
+    }
+
+    /// The first `share / of` of the longer side of `out`, and the rest.
+    #[expect(unsafe_code, reason = "the second part's block begins inside `out`")]
+    fn split(self, share: usize, of: usize) -> (Self, Self) {
+        let (m, n) = (self.lhs.n_rows, self.rhs.n_columns);
+        let cut = |size: usize, grain: usize| (size * share / of).next_multiple_of(grain).min(size);
+        let (mut first, mut second) = (self, self);
+        let offset = if m >= n {
+            let row = cut(m, ROW_GRAIN);
+            (first.lhs, second.lhs) = self.lhs.split_rows(row);
+            row * self.row_stride
+        } else {
+            let column = cut(n, COLUMN_GRAIN);
+            let (left, right) = self.rhs.transposed().split_rows(column);
+            (first.rhs, second.rhs) = (left.transposed(), right.transposed());
+            column
+        };
+        // SAFETY: the offset is at most the end of `out`, where the second part is empty.
+        second.out = Pointer(unsafe { self.out.0.add(offset) });
+        (first, second)
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "the gemm crate takes raw pointers; all bounds are asserted in `multiply`"
+    )]
+    fn run_alone(self) {
+        let (m, k, n) = (self.lhs.n_rows, self.lhs.n_columns, self.rhs.n_columns);
+        if m == 0 || n == 0 {
+            return;
+        }
+        // SAFETY: the views hold n_rows · n_columns elements at their strides, the block at `out`
+        // holds m rows of n at `row_stride`, and nobody else touches it: `multiply` borrows all of
+        // `out` mutably, so it overlaps neither operand, and parts are disjoint.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                self.out.0,
+                1,
+                self.row_stride as isize,
+                self.accumulate,
+                self.lhs.data.as_ptr(),
+                self.lhs.column_stride as isize,
+                self.lhs.row_stride as isize,
+                self.rhs.data.as_ptr(),
+                self.rhs.column_stride as isize,
+                self.rhs.row_stride as isize,
+                1.0f32,
+                1.0f32,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl ModelConfig {
                 "{heads} query heads cannot be shared among {kv} key heads"
             ));
         }
-        if self.hidden_size % heads != 0 || self.head_dim() % 2 != 0 {
+        if !self.hidden_size.is_multiple_of(heads) || !self.head_dim().is_multiple_of(2) {
             return Some(format!(
                 "{heads} heads of even width do not fit {}",
                 self.hidden_size

@@ -18,8 +18,8 @@ const ROWS_PER_CHUNK: usize = 512;
 /// Sums over targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Loss {
-    /// The loss.
-    pub(crate) loss: f64,
+    /// The loss itself.
+    pub(crate) value: f64,
     /// `Σ w log p` over targets of positive weight, and the sum of their weights.
     pub(crate) positive_logprob: f64,
     pub(crate) positive_weight: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Loss {
 
 impl std::ops::AddAssign for Loss {
     fn add_assign(&mut self, other: Self) {
-        self.loss += other.loss;
+        self.value += other.value;
         self.positive_logprob += other.positive_logprob;
         self.positive_weight += other.positive_weight;
         self.n_targets += other.n_targets;
@@ -155,14 +155,14 @@ fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -
     }
     match (surrogate, target.old_logprob) {
         (Surrogate::LogLikelihood, _) | (Surrogate::Clipped { .. }, None) => {
-            loss.loss -= f64::from(weight) * logprob64;
+            loss.value -= f64::from(weight) * logprob64;
             weight
         }
         (Surrogate::Clipped { low, high }, Some(old)) => {
             let ratio = (logprob - old).exp();
             let clipped = ratio.clamp(1.0 - low, 1.0 + high);
             let is_clipped = clipped * weight < ratio * weight;
-            loss.loss -= f64::from((ratio * weight).min(clipped * weight));
+            loss.value -= f64::from((ratio * weight).min(clipped * weight));
             loss.n_clipped += u64::from(is_clipped);
             if is_clipped { 0.0 } else { weight * ratio }
         }

@@ -60,6 +60,10 @@ pub(crate) fn log_sum_exp(values: &[f32], scratch: &mut Vec<f32>) -> f32 {
 
 /// `e^x` for `x ≤ 88`, with a relative error below 4e-7; 0 below −87, where `f32` runs out.
 #[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a loop over it becomes vector instructions only where it is inlined"
+)]
 pub(crate) fn exp(x: f32) -> f32 {
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts keeps r exact.
     let clamped = x.max(-87.0);
@@ -80,6 +84,10 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// `1 / (1 + e^−x)`.
 #[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a loop over it becomes vector instructions only where it is inlined"
+)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp((-x).min(88.0)))
 }

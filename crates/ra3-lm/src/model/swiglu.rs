@@ -18,19 +18,21 @@ pub(crate) fn forward(gate: &[f32], up: &[f32], h: &mut [f32]) {
         });
 }
 
-/// Replaces `gate` and `up` by their gradients.
+/// Replaces `gate` and `up` by their gradients, and `dh` by `h`, which the forward pass forgot.
 ///
 /// `dup = dh · silu(gate)`, `dgate = dh · up · σ(gate) (1 + gate (1 − σ(gate)))`.
-pub(crate) fn backward(gate: &mut [f32], up: &mut [f32], dh: &[f32]) {
+pub(crate) fn backward(gate: &mut [f32], up: &mut [f32], dh: &mut [f32]) {
     gate.par_chunks_mut(NUMBERS_PER_TASK)
         .zip(up.par_chunks_mut(NUMBERS_PER_TASK))
-        .zip(dh.par_chunks(NUMBERS_PER_TASK))
+        .zip(dh.par_chunks_mut(NUMBERS_PER_TASK))
         .for_each(|((gate, up), dh)| {
             for ((gate, up), dh) in gate.iter_mut().zip(up).zip(dh) {
                 let sigma = sigmoid(*gate);
                 let silu = *gate * sigma;
-                *gate = dh * *up * sigma * (1.0 + *gate * (1.0 - sigma));
-                *up = dh * silu;
+                let h = silu * *up;
+                *gate = *dh * *up * sigma * (1.0 + *gate * (1.0 - sigma));
+                *up = *dh * silu;
+                *dh = h;
             }
         });
 }
@@ -52,8 +54,11 @@ mod tests {
                 .map(|(h, d)| f64::from(h * d))
                 .sum::<f64>()
         };
-        let (mut dgate, mut dup) = (gate, up);
-        backward(&mut dgate, &mut dup, &dh);
+        let (mut dgate, mut dup, mut h) = (gate, up, dh);
+        backward(&mut dgate, &mut dup, &mut h);
+        let mut expected = [0.0; 3];
+        forward(&gate, &up, &mut expected);
+        assert_eq!(h, expected);
         check_gradient(&gate, &dgate, |gate| value(gate, &up));
         check_gradient(&up, &dup, |up| value(&gate, up));
         assert!((value(&[1.0, 0.0, 0.0], &[2.0, 0.0, 0.0]) - 0.4 * 1.462_117).abs() < 1e-5);

@@ -232,11 +232,9 @@ impl Transformer {
             mut gate, mut up, ..
         } = inner;
         let mut h = vec![0.0; gate.len()];
-        swiglu::forward(&gate, &up, &mut h);
-        let mut dh = vec![0.0; h.len()];
-        back_to_input(&mut dh, false, dx, weights.at(&layer.down), ff, d);
+        back_to_input(&mut h, false, dx, weights.at(&layer.down), ff, d);
+        swiglu::backward(&mut gate, &mut up, &mut h);
         back_to_weight(&mut gradient[layer.down.clone()], dx, &h, ff, d);
-        swiglu::backward(&mut gate, &mut up, &dh);
         let mut dnormed = vec![0.0; dx.len()];
         for (range, dy) in [(&layer.gate, &gate), (&layer.up, &up)] {
             back_to_input(&mut dnormed, true, dy, weights.at(range), d, ff);

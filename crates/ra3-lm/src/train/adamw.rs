@@ -1,7 +1,8 @@
 //! AdamW (arXiv 1711.05101) over the flat arena.
 //!
 //! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
-//! `w ← w − lr (m̂ / (√v̂ + ε) + λ w)` with bias-corrected `m̂`, `v̂`; `λ` is 0 for norms and biases.
+//! `w ← w − lr (m̂ / (√v̂ + ε) + λ w)` with bias-corrected `m̂`, `v̂`; `λ` is 0 for norms and
+//! biases.
 
 use rayon::prelude::*;
 

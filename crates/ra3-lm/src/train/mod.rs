@@ -102,18 +102,21 @@ pub(crate) fn batch_gradient(
     for micro in micro_batches(&trees, settings.n_tokens_micro) {
         let mut forest = Forest::default();
         micro.iter().for_each(|tree| forest.push(tree));
-        loss += transformer.loss_and_gradient(
-            weights,
-            &forest,
-            objective.surrogate,
-            settings.recompute,
-            &mut gradient,
-        );
+        // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
+        loss += rayon::scope(|_| {
+            transformer.loss_and_gradient(
+                weights,
+                &forest,
+                objective.surrogate,
+                settings.recompute,
+                &mut gradient,
+            )
+        });
         work += work_of(micro, &forest, transformer, settings.recompute);
     }
     let norm = norm(&gradient);
-    if !loss.loss.is_finite() {
-        return Err(PolicyError::NonFiniteLoss { value: loss.loss });
+    if !loss.value.is_finite() {
+        return Err(PolicyError::NonFiniteLoss { value: loss.value });
     }
     if !norm.is_finite() {
         return Err(PolicyError::NonFiniteGradient { value: norm });
@@ -134,7 +137,7 @@ impl BatchGradient {
             1.0
         };
         UpdateStats {
-            loss: self.loss.loss,
+            loss: self.loss.value,
             mean_logprob: self.loss.positive_logprob / weight,
             gradient_norm: self.norm,
             clipped_share: self.loss.n_clipped as f64 / self.loss.n_targets.max(1) as f64,
