@@ -48,7 +48,6 @@ fn shown(dom: &str) -> &str {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn the_curves_are_there_and_the_viewer_pages() {
     let Some(browser) = browser() else {
         println!("skipped: no Chromium on the PATH");

@@ -1,6 +1,6 @@
 //! A plan's stages, one after the other, over a run directory.
 //!
-//! The file to read first: every stage is one line of [`run_stage`]. Stages meet on disk only, so
+//! The file to read first: every stage is one line of `run_stage`. Stages meet on disk only, so
 //! any of them can be run again alone, and a run continues where its last commit left it.
 
 use std::path::Path;

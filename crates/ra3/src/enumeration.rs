@@ -205,10 +205,18 @@ mod tests {
         assert_eq!(latents(&MARKERS, 4, 1).len(), 1 + 1 + 3);
         // An act; rationales of 0 and 1 tokens that closed; 9 of 2 tokens that did not.
         assert_eq!(latents(&MARKERS, 4, 2).len(), 1 + (1 + 3) + 9);
-        let forced = latents(&MARKERS, 4, 2)
-            .into_iter()
-            .filter(|z| matches!(z, Latent::Switch { rationale, forced_close: true } if rationale.len() == 2));
-        assert_eq!(forced.count(), 9);
+        let is_forced_pair = |latent: &Latent| match latent {
+            Latent::Switch {
+                rationale,
+                forced_close,
+            } => *forced_close && rationale.len() == 2,
+            Latent::Keep => false,
+        };
+        let all = latents(&MARKERS, 4, 2);
+        assert_eq!(
+            all.iter().filter(|latent| is_forced_pair(latent)).count(),
+            9
+        );
     }
 
     #[test]

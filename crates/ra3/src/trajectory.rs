@@ -148,7 +148,8 @@ mod tests {
         let first = document(&[think(3), keep.clone(), keep.clone(), think(1)]);
         let second = document(&[keep.clone(), keep.clone()]);
         let stats = LatentStats::of([&first, &second].into_iter());
-        // Two switches in six lines; three latents, of which one is the second document's empty one.
+        // Two switches in six lines; three latents, of which one is the second document's empty
+        // one.
         assert_eq!(stats.think_rate, 2.0 / 6.0);
         assert_eq!(stats.persistence, 2.0);
         assert_eq!(stats.rationale_tokens, 2.0);

@@ -42,12 +42,11 @@ pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
 /// A token for a number in [0, 1).
 fn draw(logits: &[f32], rule: &SampleRule, uniform: f64) -> TokenId {
     let all: Vec<TokenId>;
-    let choices = match rule.choices.as_deref() {
-        Some(choices) => choices,
-        None => {
-            all = (0..logits.len() as TokenId).collect();
-            &all
-        }
+    let choices = if let Some(choices) = rule.choices.as_deref() {
+        choices
+    } else {
+        all = (0..logits.len() as TokenId).collect();
+        &all
     };
     if rule.temperature <= 0.0 {
         return greedy(logits, choices);

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(axis.ticks.len(), 6);
         assert!(axis.ticks[0] <= 0.13 && axis.ticks[5] >= 0.87);
         assert!((axis.ticks[1] - axis.ticks[0] - 0.2).abs() < 1e-12);
-        assert_eq!(Axis::new((3.0, 3.0)).share(3.0), 0.5);
+        assert!((Axis::new((3.0, 3.0)).share(3.0) - 0.5).abs() < 1e-9);
         assert_eq!(
             [1_200_000.0, 25_000.0, 12.0, 0.5].map(label),
             ["1.2M", "25k", "12", "0.50"]
