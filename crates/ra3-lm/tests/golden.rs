@@ -2,6 +2,10 @@
 //!
 //! Two tiny models as transformers wrote them to disk: Qwen2 (biases, tied) and Llama (none,
 //! untied), both with grouped queries. It says nothing about speed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
