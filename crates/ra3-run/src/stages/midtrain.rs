@@ -235,6 +235,14 @@ fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig 
             AblationName::None
             | AblationName::NoEm
             | AblationName::NoRl
+            | AblationName::RandomLatents
+                if section.think_floor > 0.0 =>
+            {
+                Persistence::StickyWithThinkFloor(section.think_floor)
+            }
+            AblationName::None
+            | AblationName::NoEm
+            | AblationName::NoRl
             | AblationName::RandomLatents => Persistence::Sticky,
         },
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
 use super::rlvr::RlvrCourse;
-use super::supervised::SupervisedCourse;
+use super::supervised::{self, SupervisedCourse};
 use crate::atomic;
 use crate::clock;
 use crate::directory::RunDirectory;
@@ -66,6 +66,21 @@ pub(crate) enum Course<'a> {
 }
 
 impl Course<'_> {
+    /// Runs the largest batch that can come forward and backward and forgets it: what does not
+    /// fit fails now, not after an hour.
+    fn rehearse(&self, lm: &Lm) -> Result<()> {
+        match self {
+            Self::Supervised(course) => {
+                supervised::rehearse(lm, course.documents, course.batch_documents)
+            }
+            Self::Ra3(course) => {
+                let size = course.em.config.m_batch_documents;
+                supervised::rehearse(lm, course.documents, size)
+            }
+            Self::Rlvr(_) => Ok(()),
+        }
+    }
+
     /// Updates in all; where a stage ends by FLOPs, the best guess at `position`.
     fn total(&self, position: u64, spent: &Spent) -> u64 {
         match self {
@@ -141,6 +156,9 @@ pub(crate) fn drive<'a>(
             .with_context(|| format!("cannot continue {stage} from {}", folder.display()))?;
         (position, spent) = (committed, state.spent);
     }
+    course
+        .rehearse(&lm)
+        .with_context(|| format!("the largest batch of {stage} does not run"))?;
     let (from_position, began) = (position, Instant::now());
     let total = course.total(position, &spent);
     watcher(Event::Started {
