@@ -46,7 +46,7 @@ enum Expect {
 }
 
 /// A program in the making, and then the program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writing {
     rule: WritingRule,
     stops: Arc<[TokenId]>,

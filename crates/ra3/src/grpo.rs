@@ -9,7 +9,8 @@
 //! DAPO:     A = (R − mean) / std,   tokens averaged over the batch, clip-higher (arXiv 2503.14476)
 //! ```
 //!
-//! Grading is the caller's; rewards come in as numbers.
+//! Grading is the caller's; rewards come in as numbers. Overlong shaping is a term that the caller
+//! adds to them: [`crate::formulas::overlong_penalty`].
 
 use crate::formulas::{Baseline, advantages};
 use crate::generation::{Writing, WritingRule};
@@ -100,19 +101,91 @@ pub fn update(
     learning_rate: f32,
     seed: Seed,
 ) -> Result<GrpoReport, PolicyError> {
-    let (rows, mut work) = write(policy, prompts, &config.writing, config.group_size, seed)?;
-    let rewards = grade(&rows);
+    let (rows, work) = write(policy, prompts, &config.writing, config.group_size, seed)?;
+    let rewards = graded(&rows, grade);
+    let report = report_on(&rows, &rewards, config.group_size, work);
+    train(policy, &rows, &rewards, config, learning_rate, report)
+}
+
+/// How long [`update_dynamically`] looks for signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Groups with signal that are enough.
+    pub n_groups: usize,
+    /// Batches of prompts that are drawn at most; the update is made with what there is then.
+    pub n_tries_max: usize,
+}
+
+/// One update on groups with signal only (DAPO's dynamic sampling, arXiv 2503.14476): `prompts`
+/// gives the batch of each try, and `grade` the rewards of that batch's programs. The report is on
+/// all that was written.
+///
+/// # Errors
+/// As [`Policy::run`] and [`Policy::update`].
+pub fn update_dynamically(
+    policy: &mut dyn Policy,
+    prompts: &mut dyn FnMut(usize) -> Vec<Vec<TokenId>>,
+    grade: &mut dyn FnMut(&[Writing]) -> Vec<f32>,
+    search: Search,
+    config: &GrpoConfig,
+    learning_rate: f32,
+    seed: Seed,
+) -> Result<GrpoReport, PolicyError> {
+    let (mut kept, mut kept_rewards) = (Vec::new(), Vec::new());
+    let (mut all, mut all_rewards) = (Vec::new(), Vec::new());
+    let mut work = Work::default();
+    for index in 0..search.n_tries_max {
+        if kept.len() >= search.n_groups * config.group_size {
+            break;
+        }
+        let here = seed.nth(index as u64);
+        let batch = prompts(index);
+        let (rows, cost) = write(policy, &batch, &config.writing, config.group_size, here)?;
+        work += cost;
+        let rewards = graded(&rows, grade);
+        let groups = rows.chunks(config.group_size);
+        for (group, rewards) in groups.zip(rewards.chunks(config.group_size)) {
+            if has_signal(rewards) && kept.len() < search.n_groups * config.group_size {
+                kept.extend_from_slice(group);
+                kept_rewards.extend_from_slice(rewards);
+            }
+        }
+        all.extend(rows);
+        all_rewards.extend(rewards);
+    }
+    let report = report_on(&all, &all_rewards, config.group_size, work);
+    train(policy, &kept, &kept_rewards, config, learning_rate, report)
+}
+
+fn graded(rows: &[Writing], grade: &mut dyn FnMut(&[Writing]) -> Vec<f32>) -> Vec<f32> {
+    let rewards = grade(rows);
     assert_eq!(rewards.len(), rows.len(), "one reward a program");
-    let groups: Vec<&[f32]> = rewards.chunks(config.group_size).collect();
-    let n_with_signal = groups.iter().filter(|group| has_signal(group)).count();
-    let examples = examples(&rows, &groups, config);
-    let mut report = GrpoReport {
+    rewards
+}
+
+fn report_on(rows: &[Writing], rewards: &[f32], group_size: usize, work: Work) -> GrpoReport {
+    let groups = rewards.chunks(group_size);
+    GrpoReport {
         mean_reward: mean(rewards.iter().map(|reward| f64::from(*reward))),
-        groups_with_signal: n_with_signal as f64 / groups.len().max(1) as f64,
+        groups_with_signal: mean(groups.map(|group| f64::from(u8::from(has_signal(group))))),
         program_tokens: mean(rows.iter().map(|row| row.raw().len() as f64)),
         ended_share: mean(rows.iter().map(|row| f64::from(u8::from(row.ended)))),
-        ..GrpoReport::default()
-    };
+        update: UpdateStats::default(),
+        work,
+    }
+}
+
+fn train(
+    policy: &mut dyn Policy,
+    rows: &[Writing],
+    rewards: &[f32],
+    config: &GrpoConfig,
+    learning_rate: f32,
+    mut report: GrpoReport,
+) -> Result<GrpoReport, PolicyError> {
+    let groups: Vec<&[f32]> = rewards.chunks(config.group_size).collect();
+    let examples = examples(rows, &groups, config);
+    // Without any signal there is nothing to learn, and an optimizer's momentum must not move.
     if !examples.is_empty() {
         let objective = Objective {
             surrogate: config.surrogate,
@@ -120,10 +193,9 @@ pub fn update(
         };
         for _ in 0..config.updates_per_batch {
             report.update = policy.update(&examples, objective)?;
-            work += report.update.work;
+            report.work += report.update.work;
         }
     }
-    report.work = work;
     Ok(report)
 }
 

@@ -1,0 +1,387 @@
+//! One rollout at a time: what is sampled, forced, recorded and trained.
+
+use proptest::prelude::*;
+use ra3::bounds::measure;
+use ra3::e_step::{
+    self, EStepConfig, Penalty, Persistence, Policies, follow, policy_gradient, roll_out,
+};
+use ra3::formulas::Baseline;
+use ra3::interleave::{TokenWeights, interleave, plain, strip};
+use ra3::policy::{Policy, PolicyError, Surrogate, Work};
+use ra3::rollout::{Decision, LatentRule};
+use ra3::seed::Seed;
+use ra3::table::TablePolicy;
+use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
+
+const MARKERS: Markers = Markers {
+    act: 2,
+    think: 3,
+    close: 4,
+    end: 0,
+};
+const VOCABULARY: usize = 6;
+
+fn table(seed: u64) -> TablePolicy {
+    TablePolicy::random(VOCABULARY, 2, 1.0, Seed::root(seed))
+}
+
+fn document() -> Trajectory {
+    Trajectory {
+        prefix: vec![0, 1],
+        lines: vec![vec![1, 5], vec![5], vec![0]],
+    }
+}
+
+fn config(persistence: Persistence) -> EStepConfig {
+    EStepConfig {
+        group_size: 16,
+        rationale_tokens_max: 2,
+        horizon: None,
+        discount: 1.0,
+        penalty: Penalty::SwitchCost(0.1),
+        baseline: Baseline::LeaveOneOut,
+        surrogate: Surrogate::LogLikelihood,
+        updates_per_batch: 1,
+        temperature: 1.0,
+        persistence,
+    }
+}
+
+fn alone(policy: &mut dyn Policy) -> Policies<'_> {
+    Policies {
+        policy,
+        scorer: None,
+        reference: None,
+    }
+}
+
+fn draw(policy: &mut TablePolicy, rule: &LatentRule, n: usize) -> e_step::Rollouts {
+    let mut work = Work::default();
+    let seed = Seed::root(1);
+    roll_out(&mut alone(policy), &[document()], rule, n, seed, &mut work)
+        .expect("the document fits")
+}
+
+#[test]
+fn following_a_rollout_records_what_sampling_it_did() {
+    let mut policy = table(1);
+    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let drawn = draw(&mut policy, &rule, 200);
+    let (annotated, records) = (&drawn.annotated[0], &drawn.records[0]);
+    let mut work = Work::default();
+    let seed = Seed::root(2);
+    let followed = follow(&mut policy, annotated, &MARKERS, seed, &mut work).unwrap();
+    assert_eq!(&followed, records);
+    assert_eq!(work.n_tokens_sampled, 0);
+    let latents = || {
+        annotated
+            .iter()
+            .flat_map(|row| row.latents.iter().flatten())
+    };
+    let closed = |forced| {
+        latents()
+            .any(|z| matches!(z, Latent::Switch { forced_close, .. } if *forced_close == forced))
+    };
+    assert!(
+        closed(true) && closed(false),
+        "both ends of a rationale occur"
+    );
+    assert!(latents().any(|z| *z == Latent::Keep));
+}
+
+/// `M` tokens are drawn at most, and a `</think>` that was not drawn has no weight.
+#[test]
+fn forced_tokens_carry_no_gradient() {
+    let mut policy = table(2);
+    let settings = config(Persistence::Sticky);
+    let drawn = draw(&mut policy, &settings.latent_rule(MARKERS), 100);
+    let examples = policy_gradient(&drawn, &MARKERS, &settings);
+    let mut n_forced = 0;
+    for (member, example) in examples.iter().enumerate() {
+        let mut position = 2;
+        for (line, record) in drawn.records[0][member].iter().enumerate() {
+            let latent = record.latent.as_ref().unwrap();
+            let weights = &example.weights[position..position + latent.n_tokens()];
+            position += latent.n_tokens() + document().lines[line].len();
+            match latent {
+                Latent::Keep => assert!(weights[0] != 0.0),
+                Latent::Switch {
+                    rationale,
+                    forced_close: false,
+                } => {
+                    assert!(rationale.len() < 2);
+                    assert!(weights.iter().all(|w| *w == weights[0] && *w != 0.0));
+                    assert_eq!(record.rationale_logprobs.len(), rationale.len() + 1);
+                }
+                Latent::Switch {
+                    rationale,
+                    forced_close: true,
+                } => {
+                    n_forced += 1;
+                    assert_eq!(rationale.len(), 2);
+                    assert_eq!(weights.last(), Some(&0.0));
+                    assert!(weights[..3].iter().all(|w| *w == weights[0] && *w != 0.0));
+                    assert_eq!(record.rationale_logprobs.len(), 2);
+                }
+            }
+        }
+        let n_latent: usize = drawn.annotated[0][member]
+            .latents
+            .iter()
+            .flatten()
+            .map(Latent::n_tokens)
+            .sum();
+        let n_weighted = example.weights.iter().filter(|w| **w != 0.0).count();
+        assert!(n_weighted <= n_latent, "lines and prefix have no weight");
+        assert_eq!(
+            example.restrictions.len(),
+            3,
+            "every decision is between two markers"
+        );
+    }
+    assert!(n_forced > 10);
+}
+
+#[test]
+fn decisions_follow_the_rule() {
+    let mut policy = table(3);
+    let think_rate = |policy: &mut TablePolicy, decision| {
+        let rule = LatentRule {
+            decision,
+            ..config(Persistence::Sticky).latent_rule(MARKERS)
+        };
+        let drawn = draw(policy, &rule, 50);
+        let records = drawn.records[0].iter().flatten();
+        let (sampled, written): (Vec<bool>, Vec<bool>) = records
+            .clone()
+            .map(|record| (record.decision_sampled, record.latent.is_some()))
+            .unzip();
+        let thinks = records.filter(|record| record.is_think()).count();
+        (thinks, sampled.contains(&true), written.contains(&true))
+    };
+    let n_lines = 50 * 3;
+    assert_eq!(think_rate(&mut policy, Decision::Act), (0, false, true));
+    assert_eq!(
+        think_rate(&mut policy, Decision::Think),
+        (n_lines, false, true)
+    );
+    assert_eq!(think_rate(&mut policy, Decision::Absent), (0, false, false));
+    let (thinks, sampled, _) = think_rate(&mut policy, Decision::Free);
+    assert!(sampled && thinks > 0 && thinks < n_lines);
+}
+
+/// A model that never thinks finds nothing by itself, and something under a floor.
+#[test]
+fn a_floor_under_the_think_rate_explores() {
+    let mut never = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    for last in 0..VOCABULARY as u32 {
+        never.logits_after(&[last])[MARKERS.think as usize] = -40.0;
+    }
+    let rate = |persistence| {
+        let mut policy = never.clone();
+        let settings = config(persistence);
+        let batch = vec![document(); 50];
+        let seed = Seed::root(4);
+        let policies = &mut alone(&mut policy);
+        let report = e_step::update(policies, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
+        (report.latents.think_rate, policy)
+    };
+    assert_eq!(rate(Persistence::Sticky).0, 0.0);
+    let (found, moved) = rate(Persistence::StickyWithThinkFloor(0.25));
+    // 2400 forced decisions at 0.25: five standard errors are 0.044.
+    assert!((found - 0.25).abs() < 0.044, "{found}");
+    let mut moved = moved;
+    let mut before = never.clone();
+    // Its rationales learn; that it was forced teaches the decision nothing by itself.
+    assert_ne!(
+        moved.logits_after(&[MARKERS.think]),
+        before.logits_after(&[MARKERS.think])
+    );
+}
+
+#[test]
+fn a_forced_decision_has_no_weight() {
+    let mut policy = table(5);
+    let settings = config(Persistence::ThinkEveryLine);
+    let drawn = draw(&mut policy, &settings.latent_rule(MARKERS), 8);
+    for example in policy_gradient(&drawn, &MARKERS, &settings) {
+        assert!(example.restrictions.is_empty());
+        let thinks = (0..example.tokens.len()).filter(|i| example.tokens[*i] == MARKERS.think);
+        let first = thinks.min().unwrap();
+        assert_eq!((first, example.weights[first]), (2, 0.0));
+    }
+}
+
+/// The clipped surrogate starts at ratio 1: its first update is the policy gradient's.
+#[test]
+fn the_first_clipped_update_is_the_policy_gradient() {
+    let settings = |surrogate| EStepConfig {
+        surrogate,
+        ..config(Persistence::Sticky)
+    };
+    let clip = Surrogate::Clipped {
+        low: 0.2,
+        high: 0.2,
+    };
+    let moved = |surrogate| {
+        let mut policy = table(6);
+        let batch = vec![document(); 3];
+        let seed = Seed::root(5);
+        let policies = &mut alone(&mut policy);
+        e_step::update(policies, &batch, &MARKERS, &settings(surrogate), 1.0, seed).unwrap();
+        policy.logits
+    };
+    let (plain, clipped) = (moved(Surrogate::LogLikelihood), moved(clip));
+    let far = plain
+        .iter()
+        .zip(&clipped)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    let size = plain
+        .iter()
+        .zip(table(6).logits)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    // Old log-probabilities passed through f32.
+    assert!(far < 1e-5 && size > 1e-2, "{far} {size}");
+}
+
+#[test]
+fn a_rollout_that_does_not_fit_is_an_error() {
+    let mut small = table(7).with_limit(7);
+    let rule = config(Persistence::ThinkEveryLine).latent_rule(MARKERS);
+    let mut work = Work::default();
+    let found = roll_out(
+        &mut alone(&mut small),
+        &[document()],
+        &rule,
+        1,
+        Seed::root(0),
+        &mut work,
+    );
+    assert!(
+        matches!(
+            found,
+            Err(PolicyError::SequenceTooLong {
+                n_tokens_max: 7,
+                ..
+            })
+        ),
+        "{found:?}"
+    );
+}
+
+/// Without a reference the policy is its own `p_0`: the same as giving it itself.
+#[test]
+fn without_a_reference_rationales_are_free() {
+    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let alone = draw(&mut table(8), &rule, 50);
+    let (mut policy, mut itself) = (table(8), table(8));
+    let mut policies = Policies {
+        policy: &mut policy,
+        scorer: None,
+        reference: Some(&mut itself),
+    };
+    let (seed, mut work) = (Seed::root(1), Work::default());
+    let given = roll_out(&mut policies, &[document()], &rule, 50, seed, &mut work).unwrap();
+    assert_eq!(alone.records, given.records);
+    assert_eq!(alone.reference, given.reference);
+    assert!(
+        alone.reference[0]
+            .iter()
+            .flatten()
+            .any(|logprob| *logprob < -0.1)
+    );
+}
+
+/// A uniform table but for the line: likelihood 7/12 after a rationale, 1/6 after an act.
+#[test]
+fn the_gain_of_a_think_by_hand() {
+    let mut policy = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    policy.logits_after(&[MARKERS.close])[5] = 7f64.ln();
+    let line = Trajectory {
+        prefix: vec![0],
+        lines: vec![vec![5]],
+    };
+    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let documents = vec![line; 20];
+    let policies = &mut alone(&mut policy);
+    let found = measure(policies, &documents, &rule, 0.5, &[1], Seed::root(2)).unwrap();
+    assert!(found.latents.think_rate > 0.0 && found.latents.think_rate < 1.0);
+    assert!((found.gain - 3.5f64.ln()).abs() < 1e-5, "{}", found.gain);
+}
+
+fn weights(prefix: f32) -> TokenWeights {
+    TokenWeights {
+        prefix,
+        line: 1.0,
+        decision: 0.5,
+        rationale: 0.25,
+    }
+}
+
+#[test]
+fn weights_by_hand() {
+    let annotated = Annotated {
+        trajectory: document(),
+        latents: vec![
+            Some(Latent::Switch {
+                rationale: vec![5],
+                forced_close: false,
+            }),
+            Some(Latent::Keep),
+            Some(Latent::Switch {
+                rationale: vec![],
+                forced_close: true,
+            }),
+        ],
+    };
+    let example = interleave(&annotated, &MARKERS, weights(0.1));
+    assert_eq!(example.tokens, [0, 1, 3, 5, 4, 1, 5, 2, 5, 3, 4, 0]);
+    let expected = [0.0, 0.1, 0.5, 0.25, 0.25, 1.0, 1.0, 0.5, 1.0, 0.5, 0.0, 1.0];
+    assert_eq!(example.weights, expected);
+    let positions: Vec<usize> = example.restrictions.iter().map(|r| r.position).collect();
+    assert_eq!(positions, [2, 7, 9]);
+}
+
+prop_compose! {
+    fn any_latent()(
+        rationale in prop::option::of(prop::collection::vec(10u32..20, 0..4)),
+        forced_close in any::<bool>(),
+        is_written in prop::bool::weighted(0.8),
+    ) -> Option<Latent> {
+        is_written.then_some(match rationale {
+            None => Latent::Keep,
+            Some(rationale) => Latent::Switch { rationale, forced_close },
+        })
+    }
+}
+
+prop_compose! {
+    fn any_annotated()(
+        prefix in prop::collection::vec(10u32..20, 1..4),
+        lines in prop::collection::vec((prop::collection::vec(10u32..20, 1..4), any_latent()), 0..6),
+    ) -> Annotated {
+        let (lines, latents) = lines.into_iter().unzip();
+        Annotated { trajectory: Trajectory { prefix, lines }, latents }
+    }
+}
+
+proptest! {
+    #[test]
+    fn stripping_undoes_interleaving(annotated in any_annotated()) {
+        let example = interleave(&annotated, &MARKERS, weights(1.0));
+        let document = plain(&annotated.trajectory, 1.0);
+        prop_assert_eq!(strip(&example.tokens, &MARKERS), document.tokens);
+        prop_assert_eq!(example.weights.len(), example.tokens.len());
+        prop_assert_eq!(example.weights[0], 0.0);
+    }
+
+    #[test]
+    fn stripping_is_total(tokens in prop::collection::vec(0u32..8, 0..30)) {
+        let stripped = strip(&tokens, &MARKERS);
+        let markers = [MARKERS.act, MARKERS.think, MARKERS.close];
+        prop_assert!(stripped.iter().all(|token| !markers.contains(token)));
+        prop_assert_eq!(strip(&stripped, &MARKERS), stripped);
+    }
+}

@@ -1,0 +1,138 @@
+//! What is drawn against what is enumerated: the estimator and the bounds, through the sampler.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+use ra3::bounds;
+use ra3::e_step::{self, EStepConfig, Penalty, Persistence, Policies};
+use ra3::enumeration::{Enumeration, annotations, latents};
+use ra3::formulas::Baseline;
+use ra3::policy::Surrogate;
+use ra3::seed::Seed;
+use ra3::table::TablePolicy;
+use ra3::trajectory::{Markers, Trajectory};
+
+const MARKERS: Markers = Markers {
+    act: 3,
+    think: 4,
+    close: 5,
+    end: 0,
+};
+const VOCABULARY: usize = 6;
+
+fn trajectory() -> Trajectory {
+    Trajectory {
+        prefix: vec![0, 1],
+        lines: vec![vec![2], vec![1], vec![0]],
+    }
+}
+
+fn config(penalty: Penalty) -> EStepConfig {
+    EStepConfig {
+        group_size: 8,
+        rationale_tokens_max: 1,
+        horizon: None,
+        discount: 1.0,
+        penalty,
+        baseline: Baseline::LeaveOneOut,
+        surrogate: Surrogate::LogLikelihood,
+        updates_per_batch: 1,
+        temperature: 1.0,
+        persistence: Persistence::Sticky,
+    }
+}
+
+/// Every annotation of the trajectory, scored.
+fn enumerate(q: &TablePolicy, pi: &TablePolicy, p_0: &TablePolicy) -> Enumeration {
+    let (mut q, mut pi, mut p_0) = (q.clone(), pi.clone(), p_0.clone());
+    let mut policies = Policies {
+        policy: &mut q,
+        scorer: Some(&mut pi),
+        reference: Some(&mut p_0),
+    };
+    let all = annotations(&trajectory(), &latents(&MARKERS, VOCABULARY, 1));
+    Enumeration::of(&mut policies, all, &MARKERS).unwrap()
+}
+
+fn table(seed: u64) -> TablePolicy {
+    TablePolicy::random(VOCABULARY, 2, 1.0, Seed::root(seed))
+}
+
+/// The mean of the estimator is the gradient of `E_q Σ r` with `π` frozen.
+#[test]
+fn the_estimators_mean_is_the_exact_gradient() {
+    for penalty in [Penalty::SwitchCost(0.7), Penalty::ExactKl { alpha: 0.8 }] {
+        let (q, pi) = (table(2), table(3));
+        let n_parts = 12;
+        let batch = vec![trajectory(); 400];
+        let parts: Vec<Vec<f64>> = (0..n_parts)
+            .map(|part| {
+                let (mut moved, mut scorer, mut reference) = (q.clone(), pi.clone(), pi.clone());
+                let mut policies = Policies {
+                    policy: &mut moved,
+                    scorer: Some(&mut scorer),
+                    reference: Some(&mut reference),
+                };
+                let seed = Seed::root(9).nth(part);
+                e_step::update(&mut policies, &batch, &MARKERS, &config(penalty), 1.0, seed)
+                    .unwrap();
+                moved
+                    .logits
+                    .iter()
+                    .zip(&q.logits)
+                    .map(|(new, old)| new - old)
+                    .collect()
+            })
+            .collect();
+        let mut n_moving = 0;
+        for index in 0..q.logits.len() {
+            let values: Vec<f64> = parts.iter().map(|part| part[index]).collect();
+            let mean = values.iter().sum::<f64>() / n_parts as f64;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+            let error = (variance / (n_parts as f64 * (n_parts as f64 - 1.0))).sqrt();
+            let mut shifted = q.clone();
+            shifted.logits[index] += 1e-3;
+            let above = enumerate(&shifted, &pi, &pi).mean_return(penalty);
+            shifted.logits[index] -= 2e-3;
+            let expected = (above - enumerate(&shifted, &pi, &pi).mean_return(penalty)) / 2e-3;
+            n_moving += usize::from(expected.abs() > 1e-3);
+            // Five standard errors, and the rounding of f32 log-probabilities in the differences.
+            assert!(
+                (mean - expected).abs() < 5.0 * error + 2e-3,
+                "{index}: {mean} ± {error} against {expected}"
+            );
+        }
+        assert!(n_moving > 10, "the gradient is not trivially zero");
+    }
+}
+
+#[test]
+fn bounds_stay_below_the_likelihood_and_iwae_rises_to_it() {
+    let alpha = 0.7;
+    let (q, p0) = (table(6), table(7));
+    let all = enumerate(&q, &q, &p0);
+    let (elbo, log_likelihood) = (all.bound(alpha), all.log_likelihood(alpha));
+    assert!(elbo < log_likelihood);
+    let (mut policy, mut reference) = (q.clone(), p0.clone());
+    let rule = config(Penalty::SwitchCost(0.0)).latent_rule(MARKERS);
+    let documents = vec![trajectory(); 3000];
+    let mut policies = Policies {
+        policy: &mut policy,
+        scorer: None,
+        reference: Some(&mut reference),
+    };
+    let ks = [1, 4, 16];
+    let seed = Seed::root(1);
+    let found = bounds::measure(&mut policies, &documents, &rule, alpha, &ks, seed).unwrap();
+    let mean = |total: f64| total / documents.len() as f64;
+    assert!(
+        (mean(found.elbo) - elbo).abs() < 0.1,
+        "{} {elbo}",
+        mean(found.elbo)
+    );
+    let iwae: Vec<f64> = found.iwae.iter().map(|(_, total)| mean(*total)).collect();
+    assert!((iwae[0] - mean(found.elbo)).abs() < 1e-9);
+    assert!(iwae[0] < iwae[1] && iwae[1] < iwae[2], "{iwae:?}");
+    assert!(iwae[2] < log_likelihood + 0.02 && log_likelihood - iwae[2] < 0.1);
+}
