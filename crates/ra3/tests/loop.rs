@@ -1,8 +1,4 @@
 //! The outer loop: its phases, what an infinite cost leaves of it, and continuing it anywhere.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use ra3::annotate::{Choose, annotate};
 use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, reward};

@@ -1,8 +1,4 @@
 //! Writing programs, and RLVR on a problem small enough to be a bandit.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use ra3::generation::{Writing, WritingRule};
 use ra3::grpo::{self, Estimator, GrpoConfig, Search, update_dynamically, write};

@@ -1,8 +1,4 @@
 //! The table policy against what the seam promises.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
