@@ -1,13 +1,18 @@
 //! Grading: program = prompt + completion, run in the sandbox, compared here.
 //!
-//! Tests of the form `assert candidate(arguments) == literal` become inputs and expected values
-//! that only the parent holds; a test of any other form runs as a check beside the program, where
-//! a hostile one could reach it (see the sandbox's documentation).
+//! Tests of the form `assert candidate(arguments) == expected` become inputs and expected values
+//! that only this process holds. A test of any other form runs in a process of its own, which
+//! sees the program's values and none of its objects. No program shares a process with its tests.
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, End, Pool, Program, RunResult};
+use ra3_sandbox::{CallResult, Check, End, Pool, Program, RunResult};
 
 use crate::problem::Problem;
+
+/// Takes tests apart; see there.
+const SPLIT: &str = include_str!("split.py");
+/// Tests that one process takes apart: what it sends back is limited.
+const N_TESTS_SPLIT: usize = 16;
 
 /// A problem made ready to grade.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,13 +24,16 @@ pub struct Grader {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Tests {
-    /// Inputs, and what only this process knows.
-    Values {
-        inputs: Vec<String>,
-        expected: Vec<Value>,
-    },
-    /// Source to run after the program.
-    Check(String),
+    /// Argument tuples, and what only this process knows.
+    Values(Vec<Case>),
+    /// Asserts of other forms.
+    Asserts(Check),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Case {
+    arguments: Value,
+    expected: Value,
 }
 
 /// The outcome for one program.
@@ -47,7 +55,11 @@ pub enum Verdict {
     SyntaxError,
     /// Out of time.
     TimedOut,
-    /// Sent too much, or ended before its tests did.
+    /// Out of memory.
+    OutOfMemory,
+    /// Sent more than it may.
+    OutputLimit,
+    /// Ended before its tests did.
     Died,
     /// The sandbox failed, not the program.
     Infrastructure {
@@ -65,6 +77,8 @@ impl Verdict {
             Self::Raised { .. } => "raised",
             Self::SyntaxError => "syntax_error",
             Self::TimedOut => "timed_out",
+            Self::OutOfMemory => "out_of_memory",
+            Self::OutputLimit => "output_limit",
             Self::Died => "died",
             Self::Infrastructure { .. } => "infrastructure",
         }
@@ -76,121 +90,97 @@ impl Verdict {
             Self::WrongAnswer { detail }
             | Self::Raised { detail }
             | Self::Infrastructure { detail } => detail,
-            Self::Passed | Self::SyntaxError | Self::TimedOut | Self::Died => "",
+            Self::Passed
+            | Self::SyntaxError
+            | Self::TimedOut
+            | Self::OutOfMemory
+            | Self::OutputLimit
+            | Self::Died => "",
         }
     }
 }
 
-/// Makes problems ready: expected literals are evaluated once, in processes of their own.
+/// Makes problems ready: their tests are taken apart once, in processes of their own.
 pub fn prepare(problems: &[Problem], pool: &Pool) -> Vec<Grader> {
-    let cases: Vec<Option<Vec<(String, String)>>> = problems
-        .iter()
-        .map(|problem| simple_asserts(&problem.test))
-        .collect();
-    let literals: Vec<Program> = cases
-        .iter()
-        .map(|cases| Program {
-            source: "def same(value):\n    return value\n".to_owned(),
-            entry_point: "same".to_owned(),
-            inputs: cases
+    let literal = |text: &str| format!("({},)", Value::Str(text.to_owned()).to_python());
+    let programs: Vec<Program> = problems
+        .chunks(N_TESTS_SPLIT)
+        .map(|problems| Program {
+            source: SPLIT.to_owned(),
+            entry_point: "split".to_owned(),
+            inputs: problems
                 .iter()
-                .flatten()
-                .map(|(_, expected)| format!("({expected},)"))
+                .map(|problem| literal(&problem.test))
                 .collect(),
             check: None,
         })
         .collect();
-    let values = pool.run_all(&literals, &mut |_| {});
+    let split = pool.run_all(&programs, &mut |_| {});
+    let tests = problems
+        .chunks(N_TESTS_SPLIT)
+        .zip(&split)
+        .flat_map(|(problems, result)| {
+            (0..problems.len()).map(|index| result.calls.get(index).and_then(cases))
+        });
     problems
         .iter()
-        .zip(cases)
-        .zip(values)
-        .map(|((problem, cases), values)| Grader {
+        .zip(tests)
+        .map(|(problem, cases)| Grader {
             prompt: problem.prompt.clone(),
             entry_point: problem.entry_point.clone(),
-            tests: cases
-                .and_then(|cases| split(cases, values))
-                .unwrap_or_else(|| {
-                    Tests::Check(format!(
-                        "{}\ncheck({})\n",
-                        problem.test, problem.entry_point
-                    ))
-                }),
+            tests: cases.map_or_else(|| Tests::Asserts(asserts(problem)), Tests::Values),
         })
         .collect()
 }
 
-fn split(cases: Vec<(String, String)>, values: RunResult) -> Option<Tests> {
-    let expected: Option<Vec<Value>> = values
-        .calls
-        .into_iter()
-        .map(|call| match call {
-            CallResult::Value(Value::Opaque(_)) | CallResult::Raised { .. } => None,
-            CallResult::Value(value) => Some(value),
-        })
-        .collect();
-    let inputs: Vec<String> = cases.into_iter().map(|(arguments, _)| arguments).collect();
-    expected
-        .filter(|expected| expected.len() == inputs.len() && !inputs.is_empty())
-        .map(|expected| Tests::Values { inputs, expected })
-}
-
-/// Arguments (as a tuple) and expected literal of each test; `None` if one has another form.
-fn simple_asserts(test: &str) -> Option<Vec<(String, String)>> {
-    let mut lines = test.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.find(|line| line.starts_with("def check(candidate)"))?;
-    lines
-        .map(|line| {
-            let rest = line.strip_prefix("assert candidate")?;
-            let close = closing_parenthesis(rest)?;
-            let expected = rest[close + 1..].strip_prefix(" == ")?;
-            let arguments = &rest[1..close];
-            let comma = if arguments.trim().is_empty() { "" } else { "," };
-            Some((format!("({arguments}{comma})"), expected.to_owned()))
-        })
-        .collect()
-}
-
-/// Where the parenthesis at the start closes; strings are passed over.
-fn closing_parenthesis(text: &str) -> Option<usize> {
-    let (mut depth, mut quote, mut escaped) = (0usize, None, false);
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            (Some(_), _) if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), _) if c == open => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => {
-                depth = depth.checked_sub(1)?;
-                if depth == 0 {
-                    return (c == ')').then_some(at);
-                }
+/// What the splitter made of a test; `None` where it has another form.
+fn cases(call: &CallResult) -> Option<Vec<Case>> {
+    let CallResult::Value(Value::List(pairs)) = call else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|pair| match pair {
+            Value::Tuple(pair) if !pair.iter().any(Value::has_opaque) => {
+                let [arguments, expected] = pair.as_slice() else {
+                    return None;
+                };
+                Some(Case {
+                    arguments: arguments.clone(),
+                    expected: expected.clone(),
+                })
             }
-            (None, _) if depth == 0 => return None,
-            (Some(_) | None, _) => {}
-        }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The prompt may define what its tests use; its own function needs a body to be loaded.
+fn asserts(problem: &Problem) -> Check {
+    Check {
+        prelude: format!("{}\n    pass\n", problem.prompt),
+        test: problem.test.clone(),
     }
-    None
 }
 
 impl Grader {
     /// The program that a completion makes.
     pub fn program(&self, completion: &str) -> Program {
-        let source = format!("{}{completion}\n", self.prompt);
-        match &self.tests {
-            Tests::Values { inputs, .. } => Program {
-                source,
-                entry_point: self.entry_point.clone(),
-                inputs: inputs.clone(),
-                check: None,
-            },
-            Tests::Check(check) => Program {
-                source,
-                entry_point: String::new(),
-                inputs: Vec::new(),
-                check: Some(check.clone()),
-            },
+        let (inputs, check) = match &self.tests {
+            Tests::Values(cases) => (
+                cases
+                    .iter()
+                    .map(|case| case.arguments.to_python())
+                    .collect(),
+                None,
+            ),
+            Tests::Asserts(check) => (Vec::new(), Some(check.clone())),
+        };
+        Program {
+            source: format!("{}{completion}\n", self.prompt),
+            entry_point: self.entry_point.clone(),
+            inputs,
+            check,
         }
     }
 
@@ -200,37 +190,42 @@ impl Grader {
             End::LoadError { error, .. }
                 if error == "SyntaxError" || error == "IndentationError" =>
             {
-                return Verdict::SyntaxError;
+                Verdict::SyntaxError
             }
-            End::LoadError { error, message } => {
-                return Verdict::Raised {
-                    detail: format!("{error}: {message}"),
-                };
-            }
-            End::TimedOut => return Verdict::TimedOut,
-            End::OutputLimit | End::Died => return Verdict::Died,
-            End::Infrastructure { reason } => {
-                return Verdict::Infrastructure {
-                    detail: reason.clone(),
-                };
-            }
-            End::Finished { .. } => {}
-        }
-        match (&self.tests, &result.end) {
-            (Tests::Values { inputs, expected }, _) => compare(inputs, expected, &result.calls),
-            (Tests::Check(_), End::Finished { checked: true, .. }) => Verdict::Passed,
-            (Tests::Check(_), End::Finished { check_error, .. }) => Verdict::WrongAnswer {
-                detail: check_error.clone().unwrap_or_default(),
+            End::LoadError {
+                error,
+                message,
+                line,
+            } => raised(error, message, *line, "loading"),
+            End::CheckFailed { reason } => Verdict::WrongAnswer {
+                detail: reason.clone(),
             },
-            (Tests::Check(_), _) => Verdict::Died,
+            End::TimedOut(_) => Verdict::TimedOut,
+            End::OutputLimit => Verdict::OutputLimit,
+            End::Died => Verdict::Died,
+            End::Infrastructure { reason } => Verdict::Infrastructure {
+                detail: reason.clone(),
+            },
+            End::Finished => match &self.tests {
+                Tests::Values(cases) => compare(cases, &result.calls),
+                Tests::Asserts(_) => Verdict::Passed,
+            },
         }
     }
 }
 
 const SHOWN_CHARS: usize = 120;
 
-fn compare(inputs: &[String], expected: &[Value], calls: &[CallResult]) -> Verdict {
-    for ((input, expected), call) in inputs.iter().zip(expected).zip(calls) {
+fn compare(cases: &[Case], calls: &[CallResult]) -> Verdict {
+    for (
+        Case {
+            arguments,
+            expected,
+        },
+        call,
+    ) in cases.iter().zip(calls)
+    {
+        let input = arguments.display(SHOWN_CHARS);
         match call {
             CallResult::Value(value) if value.equals(expected) => {}
             CallResult::Value(value) => {
@@ -238,17 +233,29 @@ fn compare(inputs: &[String], expected: &[Value], calls: &[CallResult]) -> Verdi
                 let detail = format!("for {input}: expected {wanted}, got {got}");
                 return Verdict::WrongAnswer { detail };
             }
-            CallResult::Raised { error, message } => {
-                return Verdict::Raised {
-                    detail: format!("for {input}: {error}: {message}"),
-                };
+            CallResult::Raised {
+                error,
+                message,
+                line,
+            } => {
+                return raised(error, message, *line, &format!("for {input}"));
             }
         }
     }
-    if calls.len() == expected.len() {
+    if calls.len() == cases.len() {
         Verdict::Passed
     } else {
         Verdict::Died
+    }
+}
+
+fn raised(error: &str, message: &str, line: Option<u32>, when: &str) -> Verdict {
+    if error == "MemoryError" {
+        return Verdict::OutOfMemory;
+    }
+    let place = line.map_or(String::new(), |line| format!(" (line {line})"));
+    Verdict::Raised {
+        detail: format!("{when}: {error}: {message}{place}"),
     }
 }
 
@@ -268,32 +275,4 @@ pub fn grade_all(
         .zip(&results)
         .map(|((grader, _), result)| grader.judge(result))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn simple_asserts_are_taken_apart() {
-        let test = "def check(candidate):\n    \
-                    assert candidate([1, 2], ')(') == [(1,), {'a': 2}]\n\n    \
-                    assert candidate() == None\n";
-        let cases = simple_asserts(test).unwrap();
-        assert_eq!(
-            cases[0],
-            ("([1, 2], ')(',)".to_owned(), "[(1,), {'a': 2}]".to_owned())
-        );
-        assert_eq!(cases[1], ("()".to_owned(), "None".to_owned()));
-        for other in [
-            "    assert candidate(1) > 2",
-            "    x = 1",
-            "    assert abs(candidate(1)) == 1",
-        ] {
-            assert_eq!(
-                simple_asserts(&format!("def check(candidate):\n{other}\n")),
-                None
-            );
-        }
-    }
 }

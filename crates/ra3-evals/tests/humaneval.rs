@@ -55,5 +55,14 @@ fn reference_solutions_pass_and_empty_ones_do_not() {
         .map(|grader| (grader, "    pass\n"))
         .collect();
     let verdicts = grade_all(&empty, &pool, &mut |_| {});
-    assert!(verdicts.iter().all(|verdict| *verdict != Verdict::Passed));
+    for (problem, verdict) in problems.iter().zip(&verdicts) {
+        assert!(
+            matches!(
+                verdict,
+                Verdict::WrongAnswer { .. } | Verdict::Raised { .. }
+            ),
+            "{}: {verdict:?}",
+            problem.task_id
+        );
+    }
 }

@@ -2,37 +2,57 @@
 //! the interpreter.
 //!
 //! A fresh single-threaded process, because seccomp and Landlock are per thread and neither can be
-//! set up between fork and exec of a threaded parent.
+//! set up between fork and exec of a threaded parent. Where something does not hold that is
+//! required, it does not become the interpreter. Not done here: namespaces, and cgroups.
 
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, path_beneath_rules,
+    RulesetCreatedAttr, Scope, path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, Signal, setrlimit, setsid};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
-use seccompiler::{SeccompFilter, SeccompRule};
+use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, setrlimit, setsid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 /// First argument of a process that is to be the helper.
-pub const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
+pub(crate) const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 
-const DRIVER: &str = include_str!("driver.py");
+const CANDIDATE: &str = concat!(
+    include_str!("driver/channel.py"),
+    include_str!("driver/candidate.py")
+);
+const CHECKER: &str = concat!(
+    include_str!("driver/channel.py"),
+    include_str!("driver/checker.py")
+);
 /// The user without rights.
-const NOBODY: libc::uid_t = 65534;
+const NOBODY: u32 = 65534;
+/// Threads of one user, where the kernel counts them: far more than a program needs.
+const N_THREADS_MAX: u64 = 512;
 
 /// What the parent asks of the helper, as its second argument.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
+    pub(crate) role: Role,
     pub(crate) python: PathBuf,
     pub(crate) prefixes: Vec<PathBuf>,
     pub(crate) cpu_s: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) confined: bool,
+    pub(crate) required: bool,
+}
+
+/// Which driver the interpreter runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// The program under test.
+    Candidate,
+    /// Assert-style tests.
+    Checker,
 }
 
 /// Becomes the helper if this process was started as one; returns otherwise.
@@ -46,65 +66,56 @@ pub fn helper_main_if_requested() {
         .ok_or_else(|| "no request".to_owned())
         .and_then(|text| serde_json::from_str::<Request>(&text).map_err(|e| e.to_string()))
         .and_then(|request| become_interpreter(&request));
-    // Only a failure comes back; the parent sees a helper that said nothing.
+    // Only a failure comes back. The parent believes this line only where no other came before.
     let reason = error.err().unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "sandbox helper: {reason}");
+    let refusal = serde_json::json!({ "refused": reason });
+    let _ = writeln!(std::io::stdout(), "{refusal}");
     #[expect(clippy::exit, reason = "the helper is a process of its own")]
     std::process::exit(125);
 }
 
 fn become_interpreter(request: &Request) -> Result<(), String> {
-    let mut input = String::new();
-    std::io::stdin()
-        .read_to_string(&mut input)
-        .map_err(|error| error.to_string())?;
     setsid().map_err(|error| error.to_string())?;
     close_what_was_inherited();
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| error.to_string())?;
     limit(request)?;
-    // Made before the confinement, which forbids making one.
-    let mut file = memory_file()?;
     let mut held = vec!["limits"];
     if request.confined {
-        if drop_root(&request.python) {
-            held.push("unprivileged");
-        }
+        held.extend(lower_rights(&request.python));
+    }
+    // After the change of user, which forgets it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| error.to_string())?;
+    if request.confined {
+        limit_threads()?;
         rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
         if landlock(&request.prefixes) {
             held.push("landlock");
         }
-        if seccomp() {
+        if crate::seccomp::apply() {
             held.push("seccomp");
         }
     }
-    let mut message: serde_json::Value =
-        serde_json::from_str(&input).map_err(|error| error.to_string())?;
-    message["confinement"] = serde_json::json!(held);
-    file.write_all(message.to_string().as_bytes())
-        .and_then(|()| file.rewind())
-        .map_err(|error| error.to_string())?;
+    if request.required && !crate::pool::is_enough(&held) {
+        return Err(format!("only {} holds", held.join(", ")));
+    }
+    let driver = match request.role {
+        Role::Candidate => CANDIDATE,
+        Role::Checker => CHECKER,
+    };
     let error = Command::new(&request.python)
-        .args(["-I", "-S", "-B", "-c", DRIVER])
+        .args(["-I", "-S", "-B", "-c", driver])
+        .args(held)
         .env_clear()
         .env("PYTHONHASHSEED", "0")
         .env("LC_ALL", "C.UTF-8")
         .env("OMP_NUM_THREADS", "1")
         .current_dir("/")
-        .stdin(file)
         .stderr(std::process::Stdio::null())
         .exec();
     Err(format!(
         "cannot start {}: {error}",
         request.python.display()
     ))
-}
-
-/// A file without a name: the request may be longer than a pipe holds.
-fn memory_file() -> Result<std::fs::File, String> {
-    rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC)
-        .map(std::fs::File::from)
-        .map_err(|error| error.to_string())
 }
 
 #[expect(
@@ -124,58 +135,78 @@ fn close_what_was_inherited() {
 }
 
 fn limit(request: &Request) -> Result<(), String> {
-    let limits = [
-        (Resource::Cpu, request.cpu_s),
+    // The first CPU limit sends SIGXCPU, which a program may ignore; the second kills.
+    lower(Resource::Cpu, request.cpu_s, request.cpu_s + 1)?;
+    for (resource, limit) in [
         (Resource::As, request.memory_bytes),
         (Resource::Fsize, 1 << 20),
         (Resource::Nofile, 32),
         (Resource::Core, 0),
-        (Resource::Nproc, 64),
-    ];
-    for (resource, wanted) in limits {
-        // Never above the hard limit that we were given.
-        let hard = rustix::process::getrlimit(resource)
-            .maximum
-            .unwrap_or(u64::MAX);
-        let limit = wanted.min(hard);
-        let pair = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
-        };
-        // As root the number of processes counts the whole user: left to seccomp.
-        if resource == Resource::Nproc {
-            continue;
-        }
-        setrlimit(resource, pair).map_err(|error| format!("cannot set {resource:?}: {error}"))?;
+    ] {
+        lower(resource, limit, limit)?;
     }
     Ok(())
 }
 
-/// Becomes nobody, if this is root and nobody can run the interpreter.
-#[expect(
-    unsafe_code,
-    reason = "changing the user of the whole process is libc's alone"
-)]
-fn drop_root(python: &Path) -> bool {
+/// Root is exempt from this one, and would share the count with all its other processes.
+fn limit_threads() -> Result<(), String> {
+    lower(Resource::Nproc, N_THREADS_MAX, N_THREADS_MAX)
+}
+
+/// Sets a limit, never above the hard limit that we were given.
+fn lower(resource: Resource, soft: u64, hard: u64) -> Result<(), String> {
+    let given = rustix::process::getrlimit(resource)
+        .maximum
+        .unwrap_or(u64::MAX);
+    let pair = Rlimit {
+        current: Some(soft.min(given)),
+        maximum: Some(hard.min(given)),
+    };
+    setrlimit(resource, pair).map_err(|error| format!("cannot set {resource:?}: {error}"))
+}
+
+/// Gives up what root may do: its capabilities for good, and its name where nobody can run the
+/// interpreter. An ordinary user has nothing to give up. The calls are those of one thread, and
+/// the helper has no other.
+fn lower_rights(python: &Path) -> Vec<&'static str> {
+    let mut held = Vec::new();
+    for capability in CapabilitySet::all().iter() {
+        // Fails without the right to do so, or where the kernel does not know it.
+        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && is_open_to_all(python) {
+        let is_nobody = rustix::thread::set_thread_groups(&[]).is_ok()
+            && rustix::thread::set_thread_res_gid(group, group, group).is_ok()
+            && rustix::thread::set_thread_res_uid(user, user, user).is_ok();
+        held.extend(is_nobody.then_some("nobody"));
+    }
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    let has_none = rustix::thread::set_capabilities(None, none).is_ok();
+    // Root regains on exec whatever the bounding set still holds.
+    let has_kept =
+        |capability| rustix::thread::capability_is_in_bounding_set(capability).is_ok_and(|has| has);
+    let regains = rustix::process::geteuid().is_root() && CapabilitySet::all().iter().any(has_kept);
+    held.extend((has_none && !regains).then_some("no_capabilities"));
+    held
+}
+
+fn is_open_to_all(python: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     let is_open = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     };
-    let real = std::fs::canonicalize(python).unwrap_or_else(|_| python.to_owned());
-    if !rustix::process::geteuid().is_root() || !real.ancestors().all(is_open) {
-        return false;
-    }
-    // SAFETY: plain system calls of a single-threaded process; each result is checked.
-    unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0
-            && libc::setresgid(NOBODY, NOBODY, NOBODY) == 0
-            && libc::setresuid(NOBODY, NOBODY, NOBODY) == 0
-    }
+    std::fs::canonicalize(python).is_ok_and(|real| real.ancestors().all(is_open))
 }
 
-/// Reading of the interpreter and its libraries only, no writing, no network.
+/// Reading of the interpreter and its libraries only, no writing, no network, no signals.
 fn landlock(prefixes: &[PathBuf]) -> bool {
-    let abi = ABI::V5;
+    let abi = ABI::V6;
     let system = [
         "/usr",
         "/lib",
@@ -183,6 +214,7 @@ fn landlock(prefixes: &[PathBuf]) -> bool {
         "/bin",
         "/etc/ld.so.cache",
         "/dev/urandom",
+        "/dev/zero",
     ];
     let readable = system
         .iter()
@@ -193,6 +225,7 @@ fn landlock(prefixes: &[PathBuf]) -> bool {
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(abi))?
             .handle_access(AccessNet::from_all(abi))?
+            .scope(Scope::from_all(abi))?
             .create()?
             .add_rules(path_beneath_rules(readable, AccessFs::from_read(abi)))?
             .add_rules(path_beneath_rules(
@@ -202,80 +235,4 @@ fn landlock(prefixes: &[PathBuf]) -> bool {
             .restrict_self()
     };
     build().is_ok_and(|status| status.ruleset != landlock::RulesetStatus::NotEnforced)
-}
-
-/// Calls that a program which computes has no need of: they fail with EPERM.
-fn denied_calls() -> Vec<libc::c_long> {
-    vec![
-        libc::SYS_socket,
-        libc::SYS_socketpair,
-        libc::SYS_connect,
-        libc::SYS_bind,
-        libc::SYS_listen,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        libc::SYS_pidfd_getfd,
-        libc::SYS_pidfd_send_signal,
-        libc::SYS_io_uring_setup,
-        libc::SYS_io_uring_enter,
-        libc::SYS_io_uring_register,
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_keyctl,
-        libc::SYS_add_key,
-        libc::SYS_request_key,
-        libc::SYS_mount,
-        libc::SYS_umount2,
-        libc::SYS_pivot_root,
-        libc::SYS_chroot,
-        libc::SYS_setns,
-        libc::SYS_unshare,
-        libc::SYS_kexec_load,
-        libc::SYS_init_module,
-        libc::SYS_finit_module,
-        libc::SYS_delete_module,
-        libc::SYS_userfaultfd,
-        libc::SYS_personality,
-        libc::SYS_memfd_create,
-        libc::SYS_shmget,
-        libc::SYS_fork,
-        libc::SYS_vfork,
-        libc::SYS_clone3,
-        libc::SYS_kill,
-        libc::SYS_tkill,
-        libc::SYS_tgkill,
-        libc::SYS_rt_sigqueueinfo,
-        libc::SYS_setpriority,
-        libc::SYS_prlimit64,
-        libc::SYS_setrlimit,
-        libc::SYS_setsid,
-        libc::SYS_setpgid,
-    ]
-}
-
-fn seccomp() -> bool {
-    let build = || -> Result<BpfProgram, Box<dyn std::error::Error>> {
-        let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> = denied_calls()
-            .into_iter()
-            .map(|call| (call, Vec::new()))
-            .collect();
-        // clone makes threads only.
-        let thread = libc::CLONE_THREAD as u64;
-        let no_thread = SeccompCondition::new(
-            0,
-            SeccompCmpArgLen::Qword,
-            SeccompCmpOp::MaskedEq(thread),
-            0,
-        )?;
-        rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]);
-        let filter = SeccompFilter::new(
-            rules,
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::EPERM as u32),
-            std::env::consts::ARCH.try_into()?,
-        )?;
-        Ok(filter.try_into()?)
-    };
-    build().is_ok_and(|program| seccompiler::apply_filter(&program).is_ok())
 }

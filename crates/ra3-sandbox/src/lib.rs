@@ -1,15 +1,22 @@
 //! Runs an untrusted Python program under limits and says what it returned.
 //!
-//! Each program has a process of its own: a re-executed helper ([`confine`]) limits and confines
-//! itself, then becomes the interpreter with a small driver. Requests and results go over private
-//! pipes; the exit code and what a program prints decide nothing. Values come back as type-tagged
-//! JSON ([`value`]) and are compared by the caller, so nothing that the program can reach knows
-//! what is expected. Covered: CPU and wall time, memory, files, processes, network, output, and
-//! everything the program started is killed. Not covered: side channels, bugs of the kernel.
+//! Each program has a process of its own: a re-executed helper (`confine`, `seccomp`) limits and
+//! confines itself, then becomes the interpreter with a small driver (`driver/`). Calls go in and
+//! type-tagged values come out over private pipes; the exit code and what a program prints decide
+//! nothing. Values are compared by the caller ([`value`]), or by assert-style tests in a second
+//! process (`session`), so nothing that the program can reach knows what is expected.
+//!
+//! Covered: CPU and wall time, memory, files, processes, network, output. Not covered: side
+//! channels, bugs of the kernel; and at [`Level::Off`], children that leave their process group.
 
-pub mod confine;
-pub mod run;
+mod confine;
+mod pool;
+mod process;
+mod program;
+mod seccomp;
+mod session;
 pub mod value;
 
 pub use confine::helper_main_if_requested;
-pub use run::{CallResult, End, Level, Limits, Pool, Program, RunResult, SandboxError};
+pub use pool::{Pool, SandboxError};
+pub use program::{CallResult, Check, Clock, End, Level, Limits, Program, RunResult};

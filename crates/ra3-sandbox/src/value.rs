@@ -14,8 +14,12 @@ pub enum Value {
     Int(String),
     /// A float by `float.hex`, or `nan`, `inf`, `-inf`.
     Float(String),
-    /// A string; surrogates are escaped.
+    /// Real and imaginary part, each as a float.
+    Complex(String, String),
+    /// A string.
     Str(String),
+    /// A string with lone surrogates: its bytes in hexadecimal, by the codec `surrogatepass`.
+    Surrogates(String),
     /// Bytes in hexadecimal.
     Bytes(String),
     /// A list.
@@ -38,28 +42,126 @@ impl Value {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
             }
             (Self::Set(a), Self::Set(b)) => {
-                a.len() == b.len() && a.iter().all(|a| b.iter().any(|b| a.equals(b)))
+                // Both ways: a forged set may hold one item twice.
+                let is_within =
+                    |a: &[Self], b: &[Self]| a.iter().all(|a| b.iter().any(|b| a.equals(b)));
+                a.len() == b.len() && is_within(a, b) && is_within(b, a)
             }
             (Self::Dict(a), Self::Dict(b)) => {
-                let holds = |(key, value): &(Self, Self)| {
-                    b.iter().any(|(k, v)| key.equals(k) && value.equals(v))
+                let is_within = |a: &[(Self, Self)], b: &[(Self, Self)]| {
+                    let has = |key: &Self, value: &Self| {
+                        b.iter().any(|(k, v)| key.equals(k) && value.equals(v))
+                    };
+                    a.iter().all(|(key, value)| has(key, value))
                 };
-                a.len() == b.len() && a.iter().all(holds)
+                a.len() == b.len() && is_within(a, b) && is_within(b, a)
             }
             (Self::Opaque(_), _) | (_, Self::Opaque(_)) => false,
             _ => match (self.number(), other.number()) {
-                (Some(a), Some(b)) => a.equals(&b),
+                (Some((a, i)), Some((b, j))) => a.equals(&b) && i == j,
                 _ => self == other,
             },
         }
     }
 
-    fn number(&self) -> Option<Number> {
+    /// Real and imaginary part.
+    fn number(&self) -> Option<(Number, f64)> {
         match self {
-            Self::Bool(value) => Some(Number::Int(u8::from(*value).to_string())),
-            Self::Int(digits) => Some(Number::Int(digits.clone())),
-            Self::Float(hex) => Some(Number::Float(parse_hex_float(hex)?)),
+            Self::Bool(value) => Some((Number::Int(u8::from(*value).to_string()), 0.0)),
+            Self::Int(digits) => Some((Number::Int(digits.clone()), 0.0)),
+            Self::Float(hex) => Some((Number::Float(parse_hex_float(hex)?), 0.0)),
+            Self::Complex(real, imaginary) => Some((
+                Number::Float(parse_hex_float(real)?),
+                parse_hex_float(imaginary)?,
+            )),
             _ => None,
+        }
+    }
+
+    /// True if every text inside is of the form that its type has: what a hostile program sends
+    /// in a driver's name may be anything.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        let is_hex = |text: &str| {
+            text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let is_float = |text: &str| parse_hex_float(text).is_some();
+        match self {
+            Self::None | Self::Bool(_) | Self::Str(_) | Self::Opaque(_) => true,
+            Self::Int(digits) => {
+                let digits = digits.strip_prefix('-').unwrap_or(digits);
+                let is_padded = digits.len() > 1 && digits.starts_with('0');
+                !digits.is_empty() && !is_padded && digits.bytes().all(|b| b.is_ascii_digit())
+            }
+            Self::Float(hex) => is_float(hex),
+            Self::Complex(real, imaginary) => is_float(real) && is_float(imaginary),
+            Self::Bytes(hex) | Self::Surrogates(hex) => is_hex(hex),
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => {
+                items.iter().all(Self::is_well_formed)
+            }
+            Self::Dict(pairs) => pairs
+                .iter()
+                .all(|(key, value)| key.is_well_formed() && value.is_well_formed()),
+        }
+    }
+
+    /// True if something inside is not of a built-in type.
+    pub fn has_opaque(&self) -> bool {
+        match self {
+            Self::Opaque(_) => true,
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => {
+                items.iter().any(Self::has_opaque)
+            }
+            Self::Dict(pairs) => pairs
+                .iter()
+                .any(|(key, value)| key.has_opaque() || value.has_opaque()),
+            Self::None
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Complex(..)
+            | Self::Str(_)
+            | Self::Surrogates(_)
+            | Self::Bytes(_) => false,
+        }
+    }
+
+    /// A Python expression for a well-formed value without opaque parts, in one line.
+    pub fn to_python(&self) -> String {
+        let join = |items: &[Self]| {
+            items
+                .iter()
+                .map(Self::to_python)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        match self {
+            Self::None => "None".to_owned(),
+            Self::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
+            Self::Int(digits) => digits.clone(),
+            Self::Float(hex) => format!("float.fromhex('{hex}')"),
+            Self::Complex(real, imaginary) => {
+                format!("complex(float.fromhex('{real}'),float.fromhex('{imaginary}'))")
+            }
+            // A JSON string is a Python string.
+            Self::Str(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Self::Surrogates(hex) => {
+                format!("bytes.fromhex('{hex}').decode('utf-8','surrogatepass')")
+            }
+            Self::Bytes(hex) => format!("bytes.fromhex('{hex}')"),
+            Self::List(items) => format!("[{}]", join(items)),
+            Self::Tuple(items) if items.is_empty() => "()".to_owned(),
+            Self::Tuple(items) => format!("({},)", join(items)),
+            Self::Set(items) => format!("set([{}])", join(items)),
+            Self::Dict(pairs) => {
+                let pair = |(key, value): &(Self, Self)| {
+                    format!("{}:{}", key.to_python(), value.to_python())
+                };
+                format!(
+                    "{{{}}}",
+                    pairs.iter().map(pair).collect::<Vec<_>>().join(",")
+                )
+            }
+            Self::Opaque(_) => unreachable!("an opaque value has no expression"),
         }
     }
 
@@ -79,7 +181,12 @@ impl Value {
             Self::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
             Self::Int(digits) => digits.clone(),
             Self::Float(hex) => parse_hex_float(hex).map_or(hex.clone(), |f| format!("{f:?}")),
+            Self::Complex(real, imaginary) => {
+                let part = |hex: &String| parse_hex_float(hex).unwrap_or(f64::NAN);
+                format!("complex({:?}, {:?})", part(real), part(imaginary))
+            }
             Self::Str(text) => format!("{text:?}"),
+            Self::Surrogates(hex) => format!("<surrogates {hex}>"),
             Self::Bytes(hex) => format!("bytes.fromhex({hex:?})"),
             Self::List(items) => format!("[{}]", join(items)),
             Self::Tuple(items) => format!("({})", join(items)),
@@ -161,6 +268,53 @@ mod tests {
         assert!(!dict(&[(1, 2)]).equals(&dict(&[(1, 3)])));
         assert!(!Value::Opaque("A".into()).equals(&Value::Opaque("A".into())));
         assert!(!Value::Str("1".into()).equals(&int(1)));
+        let complex = |a: &str, b: &str| Value::Complex(a.to_owned(), b.to_owned());
+        assert!(int(1).equals(&complex("0x1p+0", "0x0p+0")));
+        assert!(!int(1).equals(&complex("0x1p+0", "0x1p+0")));
+        assert!(complex("0x1p+0", "0x1p+0").equals(&complex("0x1.0p+0", "0x1.0p+0")));
+    }
+
+    #[test]
+    fn a_forged_double_does_not_stand_for_what_is_missing() {
+        let right = Value::Dict(vec![(int(1), int(2)), (int(3), int(4))]);
+        let forged = Value::Dict(vec![(int(1), int(2)), (int(1), int(2))]);
+        assert!(!forged.equals(&right) && !right.equals(&forged));
+        let right = Value::Set(vec![int(1), int(2)]);
+        let forged = Value::Set(vec![int(1), int(1)]);
+        assert!(!forged.equals(&right) && !right.equals(&forged));
+    }
+
+    #[test]
+    fn text_that_would_be_code_is_not_well_formed() {
+        let text = |text: &str| text.to_owned();
+        for good in [
+            Value::Int(text("-10")),
+            Value::Float(text("-0x1.8p-3")),
+            Value::Float(text("nan")),
+            Value::Bytes(text("00ff")),
+            Value::Str(text("'); print('")),
+            Value::Dict(vec![(int(0), Value::None)]),
+        ] {
+            assert!(good.is_well_formed(), "{good:?}");
+        }
+        for bad in [
+            Value::Int(text("f()")),
+            Value::Int(text("")),
+            Value::Int(text("-")),
+            Value::Int(text("01")),
+            Value::Int(text("1_0")),
+            Value::Int(text("٣")),
+            Value::Float(text("0x1p+0'+'")),
+            Value::Float(text("1.5")),
+            Value::Complex(text("nan"), text("')")),
+            Value::Bytes(text("0")),
+            Value::Bytes(text("0g")),
+            Value::Surrogates(text("')")),
+            Value::List(vec![Value::Tuple(vec![Value::Int(text("f()"))])]),
+            Value::Dict(vec![(int(0), Value::Set(vec![Value::Int(text("x"))]))]),
+        ] {
+            assert!(!bad.is_well_formed(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! A bounded pool: threads that each run one program at a time.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use crate::confine::{HELPER_ARGUMENT, Request, Role};
+use crate::process::Process;
+use crate::program::{CallResult, Clock, End, Level, Limits, Program, RunResult};
+use crate::session::Session;
+use crate::value::Value;
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// This program cannot find itself.
+    #[error("cannot find the program to start as a helper")]
+    Helper(#[source] std::io::Error),
+    /// There is no Python.
+    #[error("cannot run {python}: {reason}; install Python 3 or put it on the PATH")]
+    Python {
+        /// The interpreter.
+        python: String,
+        /// Why.
+        reason: String,
+    },
+    /// A trial program did not end as it should: what the level requires does not hold, or the
+    /// helper is not one.
+    #[error(
+        "cannot run a trial program: {reason} (the level `require` needs seccomp and landlock; \
+         `best_effort` takes what there is)"
+    )]
+    Trial {
+        /// How it ended.
+        reason: String,
+    },
+}
+
+/// A bounded pool of processes.
+#[derive(Debug)]
+pub struct Pool {
+    helper: PathBuf,
+    candidate: String,
+    checker: String,
+    n_workers: usize,
+    limits: Limits,
+    /// What confines programs here.
+    pub confinement: Vec<String>,
+}
+
+static N_NONCES: AtomicU64 = AtomicU64::new(0);
+
+/// True if what holds is what [`Level::Require`] requires.
+pub(crate) fn is_enough(held: &[&str]) -> bool {
+    ["seccomp", "landlock"]
+        .iter()
+        .all(|name| held.contains(name))
+}
+
+impl Pool {
+    /// Finds the interpreter and tries the confinement once. The current program must call
+    /// [`crate::helper_main_if_requested`] before anything else.
+    ///
+    /// # Errors
+    /// There is no Python, or less holds than the level requires.
+    pub fn new(n_workers: usize, limits: Limits, level: Level) -> Result<Self, SandboxError> {
+        let helper = std::env::current_exe().map_err(SandboxError::Helper)?;
+        Self::with_helper(helper, n_workers, limits, level)
+    }
+
+    /// [`Self::new`] with another program as the helper.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_helper(
+        helper: PathBuf,
+        n_workers: usize,
+        limits: Limits,
+        level: Level,
+    ) -> Result<Self, SandboxError> {
+        let (python, prefixes) = interpreter("python3")?;
+        let request = |role| {
+            let request = Request {
+                role,
+                python: python.clone(),
+                prefixes: prefixes.clone(),
+                cpu_s: limits.cpu_s,
+                memory_bytes: limits.memory_bytes,
+                confined: level != Level::Off,
+                required: level == Level::Require,
+            };
+            serde_json::to_string(&request).expect("a request has only plain fields")
+        };
+        let mut pool = Self {
+            helper,
+            candidate: request(Role::Candidate),
+            checker: request(Role::Checker),
+            n_workers: n_workers.max(1),
+            limits,
+            confinement: Vec::new(),
+        };
+        let result = pool.run(&Program {
+            source: "def one():\n    return 1\n".to_owned(),
+            entry_point: "one".to_owned(),
+            inputs: vec!["()".to_owned()],
+            check: None,
+        });
+        if result.calls != [CallResult::Value(Value::Int("1".to_owned()))] {
+            let reason = match result.end {
+                End::Infrastructure { reason } => reason,
+                other => format!("{other:?}"),
+            };
+            return Err(SandboxError::Trial { reason });
+        }
+        pool.confinement = result.confinement;
+        Ok(pool)
+    }
+
+    /// Runs all programs; results are in their order. `on_done` hears of each as it ends.
+    pub fn run_all(&self, programs: &[Program], on_done: &mut dyn FnMut(usize)) -> Vec<RunResult> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<RunResult>>> =
+            programs.iter().map(|_| Mutex::new(None)).collect();
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.n_workers.min(programs.len()) {
+                let (sender, next, results) = (sender.clone(), &next, &results);
+                scope.spawn(move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(program) = programs.get(index) else {
+                            break;
+                        };
+                        let result = self.run(program);
+                        *results[index].lock().expect("no worker panics") = Some(result);
+                        // The receiver outlives the workers.
+                        let _ = sender.send(index);
+                    }
+                });
+            }
+            drop(sender);
+            receiver.iter().for_each(&mut *on_done);
+        });
+        let mut results: Vec<RunResult> = results
+            .into_iter()
+            .map(|slot| {
+                slot.into_inner()
+                    .expect("no worker panics")
+                    .expect("all were run")
+            })
+            .collect();
+        // A busy machine is no reason to fail: what missed a deadline runs once more, alone.
+        for (program, result) in programs.iter().zip(&mut results) {
+            let is_chance = match result.end {
+                End::TimedOut(Clock::Wall) | End::Infrastructure { .. } => true,
+                End::Finished
+                | End::CheckFailed { .. }
+                | End::LoadError { .. }
+                | End::TimedOut(Clock::Cpu)
+                | End::OutputLimit
+                | End::Died => false,
+            };
+            if is_chance && self.n_workers > 1 {
+                *result = self.run(program);
+            }
+        }
+        results
+    }
+
+    /// Runs one program.
+    pub fn run(&self, program: &Program) -> RunResult {
+        let nonce = format!(
+            "{:x}-{}",
+            std::process::id(),
+            N_NONCES.fetch_add(1, Ordering::Relaxed)
+        );
+        self.start(program)
+            .and_then(|processes| Session::new(program, self.limits, nonce, processes).run())
+            .unwrap_or_else(|error| RunResult {
+                calls: Vec::new(),
+                end: End::Infrastructure {
+                    reason: format!("cannot run {}: {error}", self.helper.display()),
+                },
+                confinement: Vec::new(),
+            })
+    }
+
+    fn start(&self, program: &Program) -> std::io::Result<Vec<Process>> {
+        let checker = program.check.as_ref().map(|_| &self.checker);
+        [&self.candidate]
+            .into_iter()
+            .chain(checker)
+            .map(|request| Process::start(&self.helper, &[HELPER_ARGUMENT, request]))
+            .collect()
+    }
+}
+
+/// The interpreter's own path and the folders that it reads.
+fn interpreter(name: &str) -> Result<(PathBuf, Vec<PathBuf>), SandboxError> {
+    let fail = |reason: String| SandboxError::Python {
+        python: name.to_owned(),
+        reason,
+    };
+    // In a virtual environment the interpreter is a link, and its libraries are elsewhere.
+    let script = "import sys, sysconfig; \
+                  print(getattr(sys, '_base_executable', None) or sys.executable); \
+                  print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
+    let output = Command::new(name)
+        .args(["-c", script])
+        .output()
+        .map_err(|error| fail(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = text.lines().map(PathBuf::from);
+    let python = lines.next().filter(|path| path.is_file());
+    let python = python.ok_or_else(|| fail("it does not say where it is".to_owned()))?;
+    Ok((
+        python,
+        lines.filter(|path| path.as_os_str() != "/").collect(),
+    ))
+}

@@ -1,0 +1,174 @@
+//! The system calls that a program which computes has no need of.
+//!
+//! They fail with EPERM, and `clone3` with ENOSYS, after which the C library makes its threads
+//! with `clone`, whose flags a filter can read. File modes, owners and times are here because
+//! Landlock does not cover them. Not covered: what an allowed call does to the program itself.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// Networks, other processes, kernel interfaces with a history, mounts, and changes to files.
+const DENIED: &[c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_prlimit64,
+    libc::SYS_setrlimit,
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_setup,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_personality,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_syslog,
+    libc::SYS_sync,
+    libc::SYS_syncfs,
+    libc::SYS_truncate,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+];
+
+/// Younger than the C library's list of names; the same number on every architecture.
+const SYS_FCHMODAT2: c_long = 452;
+
+/// Calls that only the older architecture has.
+#[cfg(target_arch = "x86_64")]
+const DENIED_OLD: &[c_long] = &[
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_ioperm,
+    libc::SYS_iopl,
+    libc::SYS_modify_ldt,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_OLD: &[c_long] = &[];
+
+/// The x32 interface, which shares the architecture's mark: the same calls with this bit, and a
+/// range of its own behind it.
+#[cfg(target_arch = "x86_64")]
+const X32: Option<(c_long, std::ops::Range<c_long>)> = Some((0x4000_0000, 512..560));
+#[cfg(not(target_arch = "x86_64"))]
+const X32: Option<(c_long, std::ops::Range<c_long>)> = None;
+
+/// Forbids the calls for this thread and all that it becomes; false if the kernel does not.
+pub(crate) fn apply() -> bool {
+    let filters = || -> Result<[BpfProgram; 2], Box<dyn Error>> {
+        let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        Ok([
+            filter(absent, libc::ENOSYS)?,
+            filter(denied()?, libc::EPERM)?,
+        ])
+    };
+    filters().is_ok_and(|filters| {
+        filters
+            .iter()
+            .all(|filter| seccompiler::apply_filter(filter).is_ok())
+    })
+}
+
+fn filter(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    error: i32,
+) -> Result<BpfProgram, Box<dyn Error>> {
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(error as u32),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+fn denied() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Error>> {
+    // clone makes threads only.
+    let flags = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, flags, 0)?;
+    let mut rules = BTreeMap::from([(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?])]);
+    let plain = DENIED.iter().chain(DENIED_OLD).copied();
+    rules.extend(plain.clone().map(|call| (call, Vec::new())));
+    if let Some((bit, own)) = X32 {
+        let others = plain.chain([libc::SYS_clone, libc::SYS_clone3]).chain(own);
+        rules.extend(others.map(|call| (call | bit, Vec::new())));
+    }
+    Ok(rules)
+}

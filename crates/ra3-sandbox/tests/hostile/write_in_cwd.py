@@ -1,0 +1,4 @@
+# expect: wrong
+def f(x):
+    open("escaped", "w").write("x")
+    return 4

@@ -1,0 +1,251 @@
+//! What honest programs get: values that survive the way in and out, places of errors, asserts,
+//! limits, and a report of what confines them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+use std::path::PathBuf;
+
+use ra3_sandbox::value::Value;
+use ra3_sandbox::{CallResult, Check, Clock, End, Level, Limits, Pool, Program, SandboxError};
+
+const LIMITS: Limits = Limits {
+    cpu_s: 5,
+    wall_s: 20.0,
+    memory_bytes: 1 << 30,
+    result_bytes_max: 1 << 20,
+};
+
+fn helper() -> PathBuf {
+    env!("CARGO_BIN_EXE_ra3-sandbox-helper").into()
+}
+
+fn pool() -> Pool {
+    Pool::with_helper(helper(), 2, LIMITS, Level::BestEffort).unwrap()
+}
+
+fn calls(source: &str, inputs: &[&str]) -> Program {
+    Program {
+        source: source.to_owned(),
+        entry_point: "f".to_owned(),
+        inputs: inputs.iter().map(|input| (*input).to_owned()).collect(),
+        check: None,
+    }
+}
+
+fn check(source: &str, prelude: &str, test: &str) -> End {
+    let program = Program {
+        check: Some(Check {
+            prelude: prelude.to_owned(),
+            test: format!("def check(candidate):\n    {test}\n"),
+        }),
+        ..calls(source, &[])
+    };
+    pool().run(&program).end
+}
+
+/// Python literals of every kind that is sent.
+const LITERALS: &[&str] = &[
+    "None",
+    "True",
+    "-12345678901234567890123456789012345678901234567890",
+    "5e-324",
+    "-0.0",
+    "1e999",
+    "complex(1.5, -2)",
+    r#""q\"\\ \x00\x1f\x7f\u2028é😀""#,
+    r"'\ud800 and \udc80'",
+    r"'\\ud800'",
+    r"b'\x00\xff'",
+    "()",
+    "(1,)",
+    "[[], {}, set()]",
+    "{'a': (1, 2.5), (3, None): [b'']}",
+    "{1, 'b', (2,)}",
+    "frozenset([1])",
+    "'\\n' * 3",
+];
+
+#[test]
+fn values_survive_the_way_in_and_out() {
+    let inputs: Vec<String> = LITERALS.iter().map(|text| format!("({text},)")).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let result = pool().run(&calls("def f(x):\n    return x\n", &inputs));
+    assert_eq!(result.end, End::Finished);
+    assert_eq!(result.calls.len(), LITERALS.len());
+    for (literal, call) in LITERALS.iter().zip(&result.calls) {
+        let CallResult::Value(value) = call else {
+            panic!("{literal}: {call:?}")
+        };
+        assert!(value.equals(value) && !value.has_opaque(), "{literal}");
+        // The expression that is made of a value is that value.
+        let source = format!("def f(x):\n    return repr(x) == repr({literal})\n");
+        let input = format!(
+            "({},)",
+            value.to_python().replace("set([1])", "frozenset([1])")
+        );
+        let again = pool().run(&calls(&source, &[&input]));
+        assert_eq!(
+            again.calls,
+            [CallResult::Value(Value::Bool(true))],
+            "{literal}"
+        );
+    }
+    // All are different values.
+    for (i, a) in result.calls.iter().enumerate() {
+        for b in &result.calls[..i] {
+            assert_ne!(a, b);
+        }
+    }
+}
+
+#[test]
+fn large_values_are_opaque_and_deep_ones_still_arrive() {
+    let source =
+        "def f(n):\n    x = 1\n    for _ in range(n):\n        x = {0: [x]}\n    return x\n";
+    let result = pool().run(&calls(source, &["(20,)", "(21,)"]));
+    let values: Vec<bool> = result
+        .calls
+        .iter()
+        .map(|call| matches!(call, CallResult::Value(value) if !value.has_opaque()))
+        .collect();
+    assert_eq!(values, [true, false], "{result:?}");
+    let long = format!("({:?}, {})", "a".repeat(300_000), "[0] * 10");
+    let result = pool().run(&calls(
+        "def f(a, b):\n    return len(a) + len(b)\n",
+        &[&long],
+    ));
+    assert_eq!(
+        result.calls,
+        [CallResult::Value(Value::Int("300010".into()))]
+    );
+}
+
+#[test]
+fn errors_name_their_line() {
+    let raised = |error: &str, message: &str, line| CallResult::Raised {
+        error: error.to_owned(),
+        message: message.to_owned(),
+        line,
+    };
+    let result = pool().run(&calls(
+        "def g(x):\n    return 1 // x\n\ndef f(x):\n    return g(x)\n",
+        &["(0,)", "(1,)", "()"],
+    ));
+    assert_eq!(
+        result.calls[0],
+        raised(
+            "ZeroDivisionError",
+            "integer division or modulo by zero",
+            Some(2)
+        )
+    );
+    assert_eq!(result.calls[1], CallResult::Value(Value::Int("1".into())));
+    let CallResult::Raised {
+        error, line: None, ..
+    } = &result.calls[2]
+    else {
+        panic!("{:?}", result.calls[2])
+    };
+    assert_eq!(error, "TypeError");
+    let loaded = pool().run(&calls("x = 1\ny = z\n", &[]));
+    let End::LoadError { error, line, .. } = loaded.end else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!((error.as_str(), line), ("NameError", Some(2)));
+    let loaded = pool().run(&calls("x = 1\ndef f(:\n", &[])).end;
+    assert!(
+        matches!(&loaded, End::LoadError { error, line: Some(2), .. } if error == "SyntaxError")
+    );
+    let loaded = pool().run(&calls("x = 1\n", &[])).end;
+    assert!(matches!(&loaded, End::LoadError { error, .. } if error == "KeyError"));
+}
+
+#[test]
+fn asserts_see_values_and_not_objects() {
+    let one = "def f(x):\n    return 1\n";
+    assert_eq!(check(one, "", "assert candidate(0) == 1"), End::Finished);
+    assert_eq!(
+        check(one, "", "assert abs(candidate(0) - 1.1) < 0.2"),
+        End::Finished
+    );
+    assert_eq!(
+        check(one, "def g(): return 1", "assert candidate(g()) == g()"),
+        End::Finished
+    );
+    assert_eq!(check(one, "", "assert f(0) == 1"), End::Finished);
+    let End::CheckFailed { reason } = check(one, "", "assert candidate(0) == 2") else {
+        panic!("1 is not 2")
+    };
+    assert_eq!(reason, "AssertionError:  at assert candidate(0) == 2");
+    let cheat = "class C:\n    def __eq__(self, other):\n        return True\n\
+                 def f(x):\n    return C()\n";
+    let failed = check(cheat, "", "assert candidate(0) == 2");
+    assert!(matches!(failed, End::CheckFailed { .. }), "{failed:?}");
+    // An exception arrives as one.
+    let raising = "def f(x):\n    raise ValueError('no')\n";
+    let test = "try:\n        candidate(0)\n    except ValueError as error:\n        \
+                assert str(error) == 'no'\n    else:\n        assert False";
+    assert_eq!(check(raising, "", test), End::Finished);
+    // What a test cannot do from another process is its fault, not the program's.
+    for test in ["assert candidate(lambda: 1)", "assert candidate(x=1)"] {
+        let unfit = check(one, "", test);
+        assert!(matches!(unfit, End::Infrastructure { .. }), "{unfit:?}");
+    }
+    assert!(matches!(
+        check(one, "import nothing", "pass"),
+        End::Infrastructure { .. }
+    ));
+}
+
+#[test]
+fn the_clocks_and_the_memory_are_told_apart() {
+    let limits = Limits {
+        cpu_s: 1,
+        wall_s: 2.5,
+        ..LIMITS
+    };
+    let pool = Pool::with_helper(helper(), 1, limits, Level::BestEffort).unwrap();
+    let end = |source: &str| pool.run(&calls(source, &[])).end;
+    assert_eq!(end("while True: pass"), End::TimedOut(Clock::Cpu));
+    assert_eq!(
+        end("import time; time.sleep(60)"),
+        End::TimedOut(Clock::Wall)
+    );
+    let full = end("x = bytearray(10 ** 10)");
+    assert!(
+        matches!(&full, End::LoadError { error, .. } if error == "MemoryError"),
+        "{full:?}"
+    );
+}
+
+#[test]
+fn confinement_is_reported_and_required() {
+    let pool = pool();
+    assert!(pool.confinement.contains(&"limits".to_owned()));
+    let strict = Pool::with_helper(helper(), 1, LIMITS, Level::Require);
+    let holds = |name: &str| pool.confinement.iter().any(|held| held == name);
+    assert_eq!(
+        strict.is_ok(),
+        holds("seccomp") && holds("landlock"),
+        "{:?}",
+        pool.confinement
+    );
+    if rustix::process::geteuid().is_root() {
+        assert!(holds("no_capabilities"), "{:?}", pool.confinement);
+    }
+    let off = Pool::with_helper(helper(), 1, LIMITS, Level::Off).unwrap();
+    assert_eq!(off.confinement, ["limits"]);
+}
+
+#[test]
+fn a_helper_that_is_none_is_said_to_be_so() {
+    for helper in ["/bin/true", "/bin/cat", "/nowhere"] {
+        let error = Pool::with_helper(helper.into(), 1, LIMITS, Level::BestEffort).unwrap_err();
+        assert!(
+            matches!(error, SandboxError::Trial { .. }),
+            "{helper}: {error}"
+        );
+    }
+}
