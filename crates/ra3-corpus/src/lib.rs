@@ -11,6 +11,7 @@ pub mod error;
 pub mod filter;
 pub mod lines;
 pub mod pipeline;
+mod python;
 pub mod read;
 pub mod shards;
 pub mod testbed;

@@ -6,10 +6,9 @@
 
 use ra3::policy::TokenId;
 use ra3::trajectory::{Annotated, Latent, Trajectory};
-use ruff_python_parser::parse_module;
-use ruff_text_size::Ranged;
 
 use crate::document::Document;
+use crate::python;
 use crate::tokenizer::Tokenizer;
 
 /// Comments that speak to tools, not to readers.
@@ -116,17 +115,13 @@ fn lift(document: &Document, text: &str) -> (Vec<String>, Vec<Option<String>>) {
 fn comment_lines(document: &Document, text: &str) -> Vec<bool> {
     let whole = format!("{}{text}", document.prefix);
     let mut marks = vec![false; text.split_inclusive('\n').count()];
-    let Ok(parsed) = parse_module(&whole) else {
+    let Some(syntax) = python::parse(&whole) else {
         return marks;
     };
-    let comments = parsed
-        .tokens()
-        .iter()
-        .filter(|token| token.kind().is_comment());
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(at, _)| at + 1));
-    for range in comments.map(Ranged::range) {
-        let Some(at) = range.start().to_usize().checked_sub(document.prefix.len()) else {
+    for range in syntax.comments {
+        let Some(at) = range.start.checked_sub(document.prefix.len()) else {
             continue;
         };
         let line = starts.partition_point(|start| *start <= at) - 1;

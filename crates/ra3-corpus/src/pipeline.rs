@@ -1,6 +1,7 @@
 //! The order of it all: judge, deduplicate, decontaminate, train the tokenizer, cut, split, write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use ra3::seed::Seed;
@@ -9,19 +10,21 @@ use rayon::prelude::*;
 use crate::decontaminate::Contamination;
 use crate::document::Document;
 use crate::error::CorpusError;
-use crate::filter::{Rejected, judge};
+use crate::filter::{Filters, Rejected, judge};
 use crate::lines::cut;
 use crate::shards::{self, Stored};
 use crate::tokenizer::Tokenizer;
-use crate::{dedupe, read};
+use crate::{dedupe, python, read};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorpusConfig {
     /// Where documents come from.
     pub sources: Vec<read::Source>,
-    /// Largest document.
-    pub n_bytes_max: usize,
+    /// What becomes of a file or record that cannot be read.
+    pub on_error: read::OnError,
+    /// What a document must be like.
+    pub filters: Filters,
     /// Longest document; a longer one is dropped.
     pub document_tokens_max: usize,
     /// Longest rationale that a comment may become.
@@ -64,8 +67,10 @@ pub fn gather(
 ) -> Result<Vec<Document>, CorpusError> {
     let mut documents = Vec::new();
     for source in &config.sources {
-        let reading = read::read(source)?;
-        drop_many(report, Rejected::NotUtf8, reading.n_not_utf8);
+        let reading = read::read(source, config.on_error)?;
+        for (reason, n) in reading.n_dropped {
+            drop_many(report, reason, n);
+        }
         for document in reading.documents {
             *report.n_read.entry(document.source.clone()).or_default() += 1;
             documents.push(document);
@@ -74,7 +79,7 @@ pub fn gather(
     let contamination = Contamination::new(evaluation_texts, config.decontaminate_n_words);
     let verdicts: Vec<Result<(), Rejected>> = documents
         .par_iter()
-        .map(|document| match judge(document, config.n_bytes_max) {
+        .map(|document| match judge(document, &config.filters) {
             Ok(()) if contamination.touches(document) => Err(Rejected::Contaminated),
             verdict => verdict,
         })
@@ -163,15 +168,15 @@ fn pieces(documents: &[Document], tokenizer: &Tokenizer, n_tokens_max: usize) ->
         }
         let mut pieces: Vec<(usize, String)> = vec![(0, String::new())];
         for statement in statements(&document.text) {
-            let lines = tokenizer.encode_lines(&statement);
+            let lines = tokenizer.encode_lines(statement);
             // Begin and end marker, and a decision before each line.
             let n_tokens = lines.iter().map(|line| line.len() + 1).sum::<usize>();
             let last = pieces.last_mut().expect("there is always a piece");
             if last.0 > 0 && last.0 + n_tokens + 2 > n_tokens_max {
-                pieces.push((n_tokens, statement));
+                pieces.push((n_tokens, statement.to_owned()));
             } else {
                 last.0 += n_tokens;
-                last.1 += &statement;
+                last.1 += statement;
             }
         }
         let named = |(index, (_, text)): (usize, (usize, String))| Document {
@@ -184,24 +189,35 @@ fn pieces(documents: &[Document], tokenizer: &Tokenizer, n_tokens_max: usize) ->
     documents.par_iter().flat_map_iter(cut).collect()
 }
 
-/// The text cut before every line that begins a top-level statement.
-fn statements(text: &str) -> Vec<String> {
-    let mut statements: Vec<String> = Vec::new();
-    for line in text.split_inclusive('\n') {
-        let begins = line.starts_with(|c: char| c.is_alphabetic() || c == '@' || c == '_');
-        let after_decorator = statements
-            .last()
-            .is_some_and(|last| last.lines().last().is_some_and(is_decorator));
-        match statements.last_mut() {
-            Some(last) if !begins || after_decorator => last.push_str(line),
-            _ => statements.push(line.to_owned()),
+/// The text cut before every line that begins a top-level statement or the comments above it.
+fn statements(text: &str) -> Vec<&str> {
+    let syntax = python::parse(text);
+    let comments: BTreeSet<usize> = syntax
+        .iter()
+        .flat_map(|syntax| syntax.comments.iter().map(|comment| comment.start))
+        .collect();
+    let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let begin = |statement: &Range<usize>| -> usize {
+        let mut start = line_start(statement.start);
+        // The comments that stand right above, from the margin on.
+        while start > 0 && comments.contains(&line_start(start - 1)) {
+            start = line_start(start - 1);
         }
-    }
-    statements
-}
-
-fn is_decorator(line: &str) -> bool {
-    line.starts_with('@')
+        start
+    };
+    let mut cuts: Vec<usize> = syntax
+        .iter()
+        .flat_map(|syntax| syntax.statements.iter().map(begin))
+        .filter(|at| *at > 0)
+        .collect();
+    // Statements that share a line share a piece.
+    cuts.dedup();
+    let ends = cuts.iter().copied().chain([text.len()]);
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    starts
+        .zip(ends)
+        .map(|(start, end)| &text[start..end])
+        .collect()
 }
 
 /// The file that a piece was cut from.
@@ -215,9 +231,12 @@ mod tests {
 
     #[test]
     fn pieces_are_whole_statements_and_lose_nothing() {
-        let text = "import a\n@b\ndef f():\n    x = 1\n\n    return x\n\nclass C:\n    y = 2\n";
+        let text = "import a; import b\n# of f\n@b\ndef f():\n    '''Doc\nstring.\'\'\'\n\n    \
+                    return x\n\nclass C:\n    y = 2\n";
         assert_eq!(statements(text).concat(), text);
-        assert_eq!(statements(text).len(), 3);
+        let begin = |statement: &&str| statement.lines().next().unwrap().to_owned();
+        let begins: Vec<String> = statements(text).iter().map(begin).collect();
+        assert_eq!(begins, ["import a; import b", "# of f", "class C:"]);
         let document = Document {
             name: "f.py".to_owned(),
             source: String::new(),

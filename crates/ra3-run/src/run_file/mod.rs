@@ -57,11 +57,25 @@ pub struct CorpusSection {
     pub rationale_tokens_max: usize,
     /// Longest document in tokens; a longer one is dropped.
     pub document_tokens_max: usize,
+    /// What becomes of a file or record that cannot be read.
+    #[serde(default)]
+    pub on_unreadable: UnreadableName,
     /// Python source from elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceSection>,
     /// The generated programs.
     pub testbed: Option<TestbedSection>,
+}
+
+/// What becomes of a file or record that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnreadableName {
+    /// The stage ends with an error that names it.
+    #[default]
+    Stop,
+    /// It is counted as dropped.
+    Drop,
 }
 
 /// A place that documents come from.
@@ -82,14 +96,18 @@ pub enum SourceSection {
     },
     /// JSON lines, plain or compressed (`.gz`, `.zst`).
     JsonLines {
-        /// The file.
+        /// The file, or a folder of them.
         path: PathBuf,
         /// The key of the text.
         text_key: String,
+        /// The key of what is given before the text.
+        prefix_key: Option<String>,
+        /// The key of the document's name.
+        name_key: Option<String>,
     },
-    /// A Parquet file.
+    /// Parquet.
     Parquet {
-        /// The file.
+        /// The file, or a folder of them.
         path: PathBuf,
         /// The column of the text.
         column: String,

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ra3::seed::Seed;
 use ra3_corpus::document::Document;
+use ra3_corpus::filter::Filters;
 use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
-use ra3_corpus::read::Source;
+use ra3_corpus::read::{OnError, Source};
 use ra3_corpus::shards::Shards;
 use ra3_corpus::testbed::{self, Problem, Testbed, TestbedConfig};
 use ra3_corpus::tokenizer::Tokenizer;
@@ -17,7 +18,9 @@ use crate::directory::{RunDirectory, read_journal};
 use crate::event::{Event, Watcher};
 use crate::ledger::{CorpusRecord, Record};
 use crate::plan::Plan;
-use crate::run_file::{BaseSection, SourceSection, TestbedSection, TokenizerSection};
+use crate::run_file::{
+    BaseSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName,
+};
 
 /// Files below `corpus/`.
 const TRAIN_PROBLEMS: &str = "train_problems.jsonl";
@@ -107,7 +110,11 @@ fn config(plan: &Plan) -> CorpusConfig {
     let corpus = &plan.file.corpus;
     CorpusConfig {
         sources: corpus.sources.iter().map(source).collect(),
-        n_bytes_max: corpus.n_bytes_max,
+        on_error: match corpus.on_unreadable {
+            UnreadableName::Stop => OnError::Stop,
+            UnreadableName::Drop => OnError::Drop,
+        },
+        filters: Filters::standard(corpus.n_bytes_max),
         document_tokens_max: corpus.document_tokens_max,
         rationale_tokens_max: corpus.rationale_tokens_max,
         near_duplicate_similarity: corpus.near_duplicate_similarity,
@@ -129,7 +136,17 @@ fn source(section: &SourceSection) -> Source {
             path,
             n_files_max: usize::MAX,
         },
-        SourceSection::JsonLines { path, text_key } => Source::JsonLines { path, text_key },
+        SourceSection::JsonLines {
+            path,
+            text_key,
+            prefix_key,
+            name_key,
+        } => Source::JsonLines {
+            path,
+            text_key,
+            prefix_key,
+            name_key,
+        },
         SourceSection::Parquet { path, column } => Source::Parquet { path, column },
     }
 }

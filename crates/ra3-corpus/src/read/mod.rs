@@ -1,0 +1,166 @@
+//! Finding documents: folders, JSON lines (plain, `.gz`, `.zst`), Parquet, the standard library of
+//! the Python on the machine.
+//!
+//! The order of the documents and their names depend on the content of a source, never on the
+//! file system's order or on where the source lies. What is wanted of them is `filter`'s matter.
+
+mod folder;
+mod json_lines;
+mod parquet;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::document::Document;
+use crate::error::CorpusError;
+use crate::filter::Rejected;
+
+/// A place that documents come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Every `*.py` below a folder, caches and hidden folders left out.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// At most so many files, spread evenly over the sorted paths.
+        n_files_max: usize,
+    },
+    /// The standard library of an interpreter, its own tests left out.
+    PythonStandardLibrary {
+        /// The interpreter.
+        python: PathBuf,
+        /// At most so many files, spread evenly over the sorted paths.
+        n_files_max: usize,
+    },
+    /// JSON lines: one file, or every `.jsonl` and `.json` below a folder, compressed or not.
+    JsonLines {
+        /// The file or folder.
+        path: PathBuf,
+        /// The key of the text.
+        text_key: String,
+        /// The key of what is given before the text (a problem with its signature).
+        prefix_key: Option<String>,
+        /// The key of the document's name; without it the file and the line are the name.
+        name_key: Option<String>,
+    },
+    /// Parquet: one file, or every `.parquet` below a folder.
+    Parquet {
+        /// The file or folder.
+        path: PathBuf,
+        /// The column of the text.
+        column: String,
+    },
+}
+
+/// What a file or record that cannot be read does to the reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// It ends it with an error that names the file and the line or row.
+    Stop,
+    /// It is counted as dropped. A source that is missing altogether is an error all the same.
+    Drop,
+}
+
+/// What a source gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The documents, in a fixed order.
+    pub documents: Vec<Document>,
+    /// Files and records that gave no document.
+    pub n_dropped: BTreeMap<Rejected, u64>,
+}
+
+impl Reading {
+    fn drop_one(&mut self, reason: Rejected) {
+        *self.n_dropped.entry(reason).or_default() += 1;
+    }
+
+    /// Counts an error as a drop, or hands it on.
+    fn fail(&mut self, error: CorpusError, on_error: OnError) -> Result<(), CorpusError> {
+        match on_error {
+            OnError::Stop => Err(error),
+            OnError::Drop => {
+                self.drop_one(Rejected::Unreadable);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Source {
+    /// The name that its documents are counted under.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "folder",
+            Self::PythonStandardLibrary { .. } => "python_standard_library",
+            Self::JsonLines { .. } => "json_lines",
+            Self::Parquet { .. } => "parquet",
+        }
+    }
+}
+
+/// Reads a source.
+///
+/// # Errors
+/// The source is missing, or (with [`OnError::Stop`]) a file cannot be read or a record is not
+/// what the source should hold; the file and the line or row are named.
+pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> {
+    let mut reading = Reading::default();
+    match source {
+        Source::Folder { path, n_files_max } => {
+            folder::read_folder(path, *n_files_max, on_error, &mut reading)?;
+        }
+        Source::PythonStandardLibrary {
+            python,
+            n_files_max,
+        } => folder::read_library(python, *n_files_max, on_error, &mut reading)?,
+        Source::JsonLines {
+            path,
+            text_key,
+            prefix_key,
+            name_key,
+        } => {
+            let keys = json_lines::Keys {
+                text: text_key,
+                prefix: prefix_key.as_deref(),
+                name: name_key.as_deref(),
+            };
+            json_lines::read_all(path, &keys, on_error, &mut reading)?;
+        }
+        Source::Parquet { path, column } => {
+            parquet::read_all(path, column, on_error, &mut reading)?;
+        }
+    }
+    for document in &mut reading.documents {
+        source.name().clone_into(&mut document.source);
+    }
+    Ok(reading)
+}
+
+/// A document whose source is filled in by [`read`].
+fn document(name: String, prefix: String, text: String) -> Document {
+    Document {
+        name,
+        source: String::new(),
+        prefix,
+        text,
+    }
+}
+
+/// The name of a record without one: the file below its source, and the place in it.
+fn place_name(root: &Path, file: &Path, index: usize) -> String {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    let below = if below.as_os_str().is_empty() {
+        Path::new(file.file_name().unwrap_or_default())
+    } else {
+        below
+    };
+    format!("{}:{}", below.display(), index + 1)
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> CorpusError {
+    CorpusError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,203 @@
+//! Parquet files through the row interface: one column of texts, the others are not decoded.
+
+use std::fs::File;
+use std::path::Path;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::schema::types::Type;
+
+use super::folder::files_below;
+use super::{OnError, Reading, document, place_name, read_error};
+use crate::error::CorpusError;
+use crate::filter::Rejected;
+
+pub(super) fn read_all(
+    root: &Path,
+    column: &str,
+    on_error: OnError,
+    reading: &mut Reading,
+) -> Result<(), CorpusError> {
+    if !root.is_dir() {
+        return read_one(root, root, column, on_error, reading);
+    }
+    for path in files_below(root, &[".parquet"], &[])? {
+        match read_one(root, &path, column, on_error, reading) {
+            Ok(()) => (),
+            Err(error) => reading.fail(error, on_error)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_one(
+    root: &Path,
+    path: &Path,
+    column: &str,
+    on_error: OnError,
+    reading: &mut Reading,
+) -> Result<(), CorpusError> {
+    let fail = |source| CorpusError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let reader = SerializedFileReader::new(file).map_err(fail)?;
+    let projection = only(&reader, column).ok_or_else(|| CorpusError::Record {
+        path: path.to_owned(),
+        place: "schema".to_owned(),
+        reason: format!("there is no column {column:?}"),
+    })?;
+    let rows = reader.get_row_iter(Some(projection)).map_err(fail)?;
+    for (index, row) in rows.enumerate() {
+        let record_error = |reason: String| CorpusError::Record {
+            path: path.to_owned(),
+            place: format!("row {}", index + 1),
+            reason,
+        };
+        let row = match row {
+            Ok(row) => row,
+            // A damaged page has no next row.
+            Err(error) => return reading.fail(record_error(error.to_string()), on_error),
+        };
+        let text = match row.into_columns().pop() {
+            Some((_, Field::Str(text))) => Ok(text),
+            // Writers without the UTF-8 annotation.
+            Some((_, Field::Bytes(bytes))) => {
+                String::from_utf8(bytes.data().to_vec()).map_err(|_| Rejected::NotUtf8)
+            }
+            _ => Err(Rejected::Unreadable),
+        };
+        let name = place_name(root, path, index);
+        match text {
+            Ok(text) => reading.documents.push(document(name, String::new(), text)),
+            Err(Rejected::NotUtf8) => reading.drop_one(Rejected::NotUtf8),
+            Err(_) => reading.fail(record_error(format!("{column:?} is no text")), on_error)?,
+        }
+    }
+    Ok(())
+}
+
+/// The file's schema with one top-level column left.
+fn only(reader: &SerializedFileReader<File>, column: &str) -> Option<Type> {
+    let schema = reader.metadata().file_metadata().schema();
+    let field = schema
+        .get_fields()
+        .iter()
+        .find(|field| field.name() == column)?;
+    Type::group_type_builder(schema.name())
+        .with_fields(vec![field.clone()])
+        .build()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+    use crate::read::{Source, read};
+
+    fn write(path: &Path, kind: &str, compression: Compression, texts: &[Option<&[u8]>]) {
+        let message = format!(
+            "message documents {{ required int64 id; optional byte_array content {kind}; }}"
+        );
+        let schema = Arc::new(parse_message_type(&message).unwrap());
+        let properties = WriterProperties::builder()
+            .set_compression(compression)
+            .build();
+        let file = File::create(path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+        // Two groups, so that rows are counted over groups.
+        for texts in texts.chunks(2) {
+            let mut group = writer.next_row_group().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let ids: Vec<i64> = (0..texts.len() as i64).collect();
+            let written = column.typed::<Int64Type>().write_batch(&ids, None, None);
+            written.unwrap();
+            column.close().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let values: Vec<ByteArray> = texts
+                .iter()
+                .flatten()
+                .map(|text| ByteArray::from(text.to_vec()))
+                .collect();
+            let levels: Vec<i16> = texts.iter().map(|text| i16::from(text.is_some())).collect();
+            let typed = column.typed::<ByteArrayType>();
+            typed.write_batch(&values, Some(&levels), None).unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+    }
+
+    fn source(path: &Path, column: &str) -> Source {
+        Source::Parquet {
+            path: path.to_owned(),
+            column: column.to_owned(),
+        }
+    }
+
+    #[test]
+    fn texts_are_read_under_every_compression() {
+        let dir = tempfile::tempdir().unwrap();
+        let texts: [Option<&[u8]>; 3] = [Some(b"x = 1\n"), Some("é\n".as_bytes()), Some(b"")];
+        let compressions = [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(parquet::basic::GzipLevel::default()),
+            Compression::ZSTD(ZstdLevel::default()),
+        ];
+        for (index, compression) in compressions.into_iter().enumerate() {
+            for kind in ["(UTF8)", ""] {
+                let path = dir.path().join(format!("{index}.parquet"));
+                write(&path, kind, compression, &texts);
+                let reading = read(&source(&path, "content"), OnError::Stop).unwrap();
+                let read: Vec<_> = reading
+                    .documents
+                    .iter()
+                    .map(|d| (d.name.clone(), d.text.as_str()))
+                    .collect();
+                let name = |row: usize| format!("{index}.parquet:{row}");
+                assert_eq!(
+                    read,
+                    [(name(1), "x = 1\n"), (name(2), "é\n"), (name(3), "")]
+                );
+            }
+        }
+        let all = read(&source(dir.path(), "content"), OnError::Stop).unwrap();
+        assert_eq!(all.documents.len(), 12);
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_or_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        write(
+            &path,
+            "",
+            Compression::UNCOMPRESSED,
+            &[Some(b"x"), Some(b"\xff"), None],
+        );
+        let error = read(&source(&path, "content"), OnError::Stop).unwrap_err();
+        assert!(error.to_string().contains("row 3"), "{error}");
+        let reading = read(&source(&path, "content"), OnError::Drop).unwrap();
+        assert_eq!(reading.documents.len(), 1);
+        assert_eq!(reading.n_dropped[&Rejected::NotUtf8], 1);
+        assert_eq!(reading.n_dropped[&Rejected::Unreadable], 1);
+        let error = read(&source(&path, "text"), OnError::Stop).unwrap_err();
+        assert!(error.to_string().contains("\"text\""), "{error}");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = read(&source(&path, "content"), OnError::Stop).unwrap_err();
+        assert!(error.to_string().contains("a.parquet"), "{error}");
+        let folder = read(&source(dir.path(), "content"), OnError::Drop).unwrap();
+        assert_eq!(folder.n_dropped[&Rejected::Unreadable], 1);
+    }
+}
