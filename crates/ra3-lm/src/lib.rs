@@ -2,12 +2,14 @@
 //!
 //! [`Lm`] implements `ra3::policy::Policy`. `model/` is the network, forward and backward;
 //! `train/` the optimizer step; `generate/` the rollouts; [`checkpoint`] the folders on disk;
-//! `device/` the matrix products. It knows neither text nor what a reward is.
+//! `device/` the matrix products, [`memory`] what an update needs. It knows neither text nor what a
+//! reward is.
 
 pub mod checkpoint;
 mod device;
 mod generate;
 mod lm;
+pub mod memory;
 mod model;
 mod train;
 

@@ -10,6 +10,7 @@ use crate::generate;
 use crate::model::config::ModelConfig;
 use crate::model::transformer::Transformer;
 use crate::model::weights::{Layout, Weights, fill_normal};
+use crate::model::workspace::Workspace;
 use crate::train::adamw::AdamW;
 use crate::train::{TrainSettings, batch_gradient};
 
@@ -21,6 +22,8 @@ pub struct Lm {
     /// Made at the first update.
     optimizer: Option<AdamW>,
     settings: TrainSettings,
+    /// Buffers of the last update.
+    workspace: Workspace,
 }
 
 impl Lm {
@@ -32,6 +35,7 @@ impl Lm {
             weights,
             optimizer: None,
             settings,
+            workspace: Workspace::default(),
         }
     }
 
@@ -47,6 +51,7 @@ impl Lm {
             weights,
             optimizer: None,
             settings,
+            workspace: Workspace::default(),
         })
     }
 
@@ -90,6 +95,7 @@ impl Lm {
             weights: self.weights.clone(),
             optimizer: None,
             settings: self.settings,
+            workspace: Workspace::default(),
         }
     }
 
@@ -167,6 +173,7 @@ impl Lm {
             &self.transformer,
             &self.weights,
             &self.settings,
+            &mut Workspace::default(),
         )
         .map(|_| ())
     }
@@ -186,6 +193,7 @@ impl Lm {
             &self.transformer,
             &self.weights,
             &self.settings,
+            &mut Workspace::default(),
         )?;
         Ok((result.stats(), result.gradient))
     }
@@ -248,6 +256,7 @@ impl Policy for Lm {
             &self.transformer,
             &self.weights,
             &self.settings,
+            &mut self.workspace,
         )?;
         let clip = f64::from(self.settings.clip_norm);
         let scale = if result.norm > clip {
@@ -259,6 +268,9 @@ impl Policy for Lm {
         let optimizer = self.optimizer.get_or_insert_with(|| AdamW::new(n_params));
         let (lr, decay) = (objective.learning_rate, self.settings.weight_decay);
         optimizer.step(&mut self.weights, &result.gradient, scale, lr, decay);
-        Ok(result.stats())
+        let stats = result.stats();
+        self.workspace.give([result.gradient]);
+        self.workspace.sweep();
+        Ok(stats)
     }
 }

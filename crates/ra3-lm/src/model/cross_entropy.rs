@@ -10,10 +10,11 @@ use rayon::prelude::*;
 
 use super::forest::Target;
 use super::lanes::{exp, log_sum_exp};
+use super::workspace::Workspace;
 use crate::device::matrix::{Threads, View, multiply};
 
 /// Rows whose logits exist at once.
-const ROWS_PER_CHUNK: usize = 512;
+pub(crate) const ROWS_PER_CHUNK: usize = 512;
 
 /// Sums over targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,6 +43,10 @@ impl std::ops::AddAssign for Loss {
 ///
 /// # Shapes
 /// `hidden` `[rows, d]`, `head` `[vocabulary, d]`; targets by rising row.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two operands, their gradients, and what the loss is"
+)]
 pub(crate) fn forward_backward(
     hidden: &[f32],
     head: &[f32],
@@ -50,18 +55,18 @@ pub(crate) fn forward_backward(
     surrogate: Surrogate,
     dhidden: &mut [f32],
     dhead: &mut [f32],
+    workspace: &mut Workspace,
 ) -> Loss {
     let n_vocabulary = head.len() / d;
     let rows = rows_with_targets(targets);
     let mut total = Loss::default();
     for rows in rows.chunks(ROWS_PER_CHUNK) {
         let n = rows.len();
-        let gathered: Vec<f32> = rows
-            .iter()
-            .flat_map(|(row, _)| &hidden[row * d..(row + 1) * d])
-            .copied()
-            .collect();
-        let mut logits = vec![0.0; n * n_vocabulary];
+        let mut gathered = workspace.take(n * d);
+        for ((row, _), place) in rows.iter().zip(gathered.chunks_mut(d)) {
+            place.copy_from_slice(&hidden[row * d..(row + 1) * d]);
+        }
+        let mut logits = workspace.take(n * n_vocabulary);
         let gathered_view = View::new(&gathered, n, d);
         let head_view = View::new(head, n_vocabulary, d);
         multiply(
@@ -78,7 +83,7 @@ pub(crate) fn forward_backward(
             .collect();
         losses.into_iter().for_each(|loss| total += loss);
         let dlogits = View::new(&logits, n, n_vocabulary);
-        let mut dgathered = vec![0.0; n * d];
+        let mut dgathered = workspace.take(n * d);
         multiply(&mut dgathered, false, dlogits, head_view, Threads::All);
         for ((row, _), values) in rows.iter().zip(dgathered.chunks(d)) {
             dhidden[row * d..(row + 1) * d].copy_from_slice(values);
@@ -90,6 +95,7 @@ pub(crate) fn forward_backward(
             gathered_view,
             Threads::All,
         );
+        workspace.give([gathered, logits, dgathered]);
     }
     total
 }

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod weights;
+pub(crate) mod workspace;
 
 pub(crate) mod forest;
 

@@ -19,6 +19,7 @@ use super::cross_entropy::{self, Loss};
 use super::forest::Forest;
 use super::rope::RopeTable;
 use super::weights::{LayerLayout, Weights};
+use super::workspace::Workspace;
 use super::{rms_norm, swiglu};
 use crate::device::matrix::{Threads, View, multiply};
 
@@ -44,6 +45,48 @@ struct LayerInner {
     middle_inverse: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
+}
+
+impl LayerInner {
+    fn give_back(self, workspace: &mut Workspace) {
+        workspace.give([
+            self.normed,
+            self.inverse,
+            self.q,
+            self.k,
+            self.v,
+            self.attended,
+            self.log_sum,
+            self.middle,
+            self.middle_normed,
+            self.middle_inverse,
+            self.gate,
+            self.up,
+        ]);
+    }
+}
+
+/// What a pass over a forest reads, and the buffers that it works in.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) weights: &'a Weights,
+    pub(crate) forest: &'a Forest,
+    pub(crate) workspace: &'a mut Workspace,
+}
+
+impl Pass<'_> {
+    fn linear(
+        &mut self,
+        weight: &Range<usize>,
+        bias: Option<&Range<usize>>,
+        x: &[f32],
+        n_in: usize,
+        n_out: usize,
+    ) -> Vec<f32> {
+        let mut y = self.workspace.take(x.len() / n_in * n_out);
+        write_linear(&mut y, self.weights, weight, bias, x, n_in, n_out);
+        y
+    }
 }
 
 /// A model's shape and its rotary table.
@@ -74,127 +117,124 @@ impl Transformer {
     /// Loss of a forest; adds its gradient to `gradient`, which has the layout of the weights.
     pub(crate) fn loss_and_gradient(
         &self,
-        weights: &Weights,
-        forest: &Forest,
+        pass: &mut Pass<'_>,
         surrogate: Surrogate,
         recompute: bool,
         gradient: &mut [f32],
     ) -> Loss {
-        let (n, d) = (forest.tokens.len(), self.config.hidden_size);
-        let layout = &weights.layout;
-        let mut x = self.embed(weights, forest);
+        let layout = &pass.weights.layout;
+        let mut x = self.embed(pass);
         let mut saved = Vec::with_capacity(layout.layers.len());
         for layer in &layout.layers {
-            let (output, inner) = self.layer_forward(weights, layer, forest, &x);
-            let inner = (!recompute).then_some(inner);
+            let (output, inner) = self.layer_forward(pass, layer, &x);
+            let inner = if recompute {
+                inner.give_back(pass.workspace);
+                None
+            } else {
+                Some(inner)
+            };
             saved.push(LayerSaved {
                 input: std::mem::replace(&mut x, output),
                 inner,
             });
         }
-        let (mut hidden, mut inverse) = (vec![0.0; n * d], vec![0.0; n]);
-        let gain = weights.at(&layout.final_norm);
-        rms_norm::forward(
-            &x,
-            gain,
-            self.config.rms_norm_eps,
-            &mut hidden,
-            &mut inverse,
-        );
-        let mut dhidden = vec![0.0; n * d];
-        let loss = cross_entropy::forward_backward(
-            &hidden,
-            weights.at(&layout.head),
-            d,
-            &forest.targets,
-            surrogate,
-            &mut dhidden,
-            &mut gradient[layout.head.clone()],
-        );
-        let mut dx = vec![0.0; n * d];
-        let dgain = &mut gradient[layout.final_norm.clone()];
-        rms_norm::backward(&x, gain, &inverse, &dhidden, &mut dx, dgain);
+        let (loss, mut dx) = self.head(pass, x, surrogate, gradient);
         for (layer, saved) in layout.layers.iter().zip(saved).rev() {
-            let inner = saved
-                .inner
-                .unwrap_or_else(|| self.layer_forward(weights, layer, forest, &saved.input).1);
-            self.layer_backward(
-                weights,
-                layer,
-                forest,
-                &saved.input,
-                inner,
-                &mut dx,
-                gradient,
-            );
+            let inner = saved.inner.unwrap_or_else(|| {
+                let (output, inner) = self.layer_forward(pass, layer, &saved.input);
+                pass.workspace.give([output]);
+                inner
+            });
+            self.layer_backward(pass, layer, &saved.input, inner, &mut dx, gradient);
+            pass.workspace.give([saved.input]);
         }
+        let d = self.config.hidden_size;
         let dembedding = &mut gradient[layout.embedding.clone()];
-        for (token, dx) in forest.tokens.iter().zip(dx.chunks(d)) {
+        for (token, dx) in pass.forest.tokens.iter().zip(dx.chunks(d)) {
             add(
                 &mut dembedding[*token as usize * d..(*token as usize + 1) * d],
                 dx,
             );
         }
+        pass.workspace.give([dx]);
         loss
     }
 
-    fn embed(&self, weights: &Weights, forest: &Forest) -> Vec<f32> {
+    /// Final norm, projection and loss of the last layer's output; its gradient.
+    fn head(
+        &self,
+        pass: &mut Pass<'_>,
+        x: Vec<f32>,
+        surrogate: Surrogate,
+        gradient: &mut [f32],
+    ) -> (Loss, Vec<f32>) {
+        let (n, d) = (pass.forest.tokens.len(), self.config.hidden_size);
+        let (weights, layout) = (pass.weights, &pass.weights.layout);
+        let gain = weights.at(&layout.final_norm);
+        let epsilon = self.config.rms_norm_eps;
+        let (mut hidden, mut inverse) = (pass.workspace.take(n * d), pass.workspace.take(n));
+        rms_norm::forward(&x, gain, epsilon, &mut hidden, &mut inverse);
+        let mut dhidden = pass.workspace.zeros(n * d);
+        let loss = cross_entropy::forward_backward(
+            &hidden,
+            weights.at(&layout.head),
+            d,
+            &pass.forest.targets,
+            surrogate,
+            &mut dhidden,
+            &mut gradient[layout.head.clone()],
+            pass.workspace,
+        );
+        let mut dx = pass.workspace.zeros(n * d);
+        let dgain = &mut gradient[layout.final_norm.clone()];
+        rms_norm::backward(&x, gain, &inverse, &dhidden, &mut dx, dgain);
+        pass.workspace.give([x, hidden, inverse, dhidden]);
+        (loss, dx)
+    }
+
+    fn embed(&self, pass: &mut Pass<'_>) -> Vec<f32> {
         let d = self.config.hidden_size;
-        let embedding = weights.at(&weights.layout.embedding);
-        let row = |token: &u32| &embedding[*token as usize * d..(*token as usize + 1) * d];
-        forest.tokens.iter().flat_map(row).copied().collect()
+        let embedding = pass.weights.at(&pass.weights.layout.embedding);
+        let mut x = pass.workspace.take(pass.forest.tokens.len() * d);
+        for (token, row) in pass.forest.tokens.iter().zip(x.chunks_mut(d)) {
+            row.copy_from_slice(&embedding[*token as usize * d..(*token as usize + 1) * d]);
+        }
+        x
     }
 
     fn layer_forward(
         &self,
-        weights: &Weights,
+        pass: &mut Pass<'_>,
         layer: &LayerLayout,
-        forest: &Forest,
         x: &[f32],
     ) -> (Vec<f32>, LayerInner) {
+        let (forest, weights) = (pass.forest, pass.weights);
         let n = forest.tokens.len();
         let (d, kv, ff) = (
             self.config.hidden_size,
             self.config.key_width(),
             self.config.intermediate_size,
         );
-        let epsilon = self.config.rms_norm_eps;
-        let (mut normed, mut inverse) = (vec![0.0; n * d], vec![0.0; n]);
-        let gain = weights.at(&layer.attention_norm);
-        rms_norm::forward(x, gain, epsilon, &mut normed, &mut inverse);
-        let mut q = linear(weights, &layer.q, layer.q_bias.as_ref(), &normed, d, d);
-        let mut k = linear(weights, &layer.k, layer.k_bias.as_ref(), &normed, d, kv);
-        let v = linear(weights, &layer.v, layer.v_bias.as_ref(), &normed, d, kv);
+        let (normed, inverse) = self.norm(pass, &layer.attention_norm, x);
+        let mut q = pass.linear(&layer.q, layer.q_bias.as_ref(), &normed, d, d);
+        let mut k = pass.linear(&layer.k, layer.k_bias.as_ref(), &normed, d, kv);
+        let v = pass.linear(&layer.v, layer.v_bias.as_ref(), &normed, d, kv);
         self.rope.forward(&mut q, d, &forest.positions);
         self.rope.forward(&mut k, kv, &forest.positions);
-        let mut attended = vec![0.0; n * d];
-        let mut log_sum = vec![0.0; n * self.config.num_attention_heads];
-        attention::forward(
-            forest,
-            self.heads(),
-            &q,
-            &k,
-            &v,
-            &mut attended,
-            &mut log_sum,
-        );
-        let mut middle = x.to_vec();
+        let mut attended = pass.workspace.take(n * d);
+        let mut log_sum = pass.workspace.take(n * self.config.num_attention_heads);
+        let heads = self.heads();
+        attention::forward(forest, heads, &q, &k, &v, &mut attended, &mut log_sum);
+        let mut middle = pass.workspace.copy(x);
         add_product(&mut middle, &attended, weights.at(&layer.o), d, d);
-        let (mut middle_normed, mut middle_inverse) = (vec![0.0; n * d], vec![0.0; n]);
-        let gain = weights.at(&layer.mlp_norm);
-        rms_norm::forward(
-            &middle,
-            gain,
-            epsilon,
-            &mut middle_normed,
-            &mut middle_inverse,
-        );
-        let gate = linear(weights, &layer.gate, None, &middle_normed, d, ff);
-        let up = linear(weights, &layer.up, None, &middle_normed, d, ff);
-        let mut h = vec![0.0; n * ff];
+        let (middle_normed, middle_inverse) = self.norm(pass, &layer.mlp_norm, &middle);
+        let gate = pass.linear(&layer.gate, None, &middle_normed, d, ff);
+        let up = pass.linear(&layer.up, None, &middle_normed, d, ff);
+        let mut h = pass.workspace.take(n * ff);
         swiglu::forward(&gate, &up, &mut h);
-        let mut output = middle.clone();
+        let mut output = pass.workspace.copy(&middle);
         add_product(&mut output, &h, weights.at(&layer.down), ff, d);
+        pass.workspace.give([h]);
         let inner = LayerInner {
             normed,
             inverse,
@@ -212,71 +252,82 @@ impl Transformer {
         (output, inner)
     }
 
+    fn norm(&self, pass: &mut Pass<'_>, gain: &Range<usize>, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let n = pass.forest.tokens.len();
+        let (mut normed, mut inverse) = (pass.workspace.take(x.len()), pass.workspace.take(n));
+        let (gain, epsilon) = (pass.weights.at(gain), self.config.rms_norm_eps);
+        rms_norm::forward(x, gain, epsilon, &mut normed, &mut inverse);
+        (normed, inverse)
+    }
+
     /// Turns `dx` from the gradient of a layer's output into that of its input.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a layer's operands, its gradient and its place"
-    )]
     fn layer_backward(
         &self,
-        weights: &Weights,
+        pass: &mut Pass<'_>,
         layer: &LayerLayout,
-        forest: &Forest,
         x: &[f32],
-        inner: LayerInner,
+        mut inner: LayerInner,
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        self.mlp_backward(pass, layer, &mut inner, dx, gradient);
+        self.attention_backward(pass, layer, x, &inner, dx, gradient);
+        inner.give_back(pass.workspace);
+    }
+
+    /// From the layer's output to its middle; `gate` and `up` become their gradients.
+    fn mlp_backward(
+        &self,
+        pass: &mut Pass<'_>,
+        layer: &LayerLayout,
+        inner: &mut LayerInner,
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
         let (d, ff) = (self.config.hidden_size, self.config.intermediate_size);
-        let LayerInner {
-            mut gate, mut up, ..
-        } = inner;
-        let mut h = vec![0.0; gate.len()];
+        let weights = pass.weights;
+        let mut h = pass.workspace.take(inner.gate.len());
         back_to_input(&mut h, false, dx, weights.at(&layer.down), ff, d);
-        swiglu::backward(&mut gate, &mut up, &mut h);
+        swiglu::backward(&mut inner.gate, &mut inner.up, &mut h);
         back_to_weight(&mut gradient[layer.down.clone()], dx, &h, ff, d);
-        let mut dnormed = vec![0.0; dx.len()];
-        for (range, dy) in [(&layer.gate, &gate), (&layer.up, &up)] {
-            back_to_input(&mut dnormed, true, dy, weights.at(range), d, ff);
-            back_to_weight(
-                &mut gradient[range.clone()],
-                dy,
-                &inner.middle_normed,
-                d,
-                ff,
-            );
+        let mut dnormed = pass.workspace.take(dx.len());
+        let parts = [(&layer.gate, &inner.gate), (&layer.up, &inner.up)];
+        for (index, (range, dy)) in parts.into_iter().enumerate() {
+            back_to_input(&mut dnormed, index > 0, dy, weights.at(range), d, ff);
+            let normed = &inner.middle_normed;
+            back_to_weight(&mut gradient[range.clone()], dy, normed, d, ff);
         }
         let gain = weights.at(&layer.mlp_norm);
         let dgain = &mut gradient[layer.mlp_norm.clone()];
-        rms_norm::backward(
-            &inner.middle,
-            gain,
-            &inner.middle_inverse,
-            &dnormed,
-            dx,
-            dgain,
-        );
+        let (middle, inverse) = (&inner.middle, &inner.middle_inverse);
+        rms_norm::backward(middle, gain, inverse, &dnormed, dx, dgain);
+        pass.workspace.give([h, dnormed]);
+    }
 
-        let mut dattended = vec![0.0; dx.len()];
+    /// From the layer's middle to its input.
+    fn attention_backward(
+        &self,
+        pass: &mut Pass<'_>,
+        layer: &LayerLayout,
+        x: &[f32],
+        inner: &LayerInner,
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let (d, weights) = (self.config.hidden_size, pass.weights);
+        let mut dattended = pass.workspace.take(dx.len());
         back_to_input(&mut dattended, false, dx, weights.at(&layer.o), d, d);
         back_to_weight(&mut gradient[layer.o.clone()], dx, &inner.attended, d, d);
-        let saved = Saved {
-            q: &inner.q,
-            k: &inner.k,
-            v: &inner.v,
-            out: &inner.attended,
-            log_sum: &inner.log_sum,
-        };
-        let [dq, dk, dv] = self.attention_backward(forest, saved, &dattended);
-        dnormed.fill(0.0);
+        let [dq, dk, dv] = self.heads_backward(pass, inner, &dattended);
+        let mut dnormed = pass.workspace.take(dx.len());
         let parts = [
             (&layer.q, &layer.q_bias, &dq),
             (&layer.k, &layer.k_bias, &dk),
             (&layer.v, &layer.v_bias, &dv),
         ];
-        for (range, bias, dy) in parts {
+        for (index, (range, bias, dy)) in parts.into_iter().enumerate() {
             let width = dy.len() * d / dx.len();
-            back_to_input(&mut dnormed, true, dy, weights.at(range), d, width);
+            back_to_input(&mut dnormed, index > 0, dy, weights.at(range), d, width);
             back_to_weight(&mut gradient[range.clone()], dy, &inner.normed, d, width);
             if let Some(bias) = bias {
                 let dbias = &mut gradient[bias.clone()];
@@ -286,27 +337,34 @@ impl Transformer {
         let gain = weights.at(&layer.attention_norm);
         let dgain = &mut gradient[layer.attention_norm.clone()];
         rms_norm::backward(x, gain, &inner.inverse, &dnormed, dx, dgain);
+        pass.workspace.give([dattended, dq, dk, dv, dnormed]);
     }
 
-    fn attention_backward(
+    /// Gradients of q, k and v before their rotation.
+    fn heads_backward(
         &self,
-        forest: &Forest,
-        saved: Saved<'_>,
+        pass: &mut Pass<'_>,
+        inner: &LayerInner,
         dattended: &[f32],
     ) -> [Vec<f32>; 3] {
-        let mut dq = vec![0.0; saved.q.len()];
-        let mut dk = vec![0.0; saved.k.len()];
-        let mut dv = vec![0.0; saved.v.len()];
+        let lengths = [&inner.q, &inner.k, &inner.v].map(Vec::len);
+        let [mut dq, mut dk, mut dv] = lengths.map(|n| pass.workspace.take(n));
         let mut gradients = Gradients {
             dq: &mut dq,
             dk: &mut dk,
             dv: &mut dv,
         };
-        attention::backward(forest, self.heads(), saved, dattended, &mut gradients);
-        self.rope
-            .backward(&mut dq, self.config.hidden_size, &forest.positions);
-        self.rope
-            .backward(&mut dk, self.config.key_width(), &forest.positions);
+        let saved = Saved {
+            q: &inner.q,
+            k: &inner.k,
+            v: &inner.v,
+            out: &inner.attended,
+            log_sum: &inner.log_sum,
+        };
+        attention::backward(pass.forest, self.heads(), saved, dattended, &mut gradients);
+        let (d, kv) = (self.config.hidden_size, self.config.key_width());
+        self.rope.backward(&mut dq, d, &pass.forest.positions);
+        self.rope.backward(&mut dk, kv, &pass.forest.positions);
         [dq, dk, dv]
     }
 }
@@ -320,22 +378,30 @@ pub(crate) fn linear(
     n_in: usize,
     n_out: usize,
 ) -> Vec<f32> {
+    let mut y = vec![0.0; x.len() / n_in * n_out];
+    write_linear(&mut y, weights, weight, bias, x, n_in, n_out);
+    y
+}
+
+/// [`linear`] into a buffer, whatever is in it.
+fn write_linear(
+    y: &mut [f32],
+    weights: &Weights,
+    weight: &Range<usize>,
+    bias: Option<&Range<usize>>,
+    x: &[f32],
+    n_in: usize,
+    n_out: usize,
+) {
     let n = x.len() / n_in;
-    let mut y = vec![0.0; n * n_out];
     let weight = View::new(weights.at(weight), n_out, n_in).transposed();
     if let Some(bias) = bias {
         let bias = weights.at(bias);
         y.chunks_mut(n_out)
             .for_each(|row| row.copy_from_slice(bias));
     }
-    multiply(
-        &mut y,
-        bias.is_some(),
-        View::new(x, n, n_in),
-        weight,
-        Threads::All,
-    );
-    y
+    let x = View::new(x, n, n_in);
+    multiply(y, bias.is_some(), x, weight, Threads::All);
 }
 
 /// `y += x · weightᵀ`.

@@ -6,8 +6,9 @@ use ra3::policy::{Example, Objective, PolicyError, Surrogate, UpdateStats, Work}
 
 use crate::model::cross_entropy::Loss;
 use crate::model::forest::{Forest, Tree, grow};
-use crate::model::transformer::Transformer;
+use crate::model::transformer::{Pass, Transformer};
 use crate::model::weights::Weights;
+use crate::model::workspace::Workspace;
 
 /// How a model is trained and run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,6 +80,7 @@ pub(crate) fn batch_gradient(
     transformer: &Transformer,
     weights: &Weights,
     settings: &TrainSettings,
+    workspace: &mut Workspace,
 ) -> Result<BatchGradient, PolicyError> {
     check(batch, transformer, objective.surrogate)?;
     // The clipped surrogate alone needs the old log-probabilities; without them more is shared.
@@ -96,7 +98,7 @@ pub(crate) fn batch_gradient(
         batch
     };
     let trees = grow(batch);
-    let mut gradient = vec![0.0; weights.data.len()];
+    let mut gradient = workspace.zeros(weights.data.len());
     let mut loss = Loss::default();
     let mut work = Work::default();
     for micro in micro_batches(&trees, settings.n_tokens_micro) {
@@ -104,13 +106,13 @@ pub(crate) fn batch_gradient(
         micro.iter().for_each(|tree| forest.push(tree));
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         loss += rayon::scope(|_| {
-            transformer.loss_and_gradient(
+            let mut pass = Pass {
                 weights,
-                &forest,
-                objective.surrogate,
-                settings.recompute,
-                &mut gradient,
-            )
+                forest: &forest,
+                workspace,
+            };
+            let (surrogate, recompute) = (objective.surrogate, settings.recompute);
+            transformer.loss_and_gradient(&mut pass, surrogate, recompute, &mut gradient)
         });
         work += work_of(micro, &forest, transformer, settings.recompute);
     }

@@ -1,0 +1,101 @@
+//! What an update needs at its peak, from a model's shape: known before anything is allocated.
+//!
+//! With `n` rows live at once, width `d`, key width `kv`, SwiGLU width `ff`, `h` query heads and a
+//! vocabulary of `V`, in numbers of four bytes:
+//!
+//! ```text
+//! parameters   4 · P                                      weights, gradient, two moments
+//! kept         n · layers · (6 d + 2 kv + 2 ff + h + 2)   or n · layers · d with `recompute`
+//! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
+//! backward     n · (8 d + 4 kv + ff)                      one layer's gradients, and its copies
+//! again        n · (6 d + 2 kv + 3 ff + h + 2)            one layer, with `recompute` only
+//! ```
+//!
+//! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
+//! batch itself, tiles of attention, and the packed operands of products, a few MiB a thread.
+
+use crate::config::ModelConfig;
+use crate::model::cross_entropy::ROWS_PER_CHUNK;
+use crate::train::TrainSettings;
+use crate::weights::Layout;
+
+/// Bytes of an update at its peak, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateMemory {
+    /// Weights, gradient and the optimizer's moments.
+    pub parameters: usize,
+    /// What the forward pass keeps for the backward pass.
+    pub kept: usize,
+    /// What is live at the loss only.
+    pub loss: usize,
+    /// What is live in one layer's backward pass only.
+    pub backward: usize,
+}
+
+impl UpdateMemory {
+    /// The estimate for `n_rows` tokens that are live at once: at most
+    /// [`TrainSettings::n_tokens_micro`], or the largest tree where that is more.
+    pub fn of(config: &ModelConfig, settings: &TrainSettings, n_rows: usize) -> Self {
+        let (d, kv, ff) = (
+            config.hidden_size,
+            config.key_width(),
+            config.intermediate_size,
+        );
+        let per_row = 6 * d + 2 * kv + 2 * ff + config.num_attention_heads + 2;
+        let (kept, again) = if settings.recompute {
+            (d, per_row + ff)
+        } else {
+            (per_row, 0)
+        };
+        let n_chunk = ROWS_PER_CHUNK.min(n_rows);
+        let bytes = |n_numbers: usize| n_numbers * size_of::<f32>();
+        Self {
+            parameters: bytes(4 * Layout::new(config).n_params()),
+            kept: bytes(n_rows * config.num_hidden_layers * kept),
+            loss: bytes(n_rows * (3 * d + 1) + n_chunk * (config.vocab_size + 2 * d)),
+            backward: bytes(n_rows * (8 * d + 4 * kv + ff + again)),
+        }
+    }
+
+    /// All bytes at the peak.
+    pub fn total(&self) -> usize {
+        self.parameters + self.kept + self.loss.max(self.backward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Architecture;
+
+    #[test]
+    fn a_small_model_by_hand() {
+        let config = ModelConfig {
+            vocab_size: 10,
+            hidden_size: 4,
+            intermediate_size: 6,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            ..ModelConfig::new(Architecture::Llama)
+        };
+        let mut settings = TrainSettings {
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            n_tokens_micro: 7,
+            recompute: false,
+            cache_bytes_max: 0,
+        };
+        // A layer has 16 + 8 + 8 + 16 + 3 · 24 + 8 parameters, and 40 are the embedding, 4 the
+        // last norm; a row keeps 24 + 4 + 12 + 2 + 2 numbers of it.
+        let memory = UpdateMemory::of(&config, &settings, 7);
+        assert_eq!(memory.parameters, 4 * 4 * (3 * 128 + 44));
+        assert_eq!(memory.kept, 4 * 7 * 3 * 44);
+        assert_eq!(memory.loss, 4 * (7 * 13 + 7 * 18));
+        assert_eq!(memory.backward, 4 * 7 * (32 + 8 + 6));
+        settings.recompute = true;
+        let memory = UpdateMemory::of(&config, &settings, 7);
+        assert_eq!(memory.kept, 4 * 7 * 3 * 4);
+        assert_eq!(memory.backward, 4 * 7 * (46 + 50));
+    }
+}

@@ -1,0 +1,83 @@
+//! The estimate of an update's memory against what the process really took.
+//!
+//! One test alone in its process, since the peak is the process's; it is read where Linux says it.
+
+use ra3::policy::{Example, Objective, Policy, Surrogate, TokenId};
+use ra3::seed::Seed;
+use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::memory::UpdateMemory;
+use ra3_lm::{Lm, TrainSettings};
+
+/// Peak resident memory so far.
+fn peak_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Peak of three updates over what the process had, and the estimate.
+fn measure(recompute: bool) -> Option<(usize, usize)> {
+    let config = ModelConfig {
+        vocab_size: 4096,
+        hidden_size: 128,
+        intermediate_size: 352,
+        num_hidden_layers: 6,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: 256,
+        ..ModelConfig::new(Architecture::Qwen2)
+    };
+    let settings = TrainSettings {
+        weight_decay: 0.1,
+        clip_norm: 1.0,
+        n_tokens_micro: 2048,
+        recompute,
+        cache_bytes_max: 0,
+    };
+    let document = |index: u64| {
+        let mut weights = vec![1e-3; 256];
+        weights[0] = 0.0;
+        let seed = Seed::root(index);
+        Example {
+            tokens: (0..256)
+                .map(|i| (seed.nth(i).uniform() * 4096.0) as TokenId)
+                .collect(),
+            weights,
+            restrictions: Vec::new(),
+            old_logprobs: Vec::new(),
+        }
+    };
+    let batch: Vec<Example> = (0..8).map(document).collect();
+    let estimate = UpdateMemory::of(&config, &settings, 2048).total();
+    let before = peak_bytes()?;
+    let mut lm = Lm::random(config, settings, Seed::root(0));
+    let objective = Objective {
+        surrogate: Surrogate::LogLikelihood,
+        learning_rate: 1e-3,
+    };
+    for _ in 0..3 {
+        lm.update(&batch, objective).expect("a finite update");
+    }
+    Some((peak_bytes()? - before, estimate))
+}
+
+#[test]
+fn the_estimate_is_within_a_fifth_of_the_peak() {
+    // The smaller one first: the peak of a process never falls, and the first has almost none.
+    let Some((taken, estimate)) = measure(true) else {
+        println!("skipped: this system does not say what a process takes");
+        return;
+    };
+    let ratio = taken as f64 / estimate as f64;
+    assert!((0.8..1.2).contains(&ratio), "recompute: {taken} {estimate}");
+    let (more, estimate_of_more) = measure(false).unwrap();
+    let ratio = (taken + more) as f64 / estimate_of_more as f64;
+    assert!(
+        (0.8..1.2).contains(&ratio),
+        "{} {estimate_of_more}",
+        taken + more
+    );
+}
