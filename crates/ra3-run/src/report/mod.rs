@@ -1,22 +1,65 @@
 //! The report: records in, one page and one table out. Nothing else imports it, and it imports
 //! records only.
+//!
+//! The same inputs give the same bytes, and the page needs nothing but itself: no network, no
+//! fonts, no other file.
 
 mod page;
-mod plot;
+
+mod curves;
+mod facts;
+mod held_out;
+mod programs;
 mod table;
 
+mod axis;
+mod bars;
+mod html;
+mod plot;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 
 use crate::atomic;
-use crate::clock;
+use crate::clock::{self, ClockRecord};
 use crate::directory::read_journal;
 use crate::ledger::Record;
 use crate::samples::Sample;
 
-pub use table::Table;
 pub(crate) use table::percent;
+pub use table::{Row, Table};
+
+/// What a page is made of.
+#[derive(Clone, Debug)]
+pub struct ReportInputs<'a> {
+    /// Name of the run.
+    pub name: String,
+    /// The resolved plan as it was written.
+    pub plan_toml: String,
+    /// What the run ran on, by name.
+    pub environment: BTreeMap<String, String>,
+    /// The run's records.
+    pub ledger: &'a [Record],
+    /// Documents and programs to page through.
+    pub samples: &'a [Sample],
+    /// Wall times of the stages.
+    pub clock: &'a [ClockRecord],
+}
+
+/// Writes the page; a reader sees the old one or the new one.
+///
+/// # Errors
+/// The file cannot be written; what was there before is then still there.
+pub fn write(inputs: &ReportInputs<'_>, path: &Path) -> Result<()> {
+    atomic::write(path, page::page(inputs).as_bytes())
+}
+
+/// The table of arms, for a terminal ([`Table::to_text`]) or a program ([`Table::to_json`]).
+pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
+    Table::new(ledger, clock)
+}
 
 /// Writes `report.html` of a run directory from its journals, and returns the table.
 ///
@@ -26,9 +69,34 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
     let ledger: Vec<Record> = read_journal(&directory.join("ledger.jsonl"))?;
     let samples: Vec<Sample> = read_journal(&directory.join("samples.jsonl"))?;
     let clock = clock::read(&directory.join("clock.jsonl"))?;
-    let plan = std::fs::read_to_string(directory.join("plan.toml")).unwrap_or_default();
-    let table = Table::new(&ledger, &clock);
-    let page = page::page(&plan, &table, &ledger, &samples, &clock);
-    atomic::write(&directory.join("report.html"), page.as_bytes())?;
-    Ok(table)
+    let (name, environment) = described(&ledger);
+    let inputs = ReportInputs {
+        name,
+        plan_toml: std::fs::read_to_string(directory.join("plan.toml")).unwrap_or_default(),
+        environment,
+        ledger: &ledger,
+        samples: &samples,
+        clock: &clock,
+    };
+    write(&inputs, &directory.join("report.html"))?;
+    Ok(summary(&ledger, &clock))
+}
+
+/// Name and environment as the ledger's first record has them.
+fn described(ledger: &[Record]) -> (String, BTreeMap<String, String>) {
+    let run = ledger.iter().find_map(|record| match record {
+        Record::Run(run) => Some(run),
+        _ => None,
+    });
+    let Some(run) = run else {
+        return ("run".to_owned(), BTreeMap::new());
+    };
+    let environment = [
+        ("plan", run.plan_hash.clone()),
+        ("seed", run.seed.to_string()),
+        ("threads", run.n_threads.to_string()),
+        ("version", format!("ra3 {}", run.version)),
+    ];
+    let named = environment.map(|(name, value)| (name.to_owned(), value));
+    (run.name.clone(), BTreeMap::from(named))
 }

@@ -1,6 +1,10 @@
-//! Curves as SVG: lines, bands, ticks, a legend. Colours are the page's.
+//! Curves as SVG: axes, lines with the bands around them, phases behind them, a legend. Colours
+//! are the page's; a line only says its class.
 
 use std::fmt::Write;
+
+use super::axis::{Axis, number, range};
+use super::html::escape;
 
 /// A point with the interval around it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,177 +25,290 @@ impl Point {
             high: y,
         }
     }
+
+    fn is_finite(&self) -> bool {
+        [self.x, self.y, self.low, self.high]
+            .iter()
+            .all(|value| value.is_finite())
+    }
 }
 
-/// A line.
+/// A line, in pieces where it was interrupted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line {
     pub(super) name: String,
     /// Class that the page colours.
     pub(super) class: String,
-    pub(super) points: Vec<Point>,
+    pub(super) pieces: Vec<Vec<Point>>,
 }
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 58.0;
-const BOTTOM: f64 = 40.0;
-const TOP: f64 = 12.0;
-const RIGHT: f64 = 12.0;
-
-/// A figure with its caption; nothing where there is nothing to draw.
-pub(super) fn figure(title: &str, x_label: &str, y_label: &str, lines: &[Line]) -> String {
-    let finite = |p: &&Point| p.x.is_finite() && p.low.is_finite() && p.high.is_finite();
-    let points: Vec<&Point> = lines
-        .iter()
-        .flat_map(|l| &l.points)
-        .filter(finite)
-        .collect();
-    if points.len() < 2 {
-        return String::new();
+impl Line {
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.pieces.iter().flatten().filter(|p| p.is_finite())
     }
-    let bounds = |values: &dyn Fn(&Point) -> [f64; 2]| {
-        let all = points.iter().flat_map(|point| values(point));
-        all.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| {
-            (a.min(v), b.max(v))
-        })
+}
+
+/// A named stretch of the horizontal axis.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Span {
+    pub(super) name: String,
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+/// A figure with curves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Figure<'a> {
+    pub(super) title: &'a str,
+    /// What a reader has to know to read it right.
+    pub(super) note: &'a str,
+    pub(super) x_label: &'a str,
+    pub(super) y_label: &'a str,
+    pub(super) lines: Vec<Line>,
+    /// Phases behind the lines.
+    pub(super) spans: Vec<Span>,
+    /// Names of the places 0, 1, 2, … where the horizontal axis is not a number.
+    pub(super) x_names: Vec<String>,
+}
+
+pub(super) const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 290.0;
+const LEFT: f64 = 60.0;
+const BOTTOM: f64 = 44.0;
+const TOP: f64 = 14.0;
+const RIGHT: f64 = 16.0;
+
+impl Figure<'_> {
+    /// The figure with its caption; nothing where there are fewer than two points.
+    pub(super) fn svg(&self) -> String {
+        let points: Vec<&Point> = self.lines.iter().flat_map(Line::points).collect();
+        let ends = self.spans.iter().flat_map(|span| [span.from, span.to]);
+        let x = range(points.iter().map(|point| point.x).chain(ends));
+        let y = range(points.iter().flat_map(|point| [point.low, point.high]));
+        let (Some(x), Some(y), true) = (x, y, points.len() > 1) else {
+            return String::new();
+        };
+        let place = Place {
+            x: if self.x_names.is_empty() {
+                Axis::tight(x)
+            } else {
+                Axis::named(&self.x_names)
+            },
+            y: Axis::rounded(y),
+        };
+        let mut svg = opening(self.title, self.note, HEIGHT);
+        self.spans
+            .iter()
+            .for_each(|span| place.span(&mut svg, span));
+        place.axes(&mut svg, self.x_label, self.y_label);
+        self.lines
+            .iter()
+            .for_each(|line| place.band(&mut svg, line));
+        self.lines
+            .iter()
+            .for_each(|line| place.curve(&mut svg, line));
+        svg.push_str("</svg>");
+        let names: Vec<(&str, &str)> = self
+            .lines
+            .iter()
+            .map(|line| (line.name.as_str(), line.class.as_str()))
+            .collect();
+        svg.push_str(&legend(Swatch::Line, &names));
+        svg.push_str("</figure>");
+        svg
+    }
+}
+
+/// The start of a figure, up to the inside of its drawing.
+pub(super) fn opening(title: &str, note: &str, height: f64) -> String {
+    let (title, note) = (escape(title), escape(note));
+    let note = if note.is_empty() {
+        note
+    } else {
+        format!("<small>{note}</small>")
     };
-    let x = Axis::new(bounds(&|p| [p.x, p.x]));
-    let y = Axis::new(bounds(&|p| [p.low, p.high]));
-    let mut svg = format!(
-        "<figure class=\"plot\"><figcaption>{title}</figcaption><svg viewBox=\"0 0 {WIDTH} \
-         {HEIGHT}\" role=\"img\" aria-label=\"{title}\">"
-    );
-    let (px, py) = (
-        |v: f64| LEFT + x.share(v) * (WIDTH - LEFT - RIGHT),
-        |v: f64| HEIGHT - BOTTOM - y.share(v) * (HEIGHT - BOTTOM - TOP),
-    );
-    for tick in &y.ticks {
-        let at = py(*tick);
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text \
-             class=\"tick\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 4.0,
-            label(*tick)
-        );
-    }
-    for tick in &x.ticks {
-        let _ = write!(
-            svg,
-            "<text class=\"tick\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            px(*tick),
-            HEIGHT - BOTTOM + 16.0,
-            label(*tick)
-        );
-    }
-    let _ = write!(
-        svg,
-        "<text class=\"axis\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{x_label}</text><text \
-         class=\"axis\" text-anchor=\"middle\" transform=\"rotate(-90 12 {m:.1})\" x=\"12\" \
-         y=\"{m:.1}\">{y_label}</text>",
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 6.0,
-        m = (HEIGHT - BOTTOM) / 2.0
-    );
-    lines.iter().for_each(|line| draw(&mut svg, line, &px, &py));
-    svg.push_str("</svg>");
-    legend(&mut svg, lines);
-    svg.push_str("</figure>");
-    svg
+    format!(
+        "<figure class=\"plot\"><figcaption>{title}{note}</figcaption><svg viewBox=\"0 0 {WIDTH} \
+         {height:.0}\" role=\"img\" aria-label=\"{title}\">"
+    )
 }
 
-fn draw(svg: &mut String, line: &Line, px: &dyn Fn(f64) -> f64, py: &dyn Fn(f64) -> f64) {
-    let at = |x: f64, y: f64| format!("{:.1},{:.1} ", px(x), py(y));
-    let class = &line.class;
-    if line.points.iter().any(|point| point.high > point.low) {
-        let above: String = line.points.iter().map(|p| at(p.x, p.high)).collect();
-        let below: String = line.points.iter().rev().map(|p| at(p.x, p.low)).collect();
-        let _ = write!(
-            svg,
-            "<polygon class=\"band {class}\" points=\"{above}{below}\"/>"
-        );
+/// What stands beside a name in a legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swatch {
+    Line,
+    Bar,
+}
+
+/// Names with a sample of their line or bar; nothing where all are unnamed.
+pub(super) fn legend(swatch: Swatch, names: &[(&str, &str)]) -> String {
+    let sample = |class: &str| match swatch {
+        Swatch::Line => {
+            format!("<line class=\"curve {class}\" x1=\"1\" x2=\"25\" y1=\"5\" y2=\"5\"/>")
+        }
+        Swatch::Bar => {
+            format!("<rect class=\"bar {class}\" x=\"7\" width=\"16\" height=\"10\" rx=\"2\"/>")
+        }
+    };
+    let entry = |(name, class): &(&str, &str)| {
+        format!(
+            "<li><svg viewBox=\"0 0 26 10\" aria-hidden=\"true\">{}</svg>{}</li>",
+            sample(class),
+            escape(name)
+        )
+    };
+    let named = names.iter().filter(|(name, _)| !name.is_empty());
+    let entries: String = named.map(entry).collect();
+    if entries.is_empty() {
+        return entries;
     }
-    let path: String = line.points.iter().map(|p| at(p.x, p.y)).collect();
-    let _ = write!(svg, "<polyline class=\"curve {class}\" points=\"{path}\"/>");
-    if line.points.len() <= 40 {
-        for point in &line.points {
+    format!("<ul class=\"legend\">{entries}</ul>")
+}
+
+/// Where values lie in the drawing.
+struct Place {
+    x: Axis,
+    y: Axis,
+}
+
+impl Place {
+    fn px(&self, x: f64) -> f64 {
+        LEFT + self.x.share(x) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn py(&self, y: f64) -> f64 {
+        HEIGHT - BOTTOM - self.y.share(y) * (HEIGHT - BOTTOM - TOP)
+    }
+
+    fn axes(&self, svg: &mut String, x_label: &str, y_label: &str) {
+        let (right, base) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        for (value, label) in &self.y.ticks {
+            let at = self.py(*value);
             let _ = write!(
                 svg,
-                "<circle class=\"dot {class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{}: {} at \
-                 {}</title></circle>",
-                px(point.x),
-                py(point.y),
-                line.name,
-                label(point.y),
-                label(point.x)
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+                 <text class=\"tick end\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                LEFT - 8.0,
+                at + 4.0,
+            );
+        }
+        for (value, label) in &self.x.ticks {
+            let (at, label) = (self.px(*value), escape(label));
+            let _ = write!(
+                svg,
+                "<line class=\"notch\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{base}\" y2=\"{:.1}\"/>\
+                 <text class=\"tick middle\" x=\"{at:.1}\" y=\"{:.1}\">{label}</text>",
+                base + 4.0,
+                base + 17.0,
+            );
+        }
+        let (middle, centre) = (f64::midpoint(LEFT, right), f64::midpoint(TOP, base));
+        let _ = write!(
+            svg,
+            "<text class=\"axis middle\" x=\"{middle:.1}\" y=\"{:.1}\">{}</text><text class=\"axis \
+             middle\" transform=\"rotate(-90 13 {centre:.1})\" x=\"13\" y=\"{centre:.1}\">{}</text>",
+            HEIGHT - 8.0,
+            escape(x_label),
+            escape(y_label),
+        );
+    }
+
+    fn span(&self, svg: &mut String, span: &Span) {
+        let name = escape(&span.name);
+        let (from, to) = (self.px(span.from), self.px(span.to));
+        let _ = write!(
+            svg,
+            "<rect class=\"span {name}\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" \
+             height=\"{:.1}\"><title>{}</title></rect>",
+            (to - from).max(0.0),
+            HEIGHT - BOTTOM - TOP,
+            name.replace('_', " "),
+        );
+    }
+
+    fn band(&self, svg: &mut String, line: &Line) {
+        for piece in &line.pieces {
+            let points = || piece.iter().filter(|point| point.is_finite());
+            if points().any(|point| point.high > point.low) {
+                let at = |x: f64, y: f64| format!("{:.1},{:.1} ", self.px(x), self.py(y));
+                let above: String = points().map(|p| at(p.x, p.high)).collect();
+                let below: Vec<String> = points().map(|p| at(p.x, p.low)).collect();
+                let below: String = below.into_iter().rev().collect();
+                let _ = write!(
+                    svg,
+                    "<polygon class=\"band {}\" points=\"{above}{below}\"/>",
+                    line.class
+                );
+            }
+        }
+    }
+
+    fn curve(&self, svg: &mut String, line: &Line) {
+        let class = &line.class;
+        for piece in &line.pieces {
+            let at = |p: &Point| format!("{:.1},{:.1} ", self.px(p.x), self.py(p.y));
+            let points: String = piece.iter().filter(|p| p.is_finite()).map(at).collect();
+            let _ = write!(
+                svg,
+                "<polyline class=\"curve {class}\" points=\"{points}\"/>"
+            );
+        }
+        // Few points are shown; many are only felt by the pointer.
+        let dot = if line.points().count() <= 30 {
+            "dot"
+        } else {
+            "touch"
+        };
+        for point in line.points() {
+            let (x, y) = (self.px(point.x), self.py(point.y));
+            let _ = write!(
+                svg,
+                "<circle class=\"{dot} {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"><title>{}\
+                 </title></circle>",
+                escape(&self.tooltip(line, point)),
             );
         }
     }
-}
 
-fn legend(svg: &mut String, lines: &[Line]) {
-    svg.push_str("<div class=\"legend\">");
-    for line in lines {
-        let _ = write!(
-            svg,
-            "<span><i class=\"{}\"></i>{}</span>",
-            line.class, line.name
-        );
-    }
-    svg.push_str("</div>");
-}
-
-/// A range with round ticks.
-#[derive(Debug)]
-struct Axis {
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
-}
-
-impl Axis {
-    fn new((low, high): (f64, f64)) -> Self {
-        let (low, high) = if high - low < 1e-12 {
-            (low - 0.5, high + 0.5)
+    fn tooltip(&self, line: &Line, point: &Point) -> String {
+        let named = self.x.ticks.iter().find(|(value, _)| *value == point.x);
+        let x = named.map_or_else(|| number(point.x), |(_, label)| label.clone());
+        let interval = if point.high > point.low {
+            format!(" [{}, {}]", number(point.low), number(point.high))
         } else {
-            (low, high)
+            String::new()
         };
-        let rough = (high - low) / 5.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .iter()
-            .map(|m| m * power)
-            .find(|s| *s >= rough);
-        let step = step.unwrap_or(power);
-        let first = (low / step).floor() as i64;
-        let last = (high / step).ceil() as i64;
-        let ticks = (first..=last).map(|i| i as f64 * step).collect();
-        Self {
-            low: first as f64 * step,
-            high: last as f64 * step,
-            ticks,
-        }
-    }
-
-    fn share(&self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
+        let name = if line.name.is_empty() {
+            &line.class
+        } else {
+            &line.name
+        };
+        format!("{name}: {}{interval} at {x}", number(point.y))
     }
 }
 
-/// A number with as many digits as a reader needs.
-fn label(value: f64) -> String {
-    let size = value.abs();
-    if size >= 1e6 {
-        format!("{:.1}M", value / 1e6)
-    } else if size >= 1e4 {
-        format!("{:.0}k", value / 1e3)
-    } else if size >= 10.0 || value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.2}")
+/// At most `n_max` points: neighbours are averaged, and the interval is then the middle 80 % of
+/// them, so that a noisy curve of thousands of updates can be read.
+pub(super) fn thinned(points: &[Point], n_max: usize) -> Vec<Point> {
+    if points.len() <= n_max {
+        return points.to_vec();
+    }
+    let per_chunk = points.len().div_ceil(n_max);
+    points.chunks(per_chunk).map(middle).collect()
+}
+
+fn middle(points: &[Point]) -> Point {
+    let n = points.len() as f64;
+    let mut heights: Vec<f64> = points.iter().map(|point| point.y).collect();
+    heights.sort_by(f64::total_cmp);
+    let quantile = |share: f64| heights[((heights.len() - 1) as f64 * share).round() as usize];
+    let y = heights.iter().sum::<f64>() / n;
+    Point {
+        x: points.iter().map(|point| point.x).sum::<f64>() / n,
+        y,
+        // A skewed chunk can have its mean outside its middle.
+        low: quantile(0.1).min(y),
+        high: quantile(0.9).max(y),
     }
 }
 
@@ -199,37 +316,101 @@ fn label(value: f64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ticks_are_round_and_cover_the_range() {
-        let axis = Axis::new((0.13, 0.87));
-        assert_eq!(axis.ticks.len(), 6);
-        assert!(axis.ticks[0] <= 0.13 && axis.ticks[5] >= 0.87);
-        assert!((axis.ticks[1] - axis.ticks[0] - 0.2).abs() < 1e-12);
-        assert!((Axis::new((3.0, 3.0)).share(3.0) - 0.5).abs() < 1e-9);
-        assert_eq!(
-            [1_200_000.0, 25_000.0, 12.0, 0.5].map(label),
-            ["1.2M", "25k", "12", "0.50"]
-        );
+    fn line(pieces: Vec<Vec<Point>>) -> Line {
+        Line {
+            name: "RA3".to_owned(),
+            class: "ra3".to_owned(),
+            pieces,
+        }
+    }
+
+    fn figure(lines: Vec<Line>) -> Figure<'static> {
+        Figure {
+            title: "pass@1 < 1",
+            x_label: "updates",
+            y_label: "%",
+            lines,
+            ..Figure::default()
+        }
+    }
+
+    fn interval(x: f64, y: f64) -> Point {
+        Point {
+            low: y - 0.5,
+            high: y + 0.5,
+            ..Point::new(x, y)
+        }
     }
 
     #[test]
-    fn a_figure_has_its_lines_and_an_empty_one_is_nothing() {
-        let line = Line {
-            name: "ra3".to_owned(),
-            class: "ra3".to_owned(),
-            points: vec![
-                Point::new(0.0, 1.0),
-                Point {
-                    x: 1.0,
-                    y: 2.0,
-                    low: 1.5,
-                    high: 2.5,
-                },
-            ],
-        };
-        let svg = figure("t", "x", "y", std::slice::from_ref(&line));
-        assert_eq!(svg.matches("<polyline").count(), 1);
+    fn a_figure_draws_each_piece_and_its_band() {
+        let pieces = vec![
+            vec![Point::new(0.0, 1.0), Point::new(1.0, 2.0)],
+            vec![interval(2.0, 3.0), interval(3.0, 3.0)],
+        ];
+        let svg = figure(vec![line(pieces)]).svg();
+        assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("<polygon").count(), 1);
-        assert!(figure("t", "x", "y", &[]).is_empty());
+        assert_eq!(svg.matches("<circle class=\"dot ra3\"").count(), 4);
+        assert!(svg.contains("RA3: 3 [2.500, 3.500] at 2"), "{svg}");
+        assert!(svg.contains("pass@1 &lt; 1") && svg.contains("class=\"legend\""));
+    }
+
+    #[test]
+    fn corners_lie_where_the_axes_say() {
+        let svg = figure(vec![line(vec![vec![
+            Point::new(0.0, 0.0),
+            Point::new(6.0, 6.0),
+        ]])])
+        .svg();
+        // Left and bottom margin; width less right margin, top margin.
+        assert!(svg.contains("points=\"60.0,246.0 544.0,14.0 \""), "{svg}");
+    }
+
+    #[test]
+    fn nothing_to_draw_is_no_figure() {
+        assert!(figure(vec![]).svg().is_empty());
+        assert!(
+            figure(vec![line(vec![vec![Point::new(0.0, 1.0)]])])
+                .svg()
+                .is_empty()
+        );
+        let broken = vec![Point::new(0.0, f64::NAN), Point::new(1.0, f64::INFINITY)];
+        assert!(figure(vec![line(vec![broken])]).svg().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out() {
+        let points = vec![
+            Point::new(0.0, 1.0),
+            Point::new(1.0, f64::NAN),
+            Point::new(2.0, 2.0),
+        ];
+        let svg = figure(vec![line(vec![points])]).svg();
+        assert!(!svg.contains("NaN"), "{svg}");
+        assert_eq!(svg.matches("<circle").count(), 2);
+    }
+
+    #[test]
+    fn thinning_keeps_means_and_the_middle() {
+        let points: Vec<Point> = (0..22)
+            .map(|i| Point::new(f64::from(i), f64::from(i % 11)))
+            .collect();
+        let thin = thinned(&points, 2);
+        let expected = Point {
+            x: 5.0,
+            y: 5.0,
+            low: 1.0,
+            high: 9.0,
+        };
+        assert_eq!(thin[0], expected);
+        assert_eq!(
+            thin[1],
+            Point {
+                x: 16.0,
+                ..expected
+            }
+        );
+        assert_eq!(thinned(&points, 22), points);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::axis::number as short;
 use crate::arm::Arm;
 use crate::clock::ClockRecord;
 use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord, StageRecord};
@@ -83,7 +84,7 @@ impl Table {
             "arm",
             "tokens",
             "sampled",
-            "PFLOP",
+            "FLOP",
             "bits/byte",
             "ELBO",
             "IWAE",
@@ -93,6 +94,7 @@ impl Table {
             "pass@k",
             "RLVR pass@1 [95 %]",
             "RLVR area",
+            "seconds",
         ];
         let mut cells = vec![header.map(str::to_owned).to_vec()];
         cells.extend(self.rows.iter().map(cells_of));
@@ -100,10 +102,21 @@ impl Table {
     }
 }
 
+impl Row {
+    /// pass@k where the model decided as it is meant to: freely, or not at all.
+    pub(crate) fn own_decision(&self) -> Option<&BTreeMap<String, Interval>> {
+        self.pass_at
+            .get("free")
+            .or_else(|| self.pass_at.get("plain"))
+    }
+}
+
 fn cells_of(row: &Row) -> Vec<String> {
     let dash = || "–".to_owned();
+    // An arm that was given as a checkpoint has spent nothing here.
+    let spent = |amount: f64| if amount > 0.0 { short(amount) } else { dash() };
     let number = |value: Option<f64>, digits| value.map_or_else(dash, |v| format!("{v:.digits$}"));
-    let free = row.pass_at.get("free").or_else(|| row.pass_at.get("plain"));
+    let free = row.own_decision();
     let best_k = free.and_then(|by_k| {
         let k = by_k
             .keys()
@@ -122,9 +135,9 @@ fn cells_of(row: &Row) -> Vec<String> {
     let best_iwae = iwae.map(|(_, bits)| *bits).min_by(f64::total_cmp);
     vec![
         row.arm.clone(),
-        format!("{:.2}M", row.n_corpus_tokens as f64 / 1e6),
-        format!("{:.2}M", row.n_tokens_sampled as f64 / 1e6),
-        format!("{:.4}", row.flops / 1e15),
+        spent(row.n_corpus_tokens as f64),
+        spent(row.n_tokens_sampled as f64),
+        spent(row.flops),
         number(row.bits_per_byte, 4),
         number(row.bounds.get("elbo").copied(), 4),
         number(best_iwae, 4),
@@ -135,6 +148,7 @@ fn cells_of(row: &Row) -> Vec<String> {
         best_k.unwrap_or_else(dash),
         row.rlvr.as_ref().map_or_else(dash, percent),
         number(row.rlvr_area.map(|area| 100.0 * area), 1),
+        spent(row.wall_s.round()),
     ]
 }
 

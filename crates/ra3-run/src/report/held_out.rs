@@ -1,0 +1,193 @@
+//! Held-out documents: exact bits per byte of the plain models and the bounds of the latent ones,
+//! ELBO and IWAE (arXiv 1509.00519), which fall towards the exact value as K grows.
+
+use super::html;
+use super::plot::{Figure, Line, Point};
+use crate::arm::Arm;
+use crate::ledger::{HeldOutRecord, Record};
+
+/// The chart of bounds and the table behind it.
+pub(super) fn section(ledger: &[Record]) -> String {
+    let records: Vec<&HeldOutRecord> = Arm::ALL
+        .iter()
+        .filter_map(|arm| held_out(arm.name(), ledger))
+        .collect();
+    if records.is_empty() {
+        return String::new();
+    }
+    html::figures(&chart(&records)) + &table(&records)
+}
+
+/// How an arm was measured.
+pub(super) fn held_out<'a>(arm: &str, ledger: &'a [Record]) -> Option<&'a HeldOutRecord> {
+    ledger.iter().find_map(|record| match record {
+        Record::HeldOut(found) if found.arm == arm => Some(found),
+        _ => None,
+    })
+}
+
+/// The bounds of a record by the number of samples that they take.
+fn iwae(record: &HeldOutRecord) -> Vec<(u64, f64)> {
+    let parsed = record.bounds.iter().filter_map(|(name, bits)| {
+        let k = name.strip_prefix("iwae_")?.parse().ok()?;
+        Some((k, *bits))
+    });
+    let mut by_k: Vec<(u64, f64)> = parsed.collect();
+    if !by_k.iter().any(|(k, _)| *k == 1)
+        && let Some(elbo) = record.bounds.get("elbo")
+    {
+        // One sample is the ELBO.
+        by_k.push((1, *elbo));
+    }
+    by_k.sort_by_key(|(k, _)| *k);
+    by_k
+}
+
+fn chart(records: &[&HeldOutRecord]) -> String {
+    let bounds: Vec<(&HeldOutRecord, Vec<(u64, f64)>)> = records
+        .iter()
+        .map(|record| (*record, iwae(record)))
+        .filter(|(_, by_k)| !by_k.is_empty())
+        .collect();
+    let mut all_k: Vec<u64> = bounds
+        .iter()
+        .flat_map(|(_, by_k)| by_k.iter().map(|b| b.0))
+        .collect();
+    all_k.sort_unstable();
+    all_k.dedup();
+    if all_k.is_empty() {
+        return String::new();
+    }
+    let place = |k: u64| all_k.iter().position(|other| *other == k).map(|i| i as f64);
+    let falling = bounds.iter().map(|(record, by_k)| Line {
+        name: format!("{} with latents (upper bound)", record.arm),
+        class: record.arm.clone(),
+        pieces: vec![
+            by_k.iter()
+                .filter_map(|(k, bits)| Some(Point::new(place(*k)?, *bits)))
+                .collect(),
+        ],
+    });
+    let ends = [-0.3, all_k.len() as f64 - 0.7];
+    let exact = records.iter().map(|record| {
+        let is_bounded = !record.bounds.is_empty();
+        Line {
+            name: if is_bounded {
+                format!("{}, all act", record.arm)
+            } else {
+                format!("{}, exact", record.arm)
+            },
+            class: if is_bounded {
+                format!("{} level", record.arm)
+            } else {
+                format!("{} exact", record.arm)
+            },
+            pieces: vec![ends.map(|x| Point::new(x, record.bits_per_byte)).to_vec()],
+        }
+    });
+    Figure {
+        title: "Bits per byte on held-out documents",
+        note: "lower is better; the bounds fall towards the exact value of the latent model",
+        x_label: "latent samples K (K = 1 is the ELBO, above it IWAE)",
+        y_label: "bits per byte",
+        lines: falling.chain(exact).collect(),
+        x_names: all_k.iter().map(u64::to_string).collect(),
+        ..Figure::default()
+    }
+    .svg()
+}
+
+/// Figures about latents: name in the ledger, head of the column.
+const LATENTS: [(&str, &str); 4] = [
+    ("think_rate", "think rate"),
+    ("persistence", "lines a latent"),
+    ("rationale_tokens", "tokens a rationale"),
+    ("gain", "gain of a think, nats"),
+];
+
+fn table(records: &[&HeldOutRecord]) -> String {
+    let mut all_k: Vec<u64> = records
+        .iter()
+        .flat_map(|r| iwae(r))
+        .map(|(k, _)| k)
+        .collect();
+    all_k.sort_unstable();
+    all_k.dedup();
+    let mut head = vec!["bits per byte".to_owned(), "without latents".to_owned()];
+    head.extend(all_k.iter().map(|k| match k {
+        1 => "ELBO".to_owned(),
+        k => format!("IWAE {k}"),
+    }));
+    head.extend(LATENTS.map(|(_, title)| title.to_owned()));
+    head.extend(["documents", "bytes"].map(str::to_owned));
+    let mut cells = vec![head];
+    for record in records {
+        let bounds = iwae(record);
+        let mut row = vec![record.arm.clone(), format!("{:.4}", record.bits_per_byte)];
+        row.extend(all_k.iter().map(|k| {
+            let found = bounds.iter().find(|(other, _)| other == k);
+            number(found.map(|(_, bits)| *bits), 4)
+        }));
+        row.extend(LATENTS.map(|(name, _)| number(record.latents.get(name).copied(), 2)));
+        row.extend([record.n_documents.to_string(), record.n_bytes.to_string()]);
+        cells.push(row);
+    }
+    html::table(&cells)
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn record(arm: &str, bounds: &[(&str, f64)]) -> Record {
+        let bounds = bounds
+            .iter()
+            .map(|(name, bits)| ((*name).to_owned(), *bits));
+        Record::HeldOut(HeldOutRecord {
+            arm: arm.to_owned(),
+            n_documents: 10,
+            n_bytes: 1000,
+            bits_per_byte: 0.5,
+            bounds: bounds.collect(),
+            latents: BTreeMap::new(),
+        })
+    }
+
+    #[test]
+    fn bounds_are_ordered_by_their_samples() {
+        let bounds = [("elbo", 0.45), ("iwae_16", 0.41), ("iwae_4", 0.43)];
+        let Record::HeldOut(ra3) = record("ra3", &bounds) else {
+            unreachable!("just made");
+        };
+        assert_eq!(iwae(&ra3), [(1, 0.45), (4, 0.43), (16, 0.41)]);
+    }
+
+    #[test]
+    fn the_section_has_levels_and_falling_bounds() {
+        let bounds = [("elbo", 0.45), ("iwae_1", 0.45), ("iwae_4", 0.43)];
+        let ledger = [record("ntp", &[]), record("ra3", &bounds)];
+        let html = section(&ledger);
+        assert_eq!(html.matches("<polyline").count(), 3);
+        assert!(
+            html.contains("ntp, exact") && html.contains("ra3, all act"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<td>0.5000</td><td>0.4500</td><td>0.4300</td>"),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn plain_arms_alone_have_a_table_only() {
+        let html = section(&[record("ntp", &[])]);
+        assert!(html.contains("<table>") && !html.contains("<svg"), "{html}");
+        assert!(section(&[]).is_empty());
+    }
+}

@@ -1,0 +1,236 @@
+//! Scores on programs: bars by arm, by family and by decision, and the counts of verdicts.
+
+use std::collections::BTreeSet;
+
+use super::bars::{Bar, Chart, Group, Unit};
+use super::html;
+use super::table::{Row, Table, percent, scores};
+use crate::arm::Arm;
+use crate::ledger::{Interval, Record, ScoreRecord};
+
+/// pass@1 of every arm, before and after RLVR.
+pub(super) fn headline(table: &Table) -> String {
+    Chart {
+        title: "pass@1 on held-out problems",
+        note: "pale: after mid-training, full: after RLVR; whiskers: 95 % bootstrap over problems",
+        unit: Unit::Percent,
+        groups: table.rows.iter().filter_map(arm_group).collect(),
+    }
+    .svg()
+}
+
+fn arm_group(row: &Row) -> Option<Group> {
+    let before = row
+        .own_decision()
+        .and_then(|by_k| by_k.get("1"))
+        .map(|pass| bar("before RLVR", &format!("{} before", row.arm), pass));
+    let after = row
+        .rlvr
+        .as_ref()
+        .map(|pass| bar("after RLVR", &row.arm, pass));
+    let bars: Vec<Bar> = [before, after].into_iter().flatten().collect();
+    (!bars.is_empty()).then(|| Group {
+        name: row.arm.clone(),
+        // The group says which arm it is, and the legend would repeat itself for each.
+        bars: bars
+            .into_iter()
+            .map(|bar| Bar {
+                name: String::new(),
+                ..bar
+            })
+            .collect(),
+    })
+}
+
+fn bar(name: &str, class: &str, pass: &Interval) -> Bar {
+    Bar {
+        name: name.to_owned(),
+        class: class.to_owned(),
+        value: 100.0 * pass.mean,
+        interval: Some((100.0 * pass.low, 100.0 * pass.high)),
+    }
+}
+
+/// Bars by family for each arm and for each decision of the arms with latents, and the figures.
+pub(super) fn families(ledger: &[Record]) -> String {
+    let all: Vec<&ScoreRecord> = Arm::ALL
+        .iter()
+        .flat_map(|arm| scores(arm.name(), ledger))
+        .collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let is_own = |score: &&&ScoreRecord| ["plain", "free"].contains(&score.decision.as_str());
+    let own: Vec<&ScoreRecord> = all.iter().filter(is_own).copied().collect();
+    let mut figures = chart("pass@1 by family and arm", "", &own, |score| {
+        score.arm.clone()
+    });
+    for arm in Arm::ALL.iter().filter(|arm| arm.is_latent()) {
+        let of_arm: Vec<&ScoreRecord> = all
+            .iter()
+            .filter(|score| score.arm == arm.name())
+            .copied()
+            .collect();
+        if of_arm.len() > 1 {
+            let title = format!("pass@1 by family and decision: {arm}");
+            let note =
+                "decisions left free, forced to act, forced to think, and given the true plan";
+            figures.push_str(&chart(&title, note, &of_arm, |s| {
+                format!("decision {}", s.decision)
+            }));
+        }
+    }
+    html::figures(&figures) + &family_table(&all) + &verdict_table(&all)
+}
+
+fn chart(
+    title: &str,
+    note: &str,
+    scores: &[&ScoreRecord],
+    class: impl Fn(&ScoreRecord) -> String,
+) -> String {
+    let bar_of = |score: &ScoreRecord, value: f64, interval| {
+        let class = class(score);
+        Bar {
+            name: class.trim_start_matches("decision ").replace('_', " "),
+            class,
+            value: 100.0 * value,
+            interval,
+        }
+    };
+    let all = scores.iter().filter_map(|score| {
+        let pass = score.pass_at.get("1")?;
+        Some(bar_of(
+            score,
+            pass.mean,
+            Some((100.0 * pass.low, 100.0 * pass.high)),
+        ))
+    });
+    let mut groups = vec![Group {
+        name: "all".to_owned(),
+        bars: all.collect(),
+    }];
+    groups.extend(family_names(scores).into_iter().map(|family| {
+        let bars = scores
+            .iter()
+            .filter_map(|score| Some(bar_of(score, *score.by_family.get(family)?, None)));
+        Group {
+            name: family.to_owned(),
+            bars: bars.collect(),
+        }
+    }));
+    Chart {
+        title,
+        note,
+        unit: Unit::Percent,
+        groups,
+    }
+    .svg()
+}
+
+fn family_names<'a>(scores: &[&'a ScoreRecord]) -> BTreeSet<&'a str> {
+    let names = scores.iter().flat_map(|score| score.by_family.keys());
+    names.map(String::as_str).collect()
+}
+
+/// `pass@1` in percent by family; a row for each arm and decision.
+fn family_table(scores: &[&ScoreRecord]) -> String {
+    let families = family_names(scores);
+    let mut head = vec!["pass@1, %".to_owned(), "all [95 %]".to_owned()];
+    head.extend(families.iter().map(|family| (*family).to_owned()));
+    head.extend(["problems", "samples", "temperature"].map(str::to_owned));
+    let mut cells = vec![head];
+    for score in scores {
+        let mut row = vec![name_of(score)];
+        row.push(score.pass_at.get("1").map_or_else(dash, percent));
+        row.extend(families.iter().map(|family| {
+            let share = score.by_family.get(*family);
+            share.map_or_else(dash, |share| format!("{:.1}", 100.0 * share))
+        }));
+        row.extend([
+            score.n_problems.to_string(),
+            score.n_samples.to_string(),
+            format!("{:.1}", score.temperature),
+        ]);
+        cells.push(row);
+    }
+    html::table(&cells)
+}
+
+/// Counts of verdicts; a row for each arm and decision.
+fn verdict_table(scores: &[&ScoreRecord]) -> String {
+    let names = scores.iter().flat_map(|score| score.verdicts.keys());
+    let names: BTreeSet<&String> = names.collect();
+    let mut head = vec!["verdicts".to_owned()];
+    head.extend(names.iter().map(|name| name.replace('_', " ")));
+    let mut cells = vec![head];
+    for score in scores {
+        let mut row = vec![name_of(score)];
+        let count = |name: &&String| score.verdicts.get(*name).copied().unwrap_or_default();
+        row.extend(names.iter().map(|name| count(name).to_string()));
+        cells.push(row);
+    }
+    html::table(&cells)
+}
+
+fn name_of(score: &ScoreRecord) -> String {
+    format!("{}, {}", score.arm, score.decision.replace('_', " "))
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn score(arm: &str, decision: &str) -> Record {
+        let pass = Interval {
+            mean: 0.5,
+            low: 0.4,
+            high: 0.6,
+        };
+        Record::Score(ScoreRecord {
+            arm: arm.to_owned(),
+            position: 0,
+            n_tokens_sampled: 0,
+            decision: decision.to_owned(),
+            benchmark: "testbed".to_owned(),
+            n_problems: 20,
+            n_samples: 2,
+            temperature: 0.8,
+            pass_at: BTreeMap::from([("1".to_owned(), pass)]),
+            by_family: BTreeMap::from([("days".to_owned(), 0.25), ("order".to_owned(), 0.75)]),
+            verdicts: BTreeMap::from([("passed".to_owned(), 20), ("timed_out".to_owned(), 20)]),
+        })
+    }
+
+    #[test]
+    fn families_are_shown_by_arm_and_by_decision() {
+        let ledger = [
+            score("base", "plain"),
+            score("ra3", "free"),
+            score("ra3", "act"),
+            score("rlvr-ra3", "free"),
+        ];
+        let html = families(&ledger);
+        // All and two families for two arms, then for two decisions; each chart has a legend.
+        assert_eq!(
+            html.matches("<rect class=\"bar ").count(),
+            (3 + 1) * 2 + (3 + 1) * 2
+        );
+        assert_eq!(html.matches("class=\"bar decision act\"").count(), 3 + 1);
+        assert!(html.contains("<th scope=\"row\">ra3, act</th><td>50.0 [40.0, 60.0]</td>"));
+        assert!(html.contains("<td>25.0</td><td>75.0</td>"));
+        assert!(html.contains("timed out"));
+    }
+
+    #[test]
+    fn a_run_without_scores_has_no_bars() {
+        assert!(families(&[]).is_empty());
+        assert!(headline(&Table::default()).is_empty());
+    }
+}

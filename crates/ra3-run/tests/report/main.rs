@@ -1,0 +1,304 @@
+//! The report in a real browser: its curves are there, its viewer pages, its text stays text, and
+//! it asks nobody for anything. Without a Chromium on the path the browser's part says so and is
+//! skipped.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+mod run;
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ra3_run::report::{self, ReportInputs};
+use run::HOSTILE;
+
+fn page(inputs: &ReportInputs<'_>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    report::write(inputs, &path).unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_page_is_the_same_for_the_same_inputs_and_needs_nothing() {
+    let run = run::run();
+    let page = page(&run.inputs());
+    assert_eq!(page, self::page(&run::run().inputs()));
+    for reference in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(reference), "{reference} in the page");
+    }
+    assert_eq!(page.matches("<script").count(), 2);
+    assert_eq!(page.matches("</script>").count(), 2);
+    assert!(!page.contains("<!--") && !page.contains("NaN"));
+    let n_missing = page.matches("Not in this run.").count();
+    assert_eq!(
+        n_missing, 1,
+        "the fixture has every section; the script knows the words"
+    );
+}
+
+#[test]
+fn what_a_run_lacks_is_said() {
+    let inputs = ReportInputs {
+        name: "empty".to_owned(),
+        plan_toml: String::new(),
+        environment: std::collections::BTreeMap::new(),
+        ledger: &[],
+        samples: &[],
+        clock: &[],
+    };
+    let page = page(&inputs);
+    let n_sections = page.matches("<section").count();
+    assert_eq!(
+        page.matches("Not in this run.").count() - 1,
+        n_sections,
+        "one in the script"
+    );
+    assert!(!page.contains("<figure"));
+}
+
+#[test]
+fn the_summary_has_every_arm_in_both_forms() {
+    let run = run::run();
+    let table = report::summary(&run.ledger, &run.clock);
+    let json: serde_json::Value = serde_json::from_str(&table.to_json()).unwrap();
+    let arms = json["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["arm"].as_str().unwrap());
+    assert_eq!(
+        arms.collect::<Vec<_>>(),
+        ["base", "ntp", "ntp-compute", "ra3"]
+    );
+    // Decisions are 5 % apart from 65 % on; the free one comes first.
+    let ra3 = table.to_text().lines().last().unwrap().to_owned();
+    assert!(
+        ra3.contains("65.0 [61.0, 69.0]") && ra3.contains("0.3960"),
+        "{ra3}"
+    );
+}
+
+/// What the page looks like from inside, after its own buttons and keys were pressed.
+const PROBE: &str = r##"<script>
+(() => {
+  const title = () => document.querySelector("#shown h3").firstChild.textContent.trim();
+  const place = () => document.getElementById("place").textContent;
+  const click = (id) => document.getElementById(id).click();
+  const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const choose = (id, value) => {
+    const select = document.getElementById(id);
+    select.value = value;
+    select.dispatchEvent(new Event("change"));
+  };
+  const seen = { opened: [title(), place()] };
+  click("next");
+  seen.clicked = [title(), place(), location.hash];
+  press("ArrowLeft");
+  press("ArrowLeft");
+  seen.pressed = [title(), place(), location.hash];
+  seen.rows = [...document.querySelectorAll("#shown .lines tbody tr")].map((row) =>
+    [...row.cells].map((cell) => (cell.rowSpan > 1 ? cell.rowSpan + "x " : "") + cell.textContent));
+  click("programs");
+  choose("verdict", "wrong_answer");
+  seen.filtered = [title(), place(), location.hash];
+  seen.thoughts = [...document.querySelectorAll("#shown mark")].map((mark) => mark.textContent);
+  choose("arm", "ntp");
+  seen.nothing = [place(), document.querySelector("#shown").textContent];
+  seen.title = document.title;
+  seen.scripts = document.scripts.length;
+  const drawn = [...document.querySelectorAll("figure.plot > svg")].filter((svg) => {
+    const box = svg.getBoundingClientRect();
+    return box.width > 200 && box.height > 60;
+  });
+  seen.figures = document.querySelectorAll("figure.plot").length;
+  seen.drawn = drawn.length;
+  seen.curves = document.querySelectorAll("figure.plot polyline.curve").length;
+  seen.coloured = [...document.querySelectorAll("polyline.curve")].every(
+    (line) => getComputedStyle(line).stroke !== "none");
+  seen.wide = document.documentElement.scrollWidth <= innerWidth;
+  seen.requests = performance.getEntriesByType("resource").length;
+  seen.errors = window.probeErrors;
+  const out = document.createElement("output");
+  out.id = "probe";
+  out.textContent = btoa(unescape(encodeURIComponent(JSON.stringify(seen))));
+  document.body.append(out);
+})();
+</script>"##;
+
+const CATCH: &str = "<script>window.probeErrors = []; \
+    addEventListener('error', (event) => window.probeErrors.push(String(event.message)));</script>";
+
+fn browser() -> Option<&'static str> {
+    let path = std::env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let is_there =
+        |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    names.into_iter().find(is_there)
+}
+
+/// The page as the browser has it after its scripts.
+fn dom(browser: &str, path: &Path, hash: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let mut child = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
+        .args([
+            "--disable-dev-shm-usage",
+            "--window-size=1280,900",
+            "--dump-dom",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("file://{}{hash}", path.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        sender.send(read)
+    });
+    let read = receiver.recv_timeout(Duration::from_secs(50));
+    if read.is_err() {
+        child.kill().unwrap();
+    }
+    child.wait().unwrap();
+    read.expect("the browser shows the page within 50 seconds")
+        .unwrap()
+}
+
+fn probed(dom: &str) -> serde_json::Value {
+    let (_, rest) = dom
+        .split_once("<output id=\"probe\">")
+        .expect("the probe ran");
+    let (encoded, _) = rest.split_once('<').unwrap();
+    serde_json::from_slice(&base64(encoded)).unwrap()
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let values = text
+        .bytes()
+        .filter_map(|letter| LETTERS.find(char::from(letter)));
+    let bits: Vec<bool> = values
+        .flat_map(|value| (0..6).rev().map(move |bit| value >> bit & 1 == 1))
+        .collect();
+    let byte = |bits: &[bool]| bits.iter().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
+    bits.chunks_exact(8).map(byte).collect()
+}
+
+#[test]
+fn a_browser_finds_the_curves_and_pages_through_the_viewer() {
+    let Some(browser) = browser() else {
+        println!("skipped: no chromium, chromium-browser or google-chrome on the path");
+        return;
+    };
+    let run = run::run();
+    let page = page(&run.inputs())
+        .replace("<head>", &format!("<head>{CATCH}"))
+        .replace("</body>", &format!("{PROBE}</body>"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    std::fs::write(&path, page).unwrap();
+    let seen = probed(&dom(browser, &path, "#document=2"));
+
+    // Opened by the link, moved by the button, moved back by keys.
+    assert_eq!(
+        seen["opened"],
+        serde_json::json!(["document-2.py", "2 of 3"])
+    );
+    let third = serde_json::json!(["document-3.py", "3 of 3", "#document=3"]);
+    assert_eq!(seen["clicked"], third);
+    let first = serde_json::json!(["document-1.py", "1 of 3", "#document=1"]);
+    assert_eq!(seen["pressed"], first);
+    check_lines(&seen["rows"]);
+
+    let filtered = serde_json::json!(["testbed/held_out/2", "1 of 1", "#program=2"]);
+    assert_eq!(seen["filtered"], filtered);
+    assert_eq!(
+        seen["thoughts"],
+        serde_json::json!(["three days on", "act"])
+    );
+    let nothing = serde_json::json!(["0 of 0", "Nothing passes these filters."]);
+    assert_eq!(seen["nothing"], nothing);
+
+    // 1 headline, 4 of RLVR, 2 of families, 1 of bounds, 10 of training, 1 of drops, 1 of times.
+    assert_eq!(seen["figures"], 20);
+    assert_eq!(seen["drawn"], 20);
+    assert!(seen["curves"].as_u64().unwrap() >= 30, "{}", seen["curves"]);
+    assert_eq!(seen["coloured"], true);
+    assert_eq!(seen["wide"], true, "the page does not scroll sideways");
+
+    // Hostile text was shown and never run; nothing was asked for.
+    assert_eq!(seen["title"], format!("fixture {HOSTILE} – ra3"));
+    assert_eq!(seen["scripts"], 4, "two of the page, two of this test");
+    assert_eq!(seen["requests"], 0);
+    assert_eq!(seen["errors"], serde_json::json!([]));
+}
+
+/// Decision, q(think), log p with and without, gain, line, and the rationale over its lines.
+fn check_lines(rows: &serde_json::Value) {
+    let last = format!("    return day  # {HOSTILE}");
+    let expected = serde_json::json!([
+        [
+            "1",
+            "act",
+            "0.10",
+            "−1.25",
+            "same",
+            "",
+            "def weekday(day):",
+            "none yet"
+        ],
+        [
+            "2",
+            "think",
+            "0.80",
+            "−1.25",
+            "−2.00",
+            "+0.75",
+            "    n = 9",
+            "2x count modulo 10 from 3"
+        ],
+        [
+            "3",
+            "act",
+            "0.10",
+            "−1.25",
+            "same",
+            "",
+            "    day = (day + n) % 7"
+        ],
+        [
+            "4",
+            "think",
+            "0.80",
+            "−1.25",
+            "−0.75",
+            "−0.50",
+            last,
+            "2x name the day"
+        ],
+        ["5", "act", "0.10", "−1.25", "same", "", ""],
+    ]);
+    assert_eq!(*rows, expected);
+}
