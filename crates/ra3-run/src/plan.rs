@@ -207,6 +207,8 @@ fn check_measurement(file: &RunFile) -> Result<()> {
     if let Some(rlvr) = &file.rlvr {
         ensure!(rlvr.group_size >= 2, "rlvr.group_size = 1 has no advantage");
         ensure!(rlvr.evaluate_every > 0, "rlvr.evaluate_every is 0");
+        ensure!(rlvr.n_tries_max > 0, "rlvr.n_tries_max is 0");
+        ensure!(rlvr.updates_per_batch > 0, "rlvr.updates_per_batch is 0");
     }
     Ok(())
 }

@@ -121,8 +121,10 @@ pub fn grade_model(
         unit: "",
     });
     let (mut lm, tokenizer) = load(model)?;
+    let name = format!("{}, 0-shot", problems.display());
     let problems = ra3_evals::problem::read(problems)?;
     let exam = Exam::new(
+        &name,
         problems,
         &tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,

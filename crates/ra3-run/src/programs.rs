@@ -42,6 +42,8 @@ pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Poo
 
 /// Problems that are ready to be written for and graded.
 pub(crate) struct Exam {
+    /// What its scores are called.
+    name: String,
     pub(crate) problems: Vec<Problem>,
     graders: Vec<Grader>,
     /// `[end]` and the prompt's ids.
@@ -50,7 +52,12 @@ pub(crate) struct Exam {
 }
 
 impl Exam {
-    pub(crate) fn new(problems: Vec<Problem>, tokenizer: &Tokenizer, pool: Pool) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        problems: Vec<Problem>,
+        tokenizer: &Tokenizer,
+        pool: Pool,
+    ) -> Self {
         let graders = prepare(&problems, &pool);
         let prompts = problems
             .iter()
@@ -63,6 +70,7 @@ impl Exam {
             })
             .collect();
         Self {
+            name: name.to_owned(),
             problems,
             graders,
             prompts,
@@ -202,7 +210,8 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
         }
     };
     let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for (problem, c) in exam.problems.iter().zip(&n_right) {
+    let has_family = |(problem, _): &(&Problem, _)| !problem.family.is_empty();
+    for (problem, c) in exam.problems.iter().zip(&n_right).filter(has_family) {
         let entry = families.entry(problem.family.clone()).or_default();
         entry.0 += *c as f64;
         entry.1 += n as f64;
@@ -216,7 +225,7 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
         position: sitting.position,
         n_tokens_sampled: sitting.n_tokens_sampled,
         decision: sitting.decision_name.to_owned(),
-        benchmark: "testbed, held-out compositions, 0-shot".to_owned(),
+        benchmark: exam.name.clone(),
         n_problems: exam.problems.len() as u64,
         n_samples: n as u64,
         temperature: f64::from(sitting.rule.temperature),

@@ -97,7 +97,11 @@ pub(crate) fn exam(
         .context("evaluate is not in the run file")?;
     let pool = pool(section.n_workers, section.confinement)?;
     let problems = problem::read(&corpus::problems_path(directory, split))?;
-    Ok(Exam::new(problems, tokenizer, pool))
+    let name = match split {
+        Split::Train => "testbed, training problems, 0-shot",
+        Split::HeldOut => "testbed, held-out compositions, 0-shot",
+    };
+    Ok(Exam::new(name, problems, tokenizer, pool))
 }
 
 /// The ways in which an arm's programs are written.

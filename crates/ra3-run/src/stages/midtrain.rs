@@ -215,10 +215,15 @@ fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig 
         penalty: match section.penalty {
             PenaltySection::SwitchCost { nats } => Penalty::SwitchCost(nats),
             PenaltySection::ExactKl { alpha } => Penalty::ExactKl { alpha },
+            PenaltySection::SwitchCostOnMean { nats } => Penalty::SwitchCostOnMean(nats),
+            PenaltySection::SwitchCostOnProbability { cost } => {
+                Penalty::SwitchCostOnProbability(cost)
+            }
         },
         baseline: match section.baseline {
             BaselineName::LeaveOneOut => Baseline::LeaveOneOut,
             BaselineName::GroupMean => Baseline::GroupMean,
+            BaselineName::Standardised => Baseline::Standardised,
             BaselineName::None => Baseline::None,
         },
         surrogate: if section.updates_per_batch > 1 {

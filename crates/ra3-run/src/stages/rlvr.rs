@@ -1,10 +1,13 @@
 //! RLVR from an arm: GRPO on training problems, scored on held-out problems at intervals.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ra3::grpo::{self, Estimator, GrpoConfig};
-use ra3::policy::Surrogate;
+use ra3::formulas::overlong_penalty;
+use ra3::generation::Writing;
+use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search};
+use ra3::policy::{Surrogate, TokenId};
 use ra3::rollout::Decision;
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
@@ -75,8 +78,15 @@ pub(crate) fn run(
                 evaluate.program_tokens_max,
                 section.temperature,
             ),
-            surrogate: Surrogate::LogLikelihood,
-            updates_per_batch: 1,
+            surrogate: if section.updates_per_batch > 1 {
+                Surrogate::Clipped {
+                    low: section.clip_low,
+                    high: section.clip_high,
+                }
+            } else {
+                Surrogate::LogLikelihood
+            },
+            updates_per_batch: section.updates_per_batch,
         },
         train: exam(plan, directory, &tokenizer, Split::Train)?,
         held_out: exam(plan, directory, &tokenizer, Split::HeldOut)?,
@@ -115,34 +125,7 @@ impl RlvrCourse<'_> {
             let (score, _) = self.score(lm, 0, spent.n_tokens_sampled)?;
             scores.push(score);
         }
-        let n_problems = self.train.problems.len();
-        let of = batch(n_problems, self.section.batch_problems, position, self.seed);
-        let prompts: Vec<_> = of
-            .iter()
-            .map(|index| self.train.prompts[*index].clone())
-            .collect();
-        let by_row: Vec<usize> = of
-            .iter()
-            .flat_map(|index| vec![*index; self.section.group_size])
-            .collect();
-        let mut n_broken = 0;
-        let mut grade = |rows: &[ra3::generation::Writing]| -> Vec<f32> {
-            let verdicts = self.train.grade(&by_row, rows, self.tokenizer);
-            let is_broken = |v: &&Verdict| matches!(v, Verdict::Infrastructure { .. });
-            n_broken = verdicts.iter().filter(is_broken).count();
-            verdicts
-                .iter()
-                .map(|v| f32::from(u8::from(*v == Verdict::Passed)))
-                .collect()
-        };
-        let schedule = Schedule::Constant {
-            peak: self.section.learning_rate,
-            warmup: self.section.warmup,
-        };
-        let seed = self.seed.child("programs").nth(position);
-        let lr = schedule.at(position);
-        let report = grpo::update(lm, &prompts, &mut grade, &self.config, lr, seed)?;
-        anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
+        let report = self.update(lm, position)?;
         let n_sampled = spent.n_tokens_sampled + report.work.n_tokens_sampled;
         let is_last = position + 1 == self.section.n_updates;
         if is_last || (position + 1).is_multiple_of(self.section.evaluate_every) {
@@ -164,6 +147,64 @@ impl RlvrCourse<'_> {
             scores,
             samples,
         }))
+    }
+
+    /// One GRPO update at `position`.
+    fn update(&self, lm: &mut Lm, position: u64) -> Result<GrpoReport> {
+        let section = self.section;
+        // The problems of the programs that are graded next.
+        let by_row = RefCell::new(Vec::new());
+        let mut prompts = |index: usize| -> Vec<Vec<TokenId>> {
+            let nth = position * section.n_tries_max as u64 + index as u64;
+            let n_problems = self.train.problems.len();
+            let of = batch(n_problems, section.batch_problems, nth, self.seed);
+            let rows = of.iter().flat_map(|index| vec![*index; section.group_size]);
+            by_row.replace(rows.collect());
+            let prompt = |index: &usize| self.train.prompts[*index].clone();
+            of.iter().map(prompt).collect()
+        };
+        let mut n_broken = 0;
+        let mut grade = |rows: &[Writing]| -> Vec<f32> {
+            let verdicts = self.train.grade(&by_row.borrow(), rows, self.tokenizer);
+            let is_broken = |v: &&Verdict| matches!(v, Verdict::Infrastructure { .. });
+            n_broken += verdicts.iter().filter(is_broken).count();
+            let graded = rows.iter().zip(&verdicts);
+            graded
+                .map(|(row, verdict)| self.reward(row, verdict))
+                .collect()
+        };
+        let schedule = Schedule::Constant {
+            peak: section.learning_rate,
+            warmup: section.warmup,
+        };
+        let (lr, seed) = (
+            schedule.at(position),
+            self.seed.child("programs").nth(position),
+        );
+        let search = Search {
+            n_groups: section.batch_problems,
+            n_tries_max: section.n_tries_max,
+        };
+        let config = &self.config;
+        let report = if search.n_tries_max > 1 {
+            grpo::update_dynamically(lm, &mut prompts, &mut grade, search, config, lr, seed)?
+        } else {
+            grpo::update(lm, &prompts(0), &mut grade, config, lr, seed)?
+        };
+        anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
+        Ok(report)
+    }
+
+    /// 1 for a program that passes, less what it pays for its length.
+    fn reward(&self, row: &Writing, verdict: &Verdict) -> f32 {
+        let passed = f32::from(u8::from(*verdict == Verdict::Passed));
+        match self.section.overlong_tokens {
+            0 => passed,
+            n_soft => {
+                let n_max = self.config.writing.program_tokens_max;
+                passed + overlong_penalty(row.raw().len(), n_soft, n_max)
+            }
+        }
     }
 
     fn score(

@@ -1,8 +1,4 @@
 //! The report in a real browser: its curves are there, and the viewer pages.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,151 @@
+//! The commands beside `run`, on the committed base model.
+
+use std::fs::write;
+use std::path::Path;
+
+use crate::support::{ra3, text_of};
+use serde_json::Value;
+
+/// Standard output of a command that succeeds.
+fn output_of(arguments: &[&str]) -> String {
+    let output = ra3(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}\n{}",
+        text_of(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code and standard error of one that does not.
+fn failure_of(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = ra3(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    assert!(output.stdout.is_empty(), "errors go to standard error");
+    (output.status.code(), text_of(&output))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+const PROMPT: &str = "def add(a, b):\n    ";
+
+#[test]
+fn a_plan_is_printed_whole_and_runs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("directory={}", path(&folder.path().join("run")));
+    let plan = ["plan", "runs/tiny.toml", "--set", &directory];
+    let text = output_of(&plan);
+    assert!(
+        text.contains("n_updates = 6") && text.contains("memory"),
+        "{text}"
+    );
+    let json: Value = serde_json::from_str(&output_of(&[&plan[..], &["--json"]].concat())).unwrap();
+    assert_eq!(json["plan"]["base"]["n_updates"], 6);
+    assert!(json["estimate"]["memory_mib"].as_u64().unwrap() > 0);
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn samples_follow_from_their_seed() {
+    let sample = [
+        "sample",
+        "assets/base",
+        "--prompt",
+        PROMPT,
+        "-n",
+        "2",
+        "--json",
+    ];
+    let limits = ["--max-tokens", "20"];
+    let first = output_of(&[&sample[..], &limits].concat());
+    assert_eq!(first, output_of(&[&sample[..], &limits].concat()));
+    assert_ne!(
+        first,
+        output_of(&[&sample[..], &limits, &["--seed", "1"]].concat())
+    );
+    let rows: Vec<Value> = first
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(row["logprob"].as_f64().unwrap() < 0.0);
+        let program = row["program"].as_str().unwrap();
+        assert!(!program.contains("<act>") && !program.contains("<think>"));
+        assert!(
+            row["raw"].as_str().unwrap().starts_with('<'),
+            "a decision comes first"
+        );
+    }
+    let plain = output_of(&[&sample[..], &limits, &["--plain", "--temperature", "0"]].concat());
+    assert!(!plain.contains("<act>"), "{plain}");
+}
+
+#[test]
+fn a_document_is_shown_with_its_latents() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file.py");
+    write(&file, "x = 1\nfor i in range(3):\n    x += i\n").unwrap();
+    let inspect = ["inspect", "assets/base", path(&file)];
+    let text = output_of(&inspect);
+    assert!(text.contains("for i in range(3):"), "{text}");
+    let json = output_of(&[&inspect[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&json).unwrap();
+    let lines = document["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 4, "three lines and the end");
+}
+
+#[test]
+fn a_model_is_graded() {
+    let folder = tempfile::tempdir().unwrap();
+    let problems = folder.path().join("problems.jsonl");
+    let problem = serde_json::json!({
+        "task_id": "T/0",
+        "prompt": PROMPT.trim_end_matches(' '),
+        "entry_point": "add",
+        "canonical_solution": "    return a + b\n",
+        "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+    });
+    write(&problems, format!("{problem}\n")).unwrap();
+    let eval = [
+        "eval",
+        "assets/base",
+        "--problems",
+        path(&problems),
+        "--json",
+    ];
+    let score: Value =
+        serde_json::from_str(&output_of(&[&eval[..], &["--max-tokens", "20"]].concat())).unwrap();
+    let mean = score["pass_at"]["1"]["mean"].as_f64();
+    assert!(
+        mean.is_some_and(|mean| (0.0..=100.0).contains(&mean)),
+        "{score}"
+    );
+    write(&problems, "{\"task_id\": \"T/0\"}\n").unwrap();
+    let (code, text) = failure_of(&eval);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("problems.jsonl") && text.contains("line 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_arguments_and_missing_files_are_told_apart() {
+    assert_eq!(failure_of(&["run"]).0, Some(2));
+    assert_eq!(failure_of(&["sample", "assets/base"]).0, Some(2));
+    let (code, text) = failure_of(&["run", "runs/none.toml"]);
+    assert!(code == Some(1) && text.contains("runs/none.toml"), "{text}");
+    let (code, text) = failure_of(&["sample", "nowhere/model", "--prompt", "x"]);
+    assert!(code == Some(1) && text.contains("nowhere/model"), "{text}");
+    let (code, text) = failure_of(&["report", "nowhere/run"]);
+    assert!(code == Some(1) && text.contains("nowhere/run"), "{text}");
+    for command in ["run", "plan", "sample", "eval", "report", "inspect"] {
+        assert!(
+            output_of(&[command, "--help"]).contains("Example"),
+            "{command}"
+        );
+    }
+}

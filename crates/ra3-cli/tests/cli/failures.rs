@@ -1,0 +1,149 @@
+//! What goes wrong is named, nothing that was committed is lost, and the same command continues.
+
+use std::fs::{read, read_to_string, write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{assert_same_bits, finish, root, run_arguments, start};
+
+/// Two updates of the base model and nothing after it.
+const SHORT: &[&str] = &["base.n_updates=2"];
+
+fn expect_error(directory: &Path, overrides: &[&str], expected: &[&str]) {
+    let (ok, text) = finish(start(directory, overrides));
+    assert!(!ok, "{expected:?} was expected");
+    for part in expected {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn another_plan_is_refused_and_a_finished_run_is_shown_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    let (ok, text) = finish(start(&directory, SHORT));
+    assert!(ok, "{text}");
+    expect_error(&directory, &["base.n_updates=3"], &["another plan"]);
+    let ledger = read(directory.join("ledger.jsonl")).unwrap();
+    let (ok, text) = finish(start(&directory, SHORT));
+    assert!(ok, "{text}");
+    assert_eq!(read(directory.join("ledger.jsonl")).unwrap(), ledger);
+}
+
+/// A limit on the size of files stands for a full disk: the same writes fail, at the same places.
+#[test]
+fn a_full_disk_ends_a_run_that_then_continues() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, full) = (folder.path().join("whole"), folder.path().join("full"));
+    let (ok, text) = finish(start(&whole, &[]));
+    assert!(ok, "{text}");
+    // Enough for the ledger and the shards, then for the tokenizer, then for a model too.
+    for blocks in [8, 64, 160] {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let child = Command::new("bash")
+            .current_dir(root())
+            .args(["-c", &script, env!("CARGO_BIN_EXE_ra3")])
+            .args(run_arguments(&full, &[]))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (ok, text) = finish(child);
+        assert!(!ok, "files of {blocks} KiB were enough");
+        assert!(
+            text.contains("File too large") && text.contains("full"),
+            "{text}"
+        );
+    }
+    let (ok, text) = finish(start(&full, &[]));
+    assert!(ok, "{text}");
+    assert_same_bits(&whole, &full);
+}
+
+#[test]
+fn a_corpus_file_that_cannot_be_read_is_named_or_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("code.jsonl");
+    write(&lines, "{\"text\": \"x = 1\\n\"}\n{\"text\": 3}\n").unwrap();
+    let source = format!(
+        "corpus.sources=[{{kind='json_lines', path='{}', text_key='text'}}]",
+        lines.display()
+    );
+    let directory = folder.path().join("run");
+    let stop = [SHORT[0], source.as_str()];
+    expect_error(&directory, &stop, &["code.jsonl", "line 2", "text"]);
+    assert!(!directory.join("corpus").exists(), "half a corpus");
+    let drop = [SHORT[0], source.as_str(), "corpus.on_unreadable=drop"];
+    // The first plan committed nothing, and still owns its directory.
+    let directory = folder.path().join("drop");
+    let (ok, text) = finish(start(&directory, &drop));
+    assert!(ok, "{text}");
+    let ledger = read_to_string(directory.join("ledger.jsonl")).unwrap();
+    assert!(ledger.contains("\"unreadable\":1"), "{ledger}");
+    let missing = "corpus.sources=[{kind='folder', path='/nowhere'}]";
+    expect_error(
+        &folder.path().join("no"),
+        &[missing],
+        &["/nowhere does not exist"],
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    let wild = "midtrain.supervised_peak=1e38";
+    expect_error(&directory, &[wild], &["ra3", "NaN"]);
+    let ledger = read(directory.join("ledger.jsonl")).unwrap();
+    assert!(directory.join("models/base/model.safetensors").exists());
+    // It is the same the next time, and the ledger still says what was before.
+    expect_error(&directory, &[wild], &["NaN"]);
+    assert_eq!(read(directory.join("ledger.jsonl")).unwrap(), ledger);
+}
+
+/// Turns one byte in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    write(path, bytes).unwrap();
+}
+
+#[test]
+fn damaged_shards_and_checkpoints_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    // Stops in the RA3 stage with everything before it committed.
+    let wild = "midtrain.supervised_peak=1e38";
+    expect_error(&directory, &[wild], &["NaN"]);
+    let shards = directory.join("corpus/train");
+    let shard = std::fs::read_dir(&shards)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
+    let whole = read(&shard).unwrap();
+    damage(&shard);
+    expect_error(&directory, &[wild], &[&shard.display().to_string()]);
+    write(&shard, whole).unwrap();
+    let model = directory.join("models/base/model.safetensors");
+    let whole = read(&model).unwrap();
+    write(&model, &whole[..whole.len() / 2]).unwrap();
+    expect_error(&directory, &[wild], &["models/base/model.safetensors"]);
+    write(&model, whole).unwrap();
+    expect_error(&directory, &[wild], &["NaN"]);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    let mut first = start(&directory, &[]);
+    while !directory.join("plan.toml").exists() {
+        assert!(first.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    expect_error(&directory, &[], &["another process"]);
+    let (ok, text) = finish(first);
+    assert!(ok, "{text}");
+}

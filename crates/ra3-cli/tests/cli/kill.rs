@@ -1,0 +1,34 @@
+//! A run killed at random moments ends with the same bits as one that was left alone.
+
+use std::time::Duration;
+
+use crate::support::{assert_same_bits, finish, start};
+
+#[test]
+fn a_killed_run_ends_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let began = std::time::Instant::now();
+    let (ok, text) = finish(start(&whole, &[]));
+    assert!(ok, "{text}");
+    let length = began.elapsed();
+    let mut random = 0x9e37_79b9_u64;
+    let mut n_kills = 0;
+    for _ in 0..10 {
+        // Moments from the very start to a quarter of the length; then one start to the end.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let share = 0.25 * (random >> 40) as f64 / (1u64 << 24) as f64;
+        let mut child = start(&killed, &[]);
+        std::thread::sleep(Duration::from_secs_f64(length.as_secs_f64() * share));
+        n_kills += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (ok, text) = finish(start(&killed, &[]));
+    assert!(ok, "{text}");
+    assert!(n_kills >= 3, "the run was killed {n_kills} times only");
+    assert_same_bits(&whole, &killed);
+    assert!(whole.join("report.html").exists() && killed.join("report.html").exists());
+}

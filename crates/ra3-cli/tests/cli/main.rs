@@ -1,0 +1,12 @@
+//! The command as a user meets it: whole runs, their failures, and the commands beside them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+mod commands;
+mod failures;
+mod kill;
+mod report;
+mod settings;
+mod support;

@@ -1,0 +1,89 @@
+//! Every setting of the method that a run file names runs from corpus to table.
+
+use std::fs::read_to_string;
+use std::path::Path;
+
+use crate::support::{finish, start};
+
+fn ledger_of(directory: &Path, overrides: &[&str]) -> String {
+    let (ok, text) = finish(start(directory, &[QUICK, overrides].concat()));
+    assert!(ok, "{overrides:?}\n{text}");
+    read_to_string(directory.join("ledger.jsonl")).unwrap()
+}
+
+/// Of the stages that do not differ, as little as there can be.
+const QUICK: &[&str] = &[
+    "corpus.testbed.n_held_out_problems=2",
+    "evaluate.decision_table=false",
+    "midtrain.ntp_at_ra3_compute=false",
+    "rlvr.evaluate_every=2",
+];
+const NO_RLVR: &str = "rlvr.n_updates=1";
+
+#[test]
+fn the_e_steps_settings_run() {
+    let exact = [
+        NO_RLVR,
+        "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
+        "midtrain.ra3.e_step.scorer=frozen",
+        "midtrain.ra3.e_step.baseline=standardised",
+        "midtrain.ra3.e_step.updates_per_batch=2",
+        "midtrain.ra3.e_step.think_floor=0.2",
+        "midtrain.ra3.e_step.horizon=0",
+        "midtrain.ra3.m_step.choose={kind='importance_weights', group_size=2}",
+    ];
+    let mean = [
+        NO_RLVR,
+        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_mean', nats=0.1}",
+        "midtrain.ra3.e_step.baseline=group_mean",
+        "midtrain.ra3.m_step.choose={kind='best_of', group_size=2}",
+    ];
+    let probability = [
+        NO_RLVR,
+        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.01}",
+        "midtrain.ra3.e_step.baseline=none",
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (index, settings) in [&exact[..], &mean, &probability].iter().enumerate() {
+        let ledger = ledger_of(&folder.path().join(index.to_string()), settings);
+        assert!(ledger.contains("\"phase\":\"m_step\""));
+    }
+}
+
+#[test]
+fn the_ablations_run_and_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledgers = Vec::new();
+    for name in [
+        "none",
+        "think_every_line",
+        "no_em",
+        "no_rl",
+        "random_latents",
+    ] {
+        let ablation = format!("midtrain.ra3.ablation={name}");
+        let ledger = ledger_of(&folder.path().join(name), &[NO_RLVR, &ablation]);
+        assert_eq!(ledger.contains("\"phase\":\"e_step\""), name != "no_rl");
+        assert_eq!(ledger.contains("\"phase\":\"m_step\""), name != "no_em");
+        assert!(!ledgers.contains(&ledger), "{name}");
+        ledgers.push(ledger);
+    }
+}
+
+#[test]
+fn the_estimators_of_rlvr_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let dapo = [
+        "rlvr.advantage=dapo",
+        "rlvr.n_tries_max=2",
+        "rlvr.overlong_tokens=50",
+        "rlvr.updates_per_batch=2",
+    ];
+    let ledger = ledger_of(&folder.path().join("dapo"), &dapo);
+    // An untrained model writes to the end: the penalty is the whole reward.
+    assert!(ledger.contains("\"reward\":-"), "{ledger}");
+    for name in ["dr_grpo", "rloo"] {
+        let advantage = format!("rlvr.advantage={name}");
+        ledger_of(&folder.path().join(name), &[NO_RLVR, &advantage]);
+    }
+}

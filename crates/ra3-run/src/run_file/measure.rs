@@ -1,0 +1,93 @@
+//! Sections of the run file: evaluation and RLVR.
+
+use serde::{Deserialize, Serialize};
+
+/// What is measured of every arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateSection {
+    /// Samples of each problem.
+    pub n_samples: usize,
+    /// Sampling temperature of the programs.
+    pub temperature: f32,
+    /// The k of pass@k.
+    pub pass_at: Vec<usize>,
+    /// Held-out documents for bits per byte and bounds.
+    pub n_documents: usize,
+    /// The K of IWAE_K.
+    pub iwae: Vec<usize>,
+    /// Prior probability of keeping the latent, for the bounds.
+    pub alpha: f32,
+    /// Longest program in tokens, rationales included.
+    pub program_tokens_max: usize,
+    /// The table of pass@1 by forced decision is made too.
+    pub decision_table: bool,
+    /// Processes that grade.
+    pub n_workers: usize,
+    /// What must hold of the sandbox.
+    pub confinement: ConfinementName,
+}
+
+/// What must hold of the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfinementName {
+    /// Refuse to run unless the kernel confines the program.
+    Require,
+    /// Take what the kernel offers, and record it.
+    BestEffort,
+    /// Limits only.
+    Off,
+}
+
+/// RLVR from every arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RlvrSection {
+    /// Updates.
+    pub n_updates: u64,
+    /// Problems of an update.
+    pub batch_problems: usize,
+    /// Programs of a problem.
+    pub group_size: usize,
+    /// Step size.
+    pub learning_rate: f32,
+    /// Updates of linear warm-up.
+    pub warmup: u64,
+    /// Sampling temperature.
+    pub temperature: f32,
+    /// How rewards become advantages.
+    pub advantage: AdvantageName,
+    /// Groups whose programs all got the same reward are left out.
+    pub drop_groups_without_signal: bool,
+    /// Batches of problems that are drawn at most until there are `batch_problems` groups with
+    /// signal (DAPO's dynamic sampling); 1 takes the first batch as it is.
+    pub n_tries_max: usize,
+    /// Tokens before the longest program in which a penalty grows to 1 (DAPO's overlong shaping);
+    /// 0 for none.
+    pub overlong_tokens: usize,
+    /// Updates on one batch of programs; above 1 the surrogate is clipped.
+    pub updates_per_batch: usize,
+    /// Clip range of the surrogate below 1.
+    pub clip_low: f32,
+    /// Clip range of the surrogate above 1 (DAPO: higher than below).
+    pub clip_high: f32,
+    /// Updates between two scores on the held-out problems.
+    pub evaluate_every: u64,
+    /// Samples of each problem in such a score.
+    pub evaluate_samples: usize,
+}
+
+/// How rewards become advantages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageName {
+    /// `(R − mean) / std`.
+    Grpo,
+    /// `R − mean`, constant length normaliser.
+    DrGrpo,
+    /// Leave-one-out.
+    Rloo,
+    /// GRPO with token-level normalisation and clip-higher.
+    Dapo,
+}

@@ -1,0 +1,173 @@
+//! Sections of the run file: mid-training by NTP and by RA3.
+
+use serde::{Deserialize, Serialize};
+
+/// Mid-training, both arms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MidtrainSection {
+    /// Documents of a supervised update, both arms.
+    pub batch_documents: usize,
+    /// Step size of NTP, cold start and M-step.
+    pub supervised_peak: f32,
+    /// Updates of linear warm-up of each supervised phase.
+    pub warmup: u64,
+    /// NTP also runs at RA3's compute.
+    pub ntp_at_ra3_compute: bool,
+    /// RA3.
+    pub ra3: Ra3Section,
+}
+
+/// RA3's loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ra3Section {
+    /// Updates on the corpus' own comments as latents.
+    pub cold_start_updates: u64,
+    /// Rounds of E-step and M-step.
+    pub rounds: u64,
+    /// E-step updates of a round.
+    pub e_updates: u64,
+    /// Documents annotated in a round.
+    pub annotate_documents: usize,
+    /// M-step updates of a round.
+    pub m_updates: u64,
+    /// The parts of the method that are left out.
+    pub ablation: AblationName,
+    /// The search for latents.
+    pub e_step: EStepSection,
+    /// The choice of the M-step's data.
+    pub m_step: MStepSection,
+}
+
+/// A named ablation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AblationName {
+    /// The whole method.
+    None,
+    /// A think at every line (as LaTRO and RLP do).
+    ThinkEveryLine,
+    /// E-step only.
+    NoEm,
+    /// Cold start and M-step only (as TPT does).
+    NoRl,
+    /// Rationales of random tokens.
+    RandomLatents,
+}
+
+/// The search for latents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EStepSection {
+    /// Documents of an update.
+    pub batch_documents: usize,
+    /// Rollouts of a document.
+    pub group_size: usize,
+    /// Longest rationale in tokens.
+    pub rationale_tokens_max: usize,
+    /// Lines whose reward counts for a decision; 0 for all to the end.
+    pub horizon: usize,
+    /// Discount of a line.
+    pub discount: f32,
+    /// What a switch costs.
+    pub penalty: PenaltySection,
+    /// Who scores the lines.
+    pub scorer: ScorerName,
+    /// What is subtracted from a return.
+    pub baseline: BaselineName,
+    /// Step size.
+    pub learning_rate: f32,
+    /// Temperature of the rollouts.
+    pub temperature: f32,
+    /// Updates on one batch of rollouts; above 1 the surrogate is clipped.
+    pub updates_per_batch: usize,
+    /// Clip range of the surrogate.
+    pub clip: f32,
+    /// Probability with which a rollout's decision is forced to think.
+    pub think_floor: f32,
+}
+
+/// What a switch costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PenaltySection {
+    /// A constant in nats; `inf` forbids thinking.
+    SwitchCost {
+        /// The cost.
+        nats: f32,
+    },
+    /// The exact KL term of the bound.
+    ExactKl {
+        /// Prior probability of keeping the latent.
+        alpha: f32,
+    },
+    /// A constant, and the mean of a line's log-probabilities for their sum.
+    SwitchCostOnMean {
+        /// The cost in nats a token.
+        nats: f32,
+    },
+    /// A constant, and the line's probability for its logarithm.
+    SwitchCostOnProbability {
+        /// The cost as a probability.
+        cost: f32,
+    },
+}
+
+/// Who scores the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScorerName {
+    /// The model as it is.
+    Live,
+    /// The model at the start of the E-step.
+    Frozen,
+}
+
+/// What is subtracted from a return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineName {
+    /// The mean of the other rollouts at the same line.
+    LeaveOneOut,
+    /// The mean of all rollouts at the same line.
+    GroupMean,
+    /// The mean of all rollouts, and division by their deviation.
+    Standardised,
+    /// Nothing.
+    None,
+}
+
+/// The choice of the M-step's data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MStepSection {
+    /// Which of the drawn annotations are kept.
+    pub choose: ChooseSection,
+    /// Share of the data that keeps the corpus' own comments as latents.
+    pub corpus_latents_share: f32,
+    /// Loss weight of a line's token.
+    pub line_weight: f32,
+    /// Loss weight of a decision.
+    pub decision_weight: f32,
+    /// Loss weight of a rationale's token.
+    pub rationale_weight: f32,
+}
+
+/// Which of the drawn annotations are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ChooseSection {
+    /// One draw from q.
+    Sample {},
+    /// The best of a group by return.
+    BestOf {
+        /// Draws.
+        group_size: usize,
+    },
+    /// All of a group, weighted by importance.
+    ImportanceWeights {
+        /// Draws.
+        group_size: usize,
+    },
+}

@@ -1,0 +1,126 @@
+//! Sections of the run file: the base model, the optimizer and its schedules.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the base model comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum BaseSection {
+    /// Trained from scratch on the corpus.
+    Pretrain {
+        /// The architecture.
+        model: ModelSection,
+        /// Updates.
+        n_updates: u64,
+        /// Documents of an update.
+        batch_documents: usize,
+        /// The step size.
+        schedule: ScheduleSection,
+    },
+    /// A checkpoint folder in Hugging Face layout.
+    Checkpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// A transformer's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// The family.
+    pub architecture: ArchitectureName,
+    /// Width.
+    pub hidden_size: usize,
+    /// Width of the SwiGLU.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub n_layers: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_key_value_heads: usize,
+    /// Longest sequence.
+    pub context: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Standard deviation of random weights; small models learn to copy with `1 / √hidden_size`.
+    pub initializer_range: f32,
+    /// The projection to the vocabulary is the embedding.
+    pub tie_embeddings: bool,
+    /// Precision of finished models on disk.
+    pub precision_on_disk: PrecisionName,
+}
+
+/// Precision of numbers on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionName {
+    /// `f32`.
+    Float32,
+    /// `bf16`.
+    Bfloat16,
+}
+
+/// A family of architectures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArchitectureName {
+    /// Biases on q, k and v.
+    Qwen2,
+    /// No biases.
+    Llama,
+}
+
+/// The optimizer and its micro-batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSection {
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Largest norm of the gradient.
+    pub clip_norm: f32,
+    /// Loss weight of a prefix's token (a problem statement), where a line's is 1.
+    pub prefix_weight: f32,
+    /// Unique tokens that are live at once.
+    pub micro_batch_tokens: usize,
+    /// Activations are computed again in the backward pass, layer by layer.
+    pub recompute: bool,
+    /// Bytes of the key and value cache.
+    pub cache_mib: usize,
+}
+
+/// A schedule of step sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleSection {
+    /// One step size.
+    Constant {
+        /// The step size.
+        peak: f32,
+        /// Updates of linear warm-up.
+        warmup: u64,
+    },
+    /// Linear warm-up, then a half cosine down to a share of the peak.
+    Cosine {
+        /// The largest step size.
+        peak: f32,
+        /// Updates of linear warm-up.
+        warmup: u64,
+        /// Share of the peak at the end.
+        floor_share: f32,
+    },
+    /// Warm-up, stable, then a linear decay.
+    WarmupStableDecay {
+        /// The largest step size.
+        peak: f32,
+        /// Updates of linear warm-up.
+        warmup: u64,
+        /// Updates of the decay at the end.
+        decay: u64,
+        /// Share of the peak at the end.
+        floor_share: f32,
+    },
+}
