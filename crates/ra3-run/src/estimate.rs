@@ -1,19 +1,33 @@
-//! What a plan will need: tokens, memory, time. A bound to plan with, not a promise.
+//! What a plan will need: memory, tokens, time. Figures to plan with, not a promise.
 //!
 //! ```text
-//! memory = weights · (1 + 1 gradient + 2 moments + 2 frozen copies)
-//!        + micro-batch tokens · activations a token + one chunk of logits + cache
+//! memory  = an update's peak (`ra3_lm::memory`) + frozen copies + the key and value cache
+//! FLOPs   = 6 P a trained token, 2 P a token that is sampled or scored
 //! ```
+//!
+//! with `P` the parameters of matrix products. Documents are taken as long as a sample of the
+//! testbed's, and as half the longest where there is no testbed.
 
 use anyhow::Result;
+use ra3::seed::Seed;
+use ra3_corpus::testbed;
 use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::memory::UpdateMemory;
+use ra3_lm::weights::Layout;
 use serde::Serialize;
 
 use crate::plan::Plan;
-use crate::run_file::{ArchitectureName, BaseSection, TokenizerSection};
+use crate::run_file::{
+    ArchitectureName, BaseSection, MidtrainSection, PenaltySection, RlvrSection, ScorerName,
+    TokenizerSection,
+};
+use crate::stages::base;
+use crate::stages::corpus::testbed_config;
 
-/// FLOP/s of one thread that small models reach on a current processor.
-const FLOPS_PER_THREAD: f64 = 6e10;
+/// FLOP/s of a thread in quickstart's stages; a wider model is faster.
+const FLOPS_PER_THREAD: f64 = 4.5e10;
+const BYTES_PER_TOKEN: f64 = 3.0;
+const N_SAMPLED_DOCUMENTS: usize = 200;
 
 /// What a plan will need.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,10 +38,25 @@ pub struct Estimate {
     pub n_params: u64,
     /// Peak of the engine's memory in MiB.
     pub memory_mib: u64,
-    /// Updates by stage, where they are counted in updates.
-    pub n_updates: Vec<(String, u64)>,
-    /// Rough seconds of pretraining, if there is any.
-    pub pretrain_s: f64,
+    /// Tokens of a document.
+    pub document_tokens: f64,
+    /// The stages that train.
+    pub training: Vec<StageEstimate>,
+}
+
+/// What a training stage will need.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageEstimate {
+    /// Its name.
+    pub stage: String,
+    /// Updates and annotated batches.
+    pub n_updates: u64,
+    /// Tokens that are trained on, sampled or scored.
+    pub n_tokens: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Seconds on this plan's threads.
+    pub seconds: f64,
 }
 
 /// Estimates a plan.
@@ -36,52 +65,136 @@ pub struct Estimate {
 /// The base checkpoint's `config.json` cannot be read.
 pub fn estimate(plan: &Plan) -> Result<Estimate> {
     let config = config_of(plan)?;
-    let n_params = ra3_lm::weights::Layout::new(&config).n_params();
+    let document_tokens = document_tokens(plan);
+    let costs = Costs {
+        n_matmul_params: config.n_matmul_params() as f64,
+        document_tokens,
+        flops_per_second: FLOPS_PER_THREAD * plan.file.n_threads as f64,
+    };
+    Ok(Estimate {
+        stages: plan.stages.iter().map(|stage| stage.name()).collect(),
+        n_params: Layout::new(&config).n_params() as u64,
+        memory_mib: memory_bytes(&config, plan) as u64 >> 20,
+        document_tokens,
+        training: training_stages(plan, &costs),
+    })
+}
+
+/// Multiplies counts into costs.
+struct Costs {
+    n_matmul_params: f64,
+    document_tokens: f64,
+    flops_per_second: f64,
+}
+
+impl Costs {
+    fn stage(&self, stage: &str, n_updates: u64, trained: f64, run: f64) -> StageEstimate {
+        let flops = self.n_matmul_params * (6.0 * trained + 2.0 * run);
+        StageEstimate {
+            stage: stage.to_owned(),
+            n_updates,
+            n_tokens: trained + run,
+            flops,
+            seconds: flops / self.flops_per_second,
+        }
+    }
+
+    fn documents(&self, n_updates: u64, batch_documents: usize) -> f64 {
+        n_updates as f64 * batch_documents as f64 * self.document_tokens
+    }
+
+    fn ra3(&self, section: &MidtrainSection, prefix_weight: f32) -> StageEstimate {
+        let em = crate::stages::midtrain::em_config(section, prefix_weight);
+        let search = &section.ra3.e_step;
+        let supervised = em.cold_start_updates + em.rounds * em.m_updates;
+        let rollouts = self.documents(em.rounds * em.e_updates, search.batch_documents)
+            * search.group_size as f64;
+        let annotated = em.rounds as f64 * em.annotate_documents as f64 * self.document_tokens;
+        // A rollout is sampled; a frozen scorer and a reference read it again.
+        let n_readers = 1 + n_frozen(section);
+        let trained = self.documents(supervised, section.batch_documents) + rollouts;
+        let run = rollouts * n_readers as f64 + annotated;
+        self.stage("ra3", em.n_positions(), trained, run)
+    }
+
+    fn rlvr(&self, section: &RlvrSection, program_tokens_max: usize) -> StageEstimate {
+        let n_programs = section.n_updates as f64
+            * (section.batch_problems * section.group_size * section.n_tries_max) as f64;
+        // A program has at most so many tokens, and ends at half of them.
+        let n_tokens = n_programs * (program_tokens_max as f64 / 2.0 + self.document_tokens);
+        let trained = n_tokens * section.updates_per_batch as f64;
+        self.stage("rlvr, each arm", section.n_updates, trained, n_tokens)
+    }
+}
+
+/// Models beside the one that is trained.
+fn n_frozen(section: &MidtrainSection) -> usize {
+    let search = &section.ra3.e_step;
+    usize::from(search.scorer == ScorerName::Frozen)
+        + usize::from(matches!(search.penalty, PenaltySection::ExactKl { .. }))
+}
+
+fn training_stages(plan: &Plan, costs: &Costs) -> Vec<StageEstimate> {
     let file = &plan.file;
-    let mut n_updates = Vec::new();
-    let mut pretrain_s = 0.0;
+    let mut stages = Vec::new();
     if let BaseSection::Pretrain {
-        n_updates: n,
+        n_updates,
         batch_documents,
         ..
     } = &file.base
     {
-        n_updates.push(("base".to_owned(), *n));
-        // Testbed documents have about 60 tokens.
-        let n_tokens = (*n * *batch_documents as u64 * 60) as f64;
-        let flops = 6.0 * config.n_matmul_params() as f64 * n_tokens;
-        pretrain_s = flops / (FLOPS_PER_THREAD * file.n_threads as f64);
+        let trained = costs.documents(*n_updates, *batch_documents);
+        stages.push(costs.stage("base", *n_updates, trained, 0.0));
     }
-    if let Some(midtrain) = &file.midtrain {
-        let em = crate::stages::midtrain::em_config(midtrain, file.training.prefix_weight);
-        n_updates.push(("ra3".to_owned(), em.n_positions()));
+    if let Some(section) = &file.midtrain {
+        let ra3 = costs.ra3(section, file.training.prefix_weight);
+        let n_updates = ra3.n_updates;
+        let trained = costs.documents(n_updates, section.batch_documents);
+        stages.push(costs.stage("ntp", n_updates, trained, 0.0));
+        stages.push(ra3);
     }
-    if let Some(rlvr) = &file.rlvr {
-        n_updates.push(("rlvr, each arm".to_owned(), rlvr.n_updates));
+    if let (Some(rlvr), Some(evaluate)) = (&file.rlvr, &file.evaluate) {
+        stages.push(costs.rlvr(rlvr, evaluate.program_tokens_max));
     }
-    Ok(Estimate {
-        stages: plan.stages.iter().map(|stage| stage.name()).collect(),
-        n_params: n_params as u64,
-        memory_mib: memory_bytes(&config, n_params, plan) >> 20,
-        n_updates,
-        pretrain_s,
-    })
+    stages
 }
 
-fn memory_bytes(config: &ModelConfig, n_params: usize, plan: &Plan) -> u64 {
-    let training = &plan.file.training;
-    let (d, kv, ff) = (
-        config.hidden_size,
-        config.key_width(),
-        config.intermediate_size,
-    );
-    // Input, norms, q, attention, middle; k and v; gate and up, and the buffers of one layer.
-    let layer = 7 * d + 2 * kv + 2 * ff;
-    let kept = if training.recompute { d } else { layer };
-    let activations = config.num_hidden_layers * kept + layer + 3 * ff + 6 * d;
-    let logits = 512 * config.vocab_size * 2;
-    let floats = 6 * n_params + training.micro_batch_tokens * activations + logits;
-    (4 * floats + (training.cache_mib << 20)) as u64
+fn memory_bytes(config: &ModelConfig, plan: &Plan) -> usize {
+    let file = &plan.file;
+    let settings = base::settings(&file.training);
+    let batch_documents = match (&file.midtrain, &file.base) {
+        (Some(midtrain), _) => midtrain.batch_documents,
+        (
+            None,
+            BaseSection::Pretrain {
+                batch_documents, ..
+            },
+        ) => *batch_documents,
+        (None, BaseSection::Checkpoint { .. }) => usize::MAX,
+    };
+    let n_rows = batch_documents.saturating_mul(file.corpus.document_tokens_max);
+    let update = UpdateMemory::of(config, &settings, n_rows.min(settings.n_tokens_micro));
+    // The reference is kept for the bounds even where the penalty does not need it.
+    let n_frozen = file.midtrain.as_ref().map_or(0, |section| {
+        1 + usize::from(section.ra3.e_step.scorer == ScorerName::Frozen)
+    });
+    let frozen = n_frozen * Layout::new(config).n_params() * size_of::<f32>();
+    update.total() + frozen + settings.cache_bytes_max
+}
+
+fn document_tokens(plan: &Plan) -> f64 {
+    let corpus = &plan.file.corpus;
+    let Some(section) = &corpus.testbed else {
+        return corpus.document_tokens_max as f64 / 2.0;
+    };
+    let mut config = testbed_config(section);
+    config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);
+    let sample = testbed::generate(&config, Seed::root(plan.file.seed)).documents;
+    let n_bytes: usize = sample
+        .iter()
+        .map(|document| document.prefix.len() + document.text.len())
+        .sum();
+    n_bytes as f64 / sample.len().max(1) as f64 / BYTES_PER_TOKEN
 }
 
 fn config_of(plan: &Plan) -> Result<ModelConfig> {
@@ -115,16 +228,28 @@ impl Estimate {
     /// For a reader.
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "stages      {}\nparameters  {:.2}M\nmemory      {} MiB at most\n",
+            "stages      {}\nparameters  {:.2}M\nmemory      {} MiB at most\n\
+             documents   about {:.0} tokens each\n\n\
+             {:<16} {:>9} {:>10} {:>10} {:>9}\n",
             self.stages.join(" → "),
             self.n_params as f64 / 1e6,
-            self.memory_mib
+            self.memory_mib,
+            self.document_tokens,
+            "stage",
+            "updates",
+            "tokens",
+            "TFLOP",
+            "minutes",
         );
-        for (stage, n) in &self.n_updates {
-            text += &format!("updates     {n} ({stage})\n");
-        }
-        if self.pretrain_s > 0.0 {
-            text += &format!("pretraining about {:.0} minutes\n", self.pretrain_s / 60.0);
+        for stage in &self.training {
+            text += &format!(
+                "{:<16} {:>9} {:>9.2}M {:>10.2} {:>9.1}\n",
+                stage.stage,
+                stage.n_updates,
+                stage.n_tokens / 1e6,
+                stage.flops / 1e12,
+                stage.seconds / 60.0,
+            );
         }
         text
     }

@@ -97,13 +97,17 @@ pub(crate) fn run(
 }
 
 fn generate(section: &TestbedSection, seed: Seed) -> Testbed {
-    let config = TestbedConfig::standard(
+    testbed::generate(&testbed_config(section), seed.child("testbed"))
+}
+
+/// The testbed that a section names.
+pub(crate) fn testbed_config(section: &TestbedSection) -> TestbedConfig {
+    TestbedConfig::standard(
         section.n_documents,
         section.n_train_problems,
         section.n_held_out_problems,
         section.comment_share,
-    );
-    testbed::generate(&config, seed.child("testbed"))
+    )
 }
 
 fn config(plan: &Plan) -> CorpusConfig {
