@@ -14,6 +14,7 @@ mod model;
 mod train;
 
 pub use lm::Lm;
+pub use model::rope_scaling::RopeScaling;
 pub use model::{config, weights};
 pub use train::TrainSettings;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work};
 use ra3::seed::Seed;
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, InMemory, SHARD_BYTES_MAX};
 use crate::generate;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Precision};
 use crate::model::transformer::Transformer;
 use crate::model::weights::{Layout, Weights, fill_normal};
 use crate::model::workspace::Workspace;
@@ -45,7 +45,7 @@ impl Lm {
     /// A file is missing, damaged, or does not fit `config.json`.
     pub fn load(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        let weights = checkpoint::load_weights(folder, &config)?;
+        let weights = checkpoint::load_weights(folder, &config, InMemory::Wide)?;
         Ok(Self {
             transformer: Transformer::new(config),
             weights,
@@ -55,12 +55,41 @@ impl Lm {
         })
     }
 
-    /// Writes `config.json` and `model.safetensors` into a folder.
+    /// Loads a checkpoint to be run and not trained: a `bf16` one stays `bf16` in memory, and is
+    /// computed with in `f32`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_to_run(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
+        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let weights = checkpoint::load_weights(folder, &config, InMemory::AsOnDisk)?;
+        Ok(Self {
+            transformer: Transformer::new(config),
+            weights,
+            optimizer: None,
+            settings,
+            workspace: Workspace::default(),
+        })
+    }
+
+    /// Writes `config.json` and the weights into a folder.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        checkpoint::save_weights(folder, self.config(), &self.weights)
+        self.save_sharded(folder, SHARD_BYTES_MAX)
+    }
+
+    /// [`Self::save`] in files of at most so many bytes where one tensor is not larger.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn save_sharded(
+        &self,
+        folder: &Path,
+        shard_bytes_max: usize,
+    ) -> Result<(), CheckpointError> {
+        checkpoint::save_weights(folder, self.config(), &self.weights, shard_bytes_max)
     }
 
     /// [`Self::save`] in `f32`, and the optimizer's moments.
@@ -81,7 +110,7 @@ impl Lm {
     /// # Errors
     /// A file is missing, damaged, or does not fit this model.
     pub fn load_training(&mut self, folder: &Path) -> Result<(), CheckpointError> {
-        let weights = checkpoint::load_weights(folder, self.config())?;
+        let weights = checkpoint::load_weights(folder, self.config(), InMemory::Wide)?;
         self.optimizer = checkpoint::load_optimizer(folder, weights.data.len())?;
         self.weights = weights;
         Ok(())
@@ -99,14 +128,20 @@ impl Lm {
         }
     }
 
+    /// Rounds the weights to `bf16`: half the memory for a model that is run and not trained.
+    pub fn halve(&mut self) {
+        self.optimizer = None;
+        self.weights.halve();
+    }
+
     /// Forgets the optimizer's moments: a stage begins.
     pub fn reset_optimizer(&mut self) {
         self.optimizer = None;
     }
 
-    /// Precision of the weights on disk: `float32` or `bfloat16`.
-    pub fn set_dtype_on_disk(&mut self, dtype: &str) {
-        dtype.clone_into(&mut self.transformer.config.torch_dtype);
+    /// Sets the precision of the weights on disk.
+    pub fn set_precision_on_disk(&mut self, precision: Precision) {
+        self.transformer.config.precision = precision;
     }
 
     /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its
@@ -136,7 +171,7 @@ impl Lm {
                 grow_rows(place, source, d, seed.nth(index as u64));
             }
         }
-        self.weights = Weights { layout, data };
+        self.weights = Weights::wide(layout, data);
         self.transformer = Transformer::new(config);
         self.optimizer = None;
     }
@@ -198,6 +233,14 @@ impl Lm {
         Ok((result.stats(), result.gradient))
     }
 
+    /// Logits of the next token after every token of a sequence, `[tokens, vocabulary]`.
+    ///
+    /// # Errors
+    /// The sequence is too long, or a token is not in the vocabulary.
+    pub fn logits(&self, tokens: &[TokenId]) -> Result<Vec<f32>, PolicyError> {
+        generate::logits(&self.transformer, &self.weights, tokens)
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.transformer.config
@@ -215,7 +258,7 @@ impl Lm {
 
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
-        self.weights.data.len()
+        self.weights.layout.n_params()
     }
 }
 

@@ -1,14 +1,15 @@
 //! What an update needs at its peak, from a model's shape: known before anything is allocated.
 //!
-//! With `n` rows live at once, width `d`, key width `kv`, SwiGLU width `ff`, `h` query heads and a
-//! vocabulary of `V`, in numbers of four bytes:
+//! With `n` rows live at once, width `d`, query and key widths `q` and `kv`, SwiGLU width `ff`, `h`
+//! query heads and a vocabulary of `V`, in numbers of four bytes (heads that are normed keep
+//! `q + kv` more):
 //!
 //! ```text
 //! parameters   4 · P                                      weights, gradient, two moments
-//! kept         n · layers · (6 d + 2 kv + 2 ff + h + 2)   or n · layers · d with `recompute`
+//! kept         n · layers · (4 d + 2 q + 2 kv + 2 ff + h + 2), or n · layers · d with `recompute`
 //! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
-//! backward     n · (8 d + 4 kv + ff)                      one layer's gradients, and its copies
-//! again        n · (6 d + 2 kv + 3 ff + h + 2)            one layer, with `recompute` only
+//! backward     n · (4 d + 4 q + 4 kv + ff)                one layer's gradients, and its copies
+//! again        as kept, of one layer, and n · ff          with `recompute` only
 //! ```
 //!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
@@ -36,12 +37,11 @@ impl UpdateMemory {
     /// The estimate for `n_rows` tokens that are live at once: at most
     /// [`TrainSettings::n_tokens_micro`], or the largest tree where that is more.
     pub fn of(config: &ModelConfig, settings: &TrainSettings, n_rows: usize) -> Self {
-        let (d, kv, ff) = (
-            config.hidden_size,
-            config.key_width(),
-            config.intermediate_size,
-        );
-        let per_row = 6 * d + 2 * kv + 2 * ff + config.num_attention_heads + 2;
+        let (d, ff) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.query_width(), config.key_width());
+        let n_heads = config.num_attention_heads + config.num_key_value_heads;
+        let raw = usize::from(config.has_head_norms()) * (q + kv + n_heads);
+        let per_row = 4 * d + 2 * q + 2 * kv + 2 * ff + config.num_attention_heads + 2 + raw;
         let (kept, again) = if settings.recompute {
             (d, per_row + ff)
         } else {
@@ -53,7 +53,7 @@ impl UpdateMemory {
             parameters: bytes(4 * Layout::new(config).n_params()),
             kept: bytes(n_rows * config.num_hidden_layers * kept),
             loss: bytes(n_rows * (3 * d + 1) + n_chunk * (config.vocab_size + 2 * d)),
-            backward: bytes(n_rows * (8 * d + 4 * kv + ff + again)),
+            backward: bytes(n_rows * (4 * d + 4 * q + 4 * kv + ff + again)),
         }
     }
 

@@ -102,6 +102,7 @@ fn all_models() -> Vec<Lm> {
     vec![
         model(Architecture::Qwen2, true),
         model(Architecture::Llama, false),
+        model(Architecture::Qwen3, true),
     ]
 }
 

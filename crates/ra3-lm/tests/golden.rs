@@ -1,7 +1,9 @@
 //! The engine against figures recorded from PyTorch and transformers: `tests/golden/make.py`.
 //!
-//! Two tiny models as transformers wrote them to disk: Qwen2 (biases, tied) and Llama (none,
-//! untied), both with grouped queries. It says nothing about speed.
+//! A tiny model of each family and feature as transformers wrote it to disk: biases of q, k and v
+//! (qwen2) or of all (llama3), norms of heads (qwen3), heads of a width of their own (qwen3,
+//! mistral), tied and untied, scaled rotary frequencies (llama3, linear), 1, 2, 4 and 8 query heads
+//! to a key head. It says nothing about speed.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
@@ -89,7 +91,9 @@ fn folder(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name)
 }
 
-fn both() -> Vec<(Golden, Lm)> {
+const NAMES: [&str; 6] = ["qwen2", "llama", "qwen3", "llama3", "linear", "mistral"];
+
+fn all() -> Vec<(Golden, Lm)> {
     let load = |name: &&str| {
         let text = std::fs::read_to_string(folder(name).join("golden.json")).unwrap();
         let golden: Golden = serde_json::from_str(&text).unwrap();
@@ -102,7 +106,7 @@ fn both() -> Vec<(Golden, Lm)> {
         };
         (golden, Lm::load(&folder(name), settings).unwrap())
     };
-    ["qwen2", "llama"].iter().map(load).collect()
+    NAMES.iter().map(load).collect()
 }
 
 fn check_recorded(lm: &Lm, golden: &Golden, recorded: &Recorded, surrogate: Surrogate) {
@@ -137,7 +141,7 @@ fn check_recorded(lm: &Lm, golden: &Golden, recorded: &Recorded, surrogate: Surr
 
 #[test]
 fn the_loss_and_every_gradient() {
-    for (golden, lm) in both() {
+    for (golden, lm) in all() {
         let n_tensors = lm.weights().layout.tensors.len();
         assert_eq!(golden.likelihood.gradients.len(), n_tensors);
         check_recorded(&lm, &golden, &golden.likelihood, Surrogate::LogLikelihood);
@@ -146,7 +150,7 @@ fn the_loss_and_every_gradient() {
 
 #[test]
 fn the_clipped_surrogate() {
-    for (golden, lm) in both() {
+    for (golden, lm) in all() {
         let [low, high] = golden.clip_range;
         let surrogate = Surrogate::Clipped { low, high };
         check_recorded(&lm, &golden, &golden.clipped, surrogate);
@@ -155,7 +159,7 @@ fn the_clipped_surrogate() {
 
 #[test]
 fn five_steps_of_adamw_with_clipping() {
-    for (golden, mut lm) in both() {
+    for (golden, mut lm) in all() {
         for step in &golden.steps {
             let stats = lm.update(&golden.batch(), golden.likelihood()).unwrap();
             assert!((stats.loss / step.loss - 1.0).abs() < 1e-4);
@@ -181,7 +185,7 @@ impl Episode for Continuation {
 
 #[test]
 fn the_distribution_of_the_next_token() {
-    for (golden, mut lm) in both() {
+    for (golden, mut lm) in all() {
         let document = &golden.batch[2].tokens;
         let mut rows: Vec<Continuation> = (0..lm.config().vocab_size as TokenId)
             .map(|token| Continuation {
@@ -202,7 +206,7 @@ fn the_distribution_of_the_next_token() {
 
 #[test]
 fn a_saved_model_has_the_tensors_that_transformers_wrote() {
-    for (name, (_, lm)) in ["qwen2", "llama"].iter().zip(both()) {
+    for (name, (_, lm)) in NAMES.iter().zip(all()) {
         let saved = tempfile::tempdir().unwrap();
         lm.save(saved.path()).unwrap();
         let read = |folder: PathBuf| std::fs::read(folder.join("model.safetensors")).unwrap();

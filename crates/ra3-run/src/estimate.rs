@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::run_file::{
-    ArchitectureName, BaseSection, MidtrainSection, PenaltySection, RlvrSection, ScorerName,
-    TokenizerSection,
+    ArchitectureName, BaseSection, MidtrainSection, PenaltySection, PrecisionName, RlvrSection,
+    ScorerName, TokenizerSection,
 };
 use crate::stages::base;
 use crate::stages::corpus::testbed_config;
@@ -178,7 +178,11 @@ fn memory_bytes(config: &ModelConfig, plan: &Plan) -> usize {
     let n_frozen = file.midtrain.as_ref().map_or(0, |section| {
         1 + usize::from(section.ra3.e_step.scorer == ScorerName::Frozen)
     });
-    let frozen = n_frozen * Layout::new(config).n_params() * size_of::<f32>();
+    let number_bytes = match file.training.frozen_precision {
+        PrecisionName::Float32 => 4,
+        PrecisionName::Bfloat16 => 2,
+    };
+    let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
     update.total() + frozen + settings.cache_bytes_max
 }
 

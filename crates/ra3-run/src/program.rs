@@ -63,7 +63,7 @@ pub(crate) fn load(model: &Path) -> Result<(Lm, Tokenizer)> {
     let path = model.join("tokenizer.json");
     let tokenizer =
         Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
-    let mut lm = Lm::load(model, inference())
+    let mut lm = Lm::load_to_run(model, inference())
         .with_context(|| format!("cannot load the model {}", model.display()))?;
     // A checkpoint from elsewhere has no rows for the markers.
     lm.grow_vocabulary(tokenizer.vocab_size(), Seed::root(0).child("markers"));

@@ -241,6 +241,9 @@ pub enum PolicyError {
         /// Its length so far.
         n_tokens: usize,
     },
+    /// The policy was loaded to be run only.
+    #[error("the weights were loaded to be run at half the memory, and cannot be trained")]
+    NotTrainable,
     /// An example contradicts itself (lengths that differ, a weight on the first token, …).
     #[error("example {index}: {reason}")]
     BadExample {

@@ -26,6 +26,7 @@ fn the_e_steps_settings_run() {
         NO_RLVR,
         "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
         "midtrain.ra3.e_step.scorer=frozen",
+        "training.frozen_precision=bfloat16",
         "midtrain.ra3.e_step.baseline=standardised",
         "midtrain.ra3.e_step.updates_per_batch=2",
         "midtrain.ra3.e_step.think_floor=0.2",

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::cache::Cache;
 use crate::model::attention::{Block, attend};
-use crate::model::transformer::{Transformer, add_product, linear};
+use crate::model::transformer::Transformer;
 use crate::model::weights::{LayerLayout, Weights};
 use crate::model::{rms_norm, swiglu};
 
@@ -28,26 +28,22 @@ pub(crate) fn forward(
         return;
     }
     let config = &transformer.config;
-    let (d, ff, epsilon) = (
-        config.hidden_size,
-        config.intermediate_size,
-        config.rms_norm_eps,
-    );
+    let (d, epsilon) = (config.hidden_size, config.rms_norm_eps);
     let n = fresh.len();
     let runs = runs(cache, fresh);
     let positions: Vec<u32> = fresh.iter().map(|node| cache.depth(*node)).collect();
-    let embedding = weights.at(&weights.layout.embedding);
     let mut x: Vec<f32> = Vec::with_capacity(n * d);
     for node in fresh {
-        let at = cache.token(*node) as usize * d;
-        x.extend_from_slice(&embedding[at..at + d]);
+        let at = weights.layout.embedding.start + cache.token(*node) as usize * d;
+        x.extend_from_slice(&weights.vector(&(at..at + d)));
     }
     let (mut normed, mut inverse) = (vec![0.0; n * d], vec![0.0; n]);
-    let mut h = vec![0.0; n * ff];
+    let mut h = vec![0.0; n * config.intermediate_size];
+    let [mut gate, mut up] = [h.clone(), h.clone()];
     for (index, layer) in weights.layout.layers.iter().enumerate() {
         rms_norm::forward(
             &x,
-            weights.at(&layer.attention_norm),
+            &weights.vector(&layer.attention_norm),
             epsilon,
             &mut normed,
             &mut inverse,
@@ -63,21 +59,23 @@ pub(crate) fn forward(
             fresh,
         );
         let attended = attention(transformer, cache, index, &runs, &q);
-        add_product(&mut x, &attended, weights.at(&layer.o), d, d);
+        let output = transformer.output(layer);
+        output.forward_add(&mut x, weights, &attended);
         rms_norm::forward(
             &x,
-            weights.at(&layer.mlp_norm),
+            &weights.vector(&layer.mlp_norm),
             epsilon,
             &mut normed,
             &mut inverse,
         );
-        let gate = linear(weights, &layer.gate, None, &normed, d, ff);
-        let up = linear(weights, &layer.up, None, &normed, d, ff);
+        let [to_gate, to_up, down] = transformer.mlp(layer);
+        to_gate.forward(&mut gate, weights, &normed);
+        to_up.forward(&mut up, weights, &normed);
         swiglu::forward(&gate, &up, &mut h);
-        add_product(&mut x, &h, weights.at(&layer.down), ff, d);
+        down.forward_add(&mut x, weights, &h);
     }
-    let gain = weights.at(&weights.layout.final_norm);
-    rms_norm::forward(&x, gain, epsilon, &mut normed, &mut inverse);
+    let gain = weights.vector(&weights.layout.final_norm);
+    rms_norm::forward(&x, &gain, epsilon, &mut normed, &mut inverse);
     for (node, hidden) in fresh.iter().zip(normed.chunks(d)) {
         cache.set_hidden(*node, hidden);
     }
@@ -98,18 +96,33 @@ fn project(
     cache: &mut Cache,
     fresh: &[usize],
 ) -> Vec<f32> {
-    let config = &transformer.config;
-    let (d, kv) = (config.hidden_size, config.key_width());
-    let mut q = linear(weights, &layer.q, layer.q_bias.as_ref(), normed, d, d);
-    let mut k = linear(weights, &layer.k, layer.k_bias.as_ref(), normed, d, kv);
-    let v = linear(weights, &layer.v, layer.v_bias.as_ref(), normed, d, kv);
-    transformer.rope.forward(&mut q, d, positions);
+    let [mut q, mut k, v] = transformer.projections(layer).map(|part| {
+        let mut y = vec![0.0; fresh.len() * part.n_out];
+        part.forward(&mut y, weights, normed);
+        y
+    });
+    if let Some(gains) = &layer.head_norms {
+        for (x, gain) in [&mut q, &mut k].into_iter().zip(gains) {
+            *x = norm_heads(x, &weights.vector(gain), transformer.config.rms_norm_eps);
+        }
+    }
+    let (heads, kv) = (transformer.heads(), transformer.config.key_width());
+    transformer
+        .rope
+        .forward(&mut q, heads.query_width(), positions);
     transformer.rope.forward(&mut k, kv, positions);
     for ((node, k), v) in fresh.iter().zip(k.chunks(kv)).zip(v.chunks(kv)) {
         cache.keys[index][node * kv..(node + 1) * kv].copy_from_slice(k);
         cache.values[index][node * kv..(node + 1) * kv].copy_from_slice(v);
     }
     q
+}
+
+fn norm_heads(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
+    let mut normed = vec![0.0; x.len()];
+    let mut inverse = vec![0.0; x.len() / gain.len()];
+    rms_norm::forward(x, gain, epsilon, &mut normed, &mut inverse);
+    normed
 }
 
 /// Cuts the new nodes where one does not follow the node before it.

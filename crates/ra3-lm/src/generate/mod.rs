@@ -10,11 +10,11 @@ mod forward;
 mod row;
 mod sampler;
 
-use ra3::policy::{Episode, PolicyError, Work};
+use ra3::policy::{Episode, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
-use crate::device::matrix::{Threads, View, multiply};
+use crate::model::linear::Linear;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::train::TrainSettings;
@@ -62,6 +62,49 @@ pub(crate) fn run(
         }
     }
     Ok(engine.work)
+}
+
+/// Logits of the next token after every token of a sequence, `[tokens, vocabulary]`.
+pub(crate) fn logits(
+    transformer: &Transformer,
+    weights: &Weights,
+    tokens: &[TokenId],
+) -> Result<Vec<f32>, PolicyError> {
+    let (n, config) = (tokens.len(), &transformer.config);
+    if n > config.max_position_embeddings {
+        return Err(PolicyError::SequenceTooLong {
+            n_tokens: n,
+            n_tokens_max: config.max_position_embeddings,
+        });
+    }
+    let mut cache = Cache::new(config, usize::MAX);
+    let (mut path, mut last) = (Vec::with_capacity(n), None);
+    for token in tokens {
+        if *token as usize >= config.vocab_size {
+            return Err(PolicyError::UnknownToken {
+                token: *token,
+                n_vocabulary: config.vocab_size,
+            });
+        }
+        last = cache.insert(last, *token);
+        path.extend(last);
+    }
+    forward::forward(transformer, weights, &mut cache, &path);
+    let (d, v) = (config.hidden_size, config.vocab_size);
+    let hidden: Vec<f32> = path
+        .iter()
+        .flat_map(|node| cache.hidden(*node))
+        .copied()
+        .collect();
+    let mut logits = vec![0.0; n * v];
+    let head = Linear {
+        weight: &weights.layout.head,
+        bias: None,
+        n_in: d,
+        n_out: v,
+    };
+    head.forward(&mut logits, weights, &hidden);
+    Ok(logits)
 }
 
 struct Engine<'a> {
@@ -121,7 +164,12 @@ impl Engine<'_> {
             .collect();
         let config = &self.transformer.config;
         let (d, v) = (config.hidden_size, config.vocab_size);
-        let head = View::new(self.weights.at(&self.weights.layout.head), v, d).transposed();
+        let head = Linear {
+            weight: &self.weights.layout.head,
+            bias: None,
+            n_in: d,
+            n_out: v,
+        };
         self.work.flops += 2.0 * (d * v * groups.len()) as f64;
         let mut answers = vec![Answer::default(); questions.len()];
         for groups in groups.chunks(LOGIT_ROWS_MAX) {
@@ -131,8 +179,7 @@ impl Engine<'_> {
                 .copied()
                 .collect();
             let mut logits = vec![0.0; groups.len() * v];
-            let hidden = View::new(&hidden, groups.len(), d);
-            multiply(&mut logits, false, hidden, head, Threads::All);
+            head.forward(&mut logits, self.weights, &hidden);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(v)
                 .zip(groups)
@@ -158,7 +205,7 @@ impl Engine<'_> {
             .iter()
             .map(|node| f64::from(self.cache.depth(*node)) + 1.0)
             .sum();
-        let attention = 2.0 * (config.hidden_size * config.num_hidden_layers) as f64 * n_seen;
+        let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
         self.work.n_tokens_run += fresh.len() as u64;
         self.work.flops += 2.0 * (body * fresh.len() as f64 + attention);
     }

@@ -1,33 +1,85 @@
 //! A model's shape, as `config.json` has it.
 //!
-//! A file that asks for what the network does not compute (scaled rotary frequencies, sliding
-//! windows, heads wider than the model) is refused: ignoring the key would train another model.
+//! Keys that the network does not read are kept and written back. A file that asks for what the
+//! network does not compute (sliding windows, YaRN, biases in the SwiGLU) is refused: ignoring the
+//! key would train another model.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use super::rope_scaling::RopeScaling;
 use crate::checkpoint::CheckpointError;
 
 /// A family of architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Architecture {
-    /// Biases on q, k and v.
+    /// Qwen2 and 2.5: biases on q, k and v.
     #[serde(rename = "Qwen2ForCausalLM")]
     Qwen2,
-    /// No biases.
+    /// Norms of the heads of q and k.
+    #[serde(rename = "Qwen3ForCausalLM")]
+    Qwen3,
+    /// Llama 2 and 3.
     #[serde(rename = "LlamaForCausalLM")]
     Llama,
+    /// Mistral without a sliding window: Llama's network.
+    #[serde(rename = "MistralForCausalLM")]
+    Mistral,
 }
 
-/// A model's shape. Field names are those of `config.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+impl Architecture {
+    const fn model_type(self) -> &'static str {
+        match self {
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+        }
+    }
+}
+
+/// Which projections of the attention have biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Biases {
+    /// None.
+    None,
+    /// Those of q, k and v.
+    QueryKeyValue,
+    /// Those of q, k, v and o.
+    All,
+}
+
+/// Precision of numbers, on disk or in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// `f32`.
+    #[serde(rename = "float32")]
+    Float32,
+    /// `bf16`.
+    #[serde(rename = "bfloat16")]
+    Bfloat16,
+    /// `f16`.
+    #[serde(rename = "float16")]
+    Float16,
+}
+
+impl Precision {
+    /// Bytes of a number.
+    pub const fn n_bytes(self) -> usize {
+        match self {
+            Self::Float32 => 4,
+            Self::Bfloat16 | Self::Float16 => 2,
+        }
+    }
+}
+
+/// A model's shape. Where a field is a key of `config.json`, it has its name.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// Exactly one.
-    pub architectures: Vec<Architecture>,
-    /// `qwen2` or `llama`.
-    pub model_type: String,
+    /// The family.
+    pub architecture: Architecture,
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// Width.
@@ -40,83 +92,113 @@ pub struct ModelConfig {
     pub num_attention_heads: usize,
     /// Key and value heads.
     pub num_key_value_heads: usize,
+    /// Width of a head, where it is not the model's width divided by the heads.
+    pub head_dim: Option<usize>,
     /// Longest sequence.
     pub max_position_embeddings: usize,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
-    #[serde(default = "default_rope_theta")]
     pub rope_theta: f64,
+    /// What is done to the rotary frequencies.
+    pub rope_scaling: RopeScaling,
+    /// Biases of the attention.
+    pub biases: Biases,
     /// The projection to the vocabulary is the embedding.
-    #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Always `silu`.
-    pub hidden_act: String,
     /// Standard deviation of random weights.
-    #[serde(default = "default_initializer_range")]
     pub initializer_range: f32,
-    /// End of text.
-    pub eos_token_id: Option<u32>,
+    /// Each of them ends a text.
+    pub eos_token_ids: Vec<u32>,
     /// Begin of text.
     pub bos_token_id: Option<u32>,
     /// Precision of the weights on disk.
-    #[serde(default = "default_dtype", alias = "dtype")]
-    pub torch_dtype: String,
+    pub precision: Precision,
+    /// Every key as it was read.
+    pub file: Map<String, Value>,
 }
 
-fn default_rope_theta() -> f64 {
-    10_000.0
+/// The keys that are read, as they stand in the file.
+#[derive(Deserialize)]
+struct Keys {
+    architectures: [Architecture; 1],
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: usize,
+    rms_norm_eps: f32,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<Value>,
+    rope_scaling: Option<Value>,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    initializer_range: Option<f32>,
+    eos_token_id: Option<OneOrMany>,
+    bos_token_id: Option<u32>,
+    #[serde(alias = "torch_dtype")]
+    dtype: Option<Precision>,
 }
 
-fn default_initializer_range() -> f32 {
-    0.02
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
 }
 
-fn default_dtype() -> String {
-    "float32".to_owned()
+impl OneOrMany {
+    fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
 }
+
+const ROPE_THETA: f64 = 10_000.0;
+const INITIALIZER_RANGE: f32 = 0.02;
 
 impl ModelConfig {
     /// A configuration with the constants that these families share.
     pub fn new(architecture: Architecture) -> Self {
-        let model_type = match architecture {
-            Architecture::Qwen2 => "qwen2",
-            Architecture::Llama => "llama",
-        };
         Self {
-            architectures: vec![architecture],
-            model_type: model_type.to_owned(),
+            architecture,
             vocab_size: 0,
             hidden_size: 0,
             intermediate_size: 0,
             num_hidden_layers: 0,
             num_attention_heads: 0,
             num_key_value_heads: 0,
+            head_dim: None,
             max_position_embeddings: 0,
             rms_norm_eps: 1e-6,
-            rope_theta: default_rope_theta(),
+            rope_theta: ROPE_THETA,
+            rope_scaling: RopeScaling::None,
+            biases: biases(architecture, false),
             tie_word_embeddings: true,
-            hidden_act: "silu".to_owned(),
-            initializer_range: default_initializer_range(),
-            eos_token_id: None,
+            initializer_range: INITIALIZER_RANGE,
+            eos_token_ids: Vec::new(),
             bos_token_id: None,
-            torch_dtype: default_dtype(),
+            precision: Precision::Float32,
+            file: Map::new(),
         }
-    }
-
-    /// The family.
-    pub fn architecture(&self) -> Architecture {
-        self.architectures[0]
-    }
-
-    /// True if q, k and v have biases.
-    pub fn has_bias(&self) -> bool {
-        self.architecture() == Architecture::Qwen2
     }
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.hidden_size / self.num_attention_heads
+        let even = || self.hidden_size / self.num_attention_heads;
+        self.head_dim.unwrap_or_else(even)
+    }
+
+    /// Width of all query heads.
+    pub fn query_width(&self) -> usize {
+        self.num_attention_heads * self.head_dim()
     }
 
     /// Width of all key heads.
@@ -124,10 +206,16 @@ impl ModelConfig {
         self.num_key_value_heads * self.head_dim()
     }
 
+    /// True if the heads of q and k are normed.
+    pub fn has_head_norms(&self) -> bool {
+        self.architecture == Architecture::Qwen3
+    }
+
     /// Parameters in matrix products of one token, the vocabulary's included.
     pub fn n_matmul_params(&self) -> usize {
-        let (d, kv, ff) = (self.hidden_size, self.key_width(), self.intermediate_size);
-        self.num_hidden_layers * (2 * d * d + 2 * d * kv + 3 * d * ff) + d * self.vocab_size
+        let (d, ff) = (self.hidden_size, self.intermediate_size);
+        let attention = 2 * d * self.query_width() + 2 * d * self.key_width();
+        self.num_hidden_layers * (attention + 3 * d * ff) + d * self.vocab_size
     }
 
     /// Reads and checks a `config.json`.
@@ -135,91 +223,157 @@ impl ModelConfig {
     /// # Errors
     /// The file is missing, is not JSON of a known architecture, or contradicts itself.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let read = |source| CheckpointError::Read {
+        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read {
             path: path.to_owned(),
             source,
-        };
-        let bytes = std::fs::read(path).map_err(read)?;
+        })?;
         let json = |source| CheckpointError::Config {
             path: path.to_owned(),
             source,
         };
-        let mut file: Value = serde_json::from_slice(&bytes).map_err(json)?;
-        let unsupported = unsupported(&file);
-        lift_newer_keys(&mut file);
-        let config: Self = serde_json::from_value(file).map_err(json)?;
-        let contradiction = unsupported.or_else(|| config.contradiction());
-        match contradiction {
-            None => Ok(config),
-            Some(reason) => Err(CheckpointError::Shape {
-                path: path.to_owned(),
-                reason,
-            }),
+        let shape = |reason| CheckpointError::Shape {
+            path: path.to_owned(),
+            reason,
+        };
+        let file: Map<String, Value> = serde_json::from_slice(&bytes).map_err(json)?;
+        if let Some(reason) = unsupported(&file) {
+            return Err(shape(reason));
         }
+        // A null is a key that is not there.
+        let set = file
+            .clone()
+            .into_iter()
+            .filter(|(_, value)| !value.is_null());
+        let keys: Keys = serde_json::from_value(Value::Object(set.collect())).map_err(json)?;
+        let config = Self::of(keys, file).map_err(shape)?;
+        config
+            .contradiction()
+            .map_or(Ok(config), |reason| Err(shape(reason)))
+    }
+
+    fn of(keys: Keys, file: Map<String, Value>) -> Result<Self, String> {
+        let [architecture] = keys.architectures;
+        let rope = keys.rope_parameters.as_ref().or(keys.rope_scaling.as_ref());
+        let nested_theta = rope.and_then(|rope| rope["rope_theta"].as_f64());
+        Ok(Self {
+            architecture,
+            vocab_size: keys.vocab_size,
+            hidden_size: keys.hidden_size,
+            intermediate_size: keys.intermediate_size,
+            num_hidden_layers: keys.num_hidden_layers,
+            num_attention_heads: keys.num_attention_heads,
+            num_key_value_heads: keys.num_key_value_heads.unwrap_or(keys.num_attention_heads),
+            head_dim: keys.head_dim,
+            max_position_embeddings: keys.max_position_embeddings,
+            rms_norm_eps: keys.rms_norm_eps,
+            rope_theta: nested_theta.or(keys.rope_theta).unwrap_or(ROPE_THETA),
+            rope_scaling: rope.map_or(Ok(RopeScaling::None), |rope| {
+                RopeScaling::read(rope, keys.max_position_embeddings)
+            })?,
+            biases: biases(architecture, keys.attention_bias),
+            tie_word_embeddings: keys.tie_word_embeddings,
+            initializer_range: keys.initializer_range.unwrap_or(INITIALIZER_RANGE),
+            eos_token_ids: keys.eos_token_id.map_or_else(Vec::new, OneOrMany::into_vec),
+            bos_token_id: keys.bos_token_id,
+            precision: keys.dtype.unwrap_or(Precision::Float32),
+            file,
+        })
+    }
+
+    /// The file: every key as it was read, the sizes and the precision as they are now.
+    pub fn to_json(&self) -> Value {
+        let mut file = self.file.clone();
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        file.extend(sizes.map(|(key, size)| (key.to_owned(), json!(size))));
+        if let Some(width) = self.head_dim {
+            file.insert("head_dim".to_owned(), json!(width));
+        }
+        let dtype = if file.contains_key("dtype") {
+            "dtype"
+        } else {
+            "torch_dtype"
+        };
+        file.insert(dtype.to_owned(), json!(self.precision));
+        let mut eos = json!(self.eos_token_ids);
+        if let [only] = self.eos_token_ids.as_slice() {
+            eos = json!(only);
+        }
+        let mut defaults = vec![
+            ("architectures", json!([self.architecture])),
+            ("model_type", json!(self.architecture.model_type())),
+            ("rms_norm_eps", shortest(self.rms_norm_eps)),
+            ("tie_word_embeddings", json!(self.tie_word_embeddings)),
+            ("initializer_range", shortest(self.initializer_range)),
+            ("hidden_act", json!("silu")),
+            ("eos_token_id", eos),
+            ("bos_token_id", json!(self.bos_token_id)),
+        ];
+        if !file.contains_key("rope_parameters") {
+            defaults.push(("rope_theta", json!(self.rope_theta)));
+        }
+        for (key, value) in defaults {
+            file.entry(key).or_insert(value);
+        }
+        Value::Object(file)
     }
 
     fn contradiction(&self) -> Option<String> {
         let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
-        if self.architectures.len() != 1 {
-            return Some(format!(
-                "{} architectures, expected one",
-                self.architectures.len()
-            ));
-        }
         if heads == 0 || kv == 0 || heads % kv != 0 {
             return Some(format!(
                 "{heads} query heads cannot be shared among {kv} key heads"
             ));
         }
-        if !self.hidden_size.is_multiple_of(heads) || !self.head_dim().is_multiple_of(2) {
-            return Some(format!(
-                "{heads} heads of even width do not fit {}",
-                self.hidden_size
-            ));
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(heads) {
+            return Some(format!("{heads} heads do not fit {}", self.hidden_size));
         }
-        if self.hidden_act != "silu" {
-            return Some(format!(
-                "hidden_act {:?} is not supported, only silu",
-                self.hidden_act
-            ));
+        if self.head_dim() == 0 || !self.head_dim().is_multiple_of(2) {
+            return Some(format!("a head of width {} has no halves", self.head_dim()));
         }
         None
     }
 }
 
+/// An `f32` as the shortest decimal that is it.
+fn shortest(number: f32) -> Value {
+    serde_json::from_str(&format!("{number:e}")).unwrap_or_else(|_| json!(number))
+}
+
+const fn biases(architecture: Architecture, attention_bias: bool) -> Biases {
+    match (architecture, attention_bias) {
+        (Architecture::Qwen2, _) => Biases::QueryKeyValue,
+        (Architecture::Llama | Architecture::Qwen3, true) => Biases::All,
+        (Architecture::Llama | Architecture::Qwen3, false) | (Architecture::Mistral, _) => {
+            Biases::None
+        }
+    }
+}
+
 /// What a file asks for and the network does not compute.
-fn unsupported(file: &Value) -> Option<String> {
-    let is_on = |key: &str| file[key].as_bool() == Some(true);
+fn unsupported(file: &Map<String, Value>) -> Option<String> {
+    let get = |key: &str| file.get(key).unwrap_or(&Value::Null);
     for key in ["use_sliding_window", "mlp_bias"] {
-        if is_on(key) {
+        if get(key) == &Value::Bool(true) {
             return Some(format!("{key} is not supported"));
         }
     }
-    let is_llama = file["model_type"] == "llama";
-    if is_llama && is_on("attention_bias") {
-        return Some("attention_bias is not supported for a Llama model".to_owned());
+    let is_mistral = get("model_type") == "mistral";
+    if let Some(window) = get("sliding_window").as_u64().filter(|_| is_mistral)
+        && get("max_position_embeddings").as_u64() > Some(window)
+    {
+        return Some(format!("a sliding_window of {window} is not supported"));
     }
-    for key in ["rope_parameters", "rope_scaling"] {
-        let kind = ["rope_type", "type"].map(|name| file[key][name].as_str());
-        if let Some(kind) = kind.into_iter().flatten().find(|kind| *kind != "default") {
-            return Some(format!("{key} of type {kind:?} is not supported"));
-        }
-    }
-    let (head, width) = (file["head_dim"].as_u64()?, file["hidden_size"].as_u64()?);
-    let n_heads = file["num_attention_heads"].as_u64()?;
-    (head * n_heads != width)
-        .then(|| format!("{n_heads} heads of {head} do not make a hidden_size of {width}"))
-}
-
-/// Brings what newer writers nest or list to the one place where it is read: the base of the
-/// rotary frequencies, and the first of several end tokens.
-fn lift_newer_keys(file: &mut Value) {
-    if let Some(theta) = file["rope_parameters"].get("rope_theta").cloned() {
-        file["rope_theta"] = theta;
-    }
-    if let Some(first) = file["eos_token_id"].get(0).cloned() {
-        file["eos_token_id"] = first;
-    }
+    let act = get("hidden_act");
+    (!act.is_null() && act != "silu")
+        .then(|| format!("hidden_act {act} is not supported, only \"silu\""))
 }
 
 #[cfg(test)]
@@ -227,12 +381,14 @@ mod tests {
     use super::*;
 
     fn file() -> Value {
-        serde_json::json!({
+        json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 50,
             "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
             "rms_norm_eps": 1e-6, "hidden_act": "silu", "head_dim": 6, "eos_token_id": [2, 3],
             "rope_parameters": {"rope_theta": 500_000.0, "rope_type": "default"},
+            "bos_token_id": null, "pretraining_tp": 1, "dtype": "bfloat16",
+            "initializer_range": 0.02, "tie_word_embeddings": false,
         })
     }
 
@@ -244,11 +400,58 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_rope_theta_and_a_list_of_end_tokens_are_read() {
+    fn both_places_of_theta_and_every_end_token_are_read() {
         let config = load(&file()).unwrap();
+        assert_eq!(config.rope_theta, 500_000.0);
+        assert_eq!(config.eos_token_ids, [2, 3]);
         assert_eq!(
-            (config.rope_theta, config.eos_token_id),
-            (500_000.0, Some(2))
+            (config.biases, config.precision),
+            (Biases::None, Precision::Bfloat16)
+        );
+        let mut older = file();
+        older.as_object_mut().unwrap().remove("rope_parameters");
+        older["rope_theta"] = json!(1e6);
+        older["eos_token_id"] = json!(7);
+        let config = load(&older).unwrap();
+        assert_eq!((config.rope_theta, config.eos_token_ids), (1e6, vec![7]));
+    }
+
+    #[test]
+    fn a_file_is_written_as_it_was_read() {
+        assert_eq!(load(&file()).unwrap().to_json(), file());
+        let mut grown = load(&file()).unwrap();
+        (grown.vocab_size, grown.precision) = (64, Precision::Float32);
+        let mut expected = file();
+        expected["vocab_size"] = json!(64);
+        expected["dtype"] = json!("float32");
+        assert_eq!(grown.to_json(), expected);
+        let made = ModelConfig {
+            vocab_size: 8,
+            hidden_size: 4,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            eos_token_ids: vec![0],
+            ..ModelConfig::new(Architecture::Qwen3)
+        };
+        let json = made.to_json();
+        assert_eq!(json["rms_norm_eps"].to_string(), "1e-6");
+        let again = load(&json).unwrap();
+        assert_eq!(again.architecture, Architecture::Qwen3);
+        assert_eq!(
+            (again.head_dim(), again.query_width(), again.key_width()),
+            (2, 4, 2)
+        );
+    }
+
+    #[test]
+    fn heads_need_not_add_up_to_the_width() {
+        let mut wide = file();
+        wide["head_dim"] = json!(8);
+        let config = load(&wide).unwrap();
+        assert_eq!((config.query_width(), config.key_width()), (32, 16));
+        assert_eq!(
+            config.n_matmul_params(),
+            2 * (2 * 24 * 32 + 2 * 24 * 16 + 3 * 24 * 40) + 1200
         );
     }
 
@@ -256,32 +459,49 @@ mod tests {
     fn what_the_network_does_not_compute_is_refused() {
         let cases = [
             (
-                "rope_scaling",
-                serde_json::json!({"rope_type": "llama3"}),
-                "llama3",
+                "architectures",
+                json!(["GPT2LMHeadModel"]),
+                "GPT2LMHeadModel",
             ),
-            ("rope_scaling", serde_json::json!({"type": "yarn"}), "yarn"),
             (
                 "rope_parameters",
-                serde_json::json!({"rope_type": "linear"}),
-                "linear",
+                json!({"rope_type": "yarn", "factor": 4.0}),
+                "yarn",
             ),
+            ("rope_parameters", json!({"rope_type": "linear"}), "factor"),
             ("use_sliding_window", true.into(), "use_sliding_window"),
-            ("attention_bias", true.into(), "attention_bias"),
             ("mlp_bias", true.into(), "mlp_bias"),
-            ("head_dim", 8.into(), "4 heads of 8"),
+            ("head_dim", 7.into(), "width 7"),
             ("num_key_value_heads", 3.into(), "3 key heads"),
             ("num_attention_heads", 0.into(), "heads"),
             ("hidden_act", "gelu".into(), "gelu"),
+            ("hidden_size", Value::Null, "hidden_size"),
         ];
         for (key, value, part) in cases {
             let mut file = file();
             file[key] = value;
-            let error = load(&file).unwrap_err().to_string();
+            let error = load(&file).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let error = format!("{error} {}", source.unwrap_or_default());
             assert!(
                 error.contains(part) && error.contains("config.json"),
                 "{key}: {error}"
             );
         }
+        let mut mistral = file();
+        mistral["architectures"] = json!(["MistralForCausalLM"]);
+        mistral["model_type"] = json!("mistral");
+        mistral["sliding_window"] = json!(96);
+        assert!(
+            load(&mistral).is_ok(),
+            "a window as long as the context is none"
+        );
+        mistral["sliding_window"] = json!(32);
+        assert!(
+            load(&mistral)
+                .unwrap_err()
+                .to_string()
+                .contains("sliding_window of 32")
+        );
     }
 }

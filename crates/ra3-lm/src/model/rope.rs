@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::rms_norm::ROWS_PER_TASK;
+use super::rope_scaling::RopeScaling;
 
 /// Cosines and sines by position.
 #[derive(Clone, Debug)]
@@ -15,12 +16,17 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    /// Angles `position · θ^(−2i/head_dim)`, computed in `f64`.
-    pub(crate) fn new(head_dim: usize, theta: f64, n_positions: usize) -> Self {
+    /// Angles `position · θ^(−2i/head_dim)`, scaled, computed in `f64`.
+    pub(crate) fn new(
+        head_dim: usize,
+        theta: f64,
+        scaling: RopeScaling,
+        n_positions: usize,
+    ) -> Self {
         let half = head_dim / 2;
         let angle = |index: usize| {
             let frequency = theta.powf(-2.0 * (index % half) as f64 / head_dim as f64);
-            (index / half) as f64 * frequency
+            (index / half) as f64 * scaling.apply(frequency)
         };
         let cosine = (0..n_positions * half)
             .map(|i| angle(i).cos() as f32)
@@ -68,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_rotation_by_hand_and_back() {
-        let table = RopeTable::new(4, 100.0, 4);
+        let table = RopeTable::new(4, 100.0, RopeScaling::None, 4);
         let mut x = vec![1.0, 2.0, 3.0, 4.0];
         table.forward(&mut x, 4, &[2]);
         // Angles 2 and 2 / 10.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! x ← embedding[token]
-//! each layer:  x ← x + o(attention(rope(q, k), v)),   q, k, v from rms_norm(x)
+//! each layer:  x ← x + o(attention(rope(q, k), v)),   q, k, v from rms_norm(x); where the family
+//!                                                      does, the heads of q and k are normed
 //!              x ← x + down(silu(gate) · up),          gate, up from rms_norm(x)
 //! hidden ← rms_norm(x);   log p = log softmax(hidden · headᵀ)
 //! ```
@@ -17,11 +18,11 @@ use super::attention::{self, Gradients, Heads, Saved};
 use super::config::ModelConfig;
 use super::cross_entropy::{self, Loss};
 use super::forest::Forest;
+use super::linear::{Linear, add};
 use super::rope::RopeTable;
 use super::weights::{LayerLayout, Weights};
 use super::workspace::Workspace;
 use super::{rms_norm, swiglu};
-use crate::device::matrix::{Threads, View, multiply};
 
 /// What a layer keeps for its backward pass.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ struct LayerSaved {
 struct LayerInner {
     normed: Vec<f32>,
     inverse: Vec<f32>,
+    raw: Option<RawHeads>,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -47,8 +49,20 @@ struct LayerInner {
     up: Vec<f32>,
 }
 
+/// Queries and keys before the norm of their heads, and that norm's factors.
+#[derive(Debug)]
+struct RawHeads {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    q_inverse: Vec<f32>,
+    k_inverse: Vec<f32>,
+}
+
 impl LayerInner {
     fn give_back(self, workspace: &mut Workspace) {
+        if let Some(raw) = self.raw {
+            workspace.give([raw.q, raw.k, raw.q_inverse, raw.k_inverse]);
+        }
         workspace.give([
             self.normed,
             self.inverse,
@@ -75,16 +89,9 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn linear(
-        &mut self,
-        weight: &Range<usize>,
-        bias: Option<&Range<usize>>,
-        x: &[f32],
-        n_in: usize,
-        n_out: usize,
-    ) -> Vec<f32> {
-        let mut y = self.workspace.take(x.len() / n_in * n_out);
-        write_linear(&mut y, self.weights, weight, bias, x, n_in, n_out);
+    fn linear(&mut self, linear: Linear<'_>, x: &[f32]) -> Vec<f32> {
+        let mut y = self.workspace.take(x.len() / linear.n_in * linear.n_out);
+        linear.forward(&mut y, self.weights, x);
         y
     }
 }
@@ -101,6 +108,7 @@ impl Transformer {
         let rope = RopeTable::new(
             config.head_dim(),
             config.rope_theta,
+            config.rope_scaling,
             config.max_position_embeddings,
         );
         Self { config, rope }
@@ -112,6 +120,49 @@ impl Transformer {
             n_key: self.config.num_key_value_heads,
             width: self.config.head_dim(),
         }
+    }
+
+    /// Projections to queries, keys and values.
+    pub(crate) fn projections<'a>(&self, layer: &'a LayerLayout) -> [Linear<'a>; 3] {
+        let (qw, kv) = (self.config.query_width(), self.config.key_width());
+        let n_in = self.config.hidden_size;
+        let parts = [
+            (&layer.q, &layer.q_bias, qw),
+            (&layer.k, &layer.k_bias, kv),
+            (&layer.v, &layer.v_bias, kv),
+        ];
+        parts.map(|(weight, bias, n_out)| Linear {
+            weight,
+            bias: bias.as_ref(),
+            n_in,
+            n_out,
+        })
+    }
+
+    /// Projection of what the heads found.
+    pub(crate) fn output<'a>(&self, layer: &'a LayerLayout) -> Linear<'a> {
+        Linear {
+            weight: &layer.o,
+            bias: layer.o_bias.as_ref(),
+            n_in: self.config.query_width(),
+            n_out: self.config.hidden_size,
+        }
+    }
+
+    /// Gate, up and down.
+    pub(crate) fn mlp<'a>(&self, layer: &'a LayerLayout) -> [Linear<'a>; 3] {
+        let (d, ff) = (self.config.hidden_size, self.config.intermediate_size);
+        [
+            (&layer.gate, d, ff),
+            (&layer.up, d, ff),
+            (&layer.down, ff, d),
+        ]
+        .map(|(weight, n_in, n_out)| Linear {
+            weight,
+            bias: None,
+            n_in,
+            n_out,
+        })
     }
 
     /// Loss of a forest; adds its gradient to `gradient`, which has the layout of the weights.
@@ -208,36 +259,33 @@ impl Transformer {
         layer: &LayerLayout,
         x: &[f32],
     ) -> (Vec<f32>, LayerInner) {
-        let (forest, weights) = (pass.forest, pass.weights);
-        let n = forest.tokens.len();
-        let (d, kv, ff) = (
-            self.config.hidden_size,
-            self.config.key_width(),
-            self.config.intermediate_size,
-        );
+        let n = pass.forest.tokens.len();
         let (normed, inverse) = self.norm(pass, &layer.attention_norm, x);
-        let mut q = pass.linear(&layer.q, layer.q_bias.as_ref(), &normed, d, d);
-        let mut k = pass.linear(&layer.k, layer.k_bias.as_ref(), &normed, d, kv);
-        let v = pass.linear(&layer.v, layer.v_bias.as_ref(), &normed, d, kv);
-        self.rope.forward(&mut q, d, &forest.positions);
-        self.rope.forward(&mut k, kv, &forest.positions);
-        let mut attended = pass.workspace.take(n * d);
-        let mut log_sum = pass.workspace.take(n * self.config.num_attention_heads);
-        let heads = self.heads();
-        attention::forward(forest, heads, &q, &k, &v, &mut attended, &mut log_sum);
+        let [q, k, v] = self
+            .projections(layer)
+            .map(|part| pass.linear(part, &normed));
+        let (mut q, mut k, raw) = self.norm_heads(pass, layer, q, k);
+        let (heads, positions) = (self.heads(), &pass.forest.positions);
+        self.rope.forward(&mut q, heads.query_width(), positions);
+        self.rope.forward(&mut k, heads.key_width(), positions);
+        let mut attended = pass.workspace.take(q.len());
+        let mut log_sum = pass.workspace.take(n * heads.n_query);
+        attention::forward(pass.forest, heads, &q, &k, &v, &mut attended, &mut log_sum);
         let mut middle = pass.workspace.copy(x);
-        add_product(&mut middle, &attended, weights.at(&layer.o), d, d);
+        let output = self.output(layer);
+        output.forward_add(&mut middle, pass.weights, &attended);
         let (middle_normed, middle_inverse) = self.norm(pass, &layer.mlp_norm, &middle);
-        let gate = pass.linear(&layer.gate, None, &middle_normed, d, ff);
-        let up = pass.linear(&layer.up, None, &middle_normed, d, ff);
-        let mut h = pass.workspace.take(n * ff);
+        let [gate, up, down] = self.mlp(layer);
+        let [gate, up] = [gate, up].map(|part| pass.linear(part, &middle_normed));
+        let mut h = pass.workspace.take(gate.len());
         swiglu::forward(&gate, &up, &mut h);
         let mut output = pass.workspace.copy(&middle);
-        add_product(&mut output, &h, weights.at(&layer.down), ff, d);
+        down.forward_add(&mut output, pass.weights, &h);
         pass.workspace.give([h]);
         let inner = LayerInner {
             normed,
             inverse,
+            raw,
             q,
             k,
             v,
@@ -250,6 +298,36 @@ impl Transformer {
             up,
         };
         (output, inner)
+    }
+
+    /// Norms the heads of q and k where the family does; what they were is kept.
+    fn norm_heads(
+        &self,
+        pass: &mut Pass<'_>,
+        layer: &LayerLayout,
+        q: Vec<f32>,
+        k: Vec<f32>,
+    ) -> (Vec<f32>, Vec<f32>, Option<RawHeads>) {
+        let Some(gains) = &layer.head_norms else {
+            return (q, k, None);
+        };
+        let (width, epsilon) = (self.config.head_dim(), self.config.rms_norm_eps);
+        let mut norm = |x: &[f32], gain: &Range<usize>| {
+            let mut normed = pass.workspace.take(x.len());
+            let mut inverse = pass.workspace.take(x.len() / width);
+            let gain = pass.weights.at(gain);
+            rms_norm::forward(x, gain, epsilon, &mut normed, &mut inverse);
+            (normed, inverse)
+        };
+        let (normed_q, q_inverse) = norm(&q, &gains[0]);
+        let (normed_k, k_inverse) = norm(&k, &gains[1]);
+        let raw = RawHeads {
+            q,
+            k,
+            q_inverse,
+            k_inverse,
+        };
+        (normed_q, normed_k, Some(raw))
     }
 
     fn norm(&self, pass: &mut Pass<'_>, gain: &Range<usize>, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -284,18 +362,16 @@ impl Transformer {
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let (d, ff) = (self.config.hidden_size, self.config.intermediate_size);
         let weights = pass.weights;
+        let [gate, up, down] = self.mlp(layer);
         let mut h = pass.workspace.take(inner.gate.len());
-        back_to_input(&mut h, false, dx, weights.at(&layer.down), ff, d);
+        down.back_to_input(&mut h, false, weights, dx);
         swiglu::backward(&mut inner.gate, &mut inner.up, &mut h);
-        back_to_weight(&mut gradient[layer.down.clone()], dx, &h, ff, d);
+        down.back_to_weight(gradient, dx, &h);
         let mut dnormed = pass.workspace.take(dx.len());
-        let parts = [(&layer.gate, &inner.gate), (&layer.up, &inner.up)];
-        for (index, (range, dy)) in parts.into_iter().enumerate() {
-            back_to_input(&mut dnormed, index > 0, dy, weights.at(range), d, ff);
-            let normed = &inner.middle_normed;
-            back_to_weight(&mut gradient[range.clone()], dy, normed, d, ff);
+        for (index, (part, dy)) in [(gate, &inner.gate), (up, &inner.up)].iter().enumerate() {
+            part.back_to_input(&mut dnormed, index > 0, weights, dy);
+            part.back_to_weight(gradient, dy, &inner.middle_normed);
         }
         let gain = weights.at(&layer.mlp_norm);
         let dgain = &mut gradient[layer.mlp_norm.clone()];
@@ -314,25 +390,21 @@ impl Transformer {
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let (d, weights) = (self.config.hidden_size, pass.weights);
-        let mut dattended = pass.workspace.take(dx.len());
-        back_to_input(&mut dattended, false, dx, weights.at(&layer.o), d, d);
-        back_to_weight(&mut gradient[layer.o.clone()], dx, &inner.attended, d, d);
-        let [dq, dk, dv] = self.heads_backward(pass, inner, &dattended);
+        let weights = pass.weights;
+        let mut dattended = pass.workspace.take(inner.attended.len());
+        let output = self.output(layer);
+        output.back_to_input(&mut dattended, false, weights, dx);
+        output.back_to_weight(gradient, dx, &inner.attended);
+        let [mut dq, mut dk, dv] = self.heads_backward(pass, inner, &dattended);
+        if let (Some(gains), Some(raw)) = (&layer.head_norms, &inner.raw) {
+            dq = norm_backward(pass, gains[0].clone(), &raw.q, &raw.q_inverse, dq, gradient);
+            dk = norm_backward(pass, gains[1].clone(), &raw.k, &raw.k_inverse, dk, gradient);
+        }
         let mut dnormed = pass.workspace.take(dx.len());
-        let parts = [
-            (&layer.q, &layer.q_bias, &dq),
-            (&layer.k, &layer.k_bias, &dk),
-            (&layer.v, &layer.v_bias, &dv),
-        ];
-        for (index, (range, bias, dy)) in parts.into_iter().enumerate() {
-            let width = dy.len() * d / dx.len();
-            back_to_input(&mut dnormed, index > 0, dy, weights.at(range), d, width);
-            back_to_weight(&mut gradient[range.clone()], dy, &inner.normed, d, width);
-            if let Some(bias) = bias {
-                let dbias = &mut gradient[bias.clone()];
-                dy.chunks(width).for_each(|row| add(dbias, row));
-            }
+        let parts = self.projections(layer).into_iter().zip([&dq, &dk, &dv]);
+        for (index, (part, dy)) in parts.enumerate() {
+            part.back_to_input(&mut dnormed, index > 0, weights, dy);
+            part.back_to_weight(gradient, dy, &inner.normed);
         }
         let gain = weights.at(&layer.attention_norm);
         let dgain = &mut gradient[layer.attention_norm.clone()];
@@ -362,86 +434,27 @@ impl Transformer {
             log_sum: &inner.log_sum,
         };
         attention::backward(pass.forest, self.heads(), saved, dattended, &mut gradients);
-        let (d, kv) = (self.config.hidden_size, self.config.key_width());
-        self.rope.backward(&mut dq, d, &pass.forest.positions);
-        self.rope.backward(&mut dk, kv, &pass.forest.positions);
+        let (heads, positions) = (self.heads(), &pass.forest.positions);
+        self.rope.backward(&mut dq, heads.query_width(), positions);
+        self.rope.backward(&mut dk, heads.key_width(), positions);
         [dq, dk, dv]
     }
 }
 
-/// `x · weightᵀ + bias` for `x` `[rows, n_in]`.
-pub(crate) fn linear(
-    weights: &Weights,
-    weight: &Range<usize>,
-    bias: Option<&Range<usize>>,
-    x: &[f32],
-    n_in: usize,
-    n_out: usize,
+/// Through the norm of heads: the gradient of what they were, in place of that of what they became.
+fn norm_backward(
+    pass: &mut Pass<'_>,
+    gain: Range<usize>,
+    raw: &[f32],
+    inverse: &[f32],
+    dy: Vec<f32>,
+    gradient: &mut [f32],
 ) -> Vec<f32> {
-    let mut y = vec![0.0; x.len() / n_in * n_out];
-    write_linear(&mut y, weights, weight, bias, x, n_in, n_out);
-    y
-}
-
-/// [`linear`] into a buffer, whatever is in it.
-fn write_linear(
-    y: &mut [f32],
-    weights: &Weights,
-    weight: &Range<usize>,
-    bias: Option<&Range<usize>>,
-    x: &[f32],
-    n_in: usize,
-    n_out: usize,
-) {
-    let n = x.len() / n_in;
-    let weight = View::new(weights.at(weight), n_out, n_in).transposed();
-    if let Some(bias) = bias {
-        let bias = weights.at(bias);
-        y.chunks_mut(n_out)
-            .for_each(|row| row.copy_from_slice(bias));
-    }
-    let x = View::new(x, n, n_in);
-    multiply(y, bias.is_some(), x, weight, Threads::All);
-}
-
-/// `y += x · weightᵀ`.
-pub(crate) fn add_product(y: &mut [f32], x: &[f32], weight: &[f32], n_in: usize, n_out: usize) {
-    let n = x.len() / n_in;
-    let weight = View::new(weight, n_out, n_in).transposed();
-    multiply(y, true, View::new(x, n, n_in), weight, Threads::All);
-}
-
-/// `dx (+)= dy · weight`.
-fn back_to_input(
-    dx: &mut [f32],
-    accumulate: bool,
-    dy: &[f32],
-    weight: &[f32],
-    n_in: usize,
-    n_out: usize,
-) {
-    let n = dy.len() / n_out;
-    let weight = View::new(weight, n_out, n_in);
-    multiply(
-        dx,
-        accumulate,
-        View::new(dy, n, n_out),
-        weight,
-        Threads::All,
-    );
-}
-
-/// `dweight += dyᵀ · x`.
-fn back_to_weight(dweight: &mut [f32], dy: &[f32], x: &[f32], n_in: usize, n_out: usize) {
-    let n = dy.len() / n_out;
-    let dy = View::new(dy, n, n_out).transposed();
-    multiply(dweight, true, dy, View::new(x, n, n_in), Threads::All);
-}
-
-fn add(sum: &mut [f32], values: &[f32]) {
-    for (sum, value) in sum.iter_mut().zip(values) {
-        *sum += value;
-    }
+    let mut dx = pass.workspace.zeros(raw.len());
+    let dgain = &mut gradient[gain.clone()];
+    rms_norm::backward(raw, pass.weights.at(&gain), inverse, &dy, &mut dx, dgain);
+    pass.workspace.give([dy]);
+    dx
 }
 
 /// Compares a gradient with central differences of `value`, to 2e-3 of the gradient's size.

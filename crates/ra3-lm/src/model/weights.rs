@@ -3,12 +3,15 @@
 //! Gradients and the optimizer's moments have the same layout, so clipping, AdamW and checkpoints
 //! are loops over flat slices. Matrices are row-major `[out, in]`, as on disk.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use half::bf16;
 use ra3::seed::Seed;
 use rand_core::Rng;
 
-use super::config::ModelConfig;
+use super::config::{Biases, ModelConfig};
+use crate::device::matrix::Matrix;
 
 /// Where a tensor lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub(crate) struct LayerLayout {
     pub(crate) k_bias: Option<Range<usize>>,
     pub(crate) v_bias: Option<Range<usize>>,
     pub(crate) o: Range<usize>,
+    pub(crate) o_bias: Option<Range<usize>>,
+    /// Gains of the norms of q's and k's heads.
+    pub(crate) head_norms: Option<[Range<usize>; 2]>,
     pub(crate) mlp_norm: Range<usize>,
     pub(crate) gate: Range<usize>,
     pub(crate) up: Range<usize>,
@@ -53,11 +59,8 @@ impl Layout {
     /// The layout of a model.
     pub fn new(config: &ModelConfig) -> Self {
         let mut tensors = Vec::new();
-        let (d, kv, ff) = (
-            config.hidden_size,
-            config.key_width(),
-            config.intermediate_size,
-        );
+        let (d, ff) = (config.hidden_size, config.intermediate_size);
+        let (qw, kv) = (config.query_width(), config.key_width());
         let embedding = push(
             &mut tensors,
             "model.embed_tokens.weight",
@@ -68,16 +71,22 @@ impl Layout {
                 let mut add = |name: &str, shape: &[usize]| {
                     push(&mut tensors, &format!("model.layers.{index}.{name}"), shape)
                 };
-                let has_bias = config.has_bias();
+                let has_bias = config.biases != Biases::None;
+                let has_o_bias = config.biases == Biases::All;
+                let head = [config.head_dim()];
                 LayerLayout {
                     attention_norm: add("input_layernorm.weight", &[d]),
-                    q: add("self_attn.q_proj.weight", &[d, d]),
+                    q: add("self_attn.q_proj.weight", &[qw, d]),
                     k: add("self_attn.k_proj.weight", &[kv, d]),
                     v: add("self_attn.v_proj.weight", &[kv, d]),
-                    q_bias: has_bias.then(|| add("self_attn.q_proj.bias", &[d])),
+                    q_bias: has_bias.then(|| add("self_attn.q_proj.bias", &[qw])),
                     k_bias: has_bias.then(|| add("self_attn.k_proj.bias", &[kv])),
                     v_bias: has_bias.then(|| add("self_attn.v_proj.bias", &[kv])),
-                    o: add("self_attn.o_proj.weight", &[d, d]),
+                    o: add("self_attn.o_proj.weight", &[d, qw]),
+                    o_bias: has_o_bias.then(|| add("self_attn.o_proj.bias", &[d])),
+                    head_norms: config.has_head_norms().then(|| {
+                        ["q", "k"].map(|of| add(&format!("self_attn.{of}_norm.weight"), &head))
+                    }),
                     mlp_norm: add("post_attention_layernorm.weight", &[d]),
                     gate: add("mlp.gate_proj.weight", &[ff, d]),
                     up: add("mlp.up_proj.weight", &[ff, d]),
@@ -122,8 +131,10 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, shape: &[usize]) -> Range<usize> 
 pub struct Weights {
     /// Where everything lies.
     pub layout: Layout,
-    /// The numbers.
+    /// The numbers; empty where [`Weights::halves`] has them.
     pub data: Vec<f32>,
+    /// The numbers of a model that is run and not trained, at half the memory.
+    pub(crate) halves: Vec<bf16>,
 }
 
 impl Weights {
@@ -145,11 +156,53 @@ impl Weights {
                 fill_normal(place, deviation, seed.nth(index as u64));
             }
         }
-        Self { layout, data }
+        Self::wide(layout, data)
     }
 
+    /// Weights that can be trained.
+    pub(crate) fn wide(layout: Layout, data: Vec<f32>) -> Self {
+        Self {
+            layout,
+            data,
+            halves: Vec::new(),
+        }
+    }
+
+    /// True if the numbers are `bf16`, for running only.
+    pub(crate) fn is_half(&self) -> bool {
+        !self.halves.is_empty()
+    }
+
+    /// Rounds the numbers to `bf16`, for running only.
+    pub(crate) fn halve(&mut self) {
+        if !self.is_half() {
+            self.halves = self.data.iter().map(|w| bf16::from_f32(*w)).collect();
+            self.data = Vec::new();
+        }
+    }
+
+    /// A tensor of weights that can be trained.
     pub(crate) fn at(&self, range: &Range<usize>) -> &[f32] {
         &self.data[range.clone()]
+    }
+
+    /// A small tensor, or some rows of a large one.
+    pub(crate) fn vector(&self, range: &Range<usize>) -> Cow<'_, [f32]> {
+        if self.is_half() {
+            let widened = self.halves[range.clone()].iter().map(|w| w.to_f32());
+            Cow::Owned(widened.collect())
+        } else {
+            Cow::Borrowed(self.at(range))
+        }
+    }
+
+    /// A matrix as it lies in memory.
+    pub(crate) fn matrix(&self, range: &Range<usize>) -> Matrix<'_> {
+        if self.is_half() {
+            Matrix::Bf16(&self.halves[range.clone()])
+        } else {
+            Matrix::F32(self.at(range))
+        }
     }
 }
 

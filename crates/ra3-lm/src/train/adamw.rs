@@ -43,7 +43,7 @@ impl AdamW {
         let exponent = i32::try_from(self.n_steps).unwrap_or(i32::MAX);
         let correction_1 = 1.0 - BETA_1.powi(exponent);
         let correction_2 = 1.0 - BETA_2.powi(exponent);
-        let Weights { layout, data } = weights;
+        let Weights { layout, data, .. } = weights;
         for tensor in &layout.tensors {
             let decay = if tensor.shape.len() == 2 {
                 weight_decay
@@ -88,10 +88,7 @@ mod tests {
             final_norm: 0..0,
             head: 0..1,
         };
-        let mut weights = Weights {
-            layout,
-            data: vec![1.0],
-        };
+        let mut weights = Weights::wide(layout, vec![1.0]);
         let mut adam = AdamW::new(1);
         adam.step(&mut weights, &[0.5], 1.0, 0.1, 0.1);
         // m̂ = g and v̂ = g² at the first step: w = 1 − 0.1 (1 + 0.1).

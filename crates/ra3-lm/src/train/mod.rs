@@ -82,6 +82,9 @@ pub(crate) fn batch_gradient(
     settings: &TrainSettings,
     workspace: &mut Workspace,
 ) -> Result<BatchGradient, PolicyError> {
+    if weights.is_half() {
+        return Err(PolicyError::NotTrainable);
+    }
     check(batch, transformer, objective.surrogate)?;
     // The clipped surrogate alone needs the old log-probabilities; without them more is shared.
     let plain: Vec<Example>;

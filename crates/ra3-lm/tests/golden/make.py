@@ -1,4 +1,4 @@
-"""Writes what PyTorch and transformers compute for two tiny models, for `tests/golden.rs`.
+"""Writes what PyTorch and transformers compute for tiny models, for `tests/golden.rs`.
 
     pip install torch==2.15.0 transformers==5.23.0
     python crates/ra3-lm/tests/golden/make.py
@@ -14,7 +14,8 @@ import math
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 SHAPE = dict(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64)
@@ -25,6 +26,24 @@ MODELS = {
     "llama": (LlamaForCausalLM, LlamaConfig(
         **SHAPE, tie_word_embeddings=False, rms_norm_eps=1e-5,
         rope_parameters={"rope_theta": 5e5, "rope_type": "default"})),
+    # Norms of heads that are wider than hidden_size / heads; 4 query heads to a key head.
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(
+        **(SHAPE | dict(num_key_value_heads=1)), head_dim=6, tie_word_embeddings=True,
+        rope_parameters={"rope_theta": 1e6, "rope_type": "default"})),
+    # Llama 3.1's frequencies, all three kinds of wave length among them; biases everywhere.
+    "llama3": (LlamaForCausalLM, LlamaConfig(
+        **(SHAPE | dict(num_key_value_heads=4)), tie_word_embeddings=True, attention_bias=True,
+        rope_parameters={"rope_theta": 100.0, "rope_type": "llama3", "factor": 8.0,
+                         "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 32})),
+    # Frequencies divided by a factor; 8 query heads to a key head.
+    "linear": (LlamaForCausalLM, LlamaConfig(
+        **(SHAPE | dict(num_attention_heads=8, num_key_value_heads=1)),
+        tie_word_embeddings=False,
+        rope_parameters={"rope_theta": 1e4, "rope_type": "linear", "factor": 4.0})),
+    "mistral": (MistralForCausalLM, MistralConfig(
+        **SHAPE, head_dim=8, sliding_window=None, tie_word_embeddings=False,
+        rope_parameters={"rope_theta": 1e4, "rope_type": "default"})),
 }
 LOW, HIGH = 0.2, 0.28
 LEARNING_RATE, BETAS, EPSILON, DECAY, CLIP = 1e-2, (0.9, 0.95), 1e-8, 0.1, 1.0

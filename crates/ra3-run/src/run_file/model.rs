@@ -90,6 +90,8 @@ pub struct TrainingSection {
     pub recompute: bool,
     /// Bytes of the key and value cache.
     pub cache_mib: usize,
+    /// Precision in memory of models that are not trained: a frozen scorer, the reference.
+    pub frozen_precision: PrecisionName,
 }
 
 /// A schedule of step sizes.

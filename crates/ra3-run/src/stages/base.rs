@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 
 use super::corpus;
@@ -165,12 +165,11 @@ pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> Model
         rope_theta: model.rope_theta,
         tie_word_embeddings: model.tie_embeddings,
         initializer_range: model.initializer_range,
-        torch_dtype: match model.precision_on_disk {
-            PrecisionName::Float32 => "float32",
-            PrecisionName::Bfloat16 => "bfloat16",
-        }
-        .to_owned(),
-        eos_token_id: Some(tokenizer.markers().end),
+        precision: match model.precision_on_disk {
+            PrecisionName::Float32 => Precision::Float32,
+            PrecisionName::Bfloat16 => Precision::Bfloat16,
+        },
+        eos_token_ids: vec![tokenizer.markers().end],
         bos_token_id: Some(tokenizer.markers().end),
         ..ModelConfig::new(architecture)
     }

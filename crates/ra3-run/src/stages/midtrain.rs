@@ -27,7 +27,7 @@ use crate::ledger::{Record, StageRecord};
 use crate::plan::Plan;
 use crate::run_file::{
     AblationName, BaselineName, ChooseSection, EStepSection, MidtrainSection, PenaltySection,
-    ScorerName,
+    PrecisionName, ScorerName,
 };
 
 /// Name of the model that gives `p_0`.
@@ -57,9 +57,9 @@ pub(crate) fn run(
     let course = match arm {
         Arm::Ra3 => {
             let config = em_config(section, plan.file.training.prefix_weight);
-            Course::Ra3(Box::new(ra3_course(
-                section, config, &documents, &tokenizer, seed,
-            )))
+            let mut course = ra3_course(section, config, &documents, &tokenizer, seed);
+            course.frozen_is_half = plan.file.training.frozen_precision == PrecisionName::Bfloat16;
+            Course::Ra3(Box::new(course))
         }
         Arm::Base | Arm::Ntp | Arm::NtpCompute => {
             let spent = spent_by(directory, Arm::Ra3.name())?;
@@ -117,6 +117,7 @@ fn ra3_course<'a>(
         em,
         documents,
         scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
+        frozen_is_half: false,
         needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
         scorer: None,
         reference: None,

@@ -27,6 +27,8 @@ pub(crate) struct Ra3Course<'a> {
     pub(crate) scorer_is_frozen: bool,
     /// True if the rewards need `p_0`.
     pub(crate) needs_reference: bool,
+    /// True if models that are not trained are kept in half the memory.
+    pub(crate) frozen_is_half: bool,
     /// The model at the start of the E-step.
     pub(crate) scorer: Option<Lm>,
     /// `p_0`: the model after the cold start, the first that knows the markers.
@@ -42,10 +44,10 @@ impl Ra3Course<'_> {
 
     pub(crate) fn step(&mut self, lm: &mut Lm) -> Result<Option<Step>> {
         if self.em.position == self.em.config.cold_start_updates {
-            self.reference = Some(lm.frozen());
+            self.reference = Some(self.frozen(lm));
         }
         if self.scorer_is_frozen && self.em.begins_e_step() {
-            self.scorer = Some(lm.frozen());
+            self.scorer = Some(self.frozen(lm));
         }
         let reference = if self.needs_reference {
             self.reference.as_mut()
@@ -62,6 +64,14 @@ impl Ra3Course<'_> {
             .em
             .advance(&mut policies, &documents, self.documents.len(), self.seed)?;
         Ok(report.map(|report| step_of(&report)))
+    }
+
+    fn frozen(&self, lm: &Lm) -> Lm {
+        let mut frozen = lm.frozen();
+        if self.frozen_is_half {
+            frozen.halve();
+        }
+        frozen
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
@@ -93,6 +103,9 @@ impl Ra3Course<'_> {
             if folder.exists() {
                 let mut loaded = lm.frozen();
                 loaded.load_training(&folder)?;
+                if self.frozen_is_half {
+                    loaded.halve();
+                }
                 *model = Some(loaded);
             }
         }

@@ -35,11 +35,11 @@ impl Heads {
         self.n_query / self.n_key
     }
 
-    fn query_width(self) -> usize {
+    pub(crate) fn query_width(self) -> usize {
         self.n_query * self.width
     }
 
-    fn key_width(self) -> usize {
+    pub(crate) fn key_width(self) -> usize {
         self.n_key * self.width
     }
 
