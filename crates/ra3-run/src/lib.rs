@@ -2,7 +2,8 @@
 //!
 //! [`run_file`] is what was written, [`plan`] what it means. [`pipeline`] walks the stages of a
 //! plan over a [`directory`], recording into the [`ledger`]; a run that was killed goes on from
-//! its last commit. [`report`] turns the records into a page and reads nothing else.
+//! its last commit. [`report`] turns the records into a page and reads nothing else. [`hub`] finds
+//! the folder of a model that is named as on the Hugging Face Hub.
 
 pub mod run_file;
 
@@ -16,6 +17,8 @@ pub mod pipeline;
 pub mod program;
 mod programs;
 mod stages;
+
+pub mod hub;
 
 mod atomic;
 pub mod clock;

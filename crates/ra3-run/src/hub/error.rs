@@ -1,0 +1,111 @@
+//! Why a model cannot be had, and what to do about it.
+
+use std::path::PathBuf;
+
+/// Why a name cannot be turned into a folder.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The name is no folder and cannot be a name on the Hub.
+    #[error("`{name}` is no folder here and no `org/name` or `org/name@revision` of the Hub")]
+    Name {
+        /// What was written.
+        name: String,
+    },
+    /// The repository or the revision does not exist.
+    #[error(
+        "{endpoint} has no {what}: check the name and the revision, set HF_TOKEN if it is \
+         private, or pass a folder"
+    )]
+    NotFound {
+        /// The Hub.
+        endpoint: String,
+        /// Repository and revision.
+        what: String,
+    },
+    /// The repository is there and a file that it should have is not.
+    #[error(
+        "{what} is not on {endpoint}: a model needs config.json, tokenizer.json and \
+         model.safetensors, or an index and every shard it names"
+    )]
+    NoFile {
+        /// The Hub.
+        endpoint: String,
+        /// File, repository and revision.
+        what: String,
+    },
+    /// The Hub asks for a token (401) or does not accept the one it got (403).
+    #[error("{endpoint} refuses {what} ({status}): {advice}")]
+    Refused {
+        /// The Hub.
+        endpoint: String,
+        /// File, repository and revision.
+        what: String,
+        /// 401 or 403.
+        status: u16,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// No connection, or one that broke again and again.
+    #[error(
+        "cannot get {what} from {endpoint} ({reason}): check the network and run again to go on \
+         from the bytes that came, set HF_HUB_OFFLINE=1 to use the cache, or pass a folder"
+    )]
+    Unreachable {
+        /// The Hub.
+        endpoint: String,
+        /// File, repository and revision.
+        what: String,
+        /// What happened.
+        reason: String,
+    },
+    /// An answer that is not the Hub's protocol.
+    #[error("{endpoint} gives no usable answer for {what}: {reason}; check HF_ENDPOINT")]
+    Answer {
+        /// The Hub.
+        endpoint: String,
+        /// File, repository and revision.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Only the cache may be used, and it lacks something.
+    #[error(
+        "{what} is not in {cache}: {missing}; unset HF_HUB_OFFLINE to download, or pass a folder"
+    )]
+    NotCached {
+        /// Repository and revision.
+        what: String,
+        /// The cache.
+        cache: PathBuf,
+        /// What is not there.
+        missing: String,
+    },
+    /// The list of shards is no list of shards.
+    #[error("{path}: {reason}; delete the file to fetch it again")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk of the cache is full.
+    #[error(
+        "no space left for {path} ({n_bytes} bytes): make room and run again to go on, or set \
+         HF_HOME to a larger disk"
+    )]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// Its size when complete.
+        n_bytes: u64,
+    },
+    /// The cache cannot be written.
+    #[error("cannot write {path}: check its permissions, or set HF_HOME to another folder")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
