@@ -58,6 +58,15 @@ pub enum CorpusError {
         /// Why.
         reason: String,
     },
+    /// A chat template cannot be read, or refuses a conversation.
+    #[error("chat template {template}: {reason}")]
+    Template {
+        /// The file, the template's name where the file has several, and the line where one is
+        /// known.
+        template: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A shard is cut short, changed, or of another version.
     #[error("shard {path}: {reason}; build the corpus again")]
     Shard {

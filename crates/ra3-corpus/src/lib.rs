@@ -2,8 +2,10 @@
 //!
 //! [`read`] finds documents, [`filter`], [`dedupe`] and [`decontaminate`] drop some, [`tokenizer`]
 //! and [`lines`] cut them, [`shards`] keep them; [`pipeline`] is the order of all that.
-//! [`testbed`] writes programs of its own. Nothing here knows tensors or benchmarks.
+//! [`chat_template`] writes conversations as a model's own template does; [`testbed`] writes
+//! programs of its own. Nothing here knows tensors or benchmarks.
 
+pub mod chat_template;
 pub mod decontaminate;
 pub mod dedupe;
 pub mod document;
