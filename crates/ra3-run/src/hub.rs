@@ -29,6 +29,8 @@ const SMALL_FILES: [&str; 6] = [
 ];
 /// Files of [`SMALL_FILES`] that no model can be used without.
 const REQUIRED_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
+/// Chat templates besides the usual one.
+const TEMPLATE_FOLDER: &str = "additional_chat_templates/";
 /// All weights in one file; preferred, as by transformers.
 const WEIGHTS: &str = "model.safetensors";
 /// Which tensor is in which shard.
@@ -216,6 +218,7 @@ fn download(
     }
     let mut names: Vec<String> = SMALL_FILES.map(str::to_owned).to_vec();
     names.retain(|name| listing.has(name));
+    names.extend(listing.below(TEMPLATE_FOLDER).map(str::to_owned));
     let weights = [WEIGHTS, WEIGHTS_INDEX];
     let Some(weights) = weights.into_iter().find(|name| listing.has(name)) else {
         return Err(client.absent(WEIGHTS));

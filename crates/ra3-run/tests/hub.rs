@@ -25,6 +25,7 @@ fn single() -> Server {
         ("config.json", b"{}"),
         ("tokenizer.json", b"{\"version\": 1}"),
         ("chat_template.jinja", b"{{ messages }}"),
+        ("additional_chat_templates/rag.jinja", b"{{ documents }}"),
         ("README.md", b"not for us"),
         ("model.safetensors", &weights()),
     ])
@@ -95,6 +96,8 @@ fn a_fresh_model_is_downloaded_and_the_next_time_only_its_commit_is_asked_for() 
     let read = |name: &str| std::fs::read(found.folder.join(name)).unwrap();
     assert_eq!(read("model.safetensors"), weights());
     assert_eq!(read("chat_template.jinja"), b"{{ messages }}");
+    let further = read("additional_chat_templates/rag.jinja");
+    assert_eq!(further, b"{{ documents }}");
     assert!(!found.folder.join("README.md").exists());
     assert_eq!(
         std::fs::read_link(found.folder.join("config.json")).unwrap(),
@@ -102,7 +105,7 @@ fn a_fresh_model_is_downloaded_and_the_next_time_only_its_commit_is_asked_for() 
     );
     let main = std::fs::read_to_string(repository.join("refs/main")).unwrap();
     assert_eq!(main, COMMIT);
-    let total = (weights().len() + 2 + 14 + 14) as u64;
+    let total = (weights().len() + 2 + 14 + 14 + 15) as u64;
     assert_eq!(bars.last(), Some(&(total, total)));
     assert!(bars.is_sorted(), "bytes never go back");
     assert!(paths(&server).contains(&"/storage/model.safetensors".to_owned()));

@@ -56,6 +56,12 @@ impl Listing {
     pub(super) fn has(&self, name: &str) -> bool {
         self.siblings.iter().any(|file| file.name == name)
     }
+
+    /// The files below a folder, given with its slash.
+    pub(super) fn below(&self, folder: &str) -> impl Iterator<Item = &str> {
+        let names = self.siblings.iter().map(|file| file.name.as_str());
+        names.filter(move |name| name.starts_with(folder))
+    }
 }
 
 /// A file of a repository; mirrors may leave out all but its name.
@@ -217,7 +223,9 @@ impl<'a> Client<'a> {
             .api
             .metadata(&self.address(listing, name))
             .map_err(|error| self.metadata_error(&self.file(name), &error))?;
-        Ok((metadata.etag().to_owned(), metadata.size() as u64))
+        // A mirror's proxy may have marked the tag as weak.
+        let etag = metadata.etag().trim_start_matches("W/").to_owned();
+        Ok((etag, metadata.size() as u64))
     }
 
     fn fetch_blob(
@@ -423,8 +431,8 @@ fn range_total(headers: &HeaderMap, start: u64) -> Option<u64> {
 
 /// True for hashes and the like: what a server sends must not lead out of the cache.
 fn is_file_name(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    !text.is_empty() && text.chars().all(plain)
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain)
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl State {
 
 /// Stands for the hash of a file.
 pub fn etag(name: &str) -> String {
-    name.replace('.', "_")
+    name.replace(['.', '/'], "_")
 }
 
 fn send(
