@@ -45,6 +45,8 @@ pub struct HubSettings {
     pub cache: PathBuf,
     /// Sent to the endpoint, never to the hosts that it redirects to.
     pub token: Option<String>,
+    /// A PEM file of the authorities to trust instead of Mozilla's, as behind a company's proxy.
+    pub certificates: Option<PathBuf>,
     /// Use the cache alone.
     pub is_offline: bool,
     /// Attempts in a row that may bring no byte before a download is given up.
@@ -68,7 +70,8 @@ impl std::fmt::Debug for HubSettings {
 
 impl HubSettings {
     /// What the Python client would use: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`,
-    /// `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE`, and the token file.
+    /// `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE`, `SSL_CERT_FILE`, and the
+    /// token file.
     pub fn from_environment() -> Self {
         Self::from_variables(&|name| std::env::var(name).ok())
     }
@@ -99,6 +102,7 @@ impl HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache,
             token,
+            certificates: set("SSL_CERT_FILE").map(PathBuf::from),
             is_offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             n_attempts: 5,
             retry_pause: Duration::from_secs(1),

@@ -46,6 +46,7 @@ fn settings(server: &Server, cache: &Path) -> HubSettings {
         endpoint: server.endpoint(),
         cache: cache.to_owned(),
         token: None,
+        certificates: None,
         is_offline: false,
         n_attempts: 2,
         retry_pause: Duration::ZERO,
@@ -193,6 +194,19 @@ fn a_refusal_says_what_the_token_lacks() {
     check_error("org/tiny", &with, &["the token is not valid"]);
     server.state.lock().unwrap().refusal = 403;
     check_error("org/tiny", &with, &["403", "accept its terms"]);
+}
+
+#[test]
+fn a_file_without_certificates_is_named() {
+    let (server, cache) = (single(), tempfile::tempdir().unwrap());
+    let path = cache.path().join("roots.pem");
+    let settings = HubSettings {
+        certificates: Some(path.clone()),
+        ..settings(&server, cache.path())
+    };
+    check_error("org/tiny", &settings, &["roots.pem", "SSL_CERT_FILE"]);
+    std::fs::write(&path, "not PEM").unwrap();
+    check_error("org/tiny", &settings, &["roots.pem: no certificate in it"]);
 }
 
 #[test]

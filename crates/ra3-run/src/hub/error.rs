@@ -45,6 +45,14 @@ pub enum HubError {
         /// What to do.
         advice: &'static str,
     },
+    /// The file of trusted authorities cannot be used.
+    #[error("{path}: {reason}; set SSL_CERT_FILE to a PEM file, or unset it")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// No connection, or one that broke again and again.
     #[error(
         "cannot get {what} from {endpoint} ({reason}): check the network and run again to go on \

@@ -12,6 +12,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::cache::{Store, create_parent, failure, is_inside};
@@ -93,6 +94,7 @@ pub(super) struct Client<'a> {
     model: &'a ModelName,
     api: Api,
     agent: Agent,
+    trust: TlsConfig,
 }
 
 impl<'a> Client<'a> {
@@ -107,7 +109,9 @@ impl<'a> Client<'a> {
                 what: model.to_string(),
                 reason: error.to_string(),
             })?;
+        let trust = trust(settings)?;
         let agent = Agent::config_builder()
+            .tls_config(trust.clone())
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_per_read(Some(READ_TIMEOUT))
@@ -120,6 +124,7 @@ impl<'a> Client<'a> {
             model,
             api,
             agent,
+            trust,
         })
     }
 
@@ -137,6 +142,7 @@ impl<'a> Client<'a> {
             .info_request()
             .query("blobs", "true")
             .config()
+            .tls_config(self.trust.clone())
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_per_read(Some(READ_TIMEOUT))
@@ -399,6 +405,29 @@ impl<'a> Client<'a> {
             reason,
         }
     }
+}
+
+fn trust(settings: &HubSettings) -> Result<TlsConfig, HubError> {
+    let Some(path) = &settings.certificates else {
+        return Ok(TlsConfig::default());
+    };
+    let wrong = |reason: String| HubError::Certificates {
+        path: path.clone(),
+        reason,
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let items = parse_pem(&text).filter_map(Result::ok);
+    let certificates: Vec<Certificate<'static>> = items
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(wrong("no certificate in it".to_owned()));
+    }
+    let roots = RootCerts::new_with_certs(&certificates);
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 fn write_error(path: &Path, n_bytes: u64, source: std::io::Error) -> HubError {
