@@ -33,13 +33,19 @@ pub(crate) enum Command {
     /// Write programs for a prompt, with their decisions and rationales.
     #[command(after_help = "Examples:\n  \
         ra3 sample runs/out/quickstart/models/ra3 --prompt-file problem.py\n  \
-        ra3 sample assets/base --prompt 'def add(a, b):\n' --plain -n 3")]
+        ra3 sample assets/base --prompt 'def add(a, b):\n' --plain -n 3\n  \
+        ra3 sample Qwen/Qwen2.5-Coder-1.5B-Instruct --chat --plain --prompt 'Sort a list.'")]
     Sample(SampleOptions),
     /// Grade a model on problems in HumanEval's format.
     #[command(after_help = "Examples:\n  \
         ra3 eval runs/out/quickstart/models/ra3 \
         --problems runs/out/quickstart/corpus/held_out_problems.jsonl -n 4")]
     Eval(EvalOptions),
+    /// Check a model: its parts, a forward pass, its speed, and what it needs here.
+    #[command(after_help = "Examples:\n  \
+        ra3 doctor assets/base\n  \
+        ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512")]
+    Doctor(DoctorOptions),
     /// Write report.html of a run directory again.
     #[command(after_help = "Example:\n  ra3 report runs/out/quickstart")]
     Report(ReportOptions),
@@ -64,7 +70,7 @@ pub(crate) struct PlanOptions {
 /// A model and how it samples.
 #[derive(Debug, Args)]
 pub(crate) struct SampleOptions {
-    /// Checkpoint folder in Hugging Face layout.
+    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// The prompt.
     #[arg(
@@ -88,6 +94,9 @@ pub(crate) struct SampleOptions {
     /// Write without decisions, as a model without latents does.
     #[arg(long)]
     pub(crate) plain: bool,
+    /// Give the prompt as a user's message in the model's chat template.
+    #[arg(long)]
+    pub(crate) chat: bool,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -99,7 +108,7 @@ pub(crate) struct SampleOptions {
 /// A model and what it is graded on.
 #[derive(Debug, Args)]
 pub(crate) struct EvalOptions {
-    /// Checkpoint folder in Hugging Face layout.
+    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// Problems in HumanEval's JSON lines, plain or `.gz`.
     #[arg(long)]
@@ -127,6 +136,22 @@ pub(crate) struct EvalOptions {
     pub(crate) json: bool,
 }
 
+/// A model to be checked.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
+    pub(crate) model: PathBuf,
+    /// Score this Python file instead of a built-in one.
+    #[arg(long)]
+    pub(crate) document: Option<PathBuf>,
+    /// Also take two training steps of so many tokens, with recomputation.
+    #[arg(long)]
+    pub(crate) train_tokens: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// A run directory.
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
@@ -140,7 +165,7 @@ pub(crate) struct ReportOptions {
 /// A model and a document.
 #[derive(Debug, Args)]
 pub(crate) struct InspectOptions {
-    /// Checkpoint folder in Hugging Face layout.
+    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// The Python file.
     pub(crate) document: PathBuf,

@@ -4,12 +4,15 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ra3_run::doctor::{self, Examination};
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
 use ra3_run::{estimate, pipeline, report};
 
-use crate::arguments::{EvalOptions, InspectOptions, PlanOptions, ReportOptions, SampleOptions};
+use crate::arguments::{
+    DoctorOptions, EvalOptions, InspectOptions, PlanOptions, ReportOptions, SampleOptions,
+};
 use crate::bars::Bars;
 
 /// `ra3 run`
@@ -56,7 +59,9 @@ pub(crate) fn sample(options: &SampleOptions) -> Result<()> {
         plain: options.plain,
         seed: options.seed,
     };
-    for program in program::sample(&options.model, &prompt, &request)? {
+    let mut bars = Bars::new();
+    let watcher = &mut |event| bars.show(event);
+    for program in program::sample(&options.model, &prompt, options.chat, &request, watcher)? {
         if options.json {
             println!("{}", serde_json::to_string(&program)?);
         } else {
@@ -91,6 +96,22 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
     Ok(())
 }
 
+/// `ra3 doctor`
+pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
+    let examination = Examination {
+        document: options.document.clone(),
+        train_tokens: options.train_tokens,
+    };
+    let mut bars = Bars::new();
+    let checkup = doctor::examine(&options.model, &examination, &mut |event| bars.show(event))?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&checkup)?);
+    } else {
+        println!("{}", checkup.to_text());
+    }
+    Ok(())
+}
+
 /// `ra3 report`
 pub(crate) fn report(options: &ReportOptions) -> Result<()> {
     let table = report::write_from_directory(&options.directory)?;
@@ -109,11 +130,13 @@ pub(crate) fn report(options: &ReportOptions) -> Result<()> {
 /// `ra3 inspect`
 pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
     let text = read(&options.document)?;
+    let mut bars = Bars::new();
     let annotation: Annotation = inspect::annotate(
         &options.model,
         &text,
         options.rationale_tokens,
         options.seed,
+        &mut |event| bars.show(event),
     )?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&annotation)?);

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Plan(options) => commands::plan(options),
         Command::Sample(options) => commands::sample(options),
         Command::Eval(options) => commands::eval(options),
+        Command::Doctor(options) => commands::doctor(options),
         Command::Report(options) => commands::report(options),
         Command::Inspect(options) => commands::inspect(options),
     };

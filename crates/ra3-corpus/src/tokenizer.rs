@@ -20,7 +20,7 @@ use tokenizers::{AddedToken, DecoderWrapper, Tokenizer as Inner};
 
 use crate::error::CorpusError;
 
-/// End of text.
+/// End of text of a tokenizer that is trained here, and of one that does not say its own.
 pub const END: &str = "<|endoftext|>";
 /// Keep the latent.
 pub const ACT: &str = "<act>";
@@ -29,6 +29,8 @@ pub const THINK: &str = "<think>";
 /// End of a rationale.
 pub const CLOSE: &str = "</think>";
 const SPECIALS: [&str; 4] = [END, ACT, THINK, CLOSE];
+/// Holds newlines, spaces at both ends of lines, and letters beyond ASCII.
+const PROBE: &str = "def f(x):\n    return 'é' + x\n\n\nclass C:\n\tpass\n";
 
 /// Words with their space, digits one by one, punctuation with the newlines behind it, newlines,
 /// spaces: the division that Qwen's and Llama 3's tokenizers share, with single digits.
@@ -40,7 +42,15 @@ const PATTERN: &str =
 pub struct Tokenizer {
     inner: Inner,
     markers: Markers,
+    begin: TokenId,
     line_ends: Arc<[bool]>,
+}
+
+/// What `tokenizer_config.json` says.
+#[derive(Debug, Default)]
+struct Named {
+    begin: Option<String>,
+    end: Option<String>,
 }
 
 impl Tokenizer {
@@ -69,20 +79,23 @@ impl Tokenizer {
             .flat_map(|text| chunks(text))
             .map(str::to_owned);
         inner.train::<_, _, _>(&mut trainer, lines).map_err(fail)?;
-        Self::new(inner, Path::new("(training)"))
+        Self::new(inner, &Named::default(), Path::new("(training)"))
     }
 
-    /// Reads a `tokenizer.json`; markers that it lacks are added.
+    /// Reads a `tokenizer.json`, and the begin and end of text from `tokenizer_config.json` beside
+    /// it; markers that it lacks are added.
     ///
     /// # Errors
-    /// The file is missing or no tokenizer.
+    /// The file is missing or no tokenizer, or it does not give back the lines that it was given.
     pub fn load(path: &Path) -> Result<Self, CorpusError> {
         let inner = Inner::from_file(path).map_err(|error| failure(path, error.to_string()))?;
-        Self::new(inner, path)
+        let named = named(&path.with_file_name("tokenizer_config.json"))?;
+        Self::new(inner, &named, path)
     }
 
-    fn new(mut inner: Inner, path: &Path) -> Result<Self, CorpusError> {
-        inner.add_special_tokens(&SPECIALS.map(special));
+    fn new(mut inner: Inner, named: &Named, path: &Path) -> Result<Self, CorpusError> {
+        let end = named.end.as_deref().unwrap_or(END);
+        inner.add_special_tokens(&[end, ACT, THINK, CLOSE].map(special));
         let id = |text: &str| {
             inner
                 .token_to_id(text)
@@ -92,19 +105,33 @@ impl Tokenizer {
             act: id(ACT)?,
             think: id(THINK)?,
             close: id(CLOSE)?,
-            end: id(END)?,
+            end: id(end)?,
         };
-        let n = inner.get_vocab_size(true) as TokenId;
+        let begin = named.begin.as_deref().map_or(Ok(markers.end), id)?;
+        // Ids may have gaps: the last one counts.
+        let n = inner
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .map_or(0, |id| id + 1);
         // In the byte alphabet of BPE files a newline is the letter Ċ.
         let ends = |token: TokenId| inner.id_to_token(token).is_some_and(|t| t.ends_with('Ċ'));
         let line_ends: Arc<[bool]> = (0..n).map(ends).collect();
         // Ids in text must never be markers.
         inner.set_encode_special_tokens(true);
-        Ok(Self {
+        let tokenizer = Self {
             inner,
             markers,
+            begin,
             line_ends,
-        })
+        };
+        if tokenizer.decode(&tokenizer.encode(PROBE)) == PROBE {
+            Ok(tokenizer)
+        } else {
+            let reason = "it does not give back the lines that it was given; line-actions need a \
+                          byte-level BPE such as Qwen's or Llama 3's";
+            Err(failure(path, reason.to_owned()))
+        }
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder.
@@ -130,6 +157,30 @@ impl Tokenizer {
     /// The ids of a text: those of its lines, one after the other.
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
         self.encode_lines(text).concat()
+    }
+
+    /// The ids of a rendered conversation, in which the names of special tokens are those tokens.
+    pub fn encode_chat(&self, text: &str) -> Vec<TokenId> {
+        let added = self.inner.get_added_tokens_decoder();
+        let specials: Vec<(&str, TokenId)> = added
+            .iter()
+            .map(|(id, token)| (token.content.as_str(), *id))
+            .collect();
+        let (mut ids, mut rest) = (Vec::new(), text);
+        loop {
+            // The first in the text; of several at one place, the longest.
+            let next = specials
+                .iter()
+                .filter_map(|(name, id)| Some((rest.find(name)?, name.len(), *id)))
+                .min_by_key(|(at, length, _)| (*at, std::cmp::Reverse(*length)));
+            let Some((at, length, id)) = next else {
+                ids.extend(self.encode(rest));
+                return ids;
+            };
+            ids.extend(self.encode(&rest[..at]));
+            ids.push(id);
+            rest = &rest[at + length..];
+        }
     }
 
     /// The ids of each line; a line ends with the first token that ends with a newline.
@@ -187,10 +238,37 @@ impl Tokenizer {
         Arc::clone(&self.line_ends)
     }
 
-    /// Number of tokens, markers included.
+    /// What a document begins with: the begin of text, or the end where there is none.
+    pub fn begin(&self) -> TokenId {
+        self.begin
+    }
+
+    /// One past the largest id, markers included.
     pub fn vocab_size(&self) -> usize {
         self.line_ends.len()
     }
+}
+
+/// The names of the begin and end of text; none where there is no such file.
+fn named(path: &Path) -> Result<Named, CorpusError> {
+    if !path.exists() {
+        return Ok(Named::default());
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| CorpusError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| failure(path, error.to_string()))?;
+    // A token is its text, or an object that has it.
+    let token = |key: &str| {
+        let named = file[key].as_str().or_else(|| file[key]["content"].as_str());
+        named.map(str::to_owned)
+    };
+    Ok(Named {
+        begin: token("bos_token"),
+        end: token("eos_token"),
+    })
 }
 
 /// Lines with their newline and the blank lines after them; together they are the text.
@@ -277,5 +355,33 @@ mod tests {
             (again.markers(), again.vocab_size())
         );
         assert!(Tokenizer::load(&dir.path().join("none.json")).is_err());
+        let markers = tokenizer.markers();
+        let chat = tokenizer.encode_chat("<think>x\n</think></think>y");
+        let text = |text: &str| tokenizer.encode(text);
+        let expected = [
+            vec![markers.think],
+            text("x\n"),
+            vec![markers.close; 2],
+            text("y"),
+        ];
+        assert_eq!(chat, expected.concat());
+        assert_eq!(again.begin(), again.markers().end);
+    }
+
+    #[test]
+    fn begin_and_end_are_those_that_the_folder_names() {
+        let dir = tempfile::tempdir().unwrap();
+        tokenizer().save(dir.path()).unwrap();
+        let config = r#"{"bos_token": {"content": "<|begin|>"}, "eos_token": "<|end|>"}"#;
+        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let error = Tokenizer::load(&path).unwrap_err().to_string();
+        assert!(error.contains("<|begin|> has no id"), "{error}");
+        let config = config.replace("<|begin|>", "<think>");
+        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        let named = Tokenizer::load(&path).unwrap();
+        assert_eq!(named.begin(), named.markers().think);
+        assert_eq!(named.decode(&[named.markers().end]), "<|end|>");
+        assert_eq!(named.vocab_size(), tokenizer().vocab_size() + 1);
     }
 }

@@ -111,7 +111,9 @@ impl Lm {
     /// A file is missing, damaged, or does not fit this model.
     pub fn load_training(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let weights = checkpoint::load_weights(folder, self.config(), InMemory::Wide)?;
-        self.optimizer = checkpoint::load_optimizer(folder, weights.data.len())?;
+        let n_params = weights.data.len();
+        let precision = self.settings.moments;
+        self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;
         self.weights = weights;
         Ok(())
     }
@@ -151,6 +153,8 @@ impl Lm {
         if vocab_size <= old.vocab_size {
             return;
         }
+        let is_half = self.weights.is_half();
+        self.weights.widen();
         let config = ModelConfig {
             vocab_size,
             ..old.clone()
@@ -172,6 +176,9 @@ impl Lm {
             }
         }
         self.weights = Weights::wide(layout, data);
+        if is_half {
+            self.weights.halve();
+        }
         self.transformer = Transformer::new(config);
         self.optimizer = None;
     }
@@ -256,6 +263,11 @@ impl Lm {
         &mut self.weights
     }
 
+    /// True if the weights are `bf16`, to be run and not trained.
+    pub fn is_half(&self) -> bool {
+        self.weights.is_half()
+    }
+
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
         self.weights.layout.n_params()
@@ -308,7 +320,9 @@ impl Policy for Lm {
             1.0
         };
         let n_params = self.weights.data.len();
-        let optimizer = self.optimizer.get_or_insert_with(|| AdamW::new(n_params));
+        let optimizer = self
+            .optimizer
+            .get_or_insert_with(|| AdamW::new(n_params, self.settings.moments));
         let (lr, decay) = (objective.learning_rate, self.settings.weight_decay);
         optimizer.step(&mut self.weights, &result.gradient, scale, lr, decay);
         let stats = result.stats();

@@ -5,7 +5,7 @@
 //! `q + kv` more):
 //!
 //! ```text
-//! parameters   4 · P                                      weights, gradient, two moments
+//! parameters   4 · P, or 3 · P                            weights, gradient, two moments
 //! kept         n · layers · (4 d + 2 q + 2 kv + 2 ff + h + 2), or n · layers · d with `recompute`
 //! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
 //! backward     n · (4 d + 4 q + 4 kv + ff)                one layer's gradients, and its copies
@@ -15,7 +15,7 @@
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
 //! batch itself, tiles of attention, and the packed operands of products, a few MiB a thread.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Precision};
 use crate::model::cross_entropy::ROWS_PER_CHUNK;
 use crate::train::TrainSettings;
 use crate::weights::Layout;
@@ -50,7 +50,8 @@ impl UpdateMemory {
         let n_chunk = ROWS_PER_CHUNK.min(n_rows);
         let bytes = |n_numbers: usize| n_numbers * size_of::<f32>();
         Self {
-            parameters: bytes(4 * Layout::new(config).n_params()),
+            parameters: Layout::new(config).n_params()
+                * (2 * size_of::<f32>() + 2 * settings.moments.n_bytes()),
             kept: bytes(n_rows * config.num_hidden_layers * kept),
             loss: bytes(n_rows * (3 * d + 1) + n_chunk * (config.vocab_size + 2 * d)),
             backward: bytes(n_rows * (4 * d + 4 * q + 4 * kv + ff + again)),
@@ -60,6 +61,40 @@ impl UpdateMemory {
     /// All bytes at the peak.
     pub fn total(&self) -> usize {
         self.parameters + self.kept + self.loss.max(self.backward)
+    }
+}
+
+/// Bytes of running a model, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunMemory {
+    /// The weights.
+    pub parameters: usize,
+    /// Rotary angles of every position.
+    pub angles: usize,
+    /// Keys, values and last hidden states.
+    pub cache: usize,
+    /// What a pass has beside them, its logits above all.
+    pub pass: usize,
+}
+
+impl RunMemory {
+    /// The estimate for `n_tokens` that are read in one pass and scored.
+    pub fn of(config: &ModelConfig, in_memory: Precision, n_tokens: usize) -> Self {
+        let (d, ff) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.query_width(), config.key_width());
+        let bytes = |n_numbers: usize| n_numbers * size_of::<f32>();
+        let layers = config.num_hidden_layers;
+        Self {
+            parameters: Layout::new(config).n_params() * in_memory.n_bytes(),
+            angles: bytes(config.max_position_embeddings * config.head_dim()),
+            cache: bytes(n_tokens * (2 * layers * kv + d)),
+            pass: bytes(n_tokens * (config.vocab_size + 3 * d + 3 * q + 3 * ff)),
+        }
+    }
+
+    /// All bytes together.
+    pub fn total(&self) -> usize {
+        self.parameters + self.angles + self.cache + self.pass
     }
 }
 
@@ -85,6 +120,7 @@ mod tests {
             n_tokens_micro: 7,
             recompute: false,
             cache_bytes_max: 0,
+            moments: Precision::Float32,
         };
         // A layer has 16 + 8 + 8 + 16 + 3 · 24 + 8 parameters, and 40 are the embedding, 4 the
         // last norm; a row keeps 24 + 4 + 12 + 2 + 2 numbers of it.
@@ -93,6 +129,11 @@ mod tests {
         assert_eq!(memory.kept, 4 * 7 * 3 * 44);
         assert_eq!(memory.loss, 4 * (7 * 13 + 7 * 18));
         assert_eq!(memory.backward, 4 * 7 * (32 + 8 + 6));
+        settings.moments = Precision::Bfloat16;
+        assert_eq!(UpdateMemory::of(&config, &settings, 7).parameters, 12 * 428);
+        let run = RunMemory::of(&config, Precision::Bfloat16, 7);
+        assert_eq!(run.parameters, 2 * 428);
+        assert_eq!(run.cache, 4 * 7 * (2 * 3 * 2 + 4));
         settings.recompute = true;
         let memory = UpdateMemory::of(&config, &settings, 7);
         assert_eq!(memory.kept, 4 * 7 * 3 * 4);

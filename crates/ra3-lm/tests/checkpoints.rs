@@ -16,6 +16,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     n_tokens_micro: 4096,
     recompute: false,
     cache_bytes_max: 1 << 20,
+    moments: ra3_lm::config::Precision::Float32,
 };
 
 fn golden(name: &str) -> PathBuf {

@@ -21,6 +21,7 @@ fn settings() -> TrainSettings {
         n_tokens_micro: 4096,
         recompute: false,
         cache_bytes_max: 64 << 20,
+        moments: ra3_lm::config::Precision::Float32,
     }
 }
 
@@ -462,6 +463,7 @@ fn a_row_does_not_depend_on_its_neighbours_or_on_the_size_of_the_cache() {
     // Room for about 120 tokens: rows must wait, and be computed again.
     let small = TrainSettings {
         cache_bytes_max: 120 * 500,
+        moments: ra3_lm::config::Precision::Float32,
         ..settings()
     };
     let mut lm = Lm::load(dir.path(), small).unwrap();

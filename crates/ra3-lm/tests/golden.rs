@@ -103,6 +103,7 @@ fn all() -> Vec<(Golden, Lm)> {
             n_tokens_micro: 4096,
             recompute: false,
             cache_bytes_max: 1 << 20,
+            moments: ra3_lm::config::Precision::Float32,
         };
         (golden, Lm::load(&folder(name), settings).unwrap())
     };

@@ -16,6 +16,7 @@ use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
+use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
     ArchitectureName, BaseSection, MidtrainSection, PenaltySection, PrecisionName, RlvrSection,
@@ -203,7 +204,16 @@ fn document_tokens(plan: &Plan) -> f64 {
 
 fn config_of(plan: &Plan) -> Result<ModelConfig> {
     match &plan.file.base {
-        BaseSection::Checkpoint { path } => Ok(ModelConfig::load(&path.join("config.json"))?),
+        BaseSection::Checkpoint { path, .. } => {
+            // Of a model of the Hub only what is in the cache: a plan downloads nothing.
+            let settings = HubSettings {
+                is_offline: true,
+                ..HubSettings::from_environment()
+            };
+            let name = path.display().to_string();
+            let folder = hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
+            Ok(ModelConfig::load(&folder.join("config.json"))?)
+        }
         BaseSection::Pretrain { model, .. } => {
             let architecture = match model.architecture {
                 ArchitectureName::Qwen2 => Architecture::Qwen2,

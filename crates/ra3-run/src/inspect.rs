@@ -9,7 +9,8 @@ use ra3::seed::Seed;
 use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
 
-use crate::program::load;
+use crate::event::Watcher;
+use crate::model::Model;
 use crate::samples::DocumentSample;
 use crate::stages::evaluate;
 
@@ -26,8 +27,11 @@ pub fn annotate(
     text: &str,
     rationale_tokens_max: usize,
     seed: u64,
+    watcher: &mut Watcher<'_>,
 ) -> Result<Annotation> {
-    let (mut lm, tokenizer) = load(model)?;
+    let Model {
+        mut lm, tokenizer, ..
+    } = Model::load(model, watcher)?;
     let document = Document {
         name: "document".to_owned(),
         source: String::new(),

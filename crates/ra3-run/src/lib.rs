@@ -11,8 +11,10 @@ pub mod arm;
 pub mod estimate;
 pub mod plan;
 
+pub mod doctor;
 pub mod event;
 pub mod inspect;
+mod model;
 pub mod pipeline;
 pub mod program;
 mod programs;

@@ -131,9 +131,15 @@ fn check_base(file: &RunFile) -> Result<()> {
         ),
         _ => {}
     }
-    if let BaseSection::Checkpoint { path } = &file.base {
+    if let BaseSection::Checkpoint {
+        path,
+        vocabulary_multiple,
+    } = &file.base
+    {
+        ensure!(*vocabulary_multiple > 0, "base.vocabulary_multiple is 0");
+        // What is no folder is a name on the Hub, and looked up when the run begins.
         ensure!(
-            path.join("config.json").exists(),
+            path.join("config.json").exists() || !path.is_dir(),
             "base.path: {} has no config.json",
             path.display()
         );

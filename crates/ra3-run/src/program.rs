@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ra3::generation::WritingRule;
 use ra3::grpo;
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::{Lm, TrainSettings};
+use ra3_corpus::chat_template::{Chat, message};
 use serde::Serialize;
 
 use crate::event::{Event, Watcher};
 use crate::ledger::ScoreRecord;
+use crate::model::Model;
 use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
 use crate::report::percent;
 use crate::run_file::ConfinementName;
@@ -47,29 +48,6 @@ pub struct WrittenProgram {
     pub logprob: f64,
 }
 
-/// Settings of a model that is not trained.
-fn inference() -> TrainSettings {
-    TrainSettings {
-        weight_decay: 0.0,
-        clip_norm: 1.0,
-        n_tokens_micro: 4096,
-        recompute: false,
-        cache_bytes_max: 1 << 30,
-    }
-}
-
-/// Loads a checkpoint folder with its tokenizer.
-pub(crate) fn load(model: &Path) -> Result<(Lm, Tokenizer)> {
-    let path = model.join("tokenizer.json");
-    let tokenizer =
-        Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
-    let mut lm = Lm::load_to_run(model, inference())
-        .with_context(|| format!("cannot load the model {}", model.display()))?;
-    // A checkpoint from elsewhere has no rows for the markers.
-    lm.grow_vocabulary(tokenizer.vocab_size(), Seed::root(0).child("markers"));
-    Ok((lm, tokenizer))
-}
-
 fn decision(request: &ProgramRequest) -> Decision {
     if request.plain {
         Decision::Absent
@@ -78,22 +56,52 @@ fn decision(request: &ProgramRequest) -> Decision {
     }
 }
 
-/// Writes programs for a prompt.
+/// How programs are written by this model.
+fn rule(model: &Model, request: &ProgramRequest) -> WritingRule {
+    WritingRule {
+        other_ends: model.other_ends.clone().into(),
+        ..writing_rule(
+            &model.tokenizer,
+            decision(request),
+            RATIONALE_TOKENS_MAX,
+            request.tokens_max,
+            request.temperature,
+        )
+    }
+}
+
+/// Writes programs for a prompt; with `chat`, for the prompt as a user's message.
 ///
 /// # Errors
-/// The checkpoint cannot be loaded, or the prompt does not fit its context.
-pub fn sample(model: &Path, prompt: &str, request: &ProgramRequest) -> Result<Vec<WrittenProgram>> {
-    let (mut lm, tokenizer) = load(model)?;
-    let ids = [vec![tokenizer.markers().end], tokenizer.encode(prompt)].concat();
-    let rule = writing_rule(
-        &tokenizer,
-        decision(request),
-        RATIONALE_TOKENS_MAX,
-        request.tokens_max,
-        request.temperature,
-    );
-    let seed = Seed::root(request.seed);
-    let (rows, _) = grpo::write(&mut lm, &[ids], &rule, request.n_samples, seed)?;
+/// The model cannot be loaded or has no chat template, or the prompt does not fit its context.
+pub fn sample(
+    model: &Path,
+    prompt: &str,
+    is_chat: bool,
+    request: &ProgramRequest,
+    watcher: &mut Watcher<'_>,
+) -> Result<Vec<WrittenProgram>> {
+    let mut model = Model::load(model, watcher)?;
+    let ids = if is_chat {
+        let folder = &model.folder;
+        let template = model.template.as_ref().with_context(|| {
+            format!(
+                "{} has no chat template: leave out --chat",
+                folder.display()
+            )
+        })?;
+        let chat = Chat::new(vec![message("user", prompt)]);
+        model.tokenizer.encode_chat(&template.render(&chat)?)
+    } else {
+        [
+            vec![model.tokenizer.begin()],
+            model.tokenizer.encode(prompt),
+        ]
+        .concat()
+    };
+    let (rule, seed) = (rule(&model, request), Seed::root(request.seed));
+    let (rows, _) = grpo::write(&mut model.lm, &[ids], &rule, request.n_samples, seed)?;
+    let tokenizer = &model.tokenizer;
     let written = rows.iter().map(|row| WrittenProgram {
         raw: tokenizer.decode(row.raw()),
         program: tokenizer.decode(&row.program()),
@@ -114,19 +122,19 @@ pub fn grade_model(
     n_workers: usize,
     watcher: &mut Watcher<'_>,
 ) -> Result<ScoreRecord> {
+    let mut loaded = Model::load(model, watcher)?;
     watcher(Event::Started {
         stage: "eval".to_owned(),
         position: 0,
         total: 0,
         unit: "",
     });
-    let (mut lm, tokenizer) = load(model)?;
     let name = format!("{}, 0-shot", problems.display());
     let problems = ra3_evals::problem::read(problems)?;
     let exam = Exam::new(
         &name,
         problems,
-        &tokenizer,
+        &loaded.tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,
     );
     let sitting = Sitting {
@@ -134,13 +142,7 @@ pub fn grade_model(
         position: 0,
         n_tokens_sampled: 0,
         decision_name: if request.plain { "plain" } else { "free" },
-        rule: writing_rule(
-            &tokenizer,
-            decision(request),
-            RATIONALE_TOKENS_MAX,
-            request.tokens_max,
-            request.temperature,
-        ),
+        rule: rule(&loaded, request),
         plans: None,
         n_samples: request.n_samples,
         pass_at: if request.n_samples > 1 {
@@ -151,7 +153,7 @@ pub fn grade_model(
         n_shown: 0,
         seed: Seed::root(request.seed),
     };
-    let (score, _, work) = sit(&mut lm, &exam, &tokenizer, &sitting)?;
+    let (score, _, work) = sit(&mut loaded.lm, &exam, &loaded.tokenizer, &sitting)?;
     let message = format!("{} tokens sampled", work.n_tokens_sampled);
     watcher(Event::Finished { message });
     Ok(score)

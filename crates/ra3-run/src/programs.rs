@@ -46,7 +46,7 @@ pub(crate) struct Exam {
     name: String,
     pub(crate) problems: Vec<Problem>,
     graders: Vec<Grader>,
-    /// `[end]` and the prompt's ids.
+    /// `[begin]` and the prompt's ids.
     pub(crate) prompts: Vec<Vec<TokenId>>,
     pool: Pool,
 }
@@ -61,13 +61,7 @@ impl Exam {
         let graders = prepare(&problems, &pool);
         let prompts = problems
             .iter()
-            .map(|problem| {
-                [
-                    vec![tokenizer.markers().end],
-                    tokenizer.encode(&problem.prompt),
-                ]
-                .concat()
-            })
+            .map(|problem| [vec![tokenizer.begin()], tokenizer.encode(&problem.prompt)].concat())
             .collect();
         Self {
             name: name.to_owned(),
@@ -253,6 +247,7 @@ pub(crate) fn writing_rule(
     WritingRule {
         markers: tokenizer.markers(),
         line_ends: tokenizer.line_ends(),
+        other_ends: [].into(),
         decision,
         first_rationale: None,
         rationale_tokens_max,

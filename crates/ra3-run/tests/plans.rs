@@ -33,7 +33,7 @@ fn every_run_file_plans() {
         if path.extension().is_some_and(|suffix| suffix == "toml") {
             let mut file = run_file::load(&path, &[]).unwrap();
             // Paths in run files are relative to the root of the workspace.
-            if let run_file::BaseSection::Checkpoint { path } = &mut file.base {
+            if let run_file::BaseSection::Checkpoint { path, .. } = &mut file.base {
                 *path = root().join(&*path);
             }
             let plan = Plan::new(file).unwrap();

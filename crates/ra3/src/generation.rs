@@ -18,6 +18,8 @@ pub struct WritingRule {
     pub markers: Markers,
     /// By token id: true if the token ends with a newline, and so ends a line.
     pub line_ends: Arc<[bool]>,
+    /// Ends of text beside the marker's: a model tuned to talk has its own.
+    pub other_ends: Arc<[TokenId]>,
     /// What decisions may be; [`Decision::Absent`] writes plainly.
     pub decision: Decision,
     /// A latent for the first line, in place of a decision: the true plan of a problem.
@@ -59,7 +61,7 @@ pub struct Writing {
     /// True for the tokens that were sampled.
     pub sampled: Vec<bool>,
     restrictions: Vec<Restriction>,
-    /// True if the program ended with the end marker, not at a limit.
+    /// True if the program ended with an end of text, not at a limit.
     pub ended: bool,
 }
 
@@ -71,6 +73,7 @@ impl Writing {
         let stops: Vec<TokenId> = newlines
             .map(|id| id as TokenId)
             .chain([markers.end])
+            .chain(rule.other_ends.iter().copied())
             .collect();
         let n_prompt = prompt.len();
         Self {
@@ -232,7 +235,9 @@ impl Writing {
                 self.force(vec![markers.close])
             }
             _ => {
-                self.ended = tokens.last() == Some(&markers.end);
+                let ends =
+                    |token: &TokenId| *token == markers.end || self.rule.other_ends.contains(token);
+                self.ended = tokens.last().is_some_and(ends);
                 if self.ended {
                     Move::Done
                 } else {

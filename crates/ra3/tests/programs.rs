@@ -24,6 +24,7 @@ fn rule(decision: Decision) -> WritingRule {
     WritingRule {
         markers: MARKERS,
         line_ends: line_ends.into(),
+        other_ends: [].into(),
         decision,
         first_rationale: None,
         rationale_tokens_max: 2,
@@ -157,6 +158,18 @@ fn recorded_logprobs_are_those_of_the_trainer() {
         assert!((-stats.loss - expected).abs() < 1e-5);
     }
     assert!(n_forced > 0);
+}
+
+#[test]
+fn any_end_of_text_ends_a_program() {
+    let talking = WritingRule {
+        other_ends: [7].into(),
+        ..rule(Decision::Absent)
+    };
+    let found = programs(&mut table(1), &talking);
+    let by_other = |p: &&Writing| p.ended && p.tokens.last() == Some(&7);
+    assert!(found.iter().any(|p| by_other(&p)));
+    assert!(found.iter().all(|program| !program.raw().contains(&7)));
 }
 
 #[test]

@@ -84,6 +84,84 @@ fn samples_follow_from_their_seed() {
 }
 
 #[test]
+fn a_model_is_examined() {
+    let json = output_of(&["doctor", "assets/base", "--train-tokens", "32", "--json"]);
+    let found: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(found["architecture"], "Qwen2");
+    assert_eq!(
+        found["precision"],
+        serde_json::json!(["bfloat16", "bfloat16"])
+    );
+    assert_eq!(found["ends"], serde_json::json!(["<|endoftext|>"]));
+    assert!(
+        found["bits_per_byte"].as_f64().unwrap() < 4.0,
+        "it has read some Python"
+    );
+    let loss = &found["train_step"]["loss"];
+    assert!(loss[1].as_f64() < loss[0].as_f64(), "{loss}");
+    assert!(output_of(&["doctor", "assets/base"]).contains("chat template  none"));
+    let (code, text) = failure_of(&["sample", "assets/base", "--chat", "--prompt", "x"]);
+    assert!(
+        code == Some(1) && text.contains("has no chat template"),
+        "{text}"
+    );
+}
+
+/// A model under its name on the Hub, from a cache laid out as the Python client's.
+#[test]
+fn a_name_of_the_hub_is_found_in_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--org--small");
+    let snapshot = model.join("snapshots/0123456789012345678901234567890123456789");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    write(
+        model.join("refs/main"),
+        "0123456789012345678901234567890123456789",
+    )
+    .unwrap();
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    ] {
+        let from = crate::support::root().join("assets/base").join(file);
+        std::fs::copy(from, snapshot.join(file)).unwrap();
+    }
+    write(
+        snapshot.join("chat_template.jinja"),
+        "{% for m in messages %}# {{ m.content }}\n{% endfor %}def f(",
+    )
+    .unwrap();
+    let run = |name: &str| {
+        ra3(&[
+            "sample",
+            name,
+            "--chat",
+            "--plain",
+            "--temperature",
+            "0",
+            "--prompt",
+            "Add.",
+        ])
+        .args(["--max-tokens", "8"])
+        .env("HF_HUB_CACHE", cache.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap()
+    };
+    let output = run("org/small");
+    assert!(output.status.success(), "{}", text_of(&output));
+    let output = run("org/other");
+    let text = text_of(&output);
+    assert!(
+        !output.status.success() && text.contains("org/other"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_document_is_shown_with_its_latents() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file.py");

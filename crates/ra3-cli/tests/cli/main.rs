@@ -4,6 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
+mod checkpoints;
 mod commands;
 mod failures;
 mod kill;

@@ -9,7 +9,7 @@ use super::write::write_tensors;
 use super::{CheckpointError, SHARD_BYTES_MAX, TRAINING, save_weights};
 use crate::model::config::{ModelConfig, Precision};
 use crate::model::weights::Weights;
-use crate::train::adamw::AdamW;
+use crate::train::adamw::{AdamW, Moments};
 
 pub(crate) fn save_training(
     folder: &Path,
@@ -27,12 +27,12 @@ pub(crate) fn save_training(
     };
     let bytes =
         |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
-    let (first, second) = (bytes(&optimizer.first), bytes(&optimizer.second));
+    let [first, second] = [0, 1].map(|which| bytes(&optimizer.moments.to_wide(which)));
     let n_steps = optimizer.n_steps.to_le_bytes();
     let view = |dtype, n, bytes| {
         TensorView::new(dtype, vec![n], bytes).expect("one element for each size of type")
     };
-    let n = optimizer.first.len();
+    let n = first.len() / size_of::<f32>();
     let tensors = [
         ("first", view(Dtype::F32, n, &first[..])),
         ("second", view(Dtype::F32, n, &second)),
@@ -44,6 +44,7 @@ pub(crate) fn save_training(
 pub(crate) fn load_optimizer(
     folder: &Path,
     n_params: usize,
+    precision: Precision,
 ) -> Result<Option<AdamW>, CheckpointError> {
     let path = folder.join(TRAINING);
     if !path.exists() {
@@ -55,8 +56,8 @@ pub(crate) fn load_optimizer(
         path: path.clone(),
         reason: reason.to_owned(),
     };
-    let mut adam = AdamW::new(n_params);
-    for (name, place) in [("first", &mut adam.first), ("second", &mut adam.second)] {
+    let mut both = [vec![0.0; n_params], vec![0.0; n_params]];
+    for (name, place) in ["first", "second"].into_iter().zip(&mut both) {
         let view = file
             .tensor(name)
             .map_err(|_| shape("a moment is missing"))?;
@@ -72,6 +73,8 @@ pub(crate) fn load_optimizer(
         .data()
         .try_into()
         .map_err(|_| shape("n_steps is not one u64"))?;
-    adam.n_steps = u64::from_le_bytes(n_steps);
-    Ok(Some(adam))
+    Ok(Some(AdamW {
+        n_steps: u64::from_le_bytes(n_steps),
+        moments: Moments::from_wide(both, precision),
+    }))
 }

@@ -181,6 +181,14 @@ impl Weights {
         }
     }
 
+    /// Undoes [`Self::halve`] but for the rounding.
+    pub(crate) fn widen(&mut self) {
+        if self.is_half() {
+            self.data = self.halves.iter().map(|w| w.to_f32()).collect();
+            self.halves = Vec::new();
+        }
+    }
+
     /// A tensor of weights that can be trained.
     pub(crate) fn at(&self, range: &Range<usize>) -> &[f32] {
         &self.data[range.clone()]

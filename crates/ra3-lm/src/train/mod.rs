@@ -4,6 +4,7 @@ pub(crate) mod adamw;
 
 use ra3::policy::{Example, Objective, PolicyError, Surrogate, UpdateStats, Work};
 
+use crate::model::config::Precision;
 use crate::model::cross_entropy::Loss;
 use crate::model::forest::{Forest, Tree, grow};
 use crate::model::transformer::{Pass, Transformer};
@@ -23,6 +24,9 @@ pub struct TrainSettings {
     pub recompute: bool,
     /// Bytes of the key and value cache while generating.
     pub cache_bytes_max: usize,
+    /// Precision in memory of the optimizer's moments: `f32`, or `bf16` for a model whose training
+    /// would not fit otherwise.
+    pub moments: Precision,
 }
 
 /// The gradient of a batch, and what it cost.

@@ -36,6 +36,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     n_tokens_micro: 4096,
     recompute: false,
     cache_bytes_max: 256 << 20,
+    moments: ra3_lm::config::Precision::Float32,
 };
 
 #[derive(Deserialize)]

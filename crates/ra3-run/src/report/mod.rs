@@ -1,9 +1,10 @@
-//! The report: records in, one page and one table out. Nothing else imports it, and it imports
+//! The report: records in; one page, one table and a card a model out. Nothing else imports it, and it imports
 //! records only.
 //!
 //! The same inputs give the same bytes, and the page needs nothing but itself: no network, no
 //! fonts, no other file.
 
+mod card;
 mod page;
 
 mod curves;
@@ -61,7 +62,8 @@ pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
     Table::new(ledger, clock)
 }
 
-/// Writes `report.html` of a run directory from its journals, and returns the table.
+/// Writes `report.html` of a run directory and the cards of its models from its journals, and
+/// returns the table.
 ///
 /// # Errors
 /// A journal is missing or damaged, or the page cannot be written.
@@ -79,6 +81,7 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
         clock: &clock,
     };
     write(&inputs, &directory.join("report.html"))?;
+    card::write_all(directory, &inputs.plan_toml, &ledger)?;
     Ok(summary(&ledger, &clock))
 }
 

@@ -19,10 +19,12 @@ pub enum BaseSection {
         /// The step size.
         schedule: ScheduleSection,
     },
-    /// A checkpoint folder in Hugging Face layout.
+    /// A checkpoint in Hugging Face layout.
     Checkpoint {
-        /// The folder.
+        /// The folder, or `org/name` or `org/name@revision` on the Hub.
         path: PathBuf,
+        /// Rows of the embedding become a multiple of this where markers have to be added.
+        vocabulary_multiple: usize,
     },
 }
 
@@ -90,6 +92,8 @@ pub struct TrainingSection {
     pub recompute: bool,
     /// Bytes of the key and value cache.
     pub cache_mib: usize,
+    /// Precision in memory of the optimizer's moments.
+    pub moment_precision: PrecisionName,
     /// Precision in memory of models that are not trained: a frozen scorer, the reference.
     pub frozen_precision: PrecisionName,
 }

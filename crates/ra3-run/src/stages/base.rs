@@ -1,6 +1,6 @@
 //! The base model: trained from scratch, or a checkpoint folder; either way in `models/base`.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
@@ -14,6 +14,7 @@ use crate::arm::Arm;
 use crate::atomic;
 use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
+use crate::model;
 use crate::plan::Plan;
 use crate::run_file::{
     ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,
@@ -25,18 +26,22 @@ pub(crate) fn run(
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
     match &plan.file.base {
-        BaseSection::Checkpoint { path } => {
+        BaseSection::Checkpoint {
+            path,
+            vocabulary_multiple,
+        } => {
             watcher(started());
-            let lm = Lm::load(path, settings(&plan.file.training))
+            let folder = model::folder_of(path, watcher)?;
+            let mut lm = Lm::load(&folder, settings(&plan.file.training))
                 .with_context(|| format!("cannot load the base checkpoint {}", path.display()))?;
             let tokenizer = corpus::tokenizer(directory)?;
-            ensure!(
-                tokenizer.vocab_size() <= lm.config().vocab_size,
-                "{}: the tokenizer has {} tokens and the model {}",
-                path.display(),
-                tokenizer.vocab_size(),
-                lm.config().vocab_size
-            );
+            if tokenizer.vocab_size() > lm.config().vocab_size {
+                let n = tokenizer
+                    .vocab_size()
+                    .next_multiple_of(*vocabulary_multiple);
+                let seed = Seed::root(plan.file.seed).child("base");
+                lm.grow_vocabulary(n, seed.child("markers"));
+            }
             save_model(directory, Arm::Base.name(), &lm, &tokenizer)?;
             let message = format!("{:.2}M parameters from {}", millions(&lm), path.display());
             watcher(Event::Finished { message });
@@ -95,6 +100,7 @@ pub(crate) fn settings(section: &TrainingSection) -> TrainSettings {
         n_tokens_micro: section.micro_batch_tokens,
         recompute: section.recompute,
         cache_bytes_max: section.cache_mib << 20,
+        moments: section.moment_precision.into(),
     }
 }
 
@@ -108,7 +114,7 @@ pub(crate) fn save_model(
     atomic::write_folder(&directory.model(arm), |folder| {
         lm.save(folder)?;
         tokenizer.save(folder)?;
-        Ok(())
+        model::copy_companions(&directory.corpus(), folder)
     })
 }
 
@@ -117,6 +123,15 @@ pub(crate) fn load_model(plan: &Plan, directory: &RunDirectory, arm: &str) -> Re
     let folder = directory.model(arm);
     Lm::load(&folder, settings(&plan.file.training))
         .with_context(|| format!("cannot load the model {}", folder.display()))
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Float32 => Self::Float32,
+            PrecisionName::Bfloat16 => Self::Bfloat16,
+        }
+    }
 }
 
 /// A schedule of the run file over so many updates.
@@ -165,12 +180,9 @@ pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> Model
         rope_theta: model.rope_theta,
         tie_word_embeddings: model.tie_embeddings,
         initializer_range: model.initializer_range,
-        precision: match model.precision_on_disk {
-            PrecisionName::Float32 => Precision::Float32,
-            PrecisionName::Bfloat16 => Precision::Bfloat16,
-        },
+        precision: model.precision_on_disk.into(),
         eos_token_ids: vec![tokenizer.markers().end],
-        bos_token_id: Some(tokenizer.markers().end),
+        bos_token_id: Some(tokenizer.begin()),
         ..ModelConfig::new(architecture)
     }
 }

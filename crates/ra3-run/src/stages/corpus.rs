@@ -17,6 +17,7 @@ use crate::clock;
 use crate::directory::{RunDirectory, read_journal};
 use crate::event::{Event, Watcher};
 use crate::ledger::{CorpusRecord, Record};
+use crate::model;
 use crate::plan::Plan;
 use crate::run_file::{
     BaseSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName,
@@ -72,10 +73,23 @@ pub(crate) fn run(
         "corpus: {} documents kept",
         documents.len()
     )));
+    // A model's files travel with the corpus, whose ids are those of its tokenizer.
+    let base = match (&plan.file.tokenizer, &plan.file.base) {
+        (TokenizerSection::Base {}, BaseSection::Checkpoint { path, .. }) => {
+            Some(model::folder_of(path, watcher)?)
+        }
+        _ => None,
+    };
     let folder = directory.corpus();
     atomic::write_folder(&folder, |folder| {
-        let tokenizer = make_tokenizer(plan, &documents)?;
+        let tokenizer = match &base {
+            Some(base) => load_tokenizer(&base.join("tokenizer.json"))?,
+            None => make_tokenizer(plan, &documents)?,
+        };
         tokenizer.save(folder)?;
+        if let Some(base) = &base {
+            model::copy_companions(base, folder)?;
+        }
         pipeline::store(&documents, &tokenizer, &config, folder, seed, &mut report)?;
         if let Some(testbed) = &testbed {
             write_problems(&folder.join(TRAIN_PROBLEMS), &testbed.train_problems)?;
@@ -156,8 +170,8 @@ fn source(section: &SourceSection) -> Source {
 }
 
 fn make_tokenizer(plan: &Plan, documents: &[Document]) -> Result<Tokenizer> {
-    let path = match (&plan.file.tokenizer, &plan.file.base) {
-        (TokenizerSection::Train { n_vocabulary }, _) => {
+    match &plan.file.tokenizer {
+        TokenizerSection::Train { n_vocabulary } => {
             // Merges are settled long before this many documents of each kind.
             let step = (documents.len() / TOKENIZER_DOCUMENTS_MAX).max(1);
             let texts: Vec<String> = documents
@@ -165,17 +179,15 @@ fn make_tokenizer(plan: &Plan, documents: &[Document]) -> Result<Tokenizer> {
                 .step_by(step)
                 .map(Document::whole)
                 .collect();
-            return Ok(Tokenizer::train(&texts, *n_vocabulary)?);
+            Ok(Tokenizer::train(&texts, *n_vocabulary)?)
         }
-        (TokenizerSection::File { path }, _) => path.clone(),
-        (TokenizerSection::Base {}, BaseSection::Checkpoint { path }) => {
-            path.join("tokenizer.json")
-        }
-        (TokenizerSection::Base {}, BaseSection::Pretrain { .. }) => {
-            unreachable!("the plan has rejected this")
-        }
-    };
-    Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))
+        TokenizerSection::File { path } => load_tokenizer(path),
+        TokenizerSection::Base {} => unreachable!("the plan has rejected this without a base"),
+    }
+}
+
+fn load_tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::load(path).with_context(|| format!("cannot load {}", path.display()))
 }
 
 fn write_problems(path: &Path, problems: &[Problem]) -> Result<()> {

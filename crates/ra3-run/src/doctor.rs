@@ -1,0 +1,410 @@
+//! `ra3 doctor`: what a checkpoint is, whether its parts agree, and what it can do on this machine.
+//!
+//! It loads the model, scores a document, continues it, and, if asked, takes one training step;
+//! nothing is written.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ra3::policy::{
+    Episode, Example, Feed, Move, Objective, Observation, Policy, SampleRule, Surrogate, TokenId,
+};
+use ra3::seed::Seed;
+use ra3_corpus::chat_template::{Chat, message};
+use ra3_lm::config::{ModelConfig, Precision};
+use ra3_lm::memory::{RunMemory, UpdateMemory};
+use ra3_lm::{Lm, TrainSettings};
+use serde::Serialize;
+
+use crate::clock::peak_rss_mib;
+use crate::event::{Event, Watcher};
+use crate::model::{Model, folder_of};
+
+/// Scored where no document is given.
+const DOCUMENT: &str = include_str!("doctor/document.py");
+const N_CONTINUED: usize = 32;
+const MIB: usize = 1 << 20;
+
+/// What to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examination {
+    /// The document to score; a small program of our own without one.
+    pub document: Option<PathBuf>,
+    /// Tokens of a training step; none is taken without.
+    pub train_tokens: Option<usize>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Checkup {
+    /// Where the model lies.
+    pub folder: PathBuf,
+    /// `architectures` of its `config.json`.
+    pub architecture: String,
+    /// Number of parameters.
+    pub n_params: u64,
+    /// Precision on disk, and in memory when it is run.
+    pub precision: [Precision; 2],
+    /// Longest sequence.
+    pub context: usize,
+    /// Base of the rotary frequencies and what is done to them.
+    pub rope: String,
+    /// The projection to the vocabulary is the embedding.
+    pub is_tied: bool,
+    /// Rows of the embedding on disk.
+    pub n_rows: usize,
+    /// Tokens of the tokenizer with the markers.
+    pub n_tokens: usize,
+    /// What a document begins with.
+    pub begin: String,
+    /// What ends a text.
+    pub ends: Vec<String>,
+    /// A greeting as the chat template renders it.
+    pub chat: Option<String>,
+    /// Of the document that was scored.
+    pub bits_per_byte: f64,
+    /// Tokens a second: reading, and writing one after the other.
+    pub tokens_per_second: [f64; 2],
+    /// What running it was estimated to need.
+    pub run_mib: usize,
+    /// What a training step needs with activations kept, and computed again.
+    pub train_mib: [usize; 2],
+    /// What this machine has left.
+    pub available_mib: Option<usize>,
+    /// Peak of this process after running.
+    pub peak_mib: u64,
+    /// The training step, if one was asked for.
+    pub train_step: Option<TrainStep>,
+    /// What a user should know before relying on it.
+    pub warnings: Vec<String>,
+}
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TrainStep {
+    /// Tokens of its batch.
+    pub n_tokens: usize,
+    /// Seconds, the second time (the first makes the optimizer's moments).
+    pub seconds: f64,
+    /// Loss before each of two steps.
+    pub loss: [f64; 2],
+    /// What it was estimated to need.
+    pub estimated_mib: usize,
+    /// Peak of this process.
+    pub peak_mib: u64,
+}
+
+/// Examines a model.
+///
+/// # Errors
+/// The model cannot be found or loaded, or a step fails.
+pub fn examine(
+    name: &Path,
+    examination: &Examination,
+    watcher: &mut Watcher<'_>,
+) -> Result<Checkup> {
+    let folder = folder_of(name, watcher)?;
+    let on_disk = ModelConfig::load(&folder.join("config.json"))?;
+    watcher(Event::Note(format!("loading {}", folder.display())));
+    let mut model = Model::load(&folder, watcher)?;
+    let text = match &examination.document {
+        None => DOCUMENT.to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    watcher(Event::Note(
+        "scoring a document and continuing it".to_owned(),
+    ));
+    let reading = read(&mut model, &text)?;
+    let mut checkup = describe(&model, &on_disk, &reading);
+    drop(model);
+    if let Some(n_tokens) = examination.train_tokens {
+        watcher(Event::Note(format!(
+            "two training steps of {n_tokens} tokens"
+        )));
+        checkup.train_step = Some(train_step(&folder, n_tokens)?);
+    }
+    Ok(checkup)
+}
+
+/// How the model read and wrote.
+struct Reading {
+    bits_per_byte: f64,
+    tokens_per_second: [f64; 2],
+}
+
+/// Reads a document, then writes on.
+struct Reader {
+    tokens: Vec<TokenId>,
+    logprob: f64,
+    n_written: usize,
+    began: Instant,
+    /// Seconds of reading and of writing.
+    seconds: [f64; 2],
+}
+
+impl Episode for Reader {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        match seen {
+            Observation::Started => {
+                self.began = Instant::now();
+                Move::Feed(Feed::scored(self.tokens.clone()))
+            }
+            Observation::Fed { logprobs } => {
+                self.logprob = logprobs.iter().map(|p| f64::from(*p)).sum();
+                self.seconds[0] = self.began.elapsed().as_secs_f64();
+                self.began = Instant::now();
+                Move::Sample(SampleRule {
+                    temperature: 0.0,
+                    top_k: None,
+                    top_p: None,
+                    choices: None,
+                    stop: [].into(),
+                    n_tokens_max: N_CONTINUED,
+                })
+            }
+            Observation::Sampled { tokens, .. } => {
+                self.n_written = tokens.len();
+                self.seconds[1] = self.began.elapsed().as_secs_f64();
+                Move::Done
+            }
+        }
+    }
+}
+
+fn read(model: &mut Model, text: &str) -> Result<Reading> {
+    let mut tokens = [vec![model.tokenizer.begin()], model.tokenizer.encode(text)].concat();
+    let context = model.lm.config().max_position_embeddings;
+    tokens.truncate(context.saturating_sub(N_CONTINUED));
+    let n_bytes = model.tokenizer.decode(&tokens[1..]).len();
+    let mut reader = Reader {
+        tokens,
+        logprob: 0.0,
+        n_written: 0,
+        began: Instant::now(),
+        seconds: [0.0; 2],
+    };
+    model.lm.run(&mut [&mut reader], Seed::root(0))?;
+    let rate = |n: usize, seconds: f64| n as f64 / seconds.max(1e-9);
+    Ok(Reading {
+        bits_per_byte: -reader.logprob / std::f64::consts::LN_2 / n_bytes.max(1) as f64,
+        tokens_per_second: [
+            rate(reader.tokens.len(), reader.seconds[0]),
+            rate(reader.n_written, reader.seconds[1]),
+        ],
+    })
+}
+
+fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
+    let config = model.lm.config();
+    let name_of = |id: &TokenId| model.tokenizer.decode(&[*id]);
+    let mut ends = vec![model.tokenizer.markers().end];
+    ends.extend(&model.other_ends);
+    let chat = model
+        .template
+        .as_ref()
+        .map(|template| template.render(&Chat::new(vec![message("user", "Hello")])))
+        .transpose();
+    let train = |recompute| {
+        let settings = training(512, recompute);
+        UpdateMemory::of(config, &settings, 512).total() / MIB
+    };
+    let in_memory = if model.lm.is_half() {
+        Precision::Bfloat16
+    } else {
+        Precision::Float32
+    };
+    Checkup {
+        folder: model.folder.clone(),
+        architecture: format!("{:?}", config.architecture),
+        n_params: model.lm.n_params() as u64,
+        precision: [on_disk.precision, in_memory],
+        context: config.max_position_embeddings,
+        rope: format!("base {}, {:?}", config.rope_theta, config.rope_scaling),
+        is_tied: config.tie_word_embeddings,
+        n_rows: on_disk.vocab_size,
+        n_tokens: model.tokenizer.vocab_size(),
+        begin: name_of(&model.tokenizer.begin()),
+        ends: ends.iter().map(name_of).collect(),
+        warnings: warnings(model, on_disk, reading, chat.as_ref().err()),
+        chat: chat.unwrap_or_default(),
+        bits_per_byte: reading.bits_per_byte,
+        tokens_per_second: reading.tokens_per_second,
+        run_mib: RunMemory::of(config, in_memory, 512).total() / MIB,
+        train_mib: [train(false), train(true)],
+        available_mib: available_mib(),
+        peak_mib: peak_rss_mib(),
+        train_step: None,
+    }
+}
+
+fn warnings(
+    model: &Model,
+    on_disk: &ModelConfig,
+    reading: &Reading,
+    template_error: Option<&ra3_corpus::error::CorpusError>,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    let (rows, tokens) = (on_disk.vocab_size, model.tokenizer.vocab_size());
+    if tokens > rows {
+        found.push(format!(
+            "the markers need {} rows that the embedding does not have; mid-training adds them",
+            tokens - rows
+        ));
+    }
+    let end = model.tokenizer.markers().end;
+    if !on_disk.eos_token_ids.is_empty() && !on_disk.eos_token_ids.contains(&end) {
+        found.push(format!(
+            "config.json ends texts with {:?}, the tokenizer with {end}: all of them end a text",
+            on_disk.eos_token_ids
+        ));
+    }
+    if let Some(error) = template_error {
+        found.push(format!("the chat template cannot be used: {error}"));
+    }
+    if !reading.bits_per_byte.is_finite() {
+        found.push("the document's likelihood is not finite: the weights are damaged".to_owned());
+    } else if reading.bits_per_byte > 4.0 {
+        found.push(format!(
+            "{:.1} bits per byte on Python: the weights are random or of another tokenizer",
+            reading.bits_per_byte
+        ));
+    }
+    found
+}
+
+fn training(n_tokens: usize, recompute: bool) -> TrainSettings {
+    TrainSettings {
+        weight_decay: 0.1,
+        clip_norm: 1.0,
+        n_tokens_micro: n_tokens,
+        recompute,
+        cache_bytes_max: 0,
+        moments: Precision::Bfloat16,
+    }
+}
+
+fn train_step(folder: &Path, n_tokens: usize) -> Result<TrainStep> {
+    let settings = training(n_tokens, true);
+    let mut lm = Lm::load(folder, settings)?;
+    let vocabulary = lm.config().vocab_size as f64;
+    let seed = Seed::root(0);
+    let mut weights = vec![1.0 / n_tokens as f32; n_tokens];
+    weights[0] = 0.0;
+    let batch = [Example {
+        tokens: (0..n_tokens as u64)
+            .map(|index| (seed.nth(index).uniform() * vocabulary) as TokenId)
+            .collect(),
+        weights,
+        restrictions: Vec::new(),
+        old_logprobs: Vec::new(),
+    }];
+    let objective = Objective {
+        surrogate: Surrogate::LogLikelihood,
+        learning_rate: 1e-5,
+    };
+    let first = lm.update(&batch, objective)?.loss;
+    let began = Instant::now();
+    let second = lm.update(&batch, objective)?.loss;
+    Ok(TrainStep {
+        n_tokens,
+        seconds: began.elapsed().as_secs_f64(),
+        loss: [first, second],
+        estimated_mib: UpdateMemory::of(lm.config(), &settings, n_tokens).total() / MIB,
+        peak_mib: peak_rss_mib(),
+    })
+}
+
+/// Memory that programs can still have, where Linux says it.
+fn available_mib() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+impl Checkup {
+    /// For a reader.
+    pub fn to_text(&self) -> String {
+        let mut rows = vec![
+            ("folder", self.folder.display().to_string()),
+            ("architecture", self.architecture.clone()),
+            ("parameters", format!("{:.2}M", self.n_params as f64 / 1e6)),
+            (
+                "precision",
+                format!(
+                    "{:?} on disk, {:?} in memory",
+                    self.precision[0], self.precision[1]
+                ),
+            ),
+            (
+                "context",
+                format!("{} tokens, rope {}", self.context, self.rope),
+            ),
+            (
+                "vocabulary",
+                format!(
+                    "{} rows, {} tokens with the markers, {}",
+                    self.n_rows,
+                    self.n_tokens,
+                    if self.is_tied { "tied" } else { "untied" }
+                ),
+            ),
+            ("begins with", self.begin.clone()),
+            ("ends with", self.ends.join("  ")),
+            (
+                "chat template",
+                self.chat
+                    .as_ref()
+                    .map_or("none".to_owned(), |chat| format!("{chat:?}")),
+            ),
+            (
+                "document",
+                format!("{:.3} bits per byte", self.bits_per_byte),
+            ),
+            (
+                "speed",
+                format!(
+                    "reads {:.0} tokens/s, writes {:.1} tokens/s",
+                    self.tokens_per_second[0], self.tokens_per_second[1]
+                ),
+            ),
+            (
+                "to run",
+                format!("{} MiB estimated, peak {} MiB", self.run_mib, self.peak_mib),
+            ),
+            (
+                "to train",
+                format!(
+                    "{} MiB, {} with recomputation (512 tokens at once){}",
+                    self.train_mib[0],
+                    self.train_mib[1],
+                    self.available_mib
+                        .map_or(String::new(), |mib| format!("; {mib} are available"))
+                ),
+            ),
+        ];
+        if let Some(step) = &self.train_step {
+            let text = format!(
+                "{} tokens in {:.1} s, loss {:.4} → {:.4}, {} MiB estimated, peak {} MiB",
+                step.n_tokens,
+                step.seconds,
+                step.loss[0],
+                step.loss[1],
+                step.estimated_mib,
+                step.peak_mib
+            );
+            rows.push(("training step", text));
+        }
+        rows.extend(self.warnings.iter().map(|text| ("note", text.clone())));
+        let mut text = String::new();
+        for (name, value) in rows {
+            let _ = writeln!(text, "{name:<14} {value}");
+        }
+        text
+    }
+}

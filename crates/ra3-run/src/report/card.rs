@@ -1,0 +1,101 @@
+//! A model card beside each finished model: what it is, its scores, and the plan that made it.
+//!
+//! Cards are written from the records when a run ends, and again with the report.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::table::{percent, scores};
+use crate::atomic;
+use crate::ledger::{Record, ScoreRecord};
+
+/// Writes `README.md` into every folder below `models/`.
+pub(super) fn write_all(directory: &Path, plan_toml: &str, ledger: &[Record]) -> Result<()> {
+    let models = directory.join("models");
+    if !models.exists() {
+        return Ok(());
+    }
+    let entries =
+        std::fs::read_dir(&models).with_context(|| format!("cannot list {}", models.display()))?;
+    for entry in entries {
+        let folder = entry
+            .with_context(|| format!("cannot list {}", models.display()))?
+            .path();
+        if folder.join("config.json").exists() {
+            let arm = folder.file_name().unwrap_or_default().to_string_lossy();
+            let card = card(&arm, plan_toml, ledger);
+            atomic::write(&folder.join("README.md"), card.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn card(arm: &str, plan_toml: &str, ledger: &[Record]) -> String {
+    let (name, seed) = ledger
+        .iter()
+        .find_map(|record| match record {
+            Record::Run(run) => Some((run.name.as_str(), run.seed)),
+            _ => None,
+        })
+        .unwrap_or(("run", 0));
+    let mut text = format!(
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- code\n- ra3\n\
+         ---\n\n# {name}: {arm}\n\n{}\n\nSeed {seed}. Documents begin with the tokenizer's begin \
+         (or end) of text.\n",
+        what(arm)
+    );
+    text += &score_table(&scores(arm, ledger));
+    // Where the run lay says nothing about the model.
+    let plan: Vec<&str> = plan_toml
+        .lines()
+        .filter(|line| !line.starts_with("directory = "))
+        .collect();
+    let _ = write!(text, "\n## Plan\n\n```toml\n{}\n```\n", plan.join("\n"));
+    text
+}
+
+fn what(arm: &str) -> String {
+    match arm.strip_prefix("rlvr-") {
+        Some(from) => format!("RLVR (GRPO with tests as reward) from the arm `{from}`."),
+        None => match arm {
+            "base" => "The model that mid-training starts from.".to_owned(),
+            "reference" => {
+                "RA3's model after its cold start: the prior of its rationales.".to_owned()
+            }
+            "ra3" => "RA3 mid-training: before each line of a program it writes `<act>` to keep \
+                      the latent in force or `<think> … </think>` to switch to a new one."
+                .to_owned(),
+            _ => "Next-token mid-training on the same documents.".to_owned(),
+        },
+    }
+}
+
+fn score_table(scores: &[&ScoreRecord]) -> String {
+    if scores.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n## Scores\n\n| benchmark | decisions | updates | samples | temperature | score in % \
+         [95 %] |\n|---|---|---|---|---|---|\n",
+    );
+    for score in scores {
+        let passes: Vec<String> = score
+            .pass_at
+            .iter()
+            .map(|(k, interval)| format!("pass@{k} {}", percent(interval)))
+            .collect();
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {:.1} | {} |",
+            score.benchmark,
+            score.decision,
+            score.position,
+            score.n_samples,
+            score.temperature,
+            passes.join(", ")
+        );
+    }
+    text
+}
