@@ -17,6 +17,9 @@ pub struct Bounds {
     pub elbo: f64,
     /// `(K, IWAE_K)` by rising K.
     pub iwae: Vec<(usize, f64)>,
+    /// `Σ log π` of the lines given the latents that were drawn, one draw a document: what
+    /// [`crate::formulas::effective_choices`] reads. No bound by itself.
+    pub line_logprob: f64,
     /// The latents that were drawn.
     pub latents: LatentStats,
     /// Mean over thinks of `log π(a|h,z) − log π(a|h,act)`: the same line after the same history,
@@ -113,6 +116,10 @@ pub fn measure(
             })
             .collect();
         bounds.elbo += log_weights[0];
+        bounds.line_logprob += rows[0]
+            .iter()
+            .map(|line| f64::from(line.line_logprob))
+            .sum::<f64>();
         for (total, k) in iwae.iter_mut().zip(ks) {
             *total += log_mean_exp(&log_weights[..*k]);
         }

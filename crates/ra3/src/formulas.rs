@@ -104,6 +104,14 @@ pub fn log_mean_exp(log_weights: &[f64]) -> f64 {
     top + (sum / log_weights.len() as f64).ln()
 }
 
+/// `exp(−(Σ log p) / n)`: the number of equally likely choices that would surprise as much. For the
+/// summed log-probability of `n_lines` expert lines, in nats, it is the effective number of
+/// next-line choices; given the latents in force it is the number that is left after these have
+/// pruned.
+pub fn effective_choices(logprob: f64, n_lines: usize) -> f64 {
+    (-logprob / n_lines.max(1) as f64).exp()
+}
+
 /// `softmax` of log-weights.
 pub fn softmax(log_weights: &[f64]) -> Vec<f64> {
     let top = log_weights
@@ -118,6 +126,14 @@ pub fn softmax(log_weights: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn effective_choices_by_hand() {
+        // One certain line and one out of four: two choices each, geometrically.
+        let found = effective_choices(0.25f64.ln(), 2);
+        assert!((found - 2.0).abs() < 1e-12, "{found}");
+        assert_eq!(effective_choices(0.0, 0), 1.0);
+    }
 
     #[test]
     fn returns_by_hand() {
