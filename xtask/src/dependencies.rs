@@ -16,7 +16,8 @@ pub const WALLS: &[(&str, &[&str])] = &[
         "ra3-run",
         &["ra3", "ra3-lm", "ra3-corpus", "ra3-sandbox", "ra3-evals"],
     ),
-    ("ra3-cli", &["ra3-run"]),
+    ("ra3-theory", &["ra3"]),
+    ("ra3-cli", &["ra3-run", "ra3-theory"]),
     ("xtask", &[]),
 ];
 

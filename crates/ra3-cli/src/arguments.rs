@@ -52,6 +52,11 @@ pub(crate) enum Command {
     /// Show a source file with the latents that a model finds for it.
     #[command(after_help = "Example:\n  ra3 inspect runs/out/quickstart/models/ra3 file.py")]
     Inspect(InspectOptions),
+    /// Run the paper's theory as experiments on small exact tasks: a page and JSON lines.
+    #[command(after_help = "Examples:\n  \
+        ra3 theory --out runs/out/theory\n  \
+        ra3 theory --out /tmp/theory --seeds 4 --json")]
+    Theory(TheoryOptions),
 }
 
 /// A run file and its overrides.
@@ -176,6 +181,23 @@ pub(crate) struct InspectOptions {
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
     /// Print JSON instead of the annotated listing.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where results go, and how many seeds.
+#[derive(Debug, Args)]
+pub(crate) struct TheoryOptions {
+    /// Folder for theory.html and theory.jsonl; made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seeds of each experiment: intervals are over them.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) seeds: u32,
+    /// Root of all seeds: the same number gives the same files.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print the records as JSON lines instead of the table.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -82,7 +82,12 @@ impl Bars {
     fn advance(&mut self, position: u64, n_tokens: u64, message: &str) {
         self.n_tokens += n_tokens;
         let rate = self.n_tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-3);
-        let text = format!("{message}  {rate:.0} tok/s");
+        // Not every kind of work has tokens.
+        let text = if self.n_tokens > 0 {
+            format!("{message}  {rate:.0} tok/s")
+        } else {
+            message.to_owned()
+        };
         if let Some(bar) = &self.bar {
             bar.set_position(position);
             bar.set_message(text);

@@ -1,17 +1,22 @@
-//! One function for each subcommand: call `ra3-run`, print text or JSON.
+//! One function for each subcommand: call `ra3-run` or `ra3-theory`, print text or JSON.
 #![expect(clippy::print_stdout, reason = "standard output is where results go")]
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use ra3_run::doctor::{self, Examination};
+use ra3_run::event::Event;
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
 use ra3_run::{estimate, pipeline, report};
+use ra3_theory::experiments::{Experiment, Settings};
+use ra3_theory::finding::Finding;
+use ra3_theory::results;
 
 use crate::arguments::{
     DoctorOptions, EvalOptions, InspectOptions, PlanOptions, ReportOptions, SampleOptions,
+    TheoryOptions,
 };
 use crate::bars::Bars;
 
@@ -142,6 +147,42 @@ pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&annotation)?);
     } else {
         println!("{}", annotation.to_text());
+    }
+    Ok(())
+}
+
+/// `ra3 theory`
+pub(crate) fn theory(options: &TheoryOptions) -> Result<()> {
+    results::make_folder(&options.out)?;
+    let settings = Settings {
+        n_seeds: options.seeds as usize,
+        seed: options.seed,
+    };
+    let mut bars = Bars::new();
+    let mut finding = Finding::default();
+    bars.show(Event::Started {
+        stage: "theory".to_owned(),
+        position: 0,
+        total: Experiment::ALL.len() as u64,
+        unit: "experiments",
+    });
+    for (index, experiment) in Experiment::ALL.into_iter().enumerate() {
+        bars.show(Event::Advanced {
+            position: index as u64,
+            n_tokens: 0,
+            message: experiment.name().to_owned(),
+        });
+        finding.extend(experiment.run(&settings)?);
+    }
+    bars.show(Event::Finished {
+        message: format!("{} figures", finding.figures.len()),
+    });
+    let [page, records] = results::write(&options.out, &finding, &settings)?;
+    if options.json {
+        print!("{}", std::fs::read_to_string(records)?);
+    } else {
+        println!("{}", finding.to_text());
+        println!("page: {}", page.display());
     }
     Ok(())
 }

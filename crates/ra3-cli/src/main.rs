@@ -1,7 +1,7 @@
 //! The `ra3` command: arguments in, exit code out.
 //!
-//! Everything that it does is a function of `ra3-run`; here are only the arguments, the bars and
-//! the choice between text and JSON.
+//! Everything that it does is a function of `ra3-run` or `ra3-theory`; here are only the arguments,
+//! the bars and the choice between text and JSON.
 
 mod arguments;
 mod bars;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Doctor(options) => commands::doctor(options),
         Command::Report(options) => commands::report(options),
         Command::Inspect(options) => commands::inspect(options),
+        Command::Theory(options) => commands::theory(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
