@@ -90,6 +90,7 @@ impl Table {
             "IWAE",
             "think",
             "lines/latent",
+            "choices",
             "pass@1 [95 %]",
             "pass@k",
             "RLVR pass@1 [95 %]",
@@ -143,6 +144,7 @@ fn cells_of(row: &Row) -> Vec<String> {
         number(best_iwae, 4),
         number(row.latents.get("think_rate").copied(), 2),
         number(row.latents.get("persistence").copied(), 1),
+        choices(row).unwrap_or_else(dash),
         free.and_then(|by_k| by_k.get("1"))
             .map_or_else(dash, percent),
         best_k.unwrap_or_else(dash),
@@ -150,6 +152,12 @@ fn cells_of(row: &Row) -> Vec<String> {
         number(row.rlvr_area.map(|area| 100.0 * area), 1),
         spent(row.wall_s.round()),
     ]
+}
+
+/// Effective choices of the next line with every decision an act, and given the drawn latents.
+fn choices(row: &Row) -> Option<String> {
+    let (before, after) = (row.latents.get("choices_act")?, row.latents.get("choices")?);
+    Some(format!("{before:.2} → {after:.2}"))
 }
 
 /// `41.2 [38.0, 44.5]`.

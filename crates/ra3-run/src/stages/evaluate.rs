@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use ra3::bounds::{self, without_think};
 use ra3::e_step::{Policies, follow};
+use ra3::formulas::effective_choices;
 use ra3::policy::{Policy, Work};
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
@@ -195,7 +196,7 @@ fn held_out(
         record.bits_per_byte = per_byte(bounds::exact(lm, &documents, &markers, seed)?.0);
         return Ok(record);
     }
-    record.bits_per_byte = per_byte(bounds::all_act(lm, &documents, &markers, seed)?.0);
+    let all_act = bounds::all_act(lm, &documents, &markers, seed)?.0;
     let rule = LatentRule {
         markers,
         rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
@@ -216,7 +217,7 @@ fn held_out(
         &section.iwae,
         seed,
     )?;
-    record_bounds(&found, &per_byte, &mut record);
+    record_bounds(&found, all_act, &documents, &per_byte, &mut record);
     for stored in &stored[..n.min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.lifted.trajectory;
         let sample = annotate(
@@ -235,16 +236,24 @@ fn held_out(
 
 fn record_bounds(
     found: &bounds::Bounds,
+    all_act: f64,
+    documents: &[Trajectory],
     per_byte: &dyn Fn(f64) -> f64,
     record: &mut HeldOutRecord,
 ) {
+    record.bits_per_byte = per_byte(all_act);
     record
         .bounds
         .insert("elbo".to_owned(), per_byte(found.elbo));
     for (k, nats) in &found.iwae {
         record.bounds.insert(format!("iwae_{k}"), per_byte(*nats));
     }
+    // What a latent leaves to choose: the theory's figure, see docs/theory.md.
+    let n_lines = documents.iter().map(|document| document.lines.len()).sum();
+    let choices = |logprob| effective_choices(logprob, n_lines);
     record.latents = BTreeMap::from([
+        ("choices_act".to_owned(), choices(all_act)),
+        ("choices".to_owned(), choices(found.line_logprob)),
         ("think_rate".to_owned(), found.latents.think_rate),
         ("persistence".to_owned(), found.latents.persistence),
         (
