@@ -59,9 +59,30 @@ impl Tokenizer {
     /// # Errors
     /// The trainer refuses, which it does for a vocabulary below the 256 bytes and the markers.
     pub fn train(texts: &[String], n_vocabulary: usize) -> Result<Self, CorpusError> {
+        let lines = texts.iter().flat_map(|text| chunks(text));
+        Self::train_on(lines, n_vocabulary, PATTERN)
+    }
+
+    /// Trains a BPE on whole texts with the division of another family, a regular expression.
+    ///
+    /// # Errors
+    /// As [`Self::train`], or the pattern is none.
+    pub fn train_like(
+        texts: &[String],
+        n_vocabulary: usize,
+        pattern: &str,
+    ) -> Result<Self, CorpusError> {
+        Self::train_on(texts.iter().map(String::as_str), n_vocabulary, pattern)
+    }
+
+    fn train_on<'a>(
+        texts: impl Iterator<Item = &'a str> + Send,
+        n_vocabulary: usize,
+        pattern: &str,
+    ) -> Result<Self, CorpusError> {
         let fail = |error: tokenizers::Error| failure(Path::new("(training)"), error.to_string());
         let mut inner = Inner::new(BPE::default());
-        inner.with_pre_tokenizer(Some(pre_tokenizer().map_err(fail)?));
+        inner.with_pre_tokenizer(Some(pre_tokenizer(pattern).map_err(fail)?));
         inner.with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(
             false, false, false,
         ))));
@@ -74,11 +95,8 @@ impl Tokenizer {
             .special_tokens(SPECIALS.map(special).to_vec())
             .build()
             .into();
-        let lines = texts
-            .iter()
-            .flat_map(|text| chunks(text))
-            .map(str::to_owned);
-        inner.train::<_, _, _>(&mut trainer, lines).map_err(fail)?;
+        let texts = texts.map(str::to_owned);
+        inner.train::<_, _, _>(&mut trainer, texts).map_err(fail)?;
         Self::new(inner, &Named::default(), Path::new("(training)"))
     }
 
@@ -157,6 +175,15 @@ impl Tokenizer {
     /// The ids of a text: those of its lines, one after the other.
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
         self.encode_lines(text).concat()
+    }
+
+    /// The ids of a text that is not cut into lines: what cutting is measured against.
+    pub fn encode_whole(&self, text: &str) -> Vec<TokenId> {
+        let encoding = self.inner.encode_fast(text, false);
+        encoding
+            .expect("a byte-level BPE encodes any text")
+            .get_ids()
+            .to_vec()
     }
 
     /// The ids of a rendered conversation, in which the names of special tokens are those tokens.
@@ -288,8 +315,8 @@ fn chunks(text: &str) -> Vec<&str> {
     chunks
 }
 
-fn pre_tokenizer() -> Result<PreTokenizerWrapper, tokenizers::Error> {
-    let pattern = SplitPattern::Regex(PATTERN.to_owned());
+fn pre_tokenizer(pattern: &str) -> Result<PreTokenizerWrapper, tokenizers::Error> {
+    let pattern = SplitPattern::Regex(pattern.to_owned());
     let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?;
     let bytes = ByteLevel::new(false, false, false);
     let parts = vec![

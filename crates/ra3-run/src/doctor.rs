@@ -330,16 +330,27 @@ fn available_mib() -> Option<usize> {
 impl Checkup {
     /// For a reader.
     pub fn to_text(&self) -> String {
-        let mut rows = vec![
+        let mut rows = self.what_it_is();
+        rows.extend(self.what_it_does());
+        rows.extend(self.warnings.iter().map(|text| ("note", text.clone())));
+        let mut text = String::new();
+        for (name, value) in rows {
+            let _ = writeln!(text, "{name:<14} {value}");
+        }
+        text
+    }
+
+    fn what_it_is(&self) -> Vec<(&'static str, String)> {
+        let [on_disk, in_memory] = self.precision;
+        let tied = if self.is_tied { "tied" } else { "untied" };
+        let chat = |chat: &String| format!("{chat:?}");
+        vec![
             ("folder", self.folder.display().to_string()),
             ("architecture", self.architecture.clone()),
             ("parameters", format!("{:.2}M", self.n_params as f64 / 1e6)),
             (
                 "precision",
-                format!(
-                    "{:?} on disk, {:?} in memory",
-                    self.precision[0], self.precision[1]
-                ),
+                format!("{on_disk:?} on disk, {in_memory:?} in memory"),
             ),
             (
                 "context",
@@ -348,30 +359,33 @@ impl Checkup {
             (
                 "vocabulary",
                 format!(
-                    "{} rows, {} tokens with the markers, {}",
-                    self.n_rows,
-                    self.n_tokens,
-                    if self.is_tied { "tied" } else { "untied" }
+                    "{} rows, {} tokens with the markers, {tied}",
+                    self.n_rows, self.n_tokens
                 ),
             ),
             ("begins with", self.begin.clone()),
             ("ends with", self.ends.join("  ")),
             (
                 "chat template",
-                self.chat
-                    .as_ref()
-                    .map_or("none".to_owned(), |chat| format!("{chat:?}")),
+                self.chat.as_ref().map_or("none".to_owned(), chat),
             ),
+        ]
+    }
+
+    fn what_it_does(&self) -> Vec<(&'static str, String)> {
+        let [reads, writes] = self.tokens_per_second;
+        let [kept, recomputed] = self.train_mib;
+        let available = self
+            .available_mib
+            .map_or(String::new(), |mib| format!("; {mib} are available"));
+        let mut rows = vec![
             (
                 "document",
                 format!("{:.3} bits per byte", self.bits_per_byte),
             ),
             (
                 "speed",
-                format!(
-                    "reads {:.0} tokens/s, writes {:.1} tokens/s",
-                    self.tokens_per_second[0], self.tokens_per_second[1]
-                ),
+                format!("reads {reads:.0} tokens/s, writes {writes:.1} tokens/s"),
             ),
             (
                 "to run",
@@ -380,11 +394,7 @@ impl Checkup {
             (
                 "to train",
                 format!(
-                    "{} MiB, {} with recomputation (512 tokens at once){}",
-                    self.train_mib[0],
-                    self.train_mib[1],
-                    self.available_mib
-                        .map_or(String::new(), |mib| format!("; {mib} are available"))
+                    "{kept} MiB, {recomputed} with recomputation (512 tokens at once){available}"
                 ),
             ),
         ];
@@ -400,11 +410,6 @@ impl Checkup {
             );
             rows.push(("training step", text));
         }
-        rows.extend(self.warnings.iter().map(|text| ("note", text.clone())));
-        let mut text = String::new();
-        for (name, value) in rows {
-            let _ = writeln!(text, "{name:<14} {value}");
-        }
-        text
+        rows
     }
 }

@@ -1,8 +1,8 @@
 //! A corpus whose best latents are known, and the whole loop finding them.
 //!
 //! A document is `x | filler | y(x) | end`. The table sees two tokens back and the latent in force,
-//! so without latents the line `y` is a coin toss: `log 2` nats. The one cure is to think before the
-//! filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
+//! so without latents the line `y` is a coin toss: `log 2` nats. The one cure is to think before
+//! the filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
 
 use ra3::annotate::Choose;
 use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, roll_out};

@@ -357,10 +357,14 @@ prop_compose! {
     }
 }
 
+fn any_line() -> impl Strategy<Value = (Vec<u32>, Option<Latent>)> {
+    (prop::collection::vec(10u32..20, 1..4), any_latent())
+}
+
 prop_compose! {
     fn any_annotated()(
         prefix in prop::collection::vec(10u32..20, 1..4),
-        lines in prop::collection::vec((prop::collection::vec(10u32..20, 1..4), any_latent()), 0..6),
+        lines in prop::collection::vec(any_line(), 0..6),
     ) -> Annotated {
         let (lines, latents) = lines.into_iter().unzip();
         Annotated { trajectory: Trajectory { prefix, lines }, latents }

@@ -4,16 +4,15 @@
 //! of the model and of one tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::{Mmap, UncheckedAdvice};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Deserialize;
 
 use super::{CheckpointError, INDEX, WEIGHTS};
+use crate::device::mapped::Mapped;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{Layout, Tensor, Weights};
 
@@ -32,7 +31,7 @@ pub(crate) enum InMemory {
 struct Files {
     /// What errors about the whole name.
     path: PathBuf,
-    maps: Vec<(PathBuf, Mmap)>,
+    maps: Vec<(PathBuf, Mapped)>,
     /// Index into `maps` by tensor, where there is an index of shards.
     place: Option<BTreeMap<String, usize>>,
 }
@@ -83,7 +82,7 @@ pub(crate) fn load_weights(
                 shape(&files.maps[shard].0, reason)
             })?;
         }
-        release(&files.maps[shard].1, view.data());
+        files.maps[shard].1.forget(view.data());
     }
     Ok(weights)
 }
@@ -138,16 +137,11 @@ fn open(folder: &Path) -> Result<Files, CheckpointError> {
     })
 }
 
-#[expect(unsafe_code, reason = "mapping a file is unsafe: see below")]
-pub(super) fn map(path: &Path) -> Result<Mmap, CheckpointError> {
-    let read = |source| CheckpointError::Read {
+pub(super) fn map(path: &Path) -> Result<Mapped, CheckpointError> {
+    Mapped::open(path).map_err(|source| CheckpointError::Read {
         path: path.to_owned(),
         source,
-    };
-    let file = File::open(path).map_err(read)?;
-    // SAFETY: checkpoints are replaced by renaming and never changed in place; a file that
-    // somebody else cuts while it is read ends this process and damages nothing.
-    unsafe { Mmap::map(&file) }.map_err(read)
+    })
 }
 
 pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
@@ -155,15 +149,6 @@ pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>,
         path: path.to_owned(),
         source,
     })
-}
-
-/// Lets the system forget pages that were read.
-#[expect(unsafe_code, reason = "advice on a mapping is unsafe: see below")]
-fn release(map: &Mmap, bytes: &[u8]) {
-    let start = bytes.as_ptr() as usize - map.as_ptr() as usize;
-    // SAFETY: the mapping is read-only and of a file, so forgotten pages come back as they were.
-    // That the advice is taken is not required.
-    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len()) };
 }
 
 fn find<'a>(

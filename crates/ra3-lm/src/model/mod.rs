@@ -1,9 +1,11 @@
-//! The transformer: Qwen2, Qwen3, Llama and Mistral, forward and backward, over a forest of shared prefixes.
+//! The transformer: Qwen2, Qwen3, Llama and Mistral, forward and backward, over a forest of shared
+//! prefixes.
 //!
 //! Every operation has its forward and its backward side by side in one file, and a test against
 //! a slow reference.
 
 pub mod config;
+mod config_file;
 pub mod weights;
 pub(crate) mod workspace;
 

@@ -12,7 +12,7 @@ const N_POINTS_MAX: usize = 60;
 pub(super) fn training(ledger: &[Record]) -> String {
     let mut html = Figure {
         title: "Loss",
-        note: "by budget; RA3 predicts decisions and rationales too, so its level is not comparable",
+        note: "by budget; RA3 predicts decisions and rationales too: not comparable in level",
         x_label: "corpus tokens",
         y_label: "nats a token",
         lines: arms(|arm| {

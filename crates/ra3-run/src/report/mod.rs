@@ -1,5 +1,5 @@
-//! The report: records in; one page, one table and a card a model out. Nothing else imports it, and it imports
-//! records only.
+//! The report: records in; one page, one table and a card a model out. Nothing else imports it,
+//! and it imports records only.
 //!
 //! The same inputs give the same bytes, and the page needs nothing but itself: no network, no
 //! fonts, no other file.

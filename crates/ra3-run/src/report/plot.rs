@@ -206,7 +206,8 @@ impl Place {
         let _ = write!(
             svg,
             "<text class=\"axis middle\" x=\"{middle:.1}\" y=\"{:.1}\">{}</text><text class=\"axis \
-             middle\" transform=\"rotate(-90 13 {centre:.1})\" x=\"13\" y=\"{centre:.1}\">{}</text>",
+             middle\" transform=\"rotate(-90 13 {centre:.1})\" x=\"13\" \
+             y=\"{centre:.1}\">{}</text>",
             HEIGHT - 8.0,
             escape(x_label),
             escape(y_label),

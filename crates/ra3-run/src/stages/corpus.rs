@@ -50,36 +50,12 @@ pub(crate) fn run(
         .map(|section| generate(section, seed));
     let config = config(plan);
     let mut report = CorpusReport::default();
-    let problem_texts: Vec<String> = testbed
-        .iter()
-        .flat_map(|testbed| &testbed.held_out_problems)
-        .map(|problem| format!("{}{}", problem.prompt, problem.canonical_solution))
-        .collect();
-    // The testbed's own split is by composition: its documents need no decontamination, and
-    // documents that differ in one number are no duplicates there.
-    let mut documents = pipeline::gather(&config, &problem_texts, &mut report)?;
-    if let Some(testbed) = &testbed {
-        report
-            .n_read
-            .insert("testbed".to_owned(), testbed.documents.len() as u64);
-        documents.extend(testbed.documents.iter().map(|document| Document {
-            name: document.id.clone(),
-            source: "testbed".to_owned(),
-            prefix: document.prefix.clone(),
-            text: document.text.clone(),
-        }));
-    }
+    let documents = gather(&config, testbed.as_ref(), &mut report)?;
     watcher(Event::Note(format!(
         "corpus: {} documents kept",
         documents.len()
     )));
-    // A model's files travel with the corpus, whose ids are those of its tokenizer.
-    let base = match (&plan.file.tokenizer, &plan.file.base) {
-        (TokenizerSection::Base {}, BaseSection::Checkpoint { path, .. }) => {
-            Some(model::folder_of(path, watcher)?)
-        }
-        _ => None,
-    };
+    let base = base_folder(plan, watcher)?;
     let folder = directory.corpus();
     atomic::write_folder(&folder, |folder| {
         let tokenizer = match &base {
@@ -108,6 +84,44 @@ pub(crate) fn run(
     });
     directory.record(&Record::Corpus(record))?;
     clock::stage(directory, "corpus", 0, began)
+}
+
+/// The documents of the sources and of the testbed.
+fn gather(
+    config: &CorpusConfig,
+    testbed: Option<&Testbed>,
+    report: &mut CorpusReport,
+) -> Result<Vec<Document>> {
+    let problem_texts: Vec<String> = testbed
+        .iter()
+        .flat_map(|testbed| &testbed.held_out_problems)
+        .map(|problem| format!("{}{}", problem.prompt, problem.canonical_solution))
+        .collect();
+    let mut documents = pipeline::gather(config, &problem_texts, report)?;
+    // The testbed's own split is by composition: its documents need no decontamination, and
+    // documents that differ in one number are no duplicates there.
+    if let Some(testbed) = testbed {
+        report
+            .n_read
+            .insert("testbed".to_owned(), testbed.documents.len() as u64);
+        documents.extend(testbed.documents.iter().map(|document| Document {
+            name: document.id.clone(),
+            source: "testbed".to_owned(),
+            prefix: document.prefix.clone(),
+            text: document.text.clone(),
+        }));
+    }
+    Ok(documents)
+}
+
+/// The base checkpoint, if its tokenizer is the corpus': its files travel with the corpus.
+fn base_folder(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Option<PathBuf>> {
+    match (&plan.file.tokenizer, &plan.file.base) {
+        (TokenizerSection::Base {}, BaseSection::Checkpoint { path, .. }) => {
+            model::folder_of(path, watcher).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn generate(section: &TestbedSection, seed: Seed) -> Testbed {

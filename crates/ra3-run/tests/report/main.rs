@@ -90,7 +90,8 @@ const PROBE: &str = r##"<script>
   const title = () => document.querySelector("#shown h3").firstChild.textContent.trim();
   const place = () => document.getElementById("place").textContent;
   const click = (id) => document.getElementById(id).click();
-  const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const press = (key) =>
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   const choose = (id, value) => {
     const select = document.getElementById(id);
     select.value = value;
