@@ -18,8 +18,10 @@ pub use model::rope_scaling::RopeScaling;
 pub use model::{config, weights};
 pub use train::TrainSettings;
 
-/// Sets the number of threads of the engine for the whole process; the first call counts.
+/// Sets the number of threads of the engine for the whole process (the first call counts), and
+/// makes the allocator give large buffers back.
 pub fn set_threads(n_threads: usize) {
+    device::allocator::release_large_buffers();
     // A second call finds the pool built, which is as it should be.
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(n_threads)

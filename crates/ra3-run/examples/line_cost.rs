@@ -21,7 +21,12 @@ use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 
-const DIVISIONS: [(&str, &str); 2] = [
+const DIVISIONS: [(&str, &str); 3] = [
+    // For comparison: the oldest byte-level division, in which white space runs over newlines.
+    (
+        "GPT-2",
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    ),
     (
         "Qwen 2.5 and 3",
         concat!(
@@ -78,8 +83,8 @@ fn main() -> Result<()> {
         held_out.len()
     );
     println!(
-        "| division | tokens a line, whole | by lines | more | bits/byte, whole | by lines \
-         | difference by seed |\n|---|---|---|---|---|---|---|"
+        "| division | files with other ids | tokens a line, whole | by lines | more \
+         | bits/byte, whole | by lines | difference by seed |\n|---|---|---|---|---|---|---|---|"
     );
     for (name, pattern) in DIVISIONS {
         println!(
@@ -115,14 +120,28 @@ fn compare(pattern: &str, train: &[String], held_out: &[String], n_bytes: usize)
         let of_seed = |seed: &u64| bits_per_byte(encoded, &tokenizer, n_bytes, *seed);
         SEEDS.iter().map(of_seed).collect()
     };
+    let both = |encoded: &Encoded| [&encoded.train[..], &encoded.held_out].concat();
+    let (all_whole, all_cut) = (both(&whole), both(&by_lines));
+    let n_other = all_whole
+        .iter()
+        .zip(&all_cut)
+        .filter(|(a, b)| a != b)
+        .count();
+    let (n_whole, n_cut) = (tokens_a_line(&whole), tokens_a_line(&by_lines));
+    let counts = format!(
+        "{n_other} of {} | {n_whole:.3} | {n_cut:.3} | {:+.2} %",
+        all_whole.len(),
+        100.0 * (n_cut / n_whole - 1.0),
+    );
+    if n_other == 0 {
+        return Ok(format!("{counts} | none: the ids are the same | | "));
+    }
     let (a, b) = (bits(&whole)?, bits(&by_lines)?);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let pairs = a.iter().zip(&b);
     let differences: Vec<String> = pairs.map(|(a, b)| format!("{:+.4}", b - a)).collect();
-    let (n_whole, n_cut) = (tokens_a_line(&whole), tokens_a_line(&by_lines));
     Ok(format!(
-        "{n_whole:.3} | {n_cut:.3} | {:+.2} % | {:.4} | {:.4} | {}",
-        100.0 * (n_cut / n_whole - 1.0),
+        "{counts} | {:.4} | {:.4} | {}",
         mean(&a),
         mean(&b),
         differences.join(" "),

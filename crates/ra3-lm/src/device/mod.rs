@@ -1,5 +1,6 @@
-//! What touches the machine: matrix products on raw pointers, and mapped files. The only `unsafe`
-//! of this crate.
+//! What touches the machine: matrix products on raw pointers, mapped files, the allocator. The only
+//! `unsafe` of this crate.
 
+pub(crate) mod allocator;
 pub(crate) mod mapped;
 pub(crate) mod matrix;
