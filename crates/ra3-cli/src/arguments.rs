@@ -75,7 +75,7 @@ pub(crate) struct PlanOptions {
 /// A model and how it samples.
 #[derive(Debug, Args)]
 pub(crate) struct SampleOptions {
-    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
+    /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// The prompt.
     #[arg(
@@ -113,7 +113,7 @@ pub(crate) struct SampleOptions {
 /// A model and what it is graded on.
 #[derive(Debug, Args)]
 pub(crate) struct EvalOptions {
-    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
+    /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// Problems in HumanEval's JSON lines, plain or `.gz`.
     #[arg(long)]
@@ -144,7 +144,7 @@ pub(crate) struct EvalOptions {
 /// A model to be checked.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
+    /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// Score this Python file instead of a built-in one.
     #[arg(long)]
@@ -170,7 +170,7 @@ pub(crate) struct ReportOptions {
 /// A model and a document.
 #[derive(Debug, Args)]
 pub(crate) struct InspectOptions {
-    /// Checkpoint folder, or org/name[@revision] on the Hugging Face Hub.
+    /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// The Python file.
     pub(crate) document: PathBuf,

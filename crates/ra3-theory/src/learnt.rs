@@ -107,7 +107,7 @@ impl<'a> Corpus<'a> {
     }
 
     /// A document with the corpus' own latents: comments at a random share of all lines, each of
-    /// which names what is wanted there with probability [`COMMENT_TRUE`].
+    /// which names what is wanted there with probability `COMMENT_TRUE`.
     pub fn document(&self, index: usize) -> Annotated {
         let program = &self.programs[index];
         let n_idioms = self.language.idioms.len();

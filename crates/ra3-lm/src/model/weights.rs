@@ -131,7 +131,7 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, shape: &[usize]) -> Range<usize> 
 pub struct Weights {
     /// Where everything lies.
     pub layout: Layout,
-    /// The numbers; empty where [`Weights::halves`] has them.
+    /// The numbers; empty where `halves` has them.
     pub data: Vec<f32>,
     /// The numbers of a model that is run and not trained, at half the memory.
     pub(crate) halves: Vec<bf16>,
