@@ -19,4 +19,5 @@ pub mod value;
 
 pub use confine::helper_main_if_requested;
 pub use pool::{Pool, SandboxError};
-pub use program::{CallResult, Check, Clock, End, Level, Limits, Program, RunResult};
+pub use program::{CallResult, CallRule, Check, Clock, End, Level, Limits, Program, RunResult};
+pub use session::Listener;

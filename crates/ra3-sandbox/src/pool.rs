@@ -1,5 +1,6 @@
 //! A bounded pool: threads that each run one program at a time.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -8,8 +9,8 @@ use std::sync::mpsc::channel;
 
 use crate::confine::{HELPER_ARGUMENT, Request, Role};
 use crate::process::Process;
-use crate::program::{CallResult, Clock, End, Level, Limits, Program, RunResult};
-use crate::session::Session;
+use crate::program::{CallResult, CallRule, Clock, End, Level, Limits, Program, RunResult};
+use crate::session::{Listener, Session};
 use crate::value::Value;
 
 /// Why there is no sandbox.
@@ -42,8 +43,10 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct Pool {
     helper: PathBuf,
-    candidate: String,
-    checker: String,
+    python: PathBuf,
+    prefixes: Vec<PathBuf>,
+    python_version: String,
+    level: Level,
     n_workers: usize,
     limits: Limits,
     /// What confines programs here.
@@ -80,23 +83,13 @@ impl Pool {
         limits: Limits,
         level: Level,
     ) -> Result<Self, SandboxError> {
-        let (python, prefixes) = interpreter("python3")?;
-        let request = |role| {
-            let request = Request {
-                role,
-                python: python.clone(),
-                prefixes: prefixes.clone(),
-                cpu_s: limits.cpu_s,
-                memory_bytes: limits.memory_bytes,
-                confined: level != Level::Off,
-                required: level == Level::Require,
-            };
-            serde_json::to_string(&request).expect("a request has only plain fields")
-        };
+        let (python, prefixes, python_version) = interpreter("python3")?;
         let mut pool = Self {
             helper,
-            candidate: request(Role::Candidate),
-            checker: request(Role::Checker),
+            python,
+            prefixes,
+            python_version,
+            level,
             n_workers: n_workers.max(1),
             limits,
             confinement: Vec::new(),
@@ -118,39 +111,19 @@ impl Pool {
         Ok(pool)
     }
 
+    /// The limits that hold where a run brings none of its own.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The interpreter's version, such as `3.11.7`.
+    pub fn python_version(&self) -> &str {
+        &self.python_version
+    }
+
     /// Runs all programs; results are in their order. `on_done` hears of each as it ends.
     pub fn run_all(&self, programs: &[Program], on_done: &mut dyn FnMut(usize)) -> Vec<RunResult> {
-        let next = AtomicUsize::new(0);
-        let results: Vec<Mutex<Option<RunResult>>> =
-            programs.iter().map(|_| Mutex::new(None)).collect();
-        let (sender, receiver) = channel();
-        std::thread::scope(|scope| {
-            for _ in 0..self.n_workers.min(programs.len()) {
-                let (sender, next, results) = (sender.clone(), &next, &results);
-                scope.spawn(move || {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(program) = programs.get(index) else {
-                            break;
-                        };
-                        let result = self.run(program);
-                        *results[index].lock().expect("no worker panics") = Some(result);
-                        // The receiver outlives the workers.
-                        let _ = sender.send(index);
-                    }
-                });
-            }
-            drop(sender);
-            receiver.iter().for_each(&mut *on_done);
-        });
-        let mut results: Vec<RunResult> = results
-            .into_iter()
-            .map(|slot| {
-                slot.into_inner()
-                    .expect("no worker panics")
-                    .expect("all were run")
-            })
-            .collect();
+        let mut results = self.map(programs, |program| self.run(program), on_done);
         // A busy machine is no reason to fail: what missed a deadline runs once more, alone.
         for (program, result) in programs.iter().zip(&mut results) {
             let is_chance = match result.end {
@@ -169,15 +142,77 @@ impl Pool {
         results
     }
 
+    /// Does work on every item, on as many threads as there are workers; in the items' order.
+    pub fn map<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> R + Sync,
+        on_done: &mut dyn FnMut(usize),
+    ) -> Vec<R> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.n_workers.min(items.len()) {
+                let (sender, next, results, work) = (sender.clone(), &next, &results, &work);
+                scope.spawn(move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(item) = items.get(index) else {
+                            break;
+                        };
+                        let result = work(item);
+                        *results[index].lock().expect("no worker panics") = Some(result);
+                        // The receiver outlives the workers.
+                        let _ = sender.send(index);
+                    }
+                });
+            }
+            drop(sender);
+            receiver.iter().for_each(&mut *on_done);
+        });
+        let take = |slot: Mutex<Option<R>>| {
+            let result = slot.into_inner().expect("no worker panics");
+            result.expect("all was done")
+        };
+        results.into_iter().map(take).collect()
+    }
+
     /// Runs one program.
     pub fn run(&self, program: &Program) -> RunResult {
+        self.run_with(program, self.limits)
+    }
+
+    /// Runs one program within limits of its own.
+    pub fn run_with(&self, program: &Program, limits: Limits) -> RunResult {
+        let mut calls = Vec::new();
+        let mut listener = |call| {
+            calls.push(call);
+            ControlFlow::Continue(())
+        };
+        let rule = CallRule::default();
+        let result = self.run_heard(program, &rule, limits, &mut listener);
+        RunResult { calls, ..result }
+    }
+
+    /// Runs one program within limits of its own, and hands each result to the listener as it
+    /// comes; the run ends where that wants no more. The result holds no calls.
+    pub fn run_heard<'a>(
+        &self,
+        program: &'a Program,
+        rule: &'a CallRule,
+        limits: Limits,
+        listener: &'a mut Listener<'a>,
+    ) -> RunResult {
         let nonce = format!(
             "{:x}-{}",
             std::process::id(),
             N_NONCES.fetch_add(1, Ordering::Relaxed)
         );
-        self.start(program)
-            .and_then(|processes| Session::new(program, self.limits, nonce, processes).run())
+        self.start(program, limits)
+            .and_then(|processes| {
+                Session::new(program, rule, limits, nonce, processes, listener).run()
+            })
             .unwrap_or_else(|error| RunResult {
                 calls: Vec::new(),
                 end: End::Infrastructure {
@@ -187,24 +222,41 @@ impl Pool {
             })
     }
 
-    fn start(&self, program: &Program) -> std::io::Result<Vec<Process>> {
-        let checker = program.check.as_ref().map(|_| &self.checker);
-        [&self.candidate]
+    fn start(&self, program: &Program, limits: Limits) -> std::io::Result<Vec<Process>> {
+        let checker = program.check.as_ref().map(|_| Role::Checker);
+        [Role::Candidate]
             .into_iter()
             .chain(checker)
-            .map(|request| Process::start(&self.helper, &[HELPER_ARGUMENT, request]))
+            .map(|role| {
+                let request = self.request(role, limits);
+                Process::start(&self.helper, &[HELPER_ARGUMENT, &request])
+            })
             .collect()
+    }
+
+    fn request(&self, role: Role, limits: Limits) -> String {
+        let request = Request {
+            role,
+            python: self.python.clone(),
+            prefixes: self.prefixes.clone(),
+            cpu_s: limits.cpu_s,
+            memory_bytes: limits.memory_bytes,
+            confined: self.level != Level::Off,
+            required: self.level == Level::Require,
+        };
+        serde_json::to_string(&request).expect("a request has only plain fields")
     }
 }
 
-/// The interpreter's own path and the folders that it reads.
-fn interpreter(name: &str) -> Result<(PathBuf, Vec<PathBuf>), SandboxError> {
+/// The interpreter's own path, the folders that it reads, and its version.
+fn interpreter(name: &str) -> Result<(PathBuf, Vec<PathBuf>, String), SandboxError> {
     let fail = |reason: String| SandboxError::Python {
         python: name.to_owned(),
         reason,
     };
     // In a virtual environment the interpreter is a link, and its libraries are elsewhere.
-    let script = "import sys, sysconfig; \
+    let script = "import platform, sys, sysconfig; \
+                  print(platform.python_version()); \
                   print(getattr(sys, '_base_executable', None) or sys.executable); \
                   print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
     let output = Command::new(name)
@@ -212,11 +264,14 @@ fn interpreter(name: &str) -> Result<(PathBuf, Vec<PathBuf>), SandboxError> {
         .output()
         .map_err(|error| fail(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut lines = text.lines().map(PathBuf::from);
+    let mut lines = text.lines();
+    let version = lines.next().unwrap_or_default().to_owned();
+    let mut lines = lines.map(PathBuf::from);
     let python = lines.next().filter(|path| path.is_file());
     let python = python.ok_or_else(|| fail("it does not say where it is".to_owned()))?;
     Ok((
         python,
         lines.filter(|path| path.as_os_str() != "/").collect(),
+        version,
     ))
 }

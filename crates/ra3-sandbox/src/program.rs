@@ -39,6 +39,18 @@ pub struct Program {
     pub check: Option<Check>,
 }
 
+/// How the calls of one run are made, where they are not made plainly.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallRule {
+    /// Seconds of CPU time after which a call is interrupted, or after three times as many on the
+    /// clock: one a call, the last one for all that follow; none where empty. The program may
+    /// thwart it; the limits of the run it cannot.
+    pub call_s: Vec<f64>,
+    /// A Python function of the result, applied before it is sent: `lambda value: ...`. Trusted,
+    /// but it runs beside the program: what it makes is the program's word.
+    pub convert: Option<String>,
+}
+
 /// Tests that call the program's function from another process. They see its values, built anew
 /// from built-in types, and none of its objects; arguments are copied, so a test cannot see the
 /// function change them.
@@ -70,7 +82,8 @@ pub enum CallResult {
 /// nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Every input was tried, and the check passed if there was one.
+    /// Every input was tried, and the check passed if there was one; or whoever heard the results
+    /// wanted no more.
     Finished,
     /// The check did not pass.
     CheckFailed {

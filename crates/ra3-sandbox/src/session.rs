@@ -6,13 +6,14 @@
 //! The candidate's lines carry a nonce, which keeps strays out; a program that finds it can only
 //! send other values, and values are its own to choose.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::process::{News, Process, next_news};
-use crate::program::{CallResult, Clock, End, Limits, Program, RunResult};
+use crate::program::{CallResult, CallRule, Clock, End, Limits, Program, RunResult};
 use crate::value::Value;
 
 /// Linux's number, the same on every architecture.
@@ -21,16 +22,22 @@ const SIGKILL: i32 = 9;
 const CANDIDATE: usize = 0;
 const CHECKER: usize = 1;
 
+/// Hears the result of each call on the inputs as it comes, and says whether to go on.
+pub type Listener<'a> = dyn FnMut(CallResult) -> ControlFlow<()> + 'a;
+
 /// The state of a run.
 pub(crate) struct Session<'a> {
     program: &'a Program,
+    rule: &'a CallRule,
     limits: Limits,
     nonce: String,
+    n_heard: usize,
+    listener: &'a mut Listener<'a>,
     /// The candidate, and the checker where there is a check.
     processes: Vec<Process>,
     has_begun: [bool; 2],
     began: Instant,
-    result: RunResult,
+    confinement: Vec<String>,
 }
 
 /// A line of a driver, or of a helper that did not become one.
@@ -67,30 +74,31 @@ impl<'a> Session<'a> {
     /// Starts on processes that have been started and told nothing yet.
     pub(crate) fn new(
         program: &'a Program,
+        rule: &'a CallRule,
         limits: Limits,
         nonce: String,
         processes: Vec<Process>,
+        listener: &'a mut Listener<'a>,
     ) -> Self {
         Self {
             program,
+            rule,
             limits,
             nonce,
+            n_heard: 0,
+            listener,
             processes,
             has_begun: [false; 2],
             began: Instant::now(),
-            result: RunResult {
-                calls: Vec::new(),
-                end: End::Died,
-                confinement: Vec::new(),
-            },
+            confinement: Vec::new(),
         }
     }
 
-    /// Runs to the end; the processes are dead afterwards.
+    /// Runs to the end; the processes are dead afterwards. The calls are the listener's.
     pub(crate) fn run(mut self) -> std::io::Result<RunResult> {
         self.brief();
         let deadline = self.began + Duration::from_secs_f64(self.limits.wall_s);
-        self.result.end = loop {
+        let end = loop {
             let cap = self.limits.result_bytes_max;
             let end = match next_news(&mut self.processes, cap, deadline)? {
                 News::Line { from, line } => self.hear(from, &line),
@@ -103,7 +111,11 @@ impl<'a> Session<'a> {
                 break end;
             }
         };
-        Ok(self.result)
+        Ok(RunResult {
+            calls: Vec::new(),
+            end,
+            confinement: self.confinement,
+        })
     }
 
     /// Tells both sides what to do.
@@ -113,6 +125,8 @@ impl<'a> Session<'a> {
             "source": self.program.source,
             "entry_point": self.program.entry_point,
             "inputs": self.program.inputs,
+            "call_s": self.rule.call_s,
+            "convert": self.rule.convert,
         });
         self.processes[CANDIDATE].send(&request.to_string());
         match &self.program.check {
@@ -140,7 +154,7 @@ impl<'a> Session<'a> {
             return None;
         }
         if is_first && from == CANDIDATE {
-            self.result.confinement = message.confinement.unwrap_or_default();
+            self.confinement = message.confinement.unwrap_or_default();
             return None;
         }
         match from {
@@ -179,8 +193,9 @@ impl<'a> Session<'a> {
             (_, None, Some(raised)) => raised,
             _ => return None,
         };
-        if self.result.calls.len() < self.program.inputs.len() {
-            self.result.calls.push(call);
+        if self.n_heard < self.program.inputs.len() {
+            self.n_heard += 1;
+            return (self.listener)(call).is_break().then_some(End::Finished);
         } else if let Some(checker) = self.processes.get_mut(CHECKER) {
             checker.send(&reply(&call));
         }

@@ -30,6 +30,11 @@ pub enum Value {
     Set(Vec<Value>),
     /// A dictionary, in insertion order.
     Dict(Vec<(Value, Value)>),
+    /// A value of a class that inherits its equality from a built-in type: the class's name, and
+    /// the value as that type.
+    Derived(String, Box<Value>),
+    /// What is too large to be sent: the same text for equal values.
+    Digest(String),
     /// Anything else; equal to nothing.
     Opaque(String),
 }
@@ -38,6 +43,10 @@ impl Value {
     /// Python's `==`: numbers by value whatever their type, containers of one type by items.
     pub fn equals(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::Derived(a, x), Self::Derived(b, y)) if a == b => derived_equal(a, x, y),
+            (Self::Derived(_, x), y) | (y, Self::Derived(_, x)) => x.equals(y),
+            // The common cases, which need no conversion.
+            (Self::Int(a), Self::Int(b)) | (Self::Str(a), Self::Str(b)) => a == b,
             (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
             }
@@ -86,7 +95,8 @@ impl Value {
         };
         let is_float = |text: &str| parse_hex_float(text).is_some();
         match self {
-            Self::None | Self::Bool(_) | Self::Str(_) | Self::Opaque(_) => true,
+            Self::None | Self::Bool(_) | Self::Str(_) | Self::Digest(_) | Self::Opaque(_) => true,
+            Self::Derived(_, value) => value.is_well_formed(),
             Self::Int(digits) => {
                 let digits = digits.strip_prefix('-').unwrap_or(digits);
                 let is_padded = digits.len() > 1 && digits.starts_with('0');
@@ -104,10 +114,12 @@ impl Value {
         }
     }
 
-    /// True if something inside is not of a built-in type.
+    /// True if something inside cannot be written as an expression: it is not of a built-in type,
+    /// or too large.
     pub fn has_opaque(&self) -> bool {
         match self {
-            Self::Opaque(_) => true,
+            Self::Opaque(_) | Self::Digest(_) => true,
+            Self::Derived(_, value) => value.has_opaque(),
             Self::List(items) | Self::Tuple(items) | Self::Set(items) => {
                 items.iter().any(Self::has_opaque)
             }
@@ -138,9 +150,13 @@ impl Value {
             Self::None => "None".to_owned(),
             Self::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
             Self::Int(digits) => digits.clone(),
-            Self::Float(hex) => format!("float.fromhex('{hex}')"),
+            Self::Float(hex) => python_float(hex),
             Self::Complex(real, imaginary) => {
-                format!("complex(float.fromhex('{real}'),float.fromhex('{imaginary}'))")
+                format!(
+                    "complex({},{})",
+                    python_float(real),
+                    python_float(imaginary)
+                )
             }
             // A JSON string is a Python string.
             Self::Str(text) => serde_json::Value::from(text.as_str()).to_string(),
@@ -161,7 +177,38 @@ impl Value {
                     pairs.iter().map(pair).collect::<Vec<_>>().join(",")
                 )
             }
-            Self::Opaque(_) => unreachable!("an opaque value has no expression"),
+            Self::Derived(_, value) => value.to_python(),
+            Self::Opaque(_) | Self::Digest(_) => unreachable!("it has no expression"),
+        }
+    }
+
+    /// A float as [`Self::Float`] has it.
+    pub fn float(value: f64) -> Self {
+        Self::Float(hex_float(value))
+    }
+
+    /// A complex number as [`Self::Complex`] has it.
+    pub fn complex(real: f64, imaginary: f64) -> Self {
+        Self::Complex(hex_float(real), hex_float(imaginary))
+    }
+
+    /// Real and imaginary part of any number, rounded.
+    pub fn as_complex(&self) -> Option<(f64, f64)> {
+        match self {
+            Self::Complex(real, imaginary) => {
+                Some((parse_hex_float(real)?, parse_hex_float(imaginary)?))
+            }
+            other => Some((other.as_f64()?, 0.0)),
+        }
+    }
+
+    /// The number that a [`Self::Float`], an [`Self::Int`] or a [`Self::Bool`] is, rounded.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Bool(value) => Some(f64::from(u8::from(*value))),
+            Self::Int(digits) => digits.parse().ok(),
+            Self::Float(hex) => parse_hex_float(hex),
+            _ => None,
         }
     }
 
@@ -198,8 +245,31 @@ impl Value {
                     items.iter().map(pair).collect::<Vec<_>>().join(", ")
                 )
             }
+            Self::Derived(name, value) => format!("{name}({})", value.repr()),
+            Self::Digest(text) => format!("<large {text}>"),
             Self::Opaque(name) => format!("<{name}>"),
         }
+    }
+}
+
+/// Equality of two values of one class, both as their built-in types.
+fn derived_equal(class: &str, a: &Value, b: &Value) -> bool {
+    match (class, a, b) {
+        ("OrderedDict", Value::Dict(a), Value::Dict(b)) => {
+            let is_equal =
+                |((k, v), (l, w)): (&(Value, Value), &(Value, Value))| k.equals(l) && v.equals(w);
+            a.len() == b.len() && a.iter().zip(b).all(is_equal)
+        }
+        ("Counter", Value::Dict(a), Value::Dict(b)) => {
+            // What was counted zero times is as good as missing.
+            let zero = Value::Int("0".to_owned());
+            let without_zeros = |pairs: &[(Value, Value)]| {
+                let counted = pairs.iter().filter(|(_, count)| !count.equals(&zero));
+                Value::Dict(counted.cloned().collect())
+            };
+            without_zeros(a).equals(&without_zeros(b))
+        }
+        _ => a.equals(b),
     }
 }
 
@@ -219,6 +289,33 @@ impl Number {
             }
         }
     }
+}
+
+/// A Python expression for a float: the shortest decimal that is read back as the same number.
+fn python_float(hex: &str) -> String {
+    match parse_hex_float(hex) {
+        Some(value) if value.is_finite() => format!("{value:?}"),
+        _ => format!("float('{hex}')"),
+    }
+}
+
+/// Python's `float.hex`, with all digits.
+fn hex_float(value: f64) -> String {
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    if value.is_nan() {
+        return "nan".to_owned();
+    }
+    if value.is_infinite() {
+        return format!("{sign}inf");
+    }
+    let bits = value.to_bits();
+    let fraction = bits & ((1 << 52) - 1);
+    let (lead, exponent) = match ((bits >> 52) & 0x7ff) as i32 {
+        0 if fraction == 0 => return format!("{sign}0x0.0p+0"),
+        0 => (0, -1022),
+        biased => (1, biased - 1023),
+    };
+    format!("{sign}0x{lead}.{fraction:013x}p{exponent:+}")
 }
 
 /// Reads Python's `float.hex`: `-0x1.8p+1`, `0x0.0p+0`, `inf`, `nan`.
@@ -275,6 +372,21 @@ mod tests {
     }
 
     #[test]
+    fn derived_values_are_equal_as_their_classes_have_it() {
+        let dict = |pairs: &[(i64, i64)]| {
+            Value::Dict(pairs.iter().map(|(k, v)| (int(*k), int(*v))).collect())
+        };
+        let derived =
+            |name: &str, pairs: &[(i64, i64)]| Value::Derived(name.into(), dict(pairs).into());
+        let (a, b) = ([(1, 2), (3, 4)], [(3, 4), (1, 2)]);
+        assert!(derived("Counter", &a).equals(&dict(&b)) && dict(&b).equals(&derived("X", &a)));
+        assert!(derived("defaultdict", &a).equals(&derived("defaultdict", &b)));
+        assert!(!derived("OrderedDict", &a).equals(&derived("OrderedDict", &b)));
+        assert!(derived("Counter", &[(1, 2), (5, 0)]).equals(&derived("Counter", &[(1, 2)])));
+        assert!(!derived("Counter", &[(1, 2), (5, 0)]).equals(&dict(&[(1, 2)])));
+    }
+
+    #[test]
     fn a_forged_double_does_not_stand_for_what_is_missing() {
         let right = Value::Dict(vec![(int(1), int(2)), (int(3), int(4))]);
         let forged = Value::Dict(vec![(int(1), int(2)), (int(1), int(2))]);
@@ -319,18 +431,18 @@ mod tests {
 
     #[test]
     fn hex_floats_by_hand() {
-        for value in [0.5, -1.5, 0.1, 1e300, 5e-324, 12345.678] {
-            // 0.1 = 0x1.999999999999ap-4 and so on, from the bits.
-            let bits = f64::to_bits(value);
-            let exponent = ((bits >> 52) & 0x7ff) as i32;
-            let (lead, power) = if exponent == 0 {
-                (0, -1022)
-            } else {
-                (1, exponent - 1023)
-            };
-            let sign = if value < 0.0 { "-" } else { "" };
-            let text = format!("{sign}0x{lead}.{:013x}p{power:+}", bits & ((1 << 52) - 1));
-            assert_eq!(parse_hex_float(&text), Some(value), "{text}");
+        // 0.1 = 0x1.999999999999ap-4 and so on, as CPython prints them.
+        for (value, text) in [
+            (0.1, "0x1.999999999999ap-4"),
+            (-1.5, "-0x1.8000000000000p+0"),
+            (1e300, "0x1.7e43c8800759cp+996"),
+            (5e-324, "0x0.0000000000001p-1022"),
+            (0.0, "0x0.0p+0"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(parse_hex_float(text), Some(value), "{text}");
+            assert_eq!(hex_float(value), text);
         }
+        assert_eq!(python_float("-0x1.8p+0"), "-1.5");
     }
 }

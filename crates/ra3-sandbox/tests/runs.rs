@@ -5,10 +5,13 @@
     reason = "a test ends where something is not there"
 )]
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Check, Clock, End, Level, Limits, Pool, Program, SandboxError};
+use ra3_sandbox::{
+    CallResult, CallRule, Check, Clock, End, Level, Limits, Pool, Program, SandboxError,
+};
 
 const LIMITS: Limits = Limits {
     cpu_s: 5,
@@ -248,4 +251,108 @@ fn a_helper_that_is_none_is_said_to_be_so() {
             "{helper}: {error}"
         );
     }
+}
+
+#[test]
+fn large_values_are_equal_by_their_digests() {
+    let pairs = [
+        (
+            "list(range(10**5))",
+            "[float(i) for i in range(10**5)]",
+            true,
+        ),
+        ("list(range(10**5))", "[*range(10**5 - 1), 0]", false),
+        ("list(range(10**5))", "tuple(range(10**5))", false),
+        (
+            "[(i, 'a') for i in range(10**5)]",
+            "[(i + 0.0, 'a') for i in range(10**5)]",
+            true,
+        ),
+        ("1 << 20000", "(1 << 20000) + 0", true),
+        ("1 << 20000", "(1 << 20000) + 1", false),
+        ("'a' * 10**6", "'a' * 10**6", true),
+        (
+            "{i: None for i in range(10**5)}",
+            "{i: None for i in range(10**5)[::-1]}",
+            true,
+        ),
+        ("[float('nan')] * 10**5", "[float('nan')] * 10**5", false),
+        ("[object] * 10**5", "[object] * 10**5", false),
+        ("set(range(10**5))", "frozenset(range(10**5))", true),
+    ];
+    let source = "def f(text):\n    return eval(text)\n";
+    for (a, b, is_equal) in pairs {
+        let inputs = [a, b].map(|text| format!("({text:?},)"));
+        let result = pool().run(&calls(source, &[&inputs[0], &inputs[1]]));
+        let [CallResult::Value(left), CallResult::Value(right)] = result.calls.as_slice() else {
+            panic!("{result:?}");
+        };
+        assert_eq!(
+            left.equals(right),
+            is_equal,
+            "{a} and {b}: {left:?}, {right:?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_of_a_derived_class_is_compared_as_its_base() {
+    let source = "import collections, enum\n\
+        class Honest(list):\n    pass\n\
+        class Cheat(int):\n    def __eq__(self, other):\n        return True\n\
+        class Sly(int):\n    def __int__(self):\n        return 5\n\
+        class Color(enum.IntEnum):\n    RED = 3\n\
+        Pair = collections.namedtuple('Pair', 'a b')\n\
+        def f(text):\n    return eval(text)\n";
+    let cases = [
+        (
+            "collections.Counter('aab')",
+            "Counter({\"a\": 2, \"b\": 1})",
+        ),
+        ("collections.OrderedDict(a=1)", "OrderedDict({\"a\": 1})"),
+        (
+            "collections.defaultdict(int, a=1)",
+            "defaultdict({\"a\": 1})",
+        ),
+        ("[Honest([1])]", "[Honest([1])]"),
+        ("Pair(1, 2)", "Pair((1, 2))"),
+        ("Color.RED", "Color(3)"),
+        ("Cheat(1)", "<Cheat>"),
+        ("Sly(1)", "Sly(1)"),
+    ];
+    for (text, shown) in cases {
+        let result = pool().run(&calls(source, &[&format!("({text:?},)")]));
+        let [CallResult::Value(value)] = result.calls.as_slice() else {
+            panic!("{result:?}");
+        };
+        assert_eq!(value.display(100), shown, "{text}");
+    }
+}
+
+#[test]
+fn a_call_is_interrupted_and_the_next_one_is_made() {
+    let source = "def f(x):\n    while x:\n        pass\n    return [x]\n";
+    let program = calls(source, &["(1,)", "(0,)", "(0,)"]);
+    let rule = CallRule {
+        call_s: vec![0.2],
+        convert: Some("lambda value: len(value)".to_owned()),
+    };
+    let mut heard = Vec::new();
+    let mut listener = |call: CallResult| {
+        heard.push(call);
+        if heard.len() < 2 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    let result = pool().run_heard(&program, &rule, LIMITS, &mut listener);
+    assert_eq!(result.end, End::Finished);
+    let [CallResult::Raised { error, .. }, CallResult::Value(value)] = heard.as_slice() else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(
+        (error.as_str(), value.display(9).as_str()),
+        ("TimeoutException", "1")
+    );
 }
