@@ -5,8 +5,9 @@
 //! sees the program's values and none of its objects. No program shares a process with its tests.
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Check, End, Pool, Program, RunResult};
+use ra3_sandbox::{CallResult, Check, Clock, End, Limits, Pool, Program, RunResult};
 
+use crate::outcome::{self, Failure, Part, Status};
 use crate::problem::Problem;
 
 /// Takes tests apart; see there.
@@ -184,6 +185,45 @@ impl Grader {
         }
     }
 
+    /// Grades a whole program, and names the first failing test.
+    pub fn grade_whole(&self, source: &str, limits: Limits, pool: &Pool) -> outcome::Verdict {
+        let program = Program {
+            source: source.to_owned(),
+            ..self.program("")
+        };
+        let result = pool.run_with(&program, limits);
+        outcome::Verdict {
+            base: self.part(&result),
+            plus: None,
+        }
+    }
+
+    fn part(&self, result: &RunResult) -> Part {
+        let cases = match &self.tests {
+            Tests::Values(cases) => cases.as_slice(),
+            Tests::Asserts(_) => &[],
+        };
+        for (index, (case, call)) in cases.iter().zip(&result.calls).enumerate() {
+            let got = match call {
+                CallResult::Value(value) if value.equals(&case.expected) => continue,
+                CallResult::Value(value) => value.display(SHOWN_CHARS),
+                CallResult::Raised {
+                    error,
+                    message,
+                    line,
+                } => Failure::raised(error, message, *line),
+            };
+            let failure = Failure {
+                index,
+                input: case.arguments.display(SHOWN_CHARS),
+                expected: case.expected.display(SHOWN_CHARS),
+                got,
+            };
+            return Part::failed(Status::Fail, failure);
+        }
+        part_of_end(&result.end, result.calls.len() == cases.len())
+    }
+
     /// The verdict on a program that ran.
     pub fn judge(&self, result: &RunResult) -> Verdict {
         match &result.end {
@@ -211,6 +251,38 @@ impl Grader {
                 Tests::Asserts(_) => Verdict::Passed,
             },
         }
+    }
+}
+
+/// The outcome of a program whose calls, as far as it came, were right.
+pub(crate) fn part_of_end(end: &End, is_complete: bool) -> Part {
+    let failed = |status, got: &str| {
+        let got = got.to_owned();
+        Part::failed(
+            status,
+            Failure {
+                index: 0,
+                input: String::new(),
+                expected: String::new(),
+                got,
+            },
+        )
+    };
+    match end {
+        End::Finished if is_complete => Part::passed(),
+        End::Finished | End::Died => failed(Status::Fail, "the process ended"),
+        End::LoadError {
+            error,
+            message,
+            line,
+        } => Part::failed(Status::Fail, Failure::loading(error, message, *line)),
+        End::CheckFailed { reason } => failed(Status::Fail, reason),
+        End::TimedOut(clock) => Part {
+            is_chance: *clock == Clock::Wall,
+            ..failed(Status::Timeout, "out of time")
+        },
+        End::OutputLimit => failed(Status::Fail, "too much output"),
+        End::Infrastructure { reason } => Part::infrastructure(reason.clone()),
     }
 }
 

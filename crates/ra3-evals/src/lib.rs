@@ -1,7 +1,14 @@
-//! Problems in HumanEval's format, their grading, and pass@k with intervals.
+//! Problems, their grading, and pass@k with intervals.
 //!
 //! Programs come in as text; how they were written is not known here.
 
+pub mod bench;
+pub mod evalplus;
 pub mod grade;
+pub mod json;
+pub mod mbpp;
+pub mod outcome;
 pub mod pass_at_k;
 pub mod problem;
+pub mod results;
+pub mod samples;

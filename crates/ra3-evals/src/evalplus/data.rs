@@ -1,0 +1,239 @@
+//! The data of HumanEval+ and MBPP+: JSON lines with inputs and a right program, no outputs.
+//!
+//! A version is known by the MD5 sum of the uncompressed lines, as in EvalPlus's result files.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use md5::{Digest, Md5};
+use ra3_sandbox::value::Value;
+
+use crate::evalplus::arguments;
+use crate::json::{self, JsonError, field, text_field};
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    /// HumanEval+.
+    HumanEval,
+    /// MBPP+.
+    Mbpp,
+}
+
+impl Benchmark {
+    /// How its task names begin.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::HumanEval => "HumanEval/",
+            Self::Mbpp => "Mbpp/",
+        }
+    }
+}
+
+/// Which of EvalPlus's rules hold: they have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// A call has at least 4 s; eight tasks of MBPP+ are compared as sets.
+    #[default]
+    Current,
+    /// Of the releases of 2024: a call has at least 1 s; no task is compared as sets.
+    Of2024,
+}
+
+impl Rules {
+    /// Least seconds of a call.
+    pub(crate) const fn call_s_min(self) -> f64 {
+        match self {
+            Self::Current => 4.0,
+            Self::Of2024 => 1.0,
+        }
+    }
+}
+
+/// Versions by their checksums.
+const VERSIONS: &[(&str, &str)] = &[
+    ("84f4b93a1270b492e4c54d5212da7a5b", "HumanEval+ v0.1.9"),
+    ("fe585eb4df8c88d844eeb463ea4d0302", "HumanEval+ v0.1.10"),
+    ("ebe95df0d5220f00cedd6f4bddea35e4", "MBPP+ v0.1.0"),
+    ("ee43ecabebf20deef4bb776a405ac5b1", "MBPP+ v0.2.0"),
+];
+
+/// A task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// `HumanEval/0`, `Mbpp/2`.
+    pub task_id: String,
+    /// Signature and docstring; for MBPP the docstring alone.
+    pub prompt: String,
+    /// The function's name.
+    pub entry_point: String,
+    /// A right program; for HumanEval its function's body alone.
+    pub canonical_solution: String,
+    /// Asserts that right inputs keep.
+    pub contract: String,
+    /// Argument tuples of the base tests.
+    pub base: Vec<Value>,
+    /// Argument tuples of the further tests.
+    pub plus: Vec<Value>,
+    /// Absolute tolerance; 0 is exact.
+    pub tolerance: f64,
+}
+
+/// A file of tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Which benchmark.
+    pub benchmark: Benchmark,
+    /// By which rules it is graded.
+    pub rules: Rules,
+    /// MD5 sum of the uncompressed file.
+    pub checksum: String,
+    /// Name and version, `unknown version` where the checksum is not a released one's.
+    pub version: String,
+    /// In the file's order.
+    pub tasks: Vec<Task>,
+}
+
+/// Why data cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line is no JSON.
+    #[error("{path}, line {line}: not JSON")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Where.
+        #[source]
+        source: JsonError,
+    },
+    /// A record lacks something.
+    #[error("{path}, line {line}: `{key}` should be {expected}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: &'static str,
+        /// What should stand there.
+        expected: &'static str,
+    },
+}
+
+/// Reads a file, plain or `.gz`, as text.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, DataError> {
+    let fail = |source| DataError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    let mut text = String::new();
+    if path.extension().is_some_and(|suffix| suffix == "gz") {
+        flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text)
+    } else {
+        file.read_to_string(&mut text)
+    }
+    .map_err(fail)?;
+    Ok(text)
+}
+
+/// The MD5 sum of a text, in hexadecimal.
+pub fn checksum(text: &str) -> String {
+    format!("{:x}", Md5::digest(text.as_bytes()))
+}
+
+/// Reads JSON lines as values, each with its line number from 1; empty lines are left out.
+///
+/// # Errors
+/// A line is no JSON.
+pub fn json_lines(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, DataError> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| {
+            let value = json::parse(line).map_err(|source| DataError::Json {
+                path: path.to_owned(),
+                line: index + 1,
+                source,
+            })?;
+            Ok((index + 1, value))
+        })
+        .collect()
+}
+
+/// Reads a benchmark's file, plain or `.gz`.
+///
+/// # Errors
+/// It cannot be read, or a line is not a task of this benchmark.
+pub fn read(path: &Path, benchmark: Benchmark, rules: Rules) -> Result<Dataset, DataError> {
+    let text = read_text(path)?;
+    let checksum = checksum(&text);
+    let version = VERSIONS
+        .iter()
+        .find(|(sum, _)| *sum == checksum)
+        .map_or("unknown version", |(_, name)| name);
+    let tasks = json_lines(&text, path)?
+        .iter()
+        .map(|(line, record)| {
+            task(record, benchmark).map_err(|(key, expected)| DataError::Field {
+                path: path.to_owned(),
+                line: *line,
+                key,
+                expected,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Dataset {
+        benchmark,
+        rules,
+        checksum,
+        version: version.to_owned(),
+        tasks,
+    })
+}
+
+/// A key, and what should stand there.
+type Complaint = (&'static str, &'static str);
+
+fn task(record: &Value, benchmark: Benchmark) -> Result<Task, Complaint> {
+    let text = |key: &'static str| text_field(record, key).ok_or((key, "a string"));
+    let task_id = text("task_id")?;
+    let number = task_id.strip_prefix(benchmark.prefix());
+    let number: u32 = number
+        .and_then(|number| number.parse().ok())
+        .ok_or(("task_id", "a task of the benchmark that was named"))?;
+    let inputs = |key: &'static str| match field(record, key) {
+        Some(Value::List(inputs)) => {
+            arguments::of_inputs(benchmark, number, inputs).ok_or((key, "a list of argument lists"))
+        }
+        // One task of MBPP+ has an empty dictionary in place of a list.
+        Some(Value::Dict(pairs)) if pairs.is_empty() => Ok(Vec::new()),
+        _ => Err((key, "a list of argument lists")),
+    };
+    Ok(Task {
+        prompt: text("prompt")?,
+        entry_point: text("entry_point")?,
+        canonical_solution: text("canonical_solution")?,
+        contract: text("contract")?,
+        base: inputs("base_input")?,
+        plus: inputs("plus_input")?,
+        tolerance: field(record, "atol")
+            .and_then(Value::as_f64)
+            .ok_or(("atol", "a number"))?,
+        task_id,
+    })
+}

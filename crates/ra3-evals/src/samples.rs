@@ -1,0 +1,102 @@
+//! Samples as EvalPlus reads them: JSON lines with `task_id` and `solution` or `completion`, or a
+//! folder `HumanEval_0/0.py`.
+//!
+//! A solution is a whole program; a completion follows its task's prompt.
+
+use std::path::{Path, PathBuf};
+
+use crate::evalplus::data::{DataError, json_lines, read_text};
+use crate::json::text_field;
+
+/// What a model wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// A whole program.
+    Solution(String),
+    /// What follows the prompt.
+    Completion(String),
+}
+
+/// A sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its task.
+    pub task_id: String,
+    /// What was written.
+    pub text: Text,
+    /// Where it stands, for messages.
+    pub place: String,
+}
+
+impl Sample {
+    /// The whole program.
+    pub fn program(&self, prompt: &str) -> String {
+        match &self.text {
+            Text::Solution(solution) => solution.clone(),
+            Text::Completion(completion) => format!("{prompt}{completion}"),
+        }
+    }
+}
+
+/// Reads samples, in the order of the file, or of the names in a folder.
+///
+/// # Errors
+/// They cannot be read, or a line lacks a key.
+pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
+    if path.is_dir() {
+        return read_folder(path);
+    }
+    let records = json_lines(&read_text(path)?, path)?;
+    let sample = |(line, record)| {
+        let fail = |key, expected| DataError::Field {
+            path: path.to_owned(),
+            line,
+            key,
+            expected,
+        };
+        let task_id = text_field(&record, "task_id").ok_or_else(|| fail("task_id", "a string"))?;
+        let text = text_field(&record, "solution").map(Text::Solution);
+        let text = text.or_else(|| text_field(&record, "completion").map(Text::Completion));
+        Ok(Sample {
+            task_id,
+            text: text.ok_or_else(|| fail("solution", "a string, or else `completion`"))?,
+            place: format!("{}, line {line}", path.display()),
+        })
+    };
+    records.into_iter().map(sample).collect()
+}
+
+fn read_folder(path: &Path) -> Result<Vec<Sample>, DataError> {
+    let mut samples = Vec::new();
+    for folder in entries(path)?.into_iter().filter(|path| path.is_dir()) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let mut files = entries(&folder)?;
+        files.retain(|file| file.extension().is_some_and(|suffix| suffix == "py"));
+        let number = |file: &PathBuf| -> Option<u64> { file.file_stem()?.to_str()?.parse().ok() };
+        files.sort_by_key(|file| (number(file), file.clone()));
+        for file in files {
+            samples.push(Sample {
+                task_id: name.replacen('_', "/", 1),
+                text: Text::Solution(read_text(&file)?),
+                place: file.display().to_string(),
+            });
+        }
+    }
+    Ok(samples)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let fail = |source| DataError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut entries = std::fs::read_dir(folder)
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<std::io::Result<Vec<_>>>()
+        })
+        .map_err(fail)?;
+    entries.sort();
+    Ok(entries)
+}
