@@ -46,6 +46,12 @@ pub(crate) enum Command {
         ra3 doctor assets/base\n  \
         ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512")]
     Doctor(DoctorOptions),
+    /// Grade anybody's samples on a benchmark.
+    #[command(after_help = "Examples:\n  \
+        ra3 grade samples.jsonl --bench humaneval+ --data HumanEvalPlus.jsonl.gz \
+        --out samples_eval_results.json\n  \
+        ra3 grade samples.jsonl --bench mbpp --data mbpp.jsonl --failures failures.txt")]
+    Grade(GradeOptions),
     /// Write report.html of a run directory again.
     #[command(after_help = "Example:\n  ra3 report runs/out/quickstart")]
     Report(ReportOptions),
@@ -152,6 +158,37 @@ pub(crate) struct DoctorOptions {
     /// Also take two training steps of so many tokens, with recomputation.
     #[arg(long)]
     pub(crate) train_tokens: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Samples and what they are graded on.
+#[derive(Debug, Args)]
+pub(crate) struct GradeOptions {
+    /// JSON lines with `task_id` and `solution` or `completion`, or a folder `HumanEval_0/0.py`.
+    pub(crate) samples: PathBuf,
+    /// `humaneval+`, `mbpp+`, `humaneval` or `mbpp`.
+    #[arg(long)]
+    pub(crate) bench: String,
+    /// The benchmark's data file, plain or `.gz`.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Processes that grade.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) workers: usize,
+    /// Result file in EvalPlus's form; samples with results in it are not graded again.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// A further result file to take results from; may be repeated.
+    #[arg(long)]
+    pub(crate) merge: Vec<PathBuf>,
+    /// Write each failure's first failing input, expected and got to this file.
+    #[arg(long)]
+    pub(crate) failures: Option<PathBuf>,
+    /// Grade by EvalPlus's rules of 2024: calls have 1 s, no task is compared as sets.
+    #[arg(long)]
+    pub(crate) rules_of_2024: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
+use ra3_run::grading::{self, GradeRequest};
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
@@ -15,8 +16,8 @@ use ra3_theory::finding::Finding;
 use ra3_theory::results;
 
 use crate::arguments::{
-    DoctorOptions, EvalOptions, InspectOptions, PlanOptions, ReportOptions, SampleOptions,
-    TheoryOptions,
+    DoctorOptions, EvalOptions, GradeOptions, InspectOptions, PlanOptions, ReportOptions,
+    SampleOptions, TheoryOptions,
 };
 use crate::bars::Bars;
 
@@ -113,6 +114,31 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&checkup)?);
     } else {
         println!("{}", checkup.to_text());
+    }
+    Ok(())
+}
+
+/// `ra3 grade`
+pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
+    let request = GradeRequest {
+        samples: options.samples.clone(),
+        bench: options.bench.clone(),
+        data: options.data.clone(),
+        rules_of_2024: options.rules_of_2024,
+        n_workers: options.workers,
+        out: options.out.clone(),
+        merge: options.merge.clone(),
+    };
+    let mut bars = Bars::new();
+    let report = grading::grade(&request, &mut |event| bars.show(event))?;
+    if let Some(path) = &options.failures {
+        std::fs::write(path, report.failures_text())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.to_text());
     }
     Ok(())
 }

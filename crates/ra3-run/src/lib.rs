@@ -13,6 +13,7 @@ pub mod plan;
 
 pub mod doctor;
 pub mod event;
+pub mod grading;
 pub mod inspect;
 mod model;
 pub mod pipeline;

@@ -1,0 +1,369 @@
+//! `ra3 grade`: anybody's samples on a benchmark, from a file of samples to a file of results.
+//!
+//! Results that the output file or a merged file holds already are not graded again: a sample is
+//! known by its task and the text of its program. Not done here: sampling.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use ra3::seed::Seed;
+use ra3_evals::bench::{self, Bench, Name};
+use ra3_evals::evalplus::data::Rules;
+use ra3_evals::outcome::grade_all;
+use ra3_evals::pass_at_k::{estimate, pass_at_k};
+use ra3_evals::results::{self, Conditions, Entry, Results};
+use ra3_evals::samples;
+use ra3_sandbox::{Level, Pool};
+use serde::Serialize;
+
+use crate::event::{Event, Watcher};
+
+/// Samples between two writings of the output file.
+const N_BATCH: usize = 256;
+/// k of pass@k, where every task has so many samples.
+const KS: [usize; 3] = [1, 10, 100];
+
+/// What is graded, on what.
+#[derive(Clone, Debug)]
+pub struct GradeRequest {
+    /// JSON lines or a folder.
+    pub samples: PathBuf,
+    /// The benchmark's name.
+    pub bench: String,
+    /// Its data.
+    pub data: PathBuf,
+    /// By EvalPlus's rules of 2024, for results that are compared with old ones.
+    pub rules_of_2024: bool,
+    /// Processes that grade.
+    pub n_workers: usize,
+    /// Result file, read and written.
+    pub out: Option<PathBuf>,
+    /// Further result files, read.
+    pub merge: Vec<PathBuf>,
+}
+
+/// pass@k with its interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PassAt {
+    /// k.
+    pub k: usize,
+    /// `base` or `plus`; plus is base and plus.
+    pub tests: &'static str,
+    /// The mean over tasks.
+    pub mean: f64,
+    /// 95 % interval.
+    pub interval: [f64; 2],
+}
+
+/// A program that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedSample {
+    /// Its task.
+    pub task_id: String,
+    /// Which of the task's samples, from 0.
+    pub sample: usize,
+    /// `base` or `plus`.
+    pub tests: &'static str,
+    /// `fail` or `timeout`.
+    pub status: &'static str,
+    /// The first failing test's input.
+    pub input: String,
+    /// What it should give.
+    pub expected: String,
+    /// What it gave or raised.
+    pub got: String,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GradeReport {
+    /// The benchmark's name.
+    pub bench: String,
+    /// Name and version of the data.
+    pub version: String,
+    /// MD5 sum of the uncompressed data.
+    pub checksum: String,
+    /// What confined the programs.
+    pub sandbox: String,
+    /// The interpreter's version.
+    pub python: String,
+    /// Tasks with samples.
+    pub n_tasks: usize,
+    /// Tasks of the benchmark without samples: they count for nothing.
+    pub n_tasks_missing: usize,
+    /// Samples.
+    pub n_samples: usize,
+    /// Of them, graded now.
+    pub n_graded: usize,
+    /// Scores.
+    pub pass_at: Vec<PassAt>,
+    /// Failures, by task.
+    pub failures: Vec<FailedSample>,
+}
+
+/// Grades samples.
+///
+/// # Errors
+/// Files cannot be read or written, the sandbox cannot run, or fails for a sample.
+pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeReport> {
+    let name = name(&request.bench)?;
+    let pool = Pool::new(request.n_workers, name.limits(), Level::BestEffort)?;
+    let samples = samples::read(&request.samples)?;
+    let bench = load(name, request, &pool, watcher)?;
+    let mut results = Results::new(Conditions {
+        checksum: bench.checksum.clone(),
+        version: bench.version.clone(),
+        sandbox: pool.confinement.join(", "),
+        python: pool.python_version().to_owned(),
+    });
+    let out = request.out.iter().filter(|path| path.exists());
+    for path in out.chain(&request.merge) {
+        results.merge(results::read(path)?, path)?;
+    }
+    let todo = missing(&bench, &samples, &results, watcher)?;
+    watcher(Event::Started {
+        stage: format!("grade {}", name.text()),
+        position: 0,
+        total: todo.len() as u64,
+        unit: "samples",
+    });
+    let mut n_done = 0;
+    for batch in todo.chunks(N_BATCH) {
+        let grade = |(task_id, program): &(String, String)| {
+            let verdict = bench.grade(task_id, program, &pool);
+            verdict.expect("the task was looked up")
+        };
+        let verdicts = grade_all(batch, &pool, grade, &mut |_| {
+            n_done += 1;
+            watcher(Event::Advanced {
+                position: n_done,
+                n_tokens: 0,
+                message: String::new(),
+            });
+        });
+        for ((task_id, program), verdict) in batch.iter().zip(verdicts) {
+            if let Some(reason) = verdict.infrastructure() {
+                bail!("the sandbox failed, not the sample of {task_id}: {reason}; run again");
+            }
+            let entries = results.tasks.entry(task_id.clone()).or_default();
+            entries.push(Entry::new(program.clone(), verdict));
+        }
+        if let Some(path) = &request.out {
+            results::write(path, &results)?;
+        }
+    }
+    if let Some(path) = &request.out {
+        results::write(path, &results)?;
+    }
+    let message = format!("{} samples graded", todo.len());
+    watcher(Event::Finished { message });
+    Ok(report(&bench, &results, todo.len()))
+}
+
+fn name(text: &str) -> Result<Name> {
+    let found = Name::ALL.into_iter().find(|name| name.text() == text);
+    let names = Name::ALL.map(Name::text).join(", ");
+    found.with_context(|| format!("no benchmark is called {text}; there are {names}"))
+}
+
+fn load(
+    name: Name,
+    request: &GradeRequest,
+    pool: &Pool,
+    watcher: &mut Watcher<'_>,
+) -> Result<Bench> {
+    watcher(Event::Started {
+        stage: "right programs".to_owned(),
+        position: 0,
+        total: 0,
+        unit: "tasks",
+    });
+    let rules = if request.rules_of_2024 {
+        Rules::Of2024
+    } else {
+        Rules::Current
+    };
+    let cache = cache_folder();
+    let mut n_done = 0;
+    let mut on_done = |_| {
+        n_done += 1;
+        watcher(Event::Advanced {
+            position: n_done,
+            n_tokens: 0,
+            message: String::new(),
+        });
+    };
+    let bench = bench::load(
+        name,
+        rules,
+        &request.data,
+        pool,
+        cache.as_deref(),
+        &mut on_done,
+    )?;
+    let message = format!("{}, MD5 {}", bench.version, bench.checksum);
+    watcher(Event::Finished { message });
+    Ok(bench)
+}
+
+/// Where expected outputs are kept.
+fn cache_folder() -> Option<PathBuf> {
+    let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
+    home("XDG_CACHE_HOME", "ra3/expected").or_else(|| home("HOME", ".cache/ra3/expected"))
+}
+
+/// The samples, as task and program, that have no results yet.
+fn missing(
+    bench: &Bench,
+    samples: &[samples::Sample],
+    results: &Results,
+    watcher: &mut Watcher<'_>,
+) -> Result<Vec<(String, String)>> {
+    let mut known: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (task_id, entries) in &results.tasks {
+        for entry in entries {
+            let key = (task_id.clone(), entry.solution.clone());
+            *known.entry(key).or_default() += 1;
+        }
+    }
+    let mut todo = Vec::new();
+    let mut n_unknown = 0;
+    for sample in samples {
+        let Some(prompt) = bench.prompt(&sample.task_id) else {
+            n_unknown += 1;
+            continue;
+        };
+        let item = (sample.task_id.clone(), sample.program(prompt));
+        match known.get_mut(&item) {
+            Some(n) if *n > 0 => *n -= 1,
+            _ => todo.push(item),
+        }
+    }
+    ensure!(
+        n_unknown < samples.len(),
+        "no sample is of a task of {}; name the benchmark of the samples with --bench",
+        bench.version
+    );
+    if n_unknown > 0 {
+        let text = format!("{n_unknown} samples are of no task of {}", bench.version);
+        watcher(Event::Note(text));
+    }
+    Ok(todo)
+}
+
+fn report(bench: &Bench, results: &Results, n_graded: usize) -> GradeReport {
+    let all: Vec<&Entry> = results.tasks.values().flatten().collect();
+    let has_plus = all.iter().any(|entry| entry.plus.is_some());
+    let mut pass_at = Vec::new();
+    for (tests, with_plus) in [("base", false), ("plus", true)] {
+        let counts = results.counts(with_plus);
+        let n_min = counts.iter().map(|(n, _)| *n).min().unwrap_or(0);
+        for k in KS
+            .into_iter()
+            .filter(|k| *k <= n_min && (has_plus || !with_plus))
+        {
+            let by_task: Vec<f64> = counts.iter().map(|(n, c)| pass_at_k(*n, *c, k)).collect();
+            let estimate = estimate(&by_task, Seed::root(0).child(tests).nth(k as u64));
+            pass_at.push(PassAt {
+                k,
+                tests,
+                mean: estimate.mean,
+                interval: [estimate.low, estimate.high],
+            });
+        }
+    }
+    let conditions = &results.conditions;
+    GradeReport {
+        bench: bench.name.text().to_owned(),
+        version: conditions.version.clone(),
+        checksum: conditions.checksum.clone(),
+        sandbox: conditions.sandbox.clone(),
+        python: conditions.python.clone(),
+        n_tasks: results.tasks.len(),
+        n_tasks_missing: bench
+            .task_ids()
+            .filter(|id| !results.tasks.contains_key(*id))
+            .count(),
+        n_samples: all.len(),
+        n_graded,
+        pass_at,
+        failures: failures(results),
+    }
+}
+
+/// The first failing part of every sample that failed.
+fn failures(results: &Results) -> Vec<FailedSample> {
+    let mut found = Vec::new();
+    for (task_id, entries) in &results.tasks {
+        for (sample, entry) in entries.iter().enumerate().filter(|(_, e)| !e.passes(true)) {
+            let is_base = !entry.passes(false);
+            let status = if is_base {
+                Some(entry.base)
+            } else {
+                entry.plus
+            };
+            let failure = entry.failures[usize::from(!is_base)].clone();
+            let text = |part: fn(&ra3_evals::outcome::Failure) -> &String| {
+                failure.as_ref().map(part).cloned().unwrap_or_default()
+            };
+            found.push(FailedSample {
+                task_id: task_id.clone(),
+                sample,
+                tests: if is_base { "base" } else { "plus" },
+                status: status.map_or("fail", ra3_evals::outcome::Status::name),
+                input: text(|failure| &failure.input),
+                expected: text(|failure| &failure.expected),
+                got: text(|failure| &failure.got),
+            });
+        }
+    }
+    found
+}
+
+impl GradeReport {
+    /// A table.
+    pub fn to_text(&self) -> String {
+        let mut text = format!(
+            "{} ({}, MD5 {})\n{} samples of {} tasks, {} graded now; {} tasks have no samples\n\
+             sandbox: {}; Python {}\n",
+            self.bench,
+            self.version,
+            self.checksum,
+            self.n_samples,
+            self.n_tasks,
+            self.n_graded,
+            self.n_tasks_missing,
+            self.sandbox,
+            self.python
+        );
+        for pass in &self.pass_at {
+            let [low, high] = pass.interval.map(|share| 100.0 * share);
+            text += &format!(
+                "{}  pass@{:<4} {:5.1} %  ({low:.1} to {high:.1})\n",
+                pass.tests,
+                pass.k,
+                100.0 * pass.mean
+            );
+        }
+        text
+    }
+
+    /// The failures, one paragraph each.
+    pub fn failures_text(&self) -> String {
+        let paragraph = |failed: &FailedSample| {
+            format!(
+                "{} sample {}: {} ({} tests)\n  input     {}\n  expected  {}\n  got       {}\n",
+                failed.task_id,
+                failed.sample,
+                failed.status,
+                failed.tests,
+                failed.input,
+                failed.expected,
+                failed.got
+            )
+        };
+        let paragraphs: Vec<String> = self.failures.iter().map(paragraph).collect();
+        paragraphs.join("\n")
+    }
+}
