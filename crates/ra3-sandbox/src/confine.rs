@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
@@ -29,6 +29,7 @@ const CHECKER: &str = concat!(
     include_str!("driver/channel.py"),
     include_str!("driver/checker.py")
 );
+const SCRIPT: &str = include_str!("driver/script.py");
 /// The user without rights.
 const NOBODY: u32 = 65534;
 /// Threads of one user, where the kernel counts them: far more than a program needs.
@@ -44,6 +45,12 @@ pub(crate) struct Request {
     pub(crate) memory_bytes: u64,
     pub(crate) confined: bool,
     pub(crate) required: bool,
+    /// The folder of a script, which it may read.
+    pub(crate) folder: Option<PathBuf>,
+    /// The one file of it that it may write.
+    pub(crate) output: Option<PathBuf>,
+    /// Bytes of a file that it writes.
+    pub(crate) file_bytes_max: u64,
 }
 
 /// Which driver the interpreter runs.
@@ -53,6 +60,8 @@ pub(crate) enum Role {
     Candidate,
     /// Assert-style tests.
     Checker,
+    /// A whole program with standard streams of its own.
+    Script,
 }
 
 /// Becomes the helper if this process was started as one; returns otherwise.
@@ -88,7 +97,7 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     if request.confined {
         limit_threads()?;
         rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
-        if landlock(&request.prefixes) {
+        if landlock(request) {
             held.push("landlock");
         }
         if crate::seccomp::apply() {
@@ -101,7 +110,13 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     let driver = match request.role {
         Role::Candidate => CANDIDATE,
         Role::Checker => CHECKER,
+        Role::Script => SCRIPT,
     };
+    let stderr = match request.role {
+        Role::Candidate | Role::Checker => Stdio::null(),
+        Role::Script => Stdio::inherit(),
+    };
+    let folder = request.folder.as_deref().unwrap_or(Path::new("/"));
     let error = Command::new(&request.python)
         .args(["-I", "-S", "-B", "-c", driver])
         .args(held)
@@ -109,8 +124,8 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
         .env("PYTHONHASHSEED", "0")
         .env("LC_ALL", "C.UTF-8")
         .env("OMP_NUM_THREADS", "1")
-        .current_dir("/")
-        .stderr(std::process::Stdio::null())
+        .current_dir(folder)
+        .stderr(stderr)
         .exec();
     Err(format!(
         "cannot start {}: {error}",
@@ -139,7 +154,7 @@ fn limit(request: &Request) -> Result<(), String> {
     lower(Resource::Cpu, request.cpu_s, request.cpu_s + 1)?;
     for (resource, limit) in [
         (Resource::As, request.memory_bytes),
-        (Resource::Fsize, 1 << 20),
+        (Resource::Fsize, request.file_bytes_max),
         (Resource::Nofile, 32),
         (Resource::Core, 0),
     ] {
@@ -204,8 +219,9 @@ fn is_open_to_all(python: &Path) -> bool {
     std::fs::canonicalize(python).is_ok_and(|real| real.ancestors().all(is_open))
 }
 
-/// Reading of the interpreter and its libraries only, no writing, no network, no signals.
-fn landlock(prefixes: &[PathBuf]) -> bool {
+/// Reading of the interpreter, its libraries and the folder only, writing of the one file, no
+/// network, no signals.
+fn landlock(request: &Request) -> bool {
     let abi = ABI::V6;
     let system = [
         "/usr",
@@ -219,7 +235,8 @@ fn landlock(prefixes: &[PathBuf]) -> bool {
     let readable = system
         .iter()
         .map(PathBuf::from)
-        .chain(prefixes.iter().cloned());
+        .chain(request.prefixes.iter().cloned())
+        .chain(request.folder.clone());
     let build = || {
         Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -231,6 +248,10 @@ fn landlock(prefixes: &[PathBuf]) -> bool {
             .add_rules(path_beneath_rules(
                 ["/dev/null"],
                 AccessFs::ReadFile | AccessFs::WriteFile,
+            ))?
+            .add_rules(path_beneath_rules(
+                &request.output,
+                AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate,
             ))?
             .restrict_self()
     };

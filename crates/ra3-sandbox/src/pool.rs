@@ -1,7 +1,7 @@
 //! A bounded pool: threads that each run one program at a time.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use crate::confine::{HELPER_ARGUMENT, Request, Role};
 use crate::process::Process;
 use crate::program::{CallResult, CallRule, Clock, End, Level, Limits, Program, RunResult};
+use crate::script::{self, Script, ScriptEnd, ScriptResult, Workplace};
 use crate::session::{Listener, Session};
 use crate::value::Value;
 
@@ -222,19 +223,39 @@ impl Pool {
             })
     }
 
+    /// Runs a whole program with standard streams of its own.
+    pub fn run_script(&self, script: &Script, limits: Limits) -> ScriptResult {
+        let run = || {
+            let workplace = Workplace::of(script)?;
+            let request = self.request(Role::Script, limits, workplace.as_ref());
+            let mut command = Command::new(&self.helper);
+            command.args([HELPER_ARGUMENT, &request]);
+            script::run(&mut command, script, workplace.as_ref(), limits)
+        };
+        run().unwrap_or_else(|error: std::io::Error| ScriptResult {
+            stdout: Vec::new(),
+            written: None,
+            error: String::new(),
+            end: ScriptEnd::Infrastructure {
+                reason: format!("cannot run {}: {error}", self.helper.display()),
+            },
+            confinement: Vec::new(),
+        })
+    }
+
     fn start(&self, program: &Program, limits: Limits) -> std::io::Result<Vec<Process>> {
         let checker = program.check.as_ref().map(|_| Role::Checker);
         [Role::Candidate]
             .into_iter()
             .chain(checker)
             .map(|role| {
-                let request = self.request(role, limits);
+                let request = self.request(role, limits, None);
                 Process::start(&self.helper, &[HELPER_ARGUMENT, &request])
             })
             .collect()
     }
 
-    fn request(&self, role: Role, limits: Limits) -> String {
+    fn request(&self, role: Role, limits: Limits, workplace: Option<&Workplace>) -> String {
         let request = Request {
             role,
             python: self.python.clone(),
@@ -243,6 +264,9 @@ impl Pool {
             memory_bytes: limits.memory_bytes,
             confined: self.level != Level::Off,
             required: self.level == Level::Require,
+            folder: workplace.map(|place| place.folder().to_owned()),
+            output: workplace.and_then(Workplace::output).map(Path::to_owned),
+            file_bytes_max: limits.result_bytes_max as u64,
         };
         serde_json::to_string(&request).expect("a request has only plain fields")
     }

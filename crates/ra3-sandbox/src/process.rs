@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// A running helper.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
+    child: Leader,
     input: Option<ChildStdin>,
     /// What is still to be written.
     pending: Vec<u8>,
@@ -55,7 +55,7 @@ impl Process {
         let process = Self {
             input: child.stdin.take(),
             output: child.stdout.take(),
-            child,
+            child: Leader::new(child),
             pending: Vec::new(),
             closes_input: false,
             received: Vec::new(),
@@ -87,12 +87,7 @@ impl Process {
 
     /// Kills it with its group; the signal that had ended it, if one had.
     pub(crate) fn end(&mut self) -> Option<i32> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // Not yet waited for, so the number is still its own.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        let _ = self.child.kill();
-        self.child.wait().ok().and_then(|status| status.signal())
+        self.child.end().ok().and_then(|status| status.signal())
     }
 
     /// The line that was read first, if it is whole.
@@ -153,9 +148,44 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+/// A child that leads a group of processes; dropping it kills the group.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    child: Child,
+    /// Once it has been waited for: its number may be another's from then on.
+    status: Option<ExitStatus>,
+}
+
+impl Leader {
+    pub(crate) fn new(child: Child) -> Self {
+        Self {
+            child,
+            status: None,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.expect("a child has a number")
+    }
+
+    /// Kills the group; how the child had ended, or that it was killed.
+    pub(crate) fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        // It leads no group before it has come so far.
+        let _ = self.child.kill();
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
+    }
+}
+
+impl Drop for Leader {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end();
     }
 }
 

@@ -1,0 +1,336 @@
+//! A whole program with real standard streams: text in, text out, as contests have it.
+//!
+//! One process a run, so nothing of one test is left for the next. What the program wrote is its
+//! word and no more: the caller compares. Files are given in a folder of the run's own, of which
+//! one file may be written. Not done here: calls of functions ([`crate::Pool::run`]).
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{PidfdFlags, pidfd_open};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::process::Leader;
+use crate::program::{Clock, Limits};
+
+/// Bytes of standard error that are kept: the last ones.
+const ERROR_BYTES: usize = 1 << 12;
+/// Linux's number, the same on every architecture.
+const SIGXCPU: i32 = 24;
+const SIGKILL: i32 = 9;
+
+/// A program and what it may read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// Python source.
+    pub source: String,
+    /// Standard input.
+    pub stdin: String,
+    /// Names and contents of files in its folder.
+    pub files: Vec<(String, String)>,
+    /// The file in its folder that it may write; there is none without it.
+    pub output_file: Option<String>,
+}
+
+/// How a script ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScriptEnd {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+    /// It ran out of time.
+    TimedOut(Clock),
+    /// It wrote more than it may.
+    OutputLimit,
+    /// The sandbox failed, not the program.
+    Infrastructure {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// What a script did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptResult {
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// The file that it may write; `None` where it may write none.
+    pub written: Option<Vec<u8>>,
+    /// The end of standard error.
+    pub error: String,
+    /// How it ended.
+    pub end: ScriptEnd,
+    /// What confined it.
+    pub confinement: Vec<String>,
+}
+
+/// The folder of a run, removed with this value.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    folder: TempDir,
+    output: Option<PathBuf>,
+}
+
+impl Workplace {
+    /// A folder with the script's files; none where it has none.
+    pub(crate) fn of(script: &Script) -> std::io::Result<Option<Self>> {
+        if script.files.is_empty() && script.output_file.is_none() {
+            return Ok(None);
+        }
+        let folder = tempfile::Builder::new().prefix("ra3-script-").tempdir()?;
+        // The program may run as another user, who reads all and writes one file.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        let place = |name: &str, content: &[u8], mode| {
+            let path = folder.path().join(name);
+            if Path::new(name).components().count() != 1 || path.parent() != Some(folder.path()) {
+                let message = format!("{name} is no plain file name");
+                return Err(std::io::Error::new(ErrorKind::InvalidInput, message));
+            }
+            std::fs::write(&path, content)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            Ok(path)
+        };
+        for (name, content) in &script.files {
+            place(name, content.as_bytes(), 0o644)?;
+        }
+        let output = script.output_file.as_deref();
+        let output = output.map(|name| place(name, b"", 0o666)).transpose()?;
+        Ok(Some(Self { folder, output }))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn output(&self) -> Option<&Path> {
+        self.output.as_deref()
+    }
+
+    /// What was written, up to a byte more than may be.
+    fn written(&self, n_bytes_max: usize) -> Option<std::io::Result<Vec<u8>>> {
+        let path = self.output.as_ref()?;
+        let read = || {
+            // Not through a link that the program put in its place.
+            let no_follow = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(no_follow)
+                .open(path)?;
+            let mut content = Vec::new();
+            file.take(n_bytes_max as u64 + 1)
+                .read_to_end(&mut content)?;
+            Ok(content)
+        };
+        Some(read())
+    }
+}
+
+/// The first line, of the driver or of a helper that did not become one.
+#[derive(Deserialize)]
+struct FirstLine {
+    confinement: Option<Vec<String>>,
+    refused: Option<String>,
+}
+
+/// A running script: its process and what has come of it so far.
+struct Run {
+    child: Leader,
+    /// Readable once the process has ended.
+    ended: OwnedFd,
+    input: Option<File>,
+    pending: Vec<u8>,
+    n_sent: usize,
+    output: Stream,
+    error: Stream,
+}
+
+/// One of its outputs.
+struct Stream {
+    file: Option<File>,
+    received: Vec<u8>,
+    /// The first bytes are dropped beyond so many.
+    n_kept: usize,
+}
+
+impl Stream {
+    fn read(&mut self) {
+        let mut part = [0u8; 1 << 14];
+        while let Some(file) = self.file.as_mut() {
+            match file.read(&mut part) {
+                Ok(n) if n > 0 => {
+                    self.received.extend_from_slice(&part[..n]);
+                    let n_over = self.received.len().saturating_sub(2 * self.n_kept);
+                    if n_over > 0 {
+                        self.received.drain(..n_over);
+                    }
+                    if n < part.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => self.file = None,
+            }
+        }
+    }
+}
+
+/// Runs a script that the command starts.
+///
+/// # Errors
+/// It cannot be started or watched.
+pub(crate) fn run(
+    command: &mut Command,
+    script: &Script,
+    workplace: Option<&Workplace>,
+    limits: Limits,
+) -> std::io::Result<ScriptResult> {
+    let began = Instant::now();
+    let mut run = Run::start(command, script, limits)?;
+    let deadline = began + Duration::from_secs_f64(limits.wall_s);
+    let mut end = run.watch(limits.result_bytes_max, deadline)?;
+    let status = run.child.end()?;
+    // What is still in the pipes.
+    run.output.read();
+    run.error.read();
+    let has_used_up = began.elapsed() >= Duration::from_secs(limits.cpu_s);
+    let by_itself = match (status.code(), status.signal()) {
+        (Some(code), _) => ScriptEnd::Exited(code),
+        (None, Some(SIGXCPU)) => ScriptEnd::TimedOut(Clock::Cpu),
+        // The second CPU limit's.
+        (None, Some(SIGKILL)) if has_used_up => ScriptEnd::TimedOut(Clock::Cpu),
+        (None, signal) => ScriptEnd::Killed(signal.unwrap_or_default()),
+    };
+    let mut stdout = std::mem::take(&mut run.output.received);
+    let first = take_first_line(&mut stdout);
+    let begun = first.as_ref().and_then(|line| line.confinement.clone());
+    if begun.is_none() {
+        let refused = first.and_then(|line| line.refused);
+        let reason = refused.unwrap_or_else(|| "the helper ended without a word".to_owned());
+        end = Some(ScriptEnd::Infrastructure { reason });
+    }
+    let written = workplace.and_then(|place| place.written(limits.result_bytes_max));
+    let written = written.transpose()?;
+    let n_written = written.as_ref().map_or(0, Vec::len);
+    if end.is_none() && stdout.len().max(n_written) > limits.result_bytes_max {
+        end = Some(ScriptEnd::OutputLimit);
+    }
+    let error = &run.error.received;
+    let error = &error[error.len().saturating_sub(ERROR_BYTES)..];
+    Ok(ScriptResult {
+        stdout,
+        written,
+        error: String::from_utf8_lossy(error).into_owned(),
+        end: end.unwrap_or(by_itself),
+        confinement: begun.unwrap_or_default(),
+    })
+}
+
+fn take_first_line(stdout: &mut Vec<u8>) -> Option<FirstLine> {
+    let at = stdout.iter().position(|byte| *byte == b'\n')?;
+    let first = serde_json::from_slice(&stdout[..at]).ok();
+    stdout.drain(..=at);
+    first
+}
+
+impl Run {
+    fn start(command: &mut Command, script: &Script, limits: Limits) -> std::io::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let input = OwnedFd::from(child.stdin.take().expect("it was piped"));
+        let output = OwnedFd::from(child.stdout.take().expect("it was piped"));
+        let error = OwnedFd::from(child.stderr.take().expect("it was piped"));
+        for end in [&input, &output, &error] {
+            fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+        }
+        let child = Leader::new(child);
+        let header = format!("{:016}", script.source.len());
+        let stream = |file: OwnedFd, n_kept| Stream {
+            file: Some(file.into()),
+            received: Vec::new(),
+            n_kept,
+        };
+        Ok(Self {
+            ended: pidfd_open(child.pid(), PidfdFlags::empty())?,
+            child,
+            input: Some(input.into()),
+            pending: [&header, &script.source, &script.stdin]
+                .map(String::as_bytes)
+                .concat(),
+            n_sent: 0,
+            // Twice as much is more than may come with the first line.
+            output: stream(output, limits.result_bytes_max + ERROR_BYTES),
+            error: stream(error, ERROR_BYTES),
+        })
+    }
+
+    /// Until it has ended by itself, or for what reason it has to be ended.
+    fn watch(
+        &mut self,
+        n_bytes_max: usize,
+        deadline: Instant,
+    ) -> std::io::Result<Option<ScriptEnd>> {
+        loop {
+            self.send();
+            self.output.read();
+            self.error.read();
+            if self.output.received.len() > n_bytes_max + ERROR_BYTES {
+                return Ok(Some(ScriptEnd::OutputLimit));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Ok(Some(ScriptEnd::TimedOut(Clock::Wall)));
+            }
+            if self.wait(left)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for news; true if the process has ended.
+    fn wait(&self, left: Duration) -> std::io::Result<bool> {
+        let input = self.input.as_ref();
+        let outputs = [self.output.file.as_ref(), self.error.file.as_ref()];
+        let reading = outputs.into_iter().flatten();
+        let mut ends: Vec<PollFd<'_>> = std::iter::once(PollFd::new(&self.ended, PollFlags::IN))
+            .chain(input.map(|input| PollFd::new(input, PollFlags::OUT)))
+            .chain(reading.map(|output| PollFd::new(output, PollFlags::IN)))
+            .collect();
+        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
+        match poll(&mut ends, Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ends[0].revents().contains(PollFlags::IN))
+    }
+
+    fn send(&mut self) {
+        while let Some(input) = self.input.as_mut() {
+            let rest = &self.pending[self.n_sent..];
+            if rest.is_empty() {
+                self.input = None;
+                return;
+            }
+            match input.write(rest) {
+                Ok(n) => self.n_sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It does not read, which it need not.
+                Err(_) => self.input = None,
+            }
+        }
+    }
+}
