@@ -3,6 +3,7 @@
 //! Programs come in as text; how they were written is not known here.
 
 pub mod bench;
+pub mod contest;
 pub mod evalplus;
 pub mod grade;
 pub mod json;

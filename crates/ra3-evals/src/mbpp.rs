@@ -9,9 +9,9 @@ use std::path::Path;
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{CallResult, Limits, Pool, Program, RunResult};
 
-use crate::evalplus::data::{DataError, checksum, json_lines, read_text};
+use crate::evalplus::data::{DataError, checksum, json_records, read_text};
 use crate::grade::part_of_end;
-use crate::json::{self, field, text_field};
+use crate::json::{field, text_field};
 use crate::outcome::{Failure, Part, Status, Verdict};
 
 const SPLIT: &str = include_str!("mbpp.py");
@@ -73,23 +73,11 @@ pub fn three_shot_prompt(task: &Task, tasks: &[Task]) -> Option<String> {
 /// It cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
     let text = read_text(path)?;
-    let records = if text.trim_start().starts_with('[') {
-        let array = json::parse(&text).map_err(|source| DataError::Json {
-            path: path.to_owned(),
-            line: 1,
-            source,
-        })?;
-        let Value::List(records) = array else {
-            unreachable!("it begins as a list");
-        };
-        records.into_iter().map(|record| (1, record)).collect()
-    } else {
-        json_lines(&text, path)?
-    };
-    let tasks = records.iter().map(|(line, record)| {
+    let records = json_records(&text, path)?;
+    let tasks = records.iter().map(|(place, record)| {
         task(record).map_err(|(key, expected)| DataError::Field {
             path: path.to_owned(),
-            line: *line,
+            place: *place,
             key,
             expected,
         })

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::evalplus::data::{DataError, json_lines, read_text};
+use crate::evalplus::data::{DataError, json_records, read_text};
 use crate::json::text_field;
 
 /// What a model wrote.
@@ -46,11 +46,11 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
     if path.is_dir() {
         return read_folder(path);
     }
-    let records = json_lines(&read_text(path)?, path)?;
-    let sample = |(line, record)| {
+    let records = json_records(&read_text(path)?, path)?;
+    let sample = |(place, record)| {
         let fail = |key, expected| DataError::Field {
             path: path.to_owned(),
-            line,
+            place,
             key,
             expected,
         };
@@ -60,7 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
         Ok(Sample {
             task_id,
             text: text.ok_or_else(|| fail("solution", "a string, or else `completion`"))?,
-            place: format!("{}, line {line}", path.display()),
+            place: format!("{}, {place}", path.display()),
         })
     };
     records.into_iter().map(sample).collect()

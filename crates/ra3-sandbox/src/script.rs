@@ -24,6 +24,8 @@ use crate::program::{Clock, Limits};
 
 /// Bytes of standard error that are kept: the last ones.
 const ERROR_BYTES: usize = 1 << 12;
+/// Reads of one output between two looks at the whole.
+const N_READS: usize = 16;
 /// Linux's number, the same on every architecture.
 const SIGXCPU: i32 = 24;
 const SIGKILL: i32 = 9;
@@ -33,6 +35,8 @@ const SIGKILL: i32 = 9;
 pub struct Script {
     /// Python source.
     pub source: String,
+    /// What follows its name on the command line.
+    pub arguments: Vec<String>,
     /// Standard input.
     pub stdin: String,
     /// Names and contents of files in its folder.
@@ -163,19 +167,18 @@ struct Stream {
 }
 
 impl Stream {
+    /// Takes what has come, or of a flood so much that the caller can put an end to it.
     fn read(&mut self) {
         let mut part = [0u8; 1 << 14];
-        while let Some(file) = self.file.as_mut() {
+        for _ in 0..N_READS {
+            let Some(file) = self.file.as_mut() else {
+                return;
+            };
             match file.read(&mut part) {
                 Ok(n) if n > 0 => {
                     self.received.extend_from_slice(&part[..n]);
-                    let n_over = self.received.len().saturating_sub(2 * self.n_kept);
-                    if n_over > 0 {
-                        self.received.drain(..n_over);
-                    }
-                    if n < part.len() {
-                        return;
-                    }
+                    let n_over = self.received.len().saturating_sub(self.n_kept);
+                    self.received.drain(..n_over);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -196,7 +199,7 @@ pub(crate) fn run(
     limits: Limits,
 ) -> std::io::Result<ScriptResult> {
     let began = Instant::now();
-    let mut run = Run::start(command, script, limits)?;
+    let mut run = Run::start(command, script)?;
     let deadline = began + Duration::from_secs_f64(limits.wall_s);
     let mut end = run.watch(limits.result_bytes_max, deadline)?;
     let status = run.child.end()?;
@@ -244,7 +247,7 @@ fn take_first_line(stdout: &mut Vec<u8>) -> Option<FirstLine> {
 }
 
 impl Run {
-    fn start(command: &mut Command, script: &Script, limits: Limits) -> std::io::Result<Self> {
+    fn start(command: &mut Command, script: &Script) -> std::io::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -257,7 +260,9 @@ impl Run {
             fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
         }
         let child = Leader::new(child);
-        let header = format!("{:016}", script.source.len());
+        let texts = script.arguments.iter().chain([&script.source]);
+        let program = serde_json::json!(texts.collect::<Vec<_>>()).to_string();
+        let header = format!("{:016}", program.len());
         let stream = |file: OwnedFd, n_kept| Stream {
             file: Some(file.into()),
             received: Vec::new(),
@@ -267,12 +272,11 @@ impl Run {
             ended: pidfd_open(child.pid(), PidfdFlags::empty())?,
             child,
             input: Some(input.into()),
-            pending: [&header, &script.source, &script.stdin]
+            pending: [&header, &program, &script.stdin]
                 .map(String::as_bytes)
                 .concat(),
             n_sent: 0,
-            // Twice as much is more than may come with the first line.
-            output: stream(output, limits.result_bytes_max + ERROR_BYTES),
+            output: stream(output, usize::MAX),
             error: stream(error, ERROR_BYTES),
         })
     }

@@ -118,17 +118,35 @@ pub enum DataError {
         source: JsonError,
     },
     /// A record lacks something.
-    #[error("{path}, line {line}: `{key}` should be {expected}")]
+    #[error("{path}, {place}: `{key}` should be {expected}")]
     Field {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
-        line: usize,
+        /// Where in it.
+        place: Place,
         /// The key.
         key: &'static str,
         /// What should stand there.
         expected: &'static str,
     },
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line of JSON lines, from 1.
+    Line(usize),
+    /// The item of an array, from 1.
+    Item(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(number) => write!(formatter, "line {number}"),
+            Self::Item(number) => write!(formatter, "record {number}"),
+        }
+    }
 }
 
 /// Reads a file, plain or `.gz`, as text.
@@ -156,22 +174,31 @@ pub fn checksum(text: &str) -> String {
     format!("{:x}", Md5::digest(text.as_bytes()))
 }
 
-/// Reads JSON lines as values, each with its line number from 1; empty lines are left out.
+/// Reads JSON lines, of which empty ones are left out, or one array, as values.
 ///
 /// # Errors
-/// A line is no JSON.
-pub fn json_lines(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, DataError> {
+/// A line, or the array, is no JSON.
+pub fn json_records(text: &str, path: &Path) -> Result<Vec<(Place, Value)>, DataError> {
+    let parse = |line: usize, text: &str| {
+        json::parse(text).map_err(|source| DataError::Json {
+            path: path.to_owned(),
+            line,
+            source,
+        })
+    };
+    if text.trim_start().starts_with('[') {
+        let Value::List(items) = parse(1, text)? else {
+            unreachable!("it begins as a list");
+        };
+        let items = items.into_iter().enumerate();
+        return Ok(items
+            .map(|(index, item)| (Place::Item(index + 1), item))
+            .collect());
+    }
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| {
-            let value = json::parse(line).map_err(|source| DataError::Json {
-                path: path.to_owned(),
-                line: index + 1,
-                source,
-            })?;
-            Ok((index + 1, value))
-        })
+        .map(|(index, line)| Ok((Place::Line(index + 1), parse(index + 1, line)?)))
         .collect()
 }
 
@@ -186,12 +213,12 @@ pub fn read(path: &Path, benchmark: Benchmark, rules: Rules) -> Result<Dataset, 
         .iter()
         .find(|(sum, _)| *sum == checksum)
         .map_or("unknown version", |(_, name)| name);
-    let tasks = json_lines(&text, path)?
+    let tasks = json_records(&text, path)?
         .iter()
-        .map(|(line, record)| {
+        .map(|(place, record)| {
             task(record, benchmark).map_err(|(key, expected)| DataError::Field {
                 path: path.to_owned(),
-                line: *line,
+                place: *place,
                 key,
                 expected,
             })

@@ -1,5 +1,5 @@
-# A whole program, as `python program.py` runs it. Its text comes first on descriptor 0, after 16
-# digits that say how long it is; what follows is its input. The first line on descriptor 1 says
+# A whole program, as `python program.py arguments` runs it. What it is comes first on descriptor 0,
+# after 16 digits that say how long that is; what follows is its input. The first line on descriptor 1 says
 # what confines it, all further bytes are the program's own.
 def start():
     import builtins
@@ -17,14 +17,15 @@ def start():
             n_bytes -= len(part)
         return b"".join(parts)
 
-    source = read(int(read(16)))
+    # The parent's JSON is Python here: a list of texts.
+    *arguments, source = eval(read(int(read(16))), {})
     held = ",".join('"%s"' % name for name in sys.argv[1:])
     os.write(1, b'{"confinement":[%s]}\n' % held.encode())
     # What `site` would have brought.
     builtins.exit, builtins.quit = Quitter("exit", "Ctrl-D"), Quitter("quit", "Ctrl-D")
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)
-    sys.argv[:] = ["program.py"]
+    sys.argv[:] = ["program.py", *arguments]
     return compile(source, "program.py", "exec", 0, True)
 
 

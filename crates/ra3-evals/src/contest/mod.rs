@@ -1,0 +1,12 @@
+//! Contest problems: programs that read standard input, or a file, and write the answer.
+//!
+//! [`task`] is a problem, [`records`] reads the forms that such problems come in, [`grade`] runs
+//! programs on their tests, [`compare`] says whether an output is right, [`reward`] makes rewards
+//! of it. Not done here: problems that want a function (`livecodebench`).
+
+pub mod answer;
+pub mod compare;
+pub mod grade;
+pub mod records;
+pub mod reward;
+pub mod task;

@@ -1,0 +1,150 @@
+//! A contest problem: what is asked, its tests, its limits.
+
+use crate::contest::compare::Comparison;
+
+/// A test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// Standard input, or the input file.
+    pub input: String,
+    /// What is to be written.
+    pub output: String,
+}
+
+/// Where a program reads and writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// Standard input and output.
+    #[default]
+    Standard,
+    /// Files with these names.
+    Files {
+        /// Read.
+        input: String,
+        /// Written.
+        output: String,
+    },
+}
+
+/// A problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The record's own, or made of the first twelve digits of the statement's MD5 sum.
+    pub task_id: String,
+    /// What is asked.
+    pub statement: String,
+    /// Tests; those that the source had cut short are left out.
+    pub tests: Vec<Test>,
+    /// How many were left out.
+    pub n_tests_cut: usize,
+    /// True if the record says that these are all tests of the contest.
+    pub is_complete: bool,
+    /// Seconds of CPU time for a test.
+    pub time_s: f64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Where a program reads and writes.
+    pub streams: Streams,
+    /// Python source that says of an output whether it is right: see [`crate::contest::grade`].
+    pub checker: Option<String>,
+    /// How outputs are compared where there is no checker.
+    pub comparison: Comparison,
+    /// The contest's rating of its difficulty, where the record has it.
+    pub rating: Option<u32>,
+}
+
+impl Task {
+    /// A problem with the limits of most: 2 s and 256 MiB.
+    pub fn new(task_id: Option<String>, statement: String, tests: Vec<Test>) -> Self {
+        let n_tests = tests.len();
+        let tests: Vec<Test> = tests.into_iter().filter(|test| !is_cut(test)).collect();
+        let task_id = task_id.unwrap_or_else(|| {
+            let sum = crate::evalplus::data::checksum(&statement);
+            format!("contest/{}", &sum[..12])
+        });
+        Self {
+            task_id,
+            n_tests_cut: n_tests - tests.len(),
+            is_complete: false,
+            time_s: 2.0,
+            memory_bytes: 256 << 20,
+            streams: Streams::default(),
+            checker: None,
+            comparison: Comparison {
+                tolerance: None,
+                ignores_case: says_any_case(&statement),
+            },
+            rating: None,
+            statement,
+            tests,
+        }
+    }
+
+    /// `DeepCoder`'s choice: at most fifteen tests, those with the longest inputs, with 12 s each.
+    #[must_use]
+    pub fn by_rule_of_deepcoder(mut self) -> Self {
+        const N_TESTS: usize = 15;
+        let mut order: Vec<usize> = (0..self.tests.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(self.tests[*index].input.chars().count()));
+        order.truncate(N_TESTS);
+        self.tests = order
+            .iter()
+            .map(|index| self.tests[*index].clone())
+            .collect();
+        self.time_s = 12.0;
+        self
+    }
+}
+
+/// Codeforces shows long tests with dots at their ends.
+fn is_cut(test: &Test) -> bool {
+    [&test.input, &test.output]
+        .iter()
+        .any(|text| text.trim_end().ends_with("..."))
+}
+
+fn says_any_case(statement: &str) -> bool {
+    let statement = statement.to_lowercase();
+    [
+        "any case",
+        "upper or lower case",
+        "any register",
+        "case-insensitive",
+    ]
+    .iter()
+    .any(|phrase| statement.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(input: &str) -> Test {
+        Test {
+            input: input.to_owned(),
+            output: "1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn tests_that_were_cut_short_are_left_out() {
+        let tests = vec![test("1 2"), test("3 4 5..."), test("... 6")];
+        let task = Task::new(None, "Print it.".to_owned(), tests);
+        assert_eq!((task.tests.len(), task.n_tests_cut), (2, 1));
+        // echo -n 'Print it.' | md5sum
+        assert_eq!(task.task_id, "contest/5aa1dc2d088f");
+        assert!(!task.comparison.ignores_case);
+    }
+
+    #[test]
+    fn deepcoder_takes_the_longest_inputs() {
+        let inputs = (1..=20).map(|n| test(&"9".repeat(n))).collect();
+        let statement = "You can print each letter in any case.".to_owned();
+        let task = Task::new(None, statement, inputs).by_rule_of_deepcoder();
+        assert_eq!(task.tests.len(), 15);
+        assert_eq!(task.tests[0].input.len(), 20);
+        assert_eq!(task.tests[14].input.len(), 6);
+        assert_eq!(task.time_s, 12.0);
+        assert!(task.comparison.ignores_case);
+    }
+}

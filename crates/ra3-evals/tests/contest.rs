@@ -1,0 +1,345 @@
+//! Contest problems: every record form is read, and every way to pass and to fail is graded as it
+//! should be.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::path::{Path, PathBuf};
+
+use ra3_evals::contest::grade::Grader;
+use ra3_evals::contest::records;
+use ra3_evals::contest::reward::{Outcome, Scheme, reward};
+use ra3_evals::contest::task::{Streams, Task, Test};
+use ra3_evals::outcome::Status;
+use ra3_sandbox::{Level, Limits, Pool};
+
+const LIMITS: Limits = Limits {
+    cpu_s: 10,
+    wall_s: 30.0,
+    memory_bytes: 1 << 30,
+    result_bytes_max: 1 << 20,
+};
+
+fn pool() -> Option<Pool> {
+    let helper =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/ra3-sandbox-helper");
+    if !helper.exists() {
+        println!("skipped: {} was not built", helper.display());
+        return None;
+    }
+    Some(Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap())
+}
+
+fn benchmarks() -> Option<PathBuf> {
+    let path = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/benchmarks"
+    ));
+    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn read(name: &str, text: &str) -> Result<Vec<Task>, String> {
+    let folder = std::env::temp_dir().join(format!("ra3-contest-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    let tasks = records::read(&path).map(|(tasks, _)| tasks);
+    tasks.map_err(|error| error.to_string())
+}
+
+/// The larger of two numbers, three tests.
+fn larger() -> Task {
+    let tests = [("1 2", "2"), ("7 3", "7"), ("-1 -5", "-1")];
+    let test = |(input, output): (&str, &str)| Test {
+        input: format!("{input}\n"),
+        output: format!("{output}\n"),
+    };
+    Task {
+        time_s: 0.8,
+        ..Task::new(None, "Larger.".to_owned(), tests.map(test).to_vec())
+    }
+}
+
+#[test]
+fn programs_get_their_verdicts() {
+    let Some(pool) = pool() else { return };
+    let grader = Grader { task: larger() };
+    for (program, status, index, got) in [
+        ("print(max(map(int, input().split())))", Status::Pass, 0, ""),
+        (
+            "import sys\nprint(max(map(int, sys.stdin.buffer.readline().split())))\nexit()",
+            Status::Pass,
+            0,
+            "",
+        ),
+        ("print(input().split()[1])", Status::Fail, 1, "3\n"),
+        ("print(max(input().split()))", Status::Fail, 2, "-5\n"),
+        (
+            "print(1 / 0)",
+            Status::Fail,
+            0,
+            "ZeroDivisionError: division by zero",
+        ),
+        ("print(", Status::Fail, 0, "does not compile: SyntaxError"),
+        (
+            "import sys\nprint(2)\nsys.exit(1)",
+            Status::Fail,
+            0,
+            "exit code 1",
+        ),
+        ("", Status::Fail, 0, ""),
+        (
+            "x = [0] * 10**9\nprint(2)",
+            Status::Fail,
+            0,
+            "out of memory",
+        ),
+        ("while True: pass", Status::Timeout, 0, "out of time"),
+        (
+            "while True: print('x' * 9999)",
+            Status::Fail,
+            0,
+            "too much output",
+        ),
+        // State does not outlive a test.
+        (
+            "import builtins\nassert not hasattr(builtins, 'x')\nbuiltins.x = 1\n\
+          print(max(map(int, input().split())))",
+            Status::Pass,
+            0,
+            "",
+        ),
+    ] {
+        let part = grader.grade(program, &pool).base;
+        assert_eq!(part.status, status, "{program}: {part:?}");
+        let failure = part.failure.as_ref();
+        assert_eq!(
+            failure.map_or(0, |failure| failure.index),
+            index,
+            "{program}"
+        );
+        assert!(
+            failure.map_or("", |failure| &failure.got).starts_with(got),
+            "{program}: {part:?}"
+        );
+    }
+}
+
+#[test]
+fn rewards_count_all_tests() {
+    let Some(pool) = pool() else { return };
+    let grader = Grader { task: larger() };
+    let outcome = |program| grader.outcome(program, &pool).unwrap();
+    let second = outcome("print(input().split()[1])");
+    assert_eq!(
+        second,
+        Outcome::Tests {
+            n_passed: 1,
+            n_tests: 3
+        }
+    );
+    let weighted = reward(second, Scheme::WeightedSum).unwrap();
+    assert!((weighted - 0.1 / 3.0).abs() < 1e-12);
+    assert_eq!(outcome("print("), Outcome::NotCompiled);
+}
+
+#[test]
+fn checkers_decide_and_are_not_reached() {
+    let Some(pool) = pool() else { return };
+    // Any two numbers of that sum are right.
+    let checker = "import sys\n\
+        total = int(open(sys.argv[1]).read())\n\
+        open(sys.argv[2]).read()\n\
+        a, b = map(int, open(sys.argv[3]).read().split())\n\
+        print(1 if a + b == total else 0)\n";
+    let test = Test {
+        input: "10\n".to_owned(),
+        output: "4 6\n".to_owned(),
+    };
+    let grader = Grader {
+        task: Task {
+            checker: Some(checker.to_owned()),
+            ..Task::new(None, "Two numbers.".to_owned(), vec![test])
+        },
+    };
+    for (program, status) in [
+        ("print(4, 6)", Status::Pass),
+        ("print(int(input()) - 1, 1)", Status::Pass),
+        ("print(3, 3)", Status::Fail),
+        ("print('x')", Status::Fail),
+        ("", Status::Fail),
+        ("print(1)\nprint(1)\nprint(1)", Status::Fail),
+        (
+            "open('solution_output.txt', 'w').write('5 5')",
+            Status::Fail,
+        ),
+    ] {
+        let part = grader.grade(program, &pool).base;
+        assert_eq!(part.status, status, "{program}: {part:?}");
+    }
+}
+
+#[test]
+fn files_stand_for_streams() {
+    let Some(pool) = pool() else { return };
+    let streams = Streams::Files {
+        input: "sum.in".to_owned(),
+        output: "sum.out".to_owned(),
+    };
+    let grader = Grader {
+        task: Task {
+            streams,
+            ..larger()
+        },
+    };
+    let right = "a = map(int, open('sum.in').read().split())\n\
+                 print(max(a), file=open('sum.out', 'w'))";
+    assert_eq!(grader.grade(right, &pool).base.status, Status::Pass);
+    let printed = "print(max(map(int, open('sum.in').read().split())))";
+    assert_eq!(grader.grade(printed, &pool).base.status, Status::Fail);
+}
+
+#[test]
+fn every_form_of_record_is_read() {
+    let open_r1 = r#"{"id": "852/A", "title": "Digits", "description": "Split it.",
+        "input_format": "A number.", "output_format": "Parts.", "note": null, "time_limit": 1.5,
+        "memory_limit": 256.0, "input_mode": "file", "rating": 2500,
+        "official_tests_complete": true, "generated_checker": "print(1)",
+        "official_tests": [{"input": "1", "output": "1"}, {"input": "1 2...", "output": "x"}]}"#;
+    let task = &read("open_r1.jsonl", &open_r1.replace('\n', " ")).unwrap()[0];
+    assert_eq!(task.task_id, "852/A");
+    assert_eq!(
+        task.statement,
+        "# Digits\n\nSplit it.\n\n## Input Format\nA number.\n\n## Output Format\nParts."
+    );
+    assert_eq!(
+        (task.tests.len(), task.n_tests_cut, task.is_complete),
+        (1, 1, true)
+    );
+    assert_eq!((task.time_s, task.memory_bytes), (1.5, 256_000_000));
+    assert_eq!(
+        (task.rating, task.checker.as_deref()),
+        (Some(2500), Some("print(1)"))
+    );
+    assert!(matches!(&task.streams, Streams::Files { input, .. } if input == "input.txt"));
+
+    let code_contests = r#"{"name": "1_A. Sum", "description": "Add.", "cf_rating": 800,
+        "public_tests": {"input": ["1 2"], "output": ["3"]},
+        "private_tests": {"input": ["4 5"], "output": ["9"]},
+        "generated_tests": {"input": [], "output": []},
+        "time_limit": {"seconds": 1, "nanos": 500000000}, "memory_limit_bytes": 64000000,
+        "input_file": "", "output_file": ""}"#;
+    let task = &read("code_contests.json", &format!("[{code_contests}]")).unwrap()[0];
+    assert_eq!(
+        (task.tests.len(), task.time_s, task.memory_bytes),
+        (2, 1.5, 64_000_000)
+    );
+    assert_eq!(
+        (task.rating, &task.streams),
+        (Some(800), &Streams::Standard)
+    );
+
+    let rllm = r#"[{"problem": "P", "tests": [{"input": "1", "output": "2"}]},
+        {"problem": "Q", "tests": {"inputs": ["1", "2"], "outputs": ["3", "4"]}},
+        {"problem": "R", "tests": "[{\"input\": \"5\", \"output\": \"6\"}]"}]"#;
+    let counts: Vec<usize> = read("rllm.json", rllm)
+        .unwrap()
+        .iter()
+        .map(|t| t.tests.len())
+        .collect();
+    assert_eq!(counts, [1, 2, 1]);
+
+    let fusion = r#"{"content": "C", "labels": "{\"source\": \"CF\", \"name\": \"1_A\"}",
+        "test": "[{\"input\": {\"stdin\": \"1\"}, \"output\": {\"stdout\": \"2\"}}]"}"#;
+    let task = &read("fusion.jsonl", &fusion.replace('\n', " ")).unwrap()[0];
+    assert_eq!((task.task_id.as_str(), task.tests.len()), ("CF/1_A", 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_record_is_said() {
+    for (name, text, message) in [
+        ("a.jsonl", "{\"x\": 1}", "line 1: `official_tests`"),
+        (
+            "b.json",
+            "[{\"problem\": \"P\"}]",
+            "record 1: `tests` should be there",
+        ),
+        (
+            "c.json",
+            "[{\"problem\": \"P\", \"tests\": [{\"input\": 1}]}]",
+            "record 1: `tests`",
+        ),
+        (
+            "d.jsonl",
+            "\n{\"problem\": 1}",
+            "line 2: `problem` should be a text",
+        ),
+        ("e.jsonl", "{", "line 1: not JSON"),
+    ] {
+        let error = read(name, text).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn published_records_are_read() {
+    let Some(folder) = benchmarks() else { return };
+    let read = |name: &str| {
+        records::read(&folder.join("codeforces").join(name))
+            .unwrap()
+            .0
+    };
+    let codeforces = read("rllm_codeforces_test.json");
+    assert_eq!(codeforces.len(), 408);
+    let n_tests: usize = codeforces.iter().map(|task| task.tests.len()).sum();
+    let n_cut: usize = codeforces.iter().map(|task| task.n_tests_cut).sum();
+    assert_eq!(n_tests + n_cut, 468);
+    assert!(n_cut > 0);
+    let contests = read("rllm_code_contests_test.json");
+    assert_eq!(contests.len(), 165);
+    let fusion = read("sandboxfusion_code_contests_sample.jsonl");
+    assert_eq!(fusion.len(), 20);
+    assert!(fusion.iter().all(|task| task.tests.len() >= 35));
+}
+
+/// The answer to 1198/A of the samples, "MP3": 143 tests.
+const MP3: &str = "
+n, size = map(int, input().split())
+bits = 8 * size // n
+counts = {}
+for value in map(int, input().split()):
+    counts[value] = counts.get(value, 0) + 1
+counts = [counts[value] for value in sorted(counts)]
+width = min(len(counts), 2 ** min(bits, 30))
+kept = sum(counts[:width])
+best = kept
+for i in range(width, len(counts)):
+    kept += counts[i] - counts[i - width]
+    best = max(best, kept)
+print(n - best)
+";
+
+#[test]
+fn a_published_problem_is_solved() {
+    let (Some(folder), Some(pool)) = (benchmarks(), pool()) else {
+        return;
+    };
+    let path = folder.join("codeforces/sandboxfusion_code_contests_sample.jsonl");
+    let (tasks, _) = records::read(&path).unwrap();
+    let task = tasks
+        .into_iter()
+        .find(|task| task.task_id.contains("1198_A"))
+        .unwrap();
+    let grader = Grader { task };
+    let verdict = grader.grade(MP3, &pool);
+    assert_eq!(verdict.base.status, Status::Pass, "{verdict:?}");
+    let wrong = MP3.replace("8 * size // n", "8 * size // n + 1");
+    assert_ne!(grader.grade(&wrong, &pool).base.status, Status::Pass);
+}
