@@ -7,6 +7,7 @@ pub mod contest;
 pub mod evalplus;
 pub mod grade;
 pub mod json;
+pub mod livecodebench;
 pub mod mbpp;
 pub mod outcome;
 pub mod pass_at_k;

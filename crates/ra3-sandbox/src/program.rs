@@ -49,6 +49,9 @@ pub struct CallRule {
     /// A Python function of the result, applied before it is sent: `lambda value: ...`. Trusted,
     /// but it runs beside the program: what it makes is the program's word.
     pub convert: Option<String>,
+    /// Items, or every eight characters of text, of the largest result that is sent whole; larger
+    /// ones are sent as digests. 20,000 where there is none.
+    pub items_max: Option<usize>,
 }
 
 /// Tests that call the program's function from another process. They see its values, built anew

@@ -127,6 +127,7 @@ impl<'a> Session<'a> {
             "inputs": self.program.inputs,
             "call_s": self.rule.call_s,
             "convert": self.rule.convert,
+            "items_max": self.rule.items_max,
         });
         self.processes[CANDIDATE].send(&request.to_string());
         match &self.program.check {

@@ -336,6 +336,7 @@ fn a_call_is_interrupted_and_the_next_one_is_made() {
     let rule = CallRule {
         call_s: vec![0.2],
         convert: Some("lambda value: len(value)".to_owned()),
+        ..CallRule::default()
     };
     let mut heard = Vec::new();
     let mut listener = |call: CallResult| {

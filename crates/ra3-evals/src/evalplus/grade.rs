@@ -102,6 +102,7 @@ impl Grader {
         let rule = CallRule {
             call_s: tests.call_s.clone(),
             convert: self.oracle.conversion().map(str::to_owned),
+            items_max: None,
         };
         let mut tolerance = self.task.tolerance;
         let mut n_right = 0;

@@ -144,6 +144,7 @@ fn run(
     let rule = CallRule {
         call_s: Vec::new(),
         convert: oracle.conversion_of_expected().map(str::to_owned),
+        items_max: None,
     };
     let limits = Limits {
         cpu_s: 300,

@@ -52,6 +52,8 @@ def convert(value):
 
 if request["call_s"]:
     call = calls_within(request["call_s"])
+if request["items_max"] is not None:
+    N_ITEMS_MAX = request["items_max"]
 if request["convert"] is not None:
     convert = eval(request["convert"], {})
 program = type(sys)("program")

@@ -1,0 +1,192 @@
+//! LiveCodeBench's records: JSON lines of `code_generation_lite`, and SandboxFusion's variant.
+//!
+//! Not done here: which release a file is; its number of problems says so ([`release`]).
+
+use std::path::Path;
+
+use ra3_sandbox::value::Value;
+
+use crate::contest::task::Test;
+use crate::evalplus::data::{DataError, checksum, json_records, read_text};
+use crate::json::{self, field, text_field};
+use crate::livecodebench::payload;
+
+/// Problems of which the project's errata say that they have several right answers, want a
+/// dialogue, or have wrong tests.
+const ERRONEOUS: &[&str] = &[
+    "abc311_c",
+    "abc326_d",
+    "abc327_b",
+    "abc333_e",
+    "abc337_e",
+    "abc343_a",
+    "abc343_e",
+    "abc350_c",
+    "abc355_e",
+    "abc362_c",
+    "arc185_c",
+    "arc189_a",
+    "apply-operations-to-make-string-empty",
+    "find-the-peaks",
+    "find-words-containing-character",
+    "most-frequent-ids",
+];
+
+/// A problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// `question_id`.
+    pub task_id: String,
+    /// What is asked.
+    pub question: String,
+    /// What a solution begins with; empty where it reads standard input.
+    pub starter_code: String,
+    /// `leetcode`, `codeforces` or `atcoder`.
+    pub platform: String,
+    /// When it was asked, as `2023-08-21T00:00:00`; empty where the record does not say.
+    pub date: String,
+    /// `easy`, `medium` or `hard`.
+    pub difficulty: String,
+    /// The method that tests call; `None` where programs read standard input.
+    pub function: Option<String>,
+    /// Public tests, then private ones.
+    pub tests: Vec<Test>,
+    /// The project's errata name it.
+    pub is_erroneous: bool,
+}
+
+/// The release with so many problems, of those that were published.
+pub fn release(n_tasks: usize) -> Option<&'static str> {
+    [
+        (400, "release_v1"),
+        (511, "release_v2"),
+        (612, "release_v3"),
+        (713, "release_v4"),
+        (880, "release_v5"),
+        (1055, "release_v6"),
+    ]
+    .into_iter()
+    .find_map(|(n, name)| (n == n_tasks).then_some(name))
+}
+
+/// A key, and what should stand there.
+type Complaint = (&'static str, &'static str);
+
+/// Reads problems, with the checksum of the file.
+///
+/// # Errors
+/// The file cannot be read, or a record is not one of these.
+pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
+    let text = read_text(path)?;
+    let tasks = json_records(&text, path)?
+        .iter()
+        .map(|(place, record)| {
+            let is_official = field(record, "public_test_cases").is_some();
+            let task = if is_official {
+                official(record)
+            } else {
+                sandbox_fusion(record)
+            };
+            task.map_err(|(key, expected)| DataError::Field {
+                path: path.to_owned(),
+                place: *place,
+                key,
+                expected,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((tasks, checksum(&text)))
+}
+
+fn official(record: &Value) -> Result<Task, Complaint> {
+    let text = |key: &'static str| text_field(record, key).ok_or((key, "a text"));
+    let mut tests = test_cases(&text("public_test_cases")?, "public_test_cases")?;
+    let private = text("private_test_cases")?;
+    // Plain in some records, wrapped in others.
+    let private = if private.trim_start().starts_with('[') {
+        private
+    } else {
+        let wrapped = "a JSON list, or base64 of zlib of a pickled text";
+        payload::text(&private).map_err(|_| ("private_test_cases", wrapped))?
+    };
+    tests.extend(test_cases(&private, "private_test_cases")?);
+    let metadata = text_field(record, "metadata").unwrap_or_else(|| "{}".to_owned());
+    let metadata = json::parse(&metadata).map_err(|_| ("metadata", "the text of a JSON object"))?;
+    let title = text_field(record, "question_title").unwrap_or_default();
+    let task_id = text("question_id")?;
+    let names = [task_id.as_str(), title.as_str()];
+    Ok(Task {
+        is_erroneous: is_erroneous(&names),
+        question: text("question_content")?,
+        starter_code: text_field(record, "starter_code").unwrap_or_default(),
+        platform: text("platform")?,
+        date: text("contest_date")?,
+        difficulty: text_field(record, "difficulty").unwrap_or_default(),
+        function: text_field(&metadata, "func_name"),
+        tests,
+        task_id,
+    })
+}
+
+/// By its number, or by its title written as in an address.
+fn is_erroneous(names: &[&str]) -> bool {
+    let slug = |name: &str| name.trim().to_lowercase().replace(' ', "-");
+    names
+        .iter()
+        .any(|name| ERRONEOUS.contains(&slug(name).as_str()))
+}
+
+fn test_cases(text: &str, key: &'static str) -> Result<Vec<Test>, Complaint> {
+    let complaint = (key, "the text of a JSON list of `input` and `output`");
+    let Ok(Value::List(cases)) = json::parse(text) else {
+        return Err(complaint);
+    };
+    let case = |case: &Value| {
+        Some(Test {
+            input: text_field(case, "input")?,
+            output: text_field(case, "output")?,
+        })
+    };
+    cases
+        .iter()
+        .map(case)
+        .collect::<Option<_>>()
+        .ok_or(complaint)
+}
+
+fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
+    let text = |key: &'static str| text_field(record, key).ok_or((key, "a text"));
+    let labels = json::parse(&text("labels")?).map_err(|_| ("labels", "the text of JSON"))?;
+    let label = |key| text_field(&labels, key).unwrap_or_default();
+    let wrapped = "base64 of zlib of a pickled dictionary of one text";
+    let tests = payload::text(&text("test")?).map_err(|_| ("test", wrapped))?;
+    let tests = json::parse(&tests).map_err(|_| ("test", "JSON inside"))?;
+    let column = |key| match field(&tests, key) {
+        Some(Value::List(items)) => items
+            .iter()
+            .map(|item| match item {
+                Value::Str(text) => Some(text.clone()),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    let (inputs, outputs) = column("inputs")
+        .zip(column("outputs"))
+        .filter(|(inputs, outputs)| inputs.len() == outputs.len())
+        .ok_or(("test", "as many `inputs` as `outputs` inside"))?;
+    let tests_of = inputs.into_iter().zip(outputs);
+    Ok(Task {
+        task_id: label("task_id"),
+        question: text("content")?,
+        starter_code: String::new(),
+        platform: label("category"),
+        date: String::new(),
+        difficulty: label("difficulty"),
+        function: text_field(&tests, "fn_name"),
+        tests: tests_of
+            .map(|(input, output)| Test { input, output })
+            .collect(),
+        is_erroneous: is_erroneous(&[label("task_id").as_str()]),
+    })
+}

@@ -1,0 +1,413 @@
+//! Grading for LiveCodeBench: right, or as its own grader does.
+//!
+//! | | [`Mode::Right`] | [`Mode::Compatible`] |
+//! |---|---|---|
+//! | standard input | a process a test with a real one | one interpreter, a stand-in |
+//! | functions | a `Solution` a call, tuples are lists | one `Solution`, outermost tuple a list |
+//! | numbers of functions | 1e-5 where the question says so | exact |
+//! | code | as it stands | after many star imports, `__main__` unwrapped |
+//!
+//! In both modes outputs are compared here, and a program sees inputs alone. Functions have the
+//! star imports in both: the site that asks for them has them too.
+
+use std::ops::ControlFlow;
+
+use ra3_sandbox::value::Value;
+use ra3_sandbox::{CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
+
+use crate::contest;
+use crate::contest::compare::Comparison;
+use crate::evalplus::data::DataError;
+use crate::json;
+use crate::livecodebench::data::Task;
+use crate::outcome::{Failure, Part, Status, Verdict};
+
+/// Seconds of a test.
+const TEST_S: f64 = 6.0;
+const MEMORY_BYTES: u64 = 4 << 30;
+/// Outputs have megabytes; larger ones count as wrong.
+const ITEMS_MAX: usize = 1 << 20;
+const SHOWN_CHARS: usize = 300;
+const STANDARD: &str = include_str!("standard.py");
+/// Star imports, in their order; all but the last two are imported by name as well.
+const MODULES: [&str; 18] = [
+    "string",
+    "re",
+    "datetime",
+    "collections",
+    "heapq",
+    "bisect",
+    "copy",
+    "math",
+    "random",
+    "statistics",
+    "itertools",
+    "functools",
+    "operator",
+    "io",
+    "sys",
+    "json",
+    "builtins",
+    "typing",
+];
+
+/// How programs are graded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As they behave.
+    Right,
+    /// As the official grader does.
+    Compatible,
+}
+
+/// The official grader's code for a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// `True`.
+    Passed,
+    /// −1: the process did not come back.
+    Lost,
+    /// −2, or `False` where a function was called.
+    Wrong,
+    /// −3.
+    OutOfTime,
+    /// −4: it raised, or could not be loaded.
+    Raised,
+    /// −5: the grader itself failed.
+    Grader,
+}
+
+impl Code {
+    /// As in its result files.
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Passed => 1,
+            Self::Lost => -1,
+            Self::Wrong => -2,
+            Self::OutOfTime => -3,
+            Self::Raised => -4,
+            Self::Grader => -5,
+        }
+    }
+}
+
+/// A problem that is ready to grade.
+#[derive(Clone, Debug)]
+pub struct Grader {
+    /// The problem.
+    pub task: Task,
+    mode: Mode,
+    calls: Option<Calls>,
+}
+
+/// Tests of a function.
+#[derive(Clone, Debug)]
+struct Calls {
+    method: String,
+    /// Arguments as Python literals.
+    inputs: Vec<String>,
+    expected: Vec<Value>,
+    tolerance: Option<f64>,
+}
+
+impl Grader {
+    /// A problem made ready.
+    ///
+    /// # Errors
+    /// The inputs or outputs of a function are no JSON.
+    pub fn new(task: Task, mode: Mode) -> Result<Self, DataError> {
+        let calls = match &task.function {
+            None => None,
+            Some(method) => Some(calls(&task, method.clone())?),
+        };
+        Ok(Self { task, mode, calls })
+    }
+
+    /// The verdict on a program.
+    pub fn grade(&self, program: &str, pool: &Pool) -> Verdict {
+        match (&self.calls, self.mode) {
+            (None, Mode::Right) => self.contest().grade(program, pool),
+            _ => Verdict {
+                base: self.codes(program, pool).1,
+                plus: None,
+            },
+        }
+    }
+
+    /// The official grader's codes, up to the first test that fails.
+    pub fn codes(&self, program: &str, pool: &Pool) -> (Vec<Code>, Part) {
+        let mut listened = Listened {
+            grader: self,
+            codes: Vec::new(),
+            failure: None,
+        };
+        let program = match &self.calls {
+            Some(calls) => self.function(program, calls),
+            None => self.standard(program),
+        };
+        let rule = CallRule {
+            call_s: vec![TEST_S],
+            convert: None,
+            items_max: Some(ITEMS_MAX),
+        };
+        let n_tests = self.task.tests.len();
+        let cpu_s = (TEST_S as u64 + 1) * n_tests as u64 + 5;
+        let limits = Limits {
+            cpu_s,
+            wall_s: 3.0 * cpu_s as f64,
+            memory_bytes: MEMORY_BYTES,
+            result_bytes_max: 1 << 28,
+        };
+        let result = {
+            let mut listener = |call: CallResult| listened.hear(&call);
+            pool.run_heard(&program, &rule, limits, &mut listener)
+        };
+        let Listened {
+            mut codes, failure, ..
+        } = listened;
+        let part = match failure {
+            Some((status, failure)) => Part {
+                is_chance: failure.got.contains("TimeoutException"),
+                ..Part::failed(status, failure)
+            },
+            None => self.end(&result, &mut codes),
+        };
+        (codes, part)
+    }
+
+    fn end(&self, result: &RunResult, codes: &mut Vec<Code>) -> Part {
+        let index = codes.len();
+        let failed = |status, got: String| {
+            let test = self.task.tests.get(index);
+            let failure = Failure {
+                index,
+                input: test.map_or(String::new(), |test| shown(&test.input)),
+                expected: test.map_or(String::new(), |test| shown(&test.output)),
+                got,
+            };
+            Part::failed(status, failure)
+        };
+        match &result.end {
+            End::Finished if index == self.task.tests.len() && index > 0 => Part::passed(),
+            End::LoadError {
+                error,
+                message,
+                line,
+            } => {
+                *codes = vec![Code::Raised];
+                let failure = Failure::loading(error, message, *line);
+                Part::failed(Status::Fail, failure)
+            }
+            End::TimedOut(clock) => {
+                codes.push(Code::Lost);
+                Part {
+                    is_chance: *clock == Clock::Wall,
+                    ..failed(Status::Timeout, "out of time".to_owned())
+                }
+            }
+            End::OutputLimit => {
+                codes.push(Code::Lost);
+                failed(Status::Fail, "too much output".to_owned())
+            }
+            End::Finished | End::Died => {
+                codes.push(Code::Lost);
+                failed(Status::Fail, "the process ended".to_owned())
+            }
+            End::Infrastructure { reason } | End::CheckFailed { reason } => {
+                codes.push(Code::Grader);
+                Part::infrastructure(reason.clone())
+            }
+        }
+    }
+
+    /// The problem as the contest that it is from has it.
+    fn contest(&self) -> contest::grade::Grader {
+        let task = &self.task;
+        contest::grade::Grader {
+            task: contest::task::Task {
+                task_id: task.task_id.clone(),
+                statement: String::new(),
+                tests: task.tests.clone(),
+                n_tests_cut: 0,
+                is_complete: true,
+                time_s: TEST_S,
+                memory_bytes: MEMORY_BYTES,
+                streams: contest::task::Streams::Standard,
+                checker: None,
+                comparison: Comparison::default(),
+                rating: None,
+            },
+        }
+    }
+
+    fn function(&self, program: &str, calls: &Calls) -> Program {
+        let make = if program.contains("class Solution") {
+            "Solution()"
+        } else {
+            "__import__('sys').modules[__name__]"
+        };
+        let method = &calls.method;
+        let call = match self.mode {
+            Mode::Right => format!("def __case__(*a):\n    return {make}.{method}(*a)\n"),
+            Mode::Compatible => format!(
+                "__target__ = {make}.{method}\n\
+                 def __case__(*a):\n    r = __target__(*a)\n    \
+                 return list(r) if isinstance(r, tuple) else r\n"
+            ),
+        };
+        Program {
+            source: format!("{}\n\n{program}\n\n{call}", preamble()),
+            entry_point: "__case__".to_owned(),
+            inputs: calls.inputs.clone(),
+            check: None,
+        }
+    }
+
+    fn standard(&self, program: &str) -> Program {
+        let literal = |text: &str| Value::Str(text.to_owned()).to_python();
+        let input = |test: &contest::task::Test| format!("({},)", literal(&test.input));
+        let (preamble, program) = (literal(&preamble()), literal(program));
+        Program {
+            source: format!("PREAMBLE, PROGRAM = {preamble}, {program}\n{STANDARD}"),
+            entry_point: "case".to_owned(),
+            inputs: self.task.tests.iter().map(input).collect(),
+            check: None,
+        }
+    }
+}
+
+/// What was heard of a run.
+struct Listened<'a> {
+    grader: &'a Grader,
+    codes: Vec<Code>,
+    failure: Option<(Status, Failure)>,
+}
+
+impl Listened<'_> {
+    fn hear(&mut self, call: &CallResult) -> ControlFlow<()> {
+        let index = self.codes.len();
+        let code = self.grader.code(index, call);
+        self.codes.push(code);
+        if code == Code::Passed {
+            return ControlFlow::Continue(());
+        }
+        let test = &self.grader.task.tests[index];
+        let got = match call {
+            CallResult::Value(Value::Str(text)) => shown(text),
+            CallResult::Value(value) => value.display(SHOWN_CHARS),
+            CallResult::Raised {
+                error,
+                message,
+                line,
+            } => Failure::raised(error, message, *line),
+        };
+        let status = if code == Code::OutOfTime {
+            Status::Timeout
+        } else {
+            Status::Fail
+        };
+        let failure = Failure {
+            index,
+            input: shown(&test.input),
+            expected: shown(&test.output),
+            got,
+        };
+        self.failure = Some((status, failure));
+        ControlFlow::Break(())
+    }
+}
+
+impl Grader {
+    fn code(&self, index: usize, call: &CallResult) -> Code {
+        let is_right = match (call, &self.calls) {
+            (CallResult::Raised { error, .. }, _) => {
+                return match error.as_str() {
+                    "TimeoutException" => Code::OutOfTime,
+                    // The official grader catches exceptions of `Exception` alone.
+                    "SystemExit" | "KeyboardInterrupt" | "GeneratorExit" => Code::Lost,
+                    _ => Code::Raised,
+                };
+            }
+            (CallResult::Value(value), Some(calls)) => {
+                let expected = &calls.expected[index];
+                match self.mode {
+                    Mode::Right => is_same(value, expected, calls.tolerance),
+                    Mode::Compatible => value.equals(expected),
+                }
+            }
+            (CallResult::Value(Value::Str(text)), None) => {
+                Comparison::default().accepts(text, &self.task.tests[index].output)
+            }
+            (CallResult::Value(_), None) => false,
+        };
+        if is_right { Code::Passed } else { Code::Wrong }
+    }
+}
+
+/// Equal, where tuples are lists and numbers may be off by the tolerance.
+fn is_same(value: &Value, expected: &Value, tolerance: Option<f64>) -> bool {
+    if let (Value::List(items) | Value::Tuple(items), Value::List(expected)) = (value, expected) {
+        return items.len() == expected.len()
+            && items
+                .iter()
+                .zip(expected)
+                .all(|(item, expected)| is_same(item, expected, tolerance));
+    }
+    value.equals(expected)
+        || match (value, expected, tolerance) {
+            (Value::Float(_) | Value::Int(_), Value::Float(_) | Value::Int(_), Some(tolerance)) => {
+                let numbers = value.as_f64().zip(expected.as_f64());
+                numbers.is_some_and(|(a, b)| (a - b).abs() <= tolerance)
+            }
+            _ => false,
+        }
+}
+
+fn calls(task: &Task, method: String) -> Result<Calls, DataError> {
+    let parse = |text: &str| {
+        json::parse(text).map_err(|source| DataError::Json {
+            path: format!("test of {}", task.task_id).into(),
+            line: 1,
+            source,
+        })
+    };
+    let arguments = |test: &contest::task::Test| {
+        let lines = test
+            .input
+            .split('\n')
+            .map(parse)
+            .collect::<Result<_, _>>()?;
+        Ok(Value::Tuple(lines).to_python())
+    };
+    let question = &task.question;
+    let is_eased = ["10^-5", "10-5", "10<sup>-5</sup>", "10^{-5}"]
+        .iter()
+        .any(|phrase| question.contains(phrase));
+    Ok(Calls {
+        method,
+        inputs: task.tests.iter().map(arguments).collect::<Result<_, _>>()?,
+        expected: task
+            .tests
+            .iter()
+            .map(|test| parse(&test.output))
+            .collect::<Result<_, _>>()?,
+        tolerance: is_eased.then_some(1e-5),
+    })
+}
+
+/// What is imported before a program.
+fn preamble() -> String {
+    let stars = MODULES
+        .map(|name| format!("from {name} import *\n"))
+        .concat();
+    let by_name = MODULES[..MODULES.len() - 2].iter();
+    let names = by_name
+        .map(|name| format!("import {name}\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    format!("{stars}{names}sys.setrecursionlimit(50000)\n")
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS).collect()
+}
