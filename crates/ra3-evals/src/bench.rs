@@ -1,4 +1,4 @@
-//! A benchmark by its name, ready to grade whole programs.
+//! A benchmark or problem set by its name, ready to grade whole programs.
 //!
 //! The variant is part of the name: scores of MBPP, sanitized MBPP and MBPP+ are not comparable.
 
@@ -7,13 +7,16 @@ use std::path::Path;
 
 use ra3_sandbox::{Limits, Pool};
 
+use crate::contest;
 use crate::evalplus::data::{self, Benchmark, DataError, Rules};
 use crate::evalplus::oracle::{self, OracleError};
 use crate::evalplus::{self};
-use crate::grade;
+use crate::grade::{self, Purpose};
+use crate::livecodebench::{self, Mode};
 use crate::mbpp;
 use crate::outcome::Verdict;
 use crate::problem::{self, Problem, ProblemError};
+use crate::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 
 /// Which benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,27 @@ pub enum Name {
     HumanEval,
     /// MBPP as published, or sanitized, by the file.
     Mbpp,
+    /// LiveCodeBench's code generation.
+    LiveCodeBench(Mode),
+    /// Contest problems from standard input to standard output.
+    Contest(Selection),
+    /// LeetCodeDataset.
+    LeetCode,
+    /// MBPP's training part without what MBPP+ tests.
+    MbppTrain,
+    /// Python Programming Puzzles.
+    Puzzles,
+    /// Questions with lists of asserts.
+    AssertLists,
+}
+
+/// Which tests of a contest's problem count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All, within the problem's limits.
+    All,
+    /// The fifteen with the longest inputs, 12 s each.
+    DeepCoder,
 }
 
 impl Name {
@@ -36,23 +60,44 @@ impl Name {
             Self::MbppPlus => "mbpp+",
             Self::HumanEval => "humaneval",
             Self::Mbpp => "mbpp",
+            Self::LiveCodeBench(Mode::Right) => "livecodebench",
+            Self::LiveCodeBench(Mode::Compatible) => "livecodebench-compatible",
+            Self::Contest(Selection::All) => "codeforces",
+            Self::Contest(Selection::DeepCoder) => "codeforces-deepcoder",
+            Self::LeetCode => "leetcode",
+            Self::MbppTrain => "mbpp-train",
+            Self::Puzzles => "puzzles",
+            Self::AssertLists => "asserts",
         }
     }
 
     /// All names.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 12] = [
         Self::HumanEvalPlus,
         Self::MbppPlus,
         Self::HumanEval,
         Self::Mbpp,
+        Self::LiveCodeBench(Mode::Right),
+        Self::LiveCodeBench(Mode::Compatible),
+        Self::Contest(Selection::All),
+        Self::Contest(Selection::DeepCoder),
+        Self::LeetCode,
+        Self::MbppTrain,
+        Self::Puzzles,
+        Self::AssertLists,
     ];
 
+    /// The benchmark of this name.
+    pub fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.text() == text)
+    }
+
     /// Limits of one program: HumanEval's 3 s, and the 10 s that MBPP is mostly graded with; the
-    /// benchmarks with further tests have limits of their own.
+    /// benchmarks with further tests and the contests have limits of their own.
     pub const fn limits(self) -> Limits {
         let cpu_s = match self {
             Self::HumanEval => 3,
-            Self::HumanEvalPlus | Self::MbppPlus | Self::Mbpp => 10,
+            _ => 10,
         };
         Limits {
             cpu_s,
@@ -75,21 +120,21 @@ pub enum BenchError {
     /// Its right programs fail.
     #[error(transparent)]
     Oracle(#[from] OracleError),
-    /// Its asserts cannot be taken apart.
-    #[error("Mbpp/{number}: its asserts cannot be taken apart: {reason}; check the data file")]
-    Asserts {
-        /// The task.
-        number: u32,
-        /// How.
-        reason: String,
-    },
 }
 
+/// A task that is ready to grade.
 #[derive(Debug)]
-enum Task {
+pub enum Task {
+    /// Of HumanEval+ or MBPP+.
     Plus(Box<evalplus::grade::Grader>),
-    HumanEval(Problem, Box<grade::Grader>),
-    Mbpp(mbpp::Grader),
+    /// A function with asserts.
+    Function(Problem, Box<grade::Grader>),
+    /// Of MBPP, with what its prompt is made of.
+    Mbpp(mbpp::Task, Box<grade::Grader>),
+    /// Of LiveCodeBench.
+    LiveCodeBench(Box<livecodebench::grade::Grader>),
+    /// Of a contest.
+    Contest(Box<contest::grade::Grader>),
 }
 
 /// A benchmark that is ready.
@@ -116,44 +161,61 @@ pub fn load(
     cache: Option<&Path>,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Bench, BenchError> {
-    let bench = |version: &str, checksum: String, tasks| Bench {
-        name,
-        version: version.to_owned(),
-        checksum,
-        tasks,
-    };
-    let benchmark = match name {
-        Name::HumanEvalPlus => Benchmark::HumanEval,
-        Name::MbppPlus => Benchmark::Mbpp,
+    let reward = Purpose::Reward;
+    let (version, checksum, tasks) = match name {
+        Name::HumanEvalPlus => plus(Benchmark::HumanEval, rules, path, pool, cache, on_done)?,
+        Name::MbppPlus => plus(Benchmark::Mbpp, rules, path, pool, cache, on_done)?,
         Name::HumanEval => {
             let checksum = data::checksum(&data::read_text(path)?);
-            let problems = problem::read(path)?;
-            let graders = grade::prepare(&problems, pool);
-            let task = |(problem, grader): (Problem, grade::Grader)| {
-                (
-                    problem.task_id.clone(),
-                    Task::HumanEval(problem, grader.into()),
-                )
-            };
-            let tasks = problems.into_iter().zip(graders).map(task).collect();
-            return Ok(bench("HumanEval", checksum, tasks));
+            let tasks = functions(problem::read(path)?, reward, pool);
+            ("HumanEval".to_owned(), checksum, tasks)
         }
-        Name::Mbpp => {
-            let (tasks, checksum) = mbpp::read(path)?;
-            let version = match tasks.len() {
-                427 => "MBPP sanitized",
-                _ => "MBPP",
-            };
-            let graders = mbpp::prepare(tasks, pool)
-                .map_err(|(number, reason)| BenchError::Asserts { number, reason })?;
-            let task = |grader: mbpp::Grader| (grader.task.task_id(), Task::Mbpp(grader));
-            return Ok(bench(
-                version,
-                checksum,
-                graders.into_iter().map(task).collect(),
-            ));
+        Name::Mbpp => mbpp_tasks(path, pool)?,
+        Name::LiveCodeBench(mode) => live_code_bench(mode, path)?,
+        Name::Contest(selection) => contest_tasks(selection, path)?,
+        Name::LeetCode => {
+            let (problems, checksum) = leetcode::read(path)?;
+            let version = format!("LeetCodeDataset, {} problems", problems.len());
+            (version, checksum, functions(problems, reward, pool))
+        }
+        Name::MbppTrain => {
+            let (problems, dropped, checksum) = mbpp_train::read(path)?;
+            let version = format!(
+                "MBPP 511 to 974, less {} of MBPP+ and {} like what is tested",
+                dropped.n_of_mbpp_plus, dropped.n_twins
+            );
+            (version, checksum, functions(problems, reward, pool))
+        }
+        Name::Puzzles => {
+            let (problems, checksum) = puzzles::read(path)?;
+            let version = format!("{} puzzles", problems.len());
+            (version, checksum, functions(problems, reward, pool))
+        }
+        Name::AssertLists => {
+            let (problems, checksum) = assert_lists::read(path)?;
+            let version = format!("{} questions", problems.len());
+            (version, checksum, functions(problems, reward, pool))
         }
     };
+    Ok(Bench {
+        name,
+        version,
+        checksum,
+        tasks,
+    })
+}
+
+/// Version, checksum and tasks.
+type Loaded = (String, String, BTreeMap<String, Task>);
+
+fn plus(
+    benchmark: Benchmark,
+    rules: Rules,
+    path: &Path,
+    pool: &Pool,
+    cache: Option<&Path>,
+    on_done: &mut dyn FnMut(usize),
+) -> Result<Loaded, BenchError> {
     let dataset = data::read(path, benchmark, rules)?;
     let version = match rules {
         Rules::Current => dataset.version.clone(),
@@ -163,10 +225,93 @@ pub fn load(
     let expected = oracle::expected(&dataset, pool, cache, on_done)?;
     let task =
         |grader: evalplus::grade::Grader| (grader.task.task_id.clone(), Task::Plus(grader.into()));
-    let tasks = evalplus::grade::graders(dataset, expected)
-        .into_iter()
-        .map(task);
-    Ok(bench(&version, checksum, tasks.collect()))
+    let graders = evalplus::grade::graders(dataset, expected).into_iter();
+    Ok((version, checksum, graders.map(task).collect()))
+}
+
+fn functions(problems: Vec<Problem>, purpose: Purpose, pool: &Pool) -> BTreeMap<String, Task> {
+    let graders = grade::prepare_for(&problems, purpose, pool);
+    let task = |(problem, grader): (Problem, grade::Grader)| {
+        (
+            problem.task_id.clone(),
+            Task::Function(problem, grader.into()),
+        )
+    };
+    problems.into_iter().zip(graders).map(task).collect()
+}
+
+fn mbpp_tasks(path: &Path, pool: &Pool) -> Result<Loaded, BenchError> {
+    let (tasks, checksum) = mbpp::read(path)?;
+    let version = match tasks.len() {
+        427 => "MBPP sanitized",
+        _ => "MBPP",
+    };
+    let problems: Vec<Problem> = tasks.iter().map(mbpp::Task::problem).collect();
+    let graders = grade::prepare_for(&problems, Purpose::Benchmark, pool);
+    let task = |(task, grader): (mbpp::Task, grade::Grader)| {
+        (task.task_id(), Task::Mbpp(task, grader.into()))
+    };
+    let tasks = tasks.into_iter().zip(graders).map(task).collect();
+    Ok((version.to_owned(), checksum, tasks))
+}
+
+fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
+    let (tasks, checksum) = livecodebench::data::read(path)?;
+    let release = livecodebench::data::release(tasks.len()).unwrap_or("no whole release");
+    let dates = || {
+        tasks
+            .iter()
+            .map(|task| task.date.as_str())
+            .filter(|date| !date.is_empty())
+    };
+    let window = match (dates().min(), dates().max()) {
+        (Some(first), Some(last)) => format!(", {:.10} to {:.10}", first, last),
+        _ => String::new(),
+    };
+    let n_erroneous = tasks.iter().filter(|task| task.is_erroneous).count();
+    let errata = if n_erroneous > 0 {
+        format!(", {n_erroneous} of them named in its errata")
+    } else {
+        String::new()
+    };
+    let version = format!(
+        "LiveCodeBench, {release}, {} problems{window}{errata}",
+        tasks.len()
+    );
+    let task = |task: livecodebench::data::Task| {
+        let task_id = task.task_id.clone();
+        let grader = livecodebench::grade::Grader::new(task, mode)?;
+        Ok((task_id, Task::LiveCodeBench(grader.into())))
+    };
+    let tasks: Result<_, DataError> = tasks.into_iter().map(task).collect();
+    Ok((version, checksum, tasks?))
+}
+
+fn contest_tasks(selection: Selection, path: &Path) -> Result<Loaded, BenchError> {
+    let (tasks, checksum) = contest::records::read(path)?;
+    let n_cut: usize = tasks.iter().map(|task| task.n_tests_cut).sum();
+    let n_rated = tasks.iter().filter(|task| task.rating.is_some()).count();
+    let rule = match selection {
+        Selection::All => "all tests",
+        Selection::DeepCoder => "DeepCoder's choice of tests",
+    };
+    let version = format!(
+        "{} contest problems, {rule}, {n_cut} tests cut short in the source left out, {n_rated} \
+         with ratings: no percentile without a contest's standings",
+        tasks.len()
+    );
+    // What has no test can be neither passed nor failed.
+    let tasks = tasks.into_iter().filter(|task| !task.tests.is_empty());
+    let task = |task: contest::task::Task| {
+        let task = match selection {
+            Selection::All => task,
+            Selection::DeepCoder => task.by_rule_of_deepcoder(),
+        };
+        let task_id = task.task_id.clone();
+        let grader = contest::grade::Grader { task };
+        (task_id, Task::Contest(grader.into()))
+    };
+    Ok((version, checksum, tasks.map(task).collect()))
 }
 
 impl Bench {
@@ -175,36 +320,31 @@ impl Bench {
         self.tasks.keys().map(String::as_str)
     }
 
-    /// What a completion follows; `None` where there is no such task.
-    pub fn prompt(&self, task_id: &str) -> Option<&str> {
-        Some(match self.tasks.get(task_id)? {
-            Task::Plus(grader) => &grader.task.prompt,
-            Task::HumanEval(problem, _) => &problem.prompt,
-            // Its prompt shows other tasks: an answer is a whole program.
-            Task::Mbpp(_) => "",
-        })
+    /// A task by its name.
+    pub fn task(&self, task_id: &str) -> Option<&Task> {
+        self.tasks.get(task_id)
     }
 
-    /// The function that a program should define, where the data say so.
-    pub fn entry_point(&self, task_id: &str) -> Option<&str> {
-        match self.tasks.get(task_id)? {
-            Task::Plus(grader) => Some(&grader.task.entry_point),
-            Task::HumanEval(problem, _) => Some(&problem.entry_point),
-            Task::Mbpp(_) => None,
-        }
-    }
-
-    /// A right program.
-    pub fn canonical(&self, task_id: &str) -> Option<String> {
-        Some(match self.tasks.get(task_id)? {
-            Task::Plus(grader) => {
-                format!("{}{}", grader.task.prompt, grader.task.canonical_solution)
-            }
-            Task::HumanEval(problem, _) => {
-                format!("{}{}", problem.prompt, problem.canonical_solution)
-            }
-            Task::Mbpp(grader) => grader.task.code.clone(),
-        })
+    /// Leaves the tasks of a time: from and to are dates such as `2024-08-01`, both included. The
+    /// number of tasks whose date is not known, which are left out too.
+    pub fn keep_window(&mut self, from: Option<&str>, to: Option<&str>) -> usize {
+        let n_before = self.tasks.len();
+        let date = |task: &Task| match task {
+            Task::LiveCodeBench(grader) => grader.task.date.get(..10).map(str::to_owned),
+            Task::Plus(_) | Task::Function(..) | Task::Mbpp(..) | Task::Contest(_) => None,
+        };
+        self.tasks.retain(|_, task| date(task).is_some());
+        let n_unknown = n_before - self.tasks.len();
+        self.tasks.retain(|_, task| {
+            let date = date(task).unwrap_or_default();
+            from.is_none_or(|from| date.as_str() >= from) && to.is_none_or(|to| date.as_str() <= to)
+        });
+        self.version += &format!(
+            ", window {} to {}",
+            from.unwrap_or("the first"),
+            to.unwrap_or("the last")
+        );
+        n_unknown
     }
 
     /// Grades a whole program for a task of this benchmark.
@@ -212,8 +352,46 @@ impl Bench {
         let limits = self.name.limits();
         Some(match self.tasks.get(task_id)? {
             Task::Plus(grader) => grader.grade(program, pool),
-            Task::HumanEval(_, grader) => grader.grade_whole(program, limits, pool),
-            Task::Mbpp(grader) => grader.grade(program, limits, pool),
+            Task::Function(_, grader) | Task::Mbpp(_, grader) => {
+                grader.grade_whole(program, limits, pool)
+            }
+            Task::LiveCodeBench(grader) => grader.grade(program, pool),
+            Task::Contest(grader) => grader.grade(program, pool),
         })
+    }
+}
+
+impl Task {
+    /// What a completion follows; empty where an answer is a whole program.
+    pub fn prompt(&self) -> &str {
+        match self {
+            Self::Plus(grader) => &grader.task.prompt,
+            Self::Function(problem, _) => &problem.prompt,
+            Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => "",
+        }
+    }
+
+    /// The function that a program should define, where the data say so.
+    pub fn entry_point(&self) -> Option<&str> {
+        match self {
+            Self::Plus(grader) => Some(&grader.task.entry_point),
+            Self::Function(problem, _) => Some(&problem.entry_point),
+            Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => None,
+        }
+    }
+
+    /// A right program, where the data have one.
+    pub fn canonical(&self) -> Option<String> {
+        match self {
+            Self::Plus(grader) => {
+                let task = &grader.task;
+                Some(format!("{}{}", task.prompt, task.canonical_solution))
+            }
+            Self::Function(problem, _) => {
+                Some(format!("{}{}", problem.prompt, problem.canonical_solution))
+            }
+            Self::Mbpp(task, _) => Some(task.code.clone()),
+            Self::LiveCodeBench(_) | Self::Contest(_) => None,
+        }
     }
 }

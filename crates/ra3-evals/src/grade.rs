@@ -1,7 +1,8 @@
 //! Grading: program = prompt + completion, run in the sandbox, compared here.
 //!
 //! Tests of the form `assert candidate(arguments) == expected` become inputs and expected values
-//! that only this process holds. A test of any other form runs in a process of its own, which
+//! that only this process holds; so do other asserts that can be asked without saying what is
+//! expected ([`crate::question`]). A test of any other form runs in a process of its own, which
 //! sees the program's values and none of its objects. No program shares a process with its tests.
 
 use ra3_sandbox::value::Value;
@@ -9,17 +10,20 @@ use ra3_sandbox::{CallResult, Check, Clock, End, Limits, Pool, Program, RunResul
 
 use crate::outcome::{self, Failure, Part, Status};
 use crate::problem::Problem;
+use crate::question::{Questions, WALK};
 
 /// Takes tests apart; see there.
-const SPLIT: &str = include_str!("split.py");
+const SPLIT: &str = concat!(include_str!("walk.py"), include_str!("split.py"));
 /// Tests that one process takes apart: what it sends back is limited.
 const N_TESTS_SPLIT: usize = 16;
+const SHOWN_CHARS: usize = 120;
 
 /// A problem made ready to grade.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grader {
     prompt: String,
     entry_point: String,
+    setup: String,
     tests: Tests,
 }
 
@@ -27,8 +31,30 @@ pub struct Grader {
 enum Tests {
     /// Argument tuples, and what only this process knows.
     Values(Vec<Case>),
+    /// Expressions, and what only this process knows.
+    Questions(Questions),
     /// Asserts of other forms.
     Asserts(Check),
+}
+
+/// How the tests of a problem are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As argument tuples and expected values.
+    Values,
+    /// As expressions and expected values.
+    Questions,
+    /// As asserts in a process of their own.
+    Asserts,
+}
+
+/// Whether what cannot be asked without saying what is expected may be computed beside the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A reward: no.
+    Reward,
+    /// A published score of asserts that are to be run as they stand: yes.
+    Benchmark,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -101,37 +127,83 @@ impl Verdict {
     }
 }
 
-/// Makes problems ready: their tests are taken apart once, in processes of their own.
+/// Makes problems ready for rewards; see [`prepare_for`].
 pub fn prepare(problems: &[Problem], pool: &Pool) -> Vec<Grader> {
-    let literal = |text: &str| format!("({},)", Value::Str(text.to_owned()).to_python());
-    let programs: Vec<Program> = problems
-        .chunks(N_TESTS_SPLIT)
-        .map(|problems| Program {
-            source: SPLIT.to_owned(),
-            entry_point: "split".to_owned(),
-            inputs: problems
-                .iter()
-                .map(|problem| literal(&problem.test))
-                .collect(),
-            check: None,
-        })
+    prepare_for(problems, Purpose::Reward, pool)
+}
+
+/// Makes problems ready: their tests are taken apart once, in processes of their own.
+pub fn prepare_for(problems: &[Problem], purpose: Purpose, pool: &Pool) -> Vec<Grader> {
+    let split: Vec<Option<Tests>> = ask_splitter("split", problems, &|_| true, &arguments, pool)
+        .iter()
+        .map(|call| call.as_ref().and_then(cases).map(Tests::Values))
         .collect();
-    let split = pool.run_all(&programs, &mut |_| {});
-    let tests = problems
-        .chunks(N_TESTS_SPLIT)
-        .zip(&split)
-        .flat_map(|(problems, result)| {
-            (0..problems.len()).map(|index| result.calls.get(index).and_then(cases))
-        });
+    let is_left = |index: usize| split[index].is_none();
+    let with_prelude = |problem: &Problem| {
+        let texts = [&problem.test, &problem.prelude].map(|text| literal(text));
+        let is_benchmark = literal_bool(purpose == Purpose::Benchmark);
+        format!("({}, {}, {is_benchmark})", texts[0], texts[1])
+    };
+    let asked = ask_splitter("questions", problems, &is_left, &with_prelude, pool);
+    let questions = asked
+        .iter()
+        .map(|call| call.as_ref().and_then(Questions::of));
     problems
         .iter()
-        .zip(tests)
-        .map(|(problem, cases)| Grader {
+        .zip(split.iter().zip(questions))
+        .map(|(problem, (values, questions))| Grader {
             prompt: problem.prompt.clone(),
             entry_point: problem.entry_point.clone(),
-            tests: cases.map_or_else(|| Tests::Asserts(asserts(problem)), Tests::Values),
+            setup: problem.setup.clone(),
+            tests: values
+                .clone()
+                .or_else(|| questions.map(Tests::Questions))
+                .unwrap_or_else(|| Tests::Asserts(asserts(problem))),
         })
         .collect()
+}
+
+fn literal(text: &str) -> String {
+    Value::Str(text.to_owned()).to_python()
+}
+
+fn literal_bool(value: bool) -> String {
+    Value::Bool(value).to_python()
+}
+
+fn arguments(problem: &Problem) -> String {
+    format!("({},)", literal(&problem.test))
+}
+
+/// What a function of the splitter makes of each problem; `None` where it is not asked, or fails.
+fn ask_splitter(
+    function: &str,
+    problems: &[Problem],
+    is_asked: &dyn Fn(usize) -> bool,
+    arguments: &dyn Fn(&Problem) -> String,
+    pool: &Pool,
+) -> Vec<Option<CallResult>> {
+    let asked: Vec<usize> = (0..problems.len())
+        .filter(|index| is_asked(*index))
+        .collect();
+    let program = |indices: &[usize]| Program {
+        source: SPLIT.to_owned(),
+        entry_point: function.to_owned(),
+        inputs: indices
+            .iter()
+            .map(|index| arguments(&problems[*index]))
+            .collect(),
+        check: None,
+    };
+    let programs: Vec<Program> = asked.chunks(N_TESTS_SPLIT).map(program).collect();
+    let results = pool.run_all(&programs, &mut |_| {});
+    let mut found = vec![None; problems.len()];
+    for (indices, result) in asked.chunks(N_TESTS_SPLIT).zip(results) {
+        for (index, call) in indices.iter().zip(result.calls) {
+            found[*index] = Some(call);
+        }
+    }
+    found
 }
 
 /// What the splitter made of a test; `None` where it has another form.
@@ -158,28 +230,62 @@ fn cases(call: &CallResult) -> Option<Vec<Case>> {
 
 /// The prompt may define what its tests use; its own function needs a body to be loaded.
 fn asserts(problem: &Problem) -> Check {
+    let prelude = if problem.prelude.is_empty() {
+        format!("{}\n    pass\n", problem.prompt)
+    } else {
+        problem.prelude.clone()
+    };
     Check {
-        prelude: format!("{}\n    pass\n", problem.prompt),
+        prelude: format!("{WALK}{prelude}"),
         test: problem.test.clone(),
     }
 }
 
+fn is_name(text: &str) -> bool {
+    text.chars()
+        .all(|character| character == '_' || character.is_alphanumeric())
+}
+
 impl Grader {
+    /// How its tests are run.
+    pub fn form(&self) -> Form {
+        match self.tests {
+            Tests::Values(_) => Form::Values,
+            Tests::Questions(_) => Form::Questions,
+            Tests::Asserts(_) => Form::Asserts,
+        }
+    }
+
     /// The program that a completion makes.
     pub fn program(&self, completion: &str) -> Program {
+        self.program_of(&format!("{}{completion}\n", self.prompt))
+    }
+
+    /// What is run of a whole program.
+    fn program_of(&self, source: &str) -> Program {
         let (inputs, check) = match &self.tests {
-            Tests::Values(cases) => (
-                cases
-                    .iter()
-                    .map(|case| case.arguments.to_python())
-                    .collect(),
-                None,
-            ),
+            Tests::Values(cases) => {
+                let inputs = cases.iter().map(|case| case.arguments.to_python());
+                (inputs.collect(), None)
+            }
+            Tests::Questions(questions) => {
+                return questions.program(source, &self.setup, &self.entry_point);
+            }
             Tests::Asserts(check) => (Vec::new(), Some(check.clone())),
         };
+        let mut source = source.to_owned();
+        if !self.setup.is_empty() {
+            source += &format!("\n{}\n", self.setup);
+        }
+        let mut entry_point = self.entry_point.clone();
+        if !is_name(&entry_point) {
+            source +=
+                &format!("\ndef __candidate__(*a, **k):\n    return {entry_point}(*a, **k)\n");
+            "__candidate__".clone_into(&mut entry_point);
+        }
         Program {
-            source: format!("{}{completion}\n", self.prompt),
-            entry_point: self.entry_point.clone(),
+            source,
+            entry_point,
             inputs,
             check,
         }
@@ -187,41 +293,59 @@ impl Grader {
 
     /// Grades a whole program, and names the first failing test.
     pub fn grade_whole(&self, source: &str, limits: Limits, pool: &Pool) -> outcome::Verdict {
-        let program = Program {
-            source: source.to_owned(),
-            ..self.program("")
-        };
-        let result = pool.run_with(&program, limits);
+        let result = pool.run_with(&self.program_of(source), limits);
         outcome::Verdict {
             base: self.part(&result),
             plus: None,
         }
     }
 
-    fn part(&self, result: &RunResult) -> Part {
-        let cases = match &self.tests {
-            Tests::Values(cases) => cases.as_slice(),
-            Tests::Asserts(_) => &[],
-        };
-        for (index, (case, call)) in cases.iter().zip(&result.calls).enumerate() {
-            let got = match call {
-                CallResult::Value(value) if value.equals(&case.expected) => continue,
-                CallResult::Value(value) => value.display(SHOWN_CHARS),
-                CallResult::Raised {
-                    error,
-                    message,
-                    line,
-                } => Failure::raised(error, message, *line),
-            };
-            let failure = Failure {
-                index,
-                input: case.arguments.display(SHOWN_CHARS),
-                expected: case.expected.display(SHOWN_CHARS),
-                got,
-            };
-            return Part::failed(Status::Fail, failure);
+    /// The share of the tests that a run passed; asserts pass together or not at all.
+    pub fn share(&self, result: &RunResult) -> f64 {
+        let n_right = (0..result.calls.len())
+            .filter(|index| self.failure(*index, &result.calls[*index]).is_none())
+            .count();
+        let is_passed = f64::from(u8::from(result.end == End::Finished));
+        match &self.tests {
+            Tests::Values(cases) => n_right as f64 / cases.len() as f64,
+            Tests::Questions(questions) => n_right as f64 / questions.questions.len() as f64,
+            Tests::Asserts(_) => is_passed,
         }
-        part_of_end(&result.end, result.calls.len() == cases.len())
+    }
+
+    fn n_calls(&self) -> usize {
+        match &self.tests {
+            Tests::Values(cases) => cases.len(),
+            Tests::Questions(questions) => questions.questions.len(),
+            Tests::Asserts(_) => 0,
+        }
+    }
+
+    /// What is wrong with the result of a call.
+    fn failure(&self, index: usize, call: &CallResult) -> Option<Failure> {
+        match &self.tests {
+            Tests::Values(cases) => cases[index].failure(index, call),
+            Tests::Questions(questions) => {
+                let question = &questions.questions[index];
+                let is_right = matches!(call, CallResult::Value(value) if question.accepts(value));
+                (!is_right).then(|| question.failure(index, call))
+            }
+            Tests::Asserts(_) => None,
+        }
+    }
+
+    fn first_failure(&self, result: &RunResult) -> Option<Failure> {
+        let calls = result.calls.iter().enumerate();
+        calls
+            .take(self.n_calls())
+            .find_map(|(index, call)| self.failure(index, call))
+    }
+
+    fn part(&self, result: &RunResult) -> Part {
+        match self.first_failure(result) {
+            Some(failure) => Part::failed(Status::Fail, failure),
+            None => part_of_end(&result.end, result.calls.len() == self.n_calls()),
+        }
     }
 
     /// The verdict on a program that ran.
@@ -246,11 +370,55 @@ impl Grader {
             End::Infrastructure { reason } => Verdict::Infrastructure {
                 detail: reason.clone(),
             },
-            End::Finished => match &self.tests {
-                Tests::Values(cases) => compare(cases, &result.calls),
-                Tests::Asserts(_) => Verdict::Passed,
-            },
+            End::Finished => self.judge_calls(&result.calls),
         }
+    }
+
+    fn judge_calls(&self, calls: &[CallResult]) -> Verdict {
+        for (index, call) in calls.iter().enumerate().take(self.n_calls()) {
+            let Some(failure) = self.failure(index, call) else {
+                continue;
+            };
+            let input = &failure.input;
+            return match call {
+                CallResult::Value(_) => Verdict::WrongAnswer {
+                    detail: format!(
+                        "for {input}: expected {}, got {}",
+                        failure.expected, failure.got
+                    ),
+                },
+                CallResult::Raised {
+                    error,
+                    message,
+                    line,
+                } => raised(error, message, *line, &format!("for {input}")),
+            };
+        }
+        if calls.len() == self.n_calls() {
+            Verdict::Passed
+        } else {
+            Verdict::Died
+        }
+    }
+}
+
+impl Case {
+    fn failure(&self, index: usize, call: &CallResult) -> Option<Failure> {
+        let got = match call {
+            CallResult::Value(value) if value.equals(&self.expected) => return None,
+            CallResult::Value(value) => value.display(SHOWN_CHARS),
+            CallResult::Raised {
+                error,
+                message,
+                line,
+            } => Failure::raised(error, message, *line),
+        };
+        Some(Failure {
+            index,
+            input: self.arguments.display(SHOWN_CHARS),
+            expected: self.expected.display(SHOWN_CHARS),
+            got,
+        })
     }
 }
 
@@ -283,41 +451,6 @@ pub(crate) fn part_of_end(end: &End, is_complete: bool) -> Part {
         },
         End::OutputLimit => failed(Status::Fail, "too much output"),
         End::Infrastructure { reason } => Part::infrastructure(reason.clone()),
-    }
-}
-
-const SHOWN_CHARS: usize = 120;
-
-fn compare(cases: &[Case], calls: &[CallResult]) -> Verdict {
-    for (
-        Case {
-            arguments,
-            expected,
-        },
-        call,
-    ) in cases.iter().zip(calls)
-    {
-        let input = arguments.display(SHOWN_CHARS);
-        match call {
-            CallResult::Value(value) if value.equals(expected) => {}
-            CallResult::Value(value) => {
-                let (wanted, got) = (expected.display(SHOWN_CHARS), value.display(SHOWN_CHARS));
-                let detail = format!("for {input}: expected {wanted}, got {got}");
-                return Verdict::WrongAnswer { detail };
-            }
-            CallResult::Raised {
-                error,
-                message,
-                line,
-            } => {
-                return raised(error, message, *line, &format!("for {input}"));
-            }
-        }
-    }
-    if calls.len() == cases.len() {
-        Verdict::Passed
-    } else {
-        Verdict::Died
     }
 }
 

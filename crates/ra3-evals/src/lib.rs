@@ -12,5 +12,8 @@ pub mod mbpp;
 pub mod outcome;
 pub mod pass_at_k;
 pub mod problem;
+pub mod question;
 pub mod results;
+pub mod rlvr;
 pub mod samples;
+pub mod sanitize;

@@ -1,23 +1,18 @@
 //! MBPP as it was published (Austin et al. 2021, arXiv 2108.07732): records, the 3-shot prompt,
-//! and grading by three asserts. The sanitized file has the same records under other names.
+//! and three asserts a task. The sanitized file has the same records under other names.
 //!
-//! Each assert is taken apart into an expression, which runs beside the program, and what it is
-//! compared with, which stays here. Not done here: the further tests of MBPP+ (`evalplus`).
+//! Not done here: grading ([`crate::grade`]), and the further tests of MBPP+ (`evalplus`).
 
 use std::path::Path;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Limits, Pool, Program, RunResult};
 
 use crate::evalplus::data::{DataError, checksum, json_records, read_text};
-use crate::grade::part_of_end;
 use crate::json::{field, text_field};
-use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::problem::Problem;
 
-const SPLIT: &str = include_str!("mbpp.py");
 /// The tasks that the prompt shows, and the first and last of the test split.
 const SHOTS: [u32; 3] = [2, 3, 4];
-const SHOWN_CHARS: usize = 300;
 
 /// A task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +23,9 @@ pub struct Task {
     pub text: String,
     /// A right program.
     pub code: String,
-    /// What runs between the program and its asserts.
+    /// Imports that the asserts need.
+    pub imports: String,
+    /// What runs between the program and its asserts, and may use the program.
     pub setup: String,
     /// Asserts.
     pub tests: Vec<String>,
@@ -43,6 +40,33 @@ impl Task {
     /// True if it is one of the 500 that models are tested on.
     pub const fn is_of_test_split(&self) -> bool {
         self.number >= 11 && self.number <= 510
+    }
+
+    /// As a problem that is graded: its test calls the program's function by its own name.
+    pub fn problem(&self) -> Problem {
+        let name = self.function().unwrap_or_default();
+        Problem {
+            task_id: self.task_id(),
+            prompt: String::new(),
+            entry_point: name.clone(),
+            canonical_solution: self.code.clone(),
+            test: check(&name, &self.tests),
+            setup: format!("{}\n{}", self.imports, self.setup),
+            prelude: self.imports.clone(),
+            family: String::new(),
+        }
+    }
+
+    /// The first function that a test calls of those that the right program defines.
+    fn function(&self) -> Option<String> {
+        let defined = self.code.lines().filter_map(|line| {
+            let name = line.strip_prefix("def ")?.split('(').next()?;
+            Some(name.trim().to_owned())
+        });
+        let defined: Vec<String> = defined.collect();
+        let calls = |name: &String, test: &String| test.contains(&format!("{name}("));
+        let called = |test: &String| defined.iter().find(|name| calls(name, test)).cloned();
+        self.tests.iter().find_map(called)
     }
 
     fn question(&self) -> String {
@@ -107,139 +131,18 @@ fn task(record: &Value) -> Result<Task, (&'static str, &'static str)> {
         number: number.ok_or(("task_id", "an integer"))?,
         text: text.ok_or(("text", "a string, or else `prompt`"))?,
         code: text_field(record, "code").ok_or(("code", "a string"))?,
-        setup: format!("{imports}\n{setup}"),
+        imports,
+        setup,
         tests: texts("test_list").ok_or(("test_list", "a list of strings"))?,
     })
 }
 
-/// A task that is ready to grade.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grader {
-    /// The task.
-    pub task: Task,
-    cases: Vec<Case>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Case {
-    /// Runs beside the program.
-    expression: String,
-    expected: Value,
-    /// Relative, of `math.isclose`; `None` is equality.
-    tolerance: Option<f64>,
-}
-
-/// Makes tasks ready; the number of a task whose asserts cannot be taken apart, and why not.
-///
-/// # Errors
-/// An assert has a form that none of the published ones has.
-pub fn prepare(tasks: Vec<Task>, pool: &Pool) -> Result<Vec<Grader>, (u32, String)> {
-    let program = |task: &Task| {
-        let tests: Vec<Value> = task.tests.iter().cloned().map(Value::Str).collect();
-        let arguments = Value::Tuple(vec![Value::List(tests)]);
-        arguments.to_python()
-    };
-    // One process for many tasks: what it sends back is limited.
-    let programs: Vec<Program> = tasks
-        .chunks(64)
-        .map(|tasks| Program {
-            source: SPLIT.to_owned(),
-            entry_point: "split".to_owned(),
-            inputs: tasks.iter().map(program).collect(),
-            check: None,
-        })
-        .collect();
-    let results = pool.run_all(&programs, &mut |_| {});
-    let calls: Vec<CallResult> = results
-        .into_iter()
-        .flat_map(|result| result.calls)
-        .collect();
-    let grader = |(index, task): (usize, Task)| match calls.get(index).map(cases) {
-        Some(Some(cases)) => Ok(Grader { task, cases }),
-        _ => Err((task.number, format!("{:?}", calls.get(index)))),
-    };
-    tasks.into_iter().enumerate().map(grader).collect()
-}
-
-fn cases(call: &CallResult) -> Option<Vec<Case>> {
-    let CallResult::Value(Value::List(found)) = call else {
-        return None;
-    };
-    let case = |found: &Value| {
-        let Value::Tuple(parts) = found else {
-            return None;
-        };
-        let [Value::Str(expression), Value::Str(how), expected, tolerance] = parts.as_slice()
-        else {
-            return None;
-        };
-        Some(Case {
-            expression: expression.clone(),
-            expected: expected.clone(),
-            tolerance: (how == "close").then(|| tolerance.as_f64()).flatten(),
-        })
-    };
-    found.iter().map(case).collect()
-}
-
-impl Grader {
-    /// Grades a whole program.
-    pub fn grade(&self, solution: &str, limits: Limits, pool: &Pool) -> Verdict {
-        let lines = self.cases.iter().map(|case| case.expression.as_str());
-        let expressions = lines.collect::<Vec<_>>().join(",\n    lambda: ");
-        let setup = &self.task.setup;
-        let program = Program {
-            source: format!(
-                "{solution}\n{setup}\n__cases__ = [\n    lambda: {expressions},\n]\n\
-                 def __case__(index):\n    return __cases__[index]()\n"
-            ),
-            entry_point: "__case__".to_owned(),
-            inputs: (0..self.cases.len())
-                .map(|index| format!("({index},)"))
-                .collect(),
-            check: None,
-        };
-        let result = pool.run_with(&program, limits);
-        Verdict {
-            base: self.judge(&result),
-            plus: None,
-        }
-    }
-
-    fn judge(&self, result: &RunResult) -> Part {
-        for (index, (case, call)) in self.cases.iter().zip(&result.calls).enumerate() {
-            let got = match call {
-                CallResult::Value(value) if case.accepts(value) => continue,
-                CallResult::Value(value) => value.display(SHOWN_CHARS),
-                CallResult::Raised {
-                    error,
-                    message,
-                    line,
-                } => Failure::raised(error, message, *line),
-            };
-            let failure = Failure {
-                index,
-                input: case.expression.clone(),
-                expected: case.expected.display(SHOWN_CHARS),
-                got,
-            };
-            return Part::failed(Status::Fail, failure);
-        }
-        part_of_end(&result.end, result.calls.len() == self.cases.len())
-    }
-}
-
-impl Case {
-    fn accepts(&self, value: &Value) -> bool {
-        match (self.tolerance, value.as_f64(), self.expected.as_f64()) {
-            (None, _, _) => value.equals(&self.expected),
-            (Some(tolerance), Some(a), Some(b)) => {
-                a == b
-                    || (a.is_finite()
-                        && b.is_finite()
-                        && (a - b).abs() <= tolerance * a.abs().max(b.abs()))
-            }
-            (Some(_), _, _) => false,
-        }
-    }
+/// Asserts as a function of the function that they test.
+pub(crate) fn check(name: &str, asserts: &[String]) -> String {
+    let name = if name.is_empty() { "candidate" } else { name };
+    let body: String = asserts
+        .iter()
+        .map(|assert| format!("    {}\n", assert.trim()))
+        .fold(String::new(), |body, line| body + &line);
+    format!("def check({name}):\n{body}")
 }

@@ -12,13 +12,19 @@ pub struct Problem {
     pub task_id: String,
     /// Signature and docstring.
     pub prompt: String,
-    /// The function's name.
+    /// The function's name, or what it is called by, such as `Solution().twoSum`.
     pub entry_point: String,
     /// A right body.
     #[serde(default)]
     pub canonical_solution: String,
     /// Python source that defines `check(candidate)`.
     pub test: String,
+    /// Python source that runs between the program and its tests.
+    #[serde(default)]
+    pub setup: String,
+    /// Trusted Python source that tests may use; the prompt where it is empty.
+    #[serde(default)]
+    pub prelude: String,
     /// A name for tables by family; empty where there are none.
     #[serde(default)]
     pub family: String,

@@ -41,7 +41,7 @@ fn check(name: Name, file: &str) -> usize {
     let bench = load(name, Rules::Current, &file, &pool, None, &mut |_| {}).unwrap();
     let items: Vec<&str> = bench.task_ids().collect();
     let right = |id: &&str| {
-        let program = bench.canonical(id).unwrap();
+        let program = bench.task(id).unwrap().canonical().unwrap();
         bench.grade(id, &program, &pool).unwrap()
     };
     for (id, verdict) in items

@@ -162,9 +162,8 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
 }
 
 fn name(text: &str) -> Result<Name> {
-    let found = Name::ALL.into_iter().find(|name| name.text() == text);
     let names = Name::ALL.map(Name::text).join(", ");
-    found.with_context(|| format!("no benchmark is called {text}; there are {names}"))
+    Name::of(text).with_context(|| format!("no benchmark is called {text}; there are {names}"))
 }
 
 fn load(
@@ -230,11 +229,11 @@ fn missing(
     let mut todo = Vec::new();
     let mut n_unknown = 0;
     for sample in samples {
-        let Some(prompt) = bench.prompt(&sample.task_id) else {
+        let Some(task) = bench.task(&sample.task_id) else {
             n_unknown += 1;
             continue;
         };
-        let item = (sample.task_id.clone(), sample.program(prompt));
+        let item = (sample.task_id.clone(), sample.program(task.prompt()));
         match known.get_mut(&item) {
             Some(n) if *n > 0 => *n -= 1,
             _ => todo.push(item),

@@ -118,10 +118,12 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     };
     let folder = request.folder.as_deref().unwrap_or(Path::new("/"));
     let error = Command::new(&request.python)
-        .args(["-I", "-S", "-B", "-c", driver])
+        // Not isolated by `-I`, which would draw another hash seed for every process.
+        .args(["-s", "-S", "-B", "-c", driver])
         .args(held)
         .env_clear()
         .env("PYTHONHASHSEED", "0")
+        .env("PYTHONSAFEPATH", "1")
         .env("LC_ALL", "C.UTF-8")
         .env("OMP_NUM_THREADS", "1")
         .current_dir(folder)

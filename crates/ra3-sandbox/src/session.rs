@@ -218,6 +218,7 @@ impl<'a> Session<'a> {
             return Some(End::CheckFailed { reason });
         }
         match message.ask {
+            // Arguments by place, and by name.
             Some(Value::Tuple(arguments)) if !arguments.iter().any(Value::has_opaque) => {
                 let arguments = Value::Tuple(arguments).to_python();
                 self.processes[CANDIDATE].send(&arguments);

@@ -192,10 +192,9 @@ fn asserts_see_values_and_not_objects() {
                 assert str(error) == 'no'\n    else:\n        assert False";
     assert_eq!(check(raising, "", test), End::Finished);
     // What a test cannot do from another process is its fault, not the program's.
-    for test in ["assert candidate(lambda: 1)", "assert candidate(x=1)"] {
-        let unfit = check(one, "", test);
-        assert!(matches!(unfit, End::Infrastructure { .. }), "{unfit:?}");
-    }
+    let unfit = check(one, "", "assert candidate(lambda: 1)");
+    assert!(matches!(unfit, End::Infrastructure { .. }), "{unfit:?}");
+    assert_eq!(check(one, "", "assert candidate(x=0) == 1"), End::Finished);
     assert!(matches!(
         check(one, "import nothing", "pass"),
         End::Infrastructure { .. }

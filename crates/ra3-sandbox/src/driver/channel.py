@@ -4,6 +4,9 @@
 import os
 import sys
 
+if sys.path[0] == "":
+    # Older versions look for modules where the program stands.
+    del sys.path[0]
 try:
     # The json package takes as long to import as the interpreter to start.
     from _json import encode_basestring_ascii as quote

@@ -25,6 +25,9 @@ def start():
     builtins.exit, builtins.quit = Quitter("exit", "Ctrl-D"), Quitter("quit", "Ctrl-D")
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)
+    if sys.path[0] == "":
+        # Older versions look for modules where the program stands.
+        del sys.path[0]
     sys.argv[:] = ["program.py", *arguments]
     return compile(source, "program.py", "exec", 0, True)
 

@@ -1,0 +1,341 @@
+//! Problem sets for RLVR: right programs pass, programs that cheat do not, and nothing that MBPP+
+//! tests is trained on.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ra3_evals::evalplus::data as evalplus;
+use ra3_evals::grade::{Form, Grader, Verdict, grade_all, prepare};
+use ra3_evals::problem::Problem;
+use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
+use ra3_evals::{evalplus::data::Rules, mbpp};
+use ra3_sandbox::{Level, Limits, Pool};
+
+const LIMITS: Limits = Limits {
+    cpu_s: 10,
+    wall_s: 60.0,
+    memory_bytes: 4 << 30,
+    result_bytes_max: 1 << 24,
+};
+
+fn pool() -> Option<Pool> {
+    let helper =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/ra3-sandbox-helper");
+    if !helper.exists() {
+        println!("skipped: {} was not built", helper.display());
+        return None;
+    }
+    Some(Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap())
+}
+
+fn benchmarks() -> Option<PathBuf> {
+    let path = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/benchmarks"
+    ));
+    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Grades the right programs of every `step`-th problem; says how tests are run, and the names of
+/// those that fail.
+fn check(name: &str, problems: Vec<Problem>, step: usize, pool: &Pool) -> Vec<String> {
+    let problems: Vec<Problem> = problems
+        .into_iter()
+        .step_by(step)
+        // There is nothing but the standard library in the sandbox.
+        .filter(|problem| {
+            let solution = &problem.canonical_solution;
+            let needs_more = format!("{}{solution}", problem.prompt).contains("sortedcontainers");
+            !solution.is_empty() && !needs_more
+        })
+        .collect();
+    let graders = prepare(&problems, pool);
+    let n = |form| {
+        graders
+            .iter()
+            .filter(|grader| grader.form() == form)
+            .count()
+    };
+    println!(
+        "{name}: {} problems; {} by values, {} by questions, {} by asserts elsewhere",
+        problems.len(),
+        n(Form::Values),
+        n(Form::Questions),
+        n(Form::Asserts)
+    );
+    let items: Vec<(&Grader, &str)> = graders
+        .iter()
+        .zip(&problems)
+        .map(|(grader, problem)| (grader, problem.canonical_solution.as_str()))
+        .collect();
+    let verdicts = grade_all(&items, pool, &mut |_| {});
+    let failed = problems
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| **verdict != Verdict::Passed);
+    let failed: Vec<String> = failed
+        .map(|(problem, verdict)| {
+            println!(
+                "{}: {} {:.200}",
+                problem.task_id,
+                verdict.name(),
+                verdict.detail()
+            );
+            problem.task_id.clone()
+        })
+        .collect();
+    let empty: Vec<(&Grader, &str)> = graders
+        .iter()
+        .map(|grader| (grader, "        pass\n"))
+        .collect();
+    for (problem, verdict) in problems.iter().zip(grade_all(&empty, pool, &mut |_| {})) {
+        assert_ne!(verdict, Verdict::Passed, "{}", problem.task_id);
+    }
+    failed
+}
+
+/// Records whose own solution fails: by the order of a set, for want of numpy, by a slip in the
+/// starter code, for want of more than ten seconds, and by an answer of megabytes.
+const FAULTY: &[&str] = &[
+    "word-ladder-ii",
+    "abbreviating-the-product-of-a-range",
+    "count-nodes-equal-to-average-of-subtree",
+    "maximum-number-of-moves-to-kill-all-pawns",
+    "find-the-number-of-subsequences-with-equal-gcd",
+    "puzzle/ExponentialCoinMoves:0",
+];
+
+fn all(step: usize) {
+    let (Some(folder), Some(pool)) = (benchmarks(), pool()) else {
+        return;
+    };
+    for file in ["v0.2.0-train", "v0.2.0-test", "v0.3.1-test"] {
+        let path = folder.join(format!("rlvr/LeetCodeDataset-{file}.jsonl.gz"));
+        let failed = check(file, leetcode::read(&path).unwrap().0, step, &pool);
+        assert!(
+            failed.iter().all(|id| FAULTY.contains(&id.as_str())),
+            "{failed:?}"
+        );
+    }
+    let (problems, _, _) = mbpp_train::read(&folder.join("mbpp/mbpp.jsonl")).unwrap();
+    assert_eq!(check("MBPP", problems, step, &pool), [""; 0]);
+    let (problems, _) = puzzles::read(&folder.join("rlvr/ppp_puzzles.json")).unwrap();
+    assert_eq!(problems.len(), 1715);
+    let failed = check("puzzles", problems, step, &pool);
+    assert!(
+        failed.iter().all(|id| FAULTY.contains(&id.as_str())),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn some_right_programs_pass_and_empty_ones_do_not() {
+    all(41);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn all_right_programs_pass_and_empty_ones_do_not() {
+    all(1);
+}
+
+#[test]
+fn nothing_that_mbpp_plus_tests_is_trained_on() {
+    let Some(folder) = benchmarks() else { return };
+    let (tasks, _) = mbpp::read(&folder.join("mbpp/mbpp.jsonl")).unwrap();
+    let plus = folder.join("mbppplus/MbppPlus.jsonl.gz");
+    let plus = evalplus::read(&plus, evalplus::Benchmark::Mbpp, Rules::Current).unwrap();
+    let number = |task: &evalplus::Task| task.task_id["Mbpp/".len()..].parse::<u32>().unwrap();
+    let of_plus: BTreeSet<u32> = plus.tasks.iter().map(number).collect();
+    let late: Vec<u32> = of_plus
+        .iter()
+        .copied()
+        .filter(|number| *number > 510)
+        .collect();
+    assert_eq!(late, mbpp_train::OF_MBPP_PLUS);
+    let (kept, dropped) = mbpp_train::select(&tasks);
+    assert_eq!(kept.len() + dropped.n_of_mbpp_plus + dropped.n_twins, 464);
+    println!("{} kept, {dropped:?}", kept.len());
+    assert!(dropped.n_twins > 0 && kept.len() > 200);
+    let dense = |text: &str| text.to_lowercase().split_whitespace().collect::<String>();
+    let tested = || {
+        let is_tested =
+            |task: &&mbpp::Task| task.is_of_test_split() || of_plus.contains(&task.number);
+        tasks.iter().filter(is_tested)
+    };
+    for task in kept {
+        assert!(!of_plus.contains(&task.number) && task.number > 510);
+        for other in tested() {
+            assert_ne!(dense(&task.text), dense(&other.text), "{}", task.number);
+            assert_ne!(dense(&task.code), dense(&other.code), "{}", task.number);
+            for assert in &task.tests {
+                let shares = other
+                    .tests
+                    .iter()
+                    .any(|other| dense(other) == dense(assert));
+                assert!(!shares, "{} and {}: {assert}", task.number, other.number);
+            }
+        }
+        // MBPP+ words some tasks anew.
+        for other in &plus.tasks {
+            assert!(
+                !dense(&other.prompt).contains(&dense(&task.text)),
+                "{}",
+                task.number
+            );
+        }
+    }
+}
+
+fn asserts(test_cases: &[&str]) -> Problem {
+    let record = serde_json::json!({"question": "Do it.", "test_cases": test_cases, "id": "x"});
+    let folder = std::env::temp_dir().join(format!("ra3-asserts-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let sum = test_cases.concat().bytes().map(u64::from).sum::<u64>();
+    let path = folder.join(format!("{sum}.jsonl"));
+    std::fs::write(&path, record.to_string()).unwrap();
+    assert_lists::read(&path).unwrap().0.remove(0)
+}
+
+/// An assert, how it is run, a right program, and one that cheats.
+const ASSERTS: &[(&str, Form, &str, &str)] = &[
+    (
+        "assert f(2) == 4",
+        Form::Values,
+        "def f(n): return 2 * n",
+        "class E:\n def __eq__(self, other): return True\ndef f(n): return E()",
+    ),
+    (
+        "assert f(n=2) == [4]",
+        Form::Questions,
+        "def f(n): return [2 * n]",
+        "class E(list):\n def __eq__(self, other): return True\ndef f(n): return E()",
+    ),
+    (
+        "assert set(f(2)) == {4, 5}",
+        Form::Questions,
+        "def f(n): return [5, 4, 4]",
+        "import builtins\nclass E:\n def __eq__(self, other): return True\n\
+         builtins.set = lambda x: E()\ndef f(n): return [1]",
+    ),
+    (
+        "assert math.isclose(f(2), 0.333, rel_tol=0.01)",
+        Form::Questions,
+        "def f(n): return 1 / 3",
+        "import math\nmath.isclose = lambda *a, **k: True\ndef f(n): return 5",
+    ),
+    (
+        "assert abs(f(2) - 0.333) < 0.01",
+        Form::Questions,
+        "def f(n): return 1 / 3",
+        "import builtins\nbuiltins.abs = lambda x: -1\ndef f(n): return 5.0",
+    ),
+    (
+        "assert f(2) is True",
+        Form::Questions,
+        "def f(n): return n == 2",
+        "def f(n): return 1",
+    ),
+    (
+        "assert f(2) in [4, 5]",
+        Form::Questions,
+        "def f(n): return 5",
+        "class E:\n def __eq__(self, other): return True\ndef f(n): return E()",
+    ),
+    (
+        "assert not f(2)",
+        Form::Questions,
+        "def f(n): return []",
+        "def f(n): return [0]",
+    ),
+    // What the program's objects would decide, or what would say what is expected.
+    (
+        "assert f(2) + 1 == 5",
+        Form::Asserts,
+        "def f(n): return 4",
+        "class E:\n def __add__(self, other): return 5\ndef f(n): return E()",
+    ),
+    (
+        "assert f(2)[0] == 4 and f(3)",
+        Form::Asserts,
+        "def f(n): return [4]",
+        "import sys\ndef f(n): sys.exit(0)",
+    ),
+    (
+        "assert f(2) != 3",
+        Form::Asserts,
+        "def f(n): return 4",
+        "import os\ndef f(n): os._exit(0)",
+    ),
+];
+
+#[test]
+fn asserts_are_asked_and_not_shown() {
+    let Some(pool) = pool() else { return };
+    let problems: Vec<Problem> = ASSERTS
+        .iter()
+        .map(|(assert, ..)| asserts(&[*assert]))
+        .collect();
+    let graders = prepare(&problems, &pool);
+    for (grader, (assert, form, right, cheat)) in graders.iter().zip(ASSERTS) {
+        assert_eq!(grader.form(), *form, "{assert}");
+        let verdict = |program: &str| grader.judge(&pool.run(&grader.program(program)));
+        assert_eq!(verdict(right), Verdict::Passed, "{assert}");
+        assert_ne!(verdict(cheat), Verdict::Passed, "{assert}: {cheat}");
+    }
+}
+
+#[test]
+fn a_share_of_the_asserts_is_counted() {
+    let Some(pool) = pool() else { return };
+    let problem = asserts(&[
+        "assert f(1) == 1",
+        "assert f(2) == 2",
+        "assert f(3) == 9",
+        "assert f(4) == 16",
+    ]);
+    let grader = prepare(&[problem], &pool).remove(0);
+    let share = |program: &str| grader.share(&pool.run(&grader.program(program)));
+    assert_eq!(share("def f(n): return n * n"), 0.75);
+    assert_eq!(share("def f(n): return 1 // (n - 2)"), 0.0);
+    assert_eq!(share("def f(n): return 1"), 0.25);
+}
+
+#[test]
+fn a_puzzle_is_judged_elsewhere() {
+    let Some(pool) = pool() else { return };
+    let record = serde_json::json!([{
+        "name": "P:0", "ans_type": "List[int]", "sol_header": "def sol(n=3):", "sol_bodies": [],
+        "sat": "def sat(x: List[int], n=3):\n    return len(x) == n and sum(x) == n",
+        "sol_docstring": "    \"\"\"Numbers.\"\"\"",
+    }]);
+    let path = std::env::temp_dir().join(format!("ra3-puzzle-{}.json", std::process::id()));
+    std::fs::write(&path, record.to_string()).unwrap();
+    let problem = puzzles::read(&path).unwrap().0.remove(0);
+    assert!(
+        problem
+            .prompt
+            .ends_with("def sol(n=3):\n    \"\"\"Numbers.\"\"\"\n")
+    );
+    let grader = prepare(&[problem], &pool).remove(0);
+    assert_eq!(grader.form(), Form::Asserts);
+    let passes = |body: &str| grader.judge(&pool.run(&grader.program(body))) == Verdict::Passed;
+    assert!(passes("    return [1] * n\n"));
+    assert!(!passes("    return [2] * n\n"));
+    assert!(!passes("    return (1, 1, 1)\n"));
+    assert!(!passes("    return [True, True, True]\n"));
+    assert!(!passes(
+        "    global sat\n    sat = lambda *a: True\n    return [0]\n"
+    ));
+    assert!(!passes("    import os\n    os._exit(0)\n"));
+}
