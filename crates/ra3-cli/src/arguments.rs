@@ -36,8 +36,10 @@ pub(crate) enum Command {
         ra3 sample assets/base --prompt 'def add(a, b):\n' --plain -n 3\n  \
         ra3 sample Qwen/Qwen2.5-Coder-1.5B-Instruct --chat --plain --prompt 'Sort a list.'")]
     Sample(SampleOptions),
-    /// Grade a model on problems in HumanEval's format.
+    /// Grade a model on benchmarks, or on problems in HumanEval's format.
     #[command(after_help = "Examples:\n  \
+        ra3 eval Qwen/Qwen2.5-Coder-1.5B --bench humaneval+,mbpp+ --plain --out eval/qwen\n  \
+        ra3 eval runs/out/quickstart/models/ra3 --bench humaneval+ -n 10 --temperature 0.8\n  \
         ra3 eval runs/out/quickstart/models/ra3 \
         --problems runs/out/quickstart/corpus/held_out_problems.jsonl -n 4")]
     Eval(EvalOptions),
@@ -46,6 +48,12 @@ pub(crate) enum Command {
         ra3 doctor assets/base\n  \
         ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512")]
     Doctor(DoctorOptions),
+    /// Bring the data of benchmarks, or list what there is.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ra3 data list\n  ra3 data get humaneval+"
+    )]
+    Data(DataCommand),
     /// Grade anybody's samples on a benchmark.
     #[command(after_help = "Examples:\n  \
         ra3 grade samples.jsonl --bench humaneval+ --data HumanEvalPlus.jsonl.gz \
@@ -122,26 +130,43 @@ pub(crate) struct EvalOptions {
     /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
     pub(crate) model: PathBuf,
     /// Problems in HumanEval's JSON lines, plain or `.gz`.
+    #[arg(long, conflicts_with = "bench", required_unless_present = "bench")]
+    pub(crate) problems: Option<PathBuf>,
+    /// Benchmarks by name, such as `humaneval+,mbpp+`.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) bench: Vec<String>,
+    /// Ask as a chat model is asked.
+    #[arg(long, requires = "bench")]
+    pub(crate) chat: bool,
+    /// Solved tasks that MBPP's prompt shows: 3, or 0.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) shots: usize,
+    /// Folder with LiveCodeBench's few-shot files `stdin.json` and `func.json`.
     #[arg(long)]
-    pub(crate) problems: PathBuf,
+    pub(crate) examples: Option<PathBuf>,
+    /// Only the first tasks, for a look.
+    #[arg(long)]
+    pub(crate) tasks: Option<usize>,
+    /// Folder of answers and results of `--bench`; the same command continues in it.
+    #[arg(long, default_value = "eval")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) grading: GradingOptions,
     /// Samples of each problem.
     #[arg(short = 'n', long, default_value_t = 1)]
     pub(crate) n_samples: usize,
     /// Sampling temperature; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) temperature: f32,
-    /// Longest program in tokens.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) max_tokens: usize,
+    /// Longest program in tokens; 256, or the benchmark's own.
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
     /// Sample without decisions, as a model without latents does.
     #[arg(long)]
     pub(crate) plain: bool,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Processes that grade.
-    #[arg(long, default_value_t = 2)]
-    pub(crate) workers: usize,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -163,20 +188,73 @@ pub(crate) struct DoctorOptions {
     pub(crate) json: bool,
 }
 
+/// How programs are graded.
+#[derive(Debug, Args)]
+pub(crate) struct GradingOptions {
+    /// The benchmark's data file, plain or `.gz`, or a folder with it; what `ra3 data get` brought
+    /// where it is left out.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Processes that grade.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) workers: usize,
+    /// What must hold of the sandbox.
+    #[arg(long, value_enum, default_value_t = Confinement::BestEffort)]
+    pub(crate) confinement: Confinement,
+    /// Tasks of this day and later, such as 2024-08-01.
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<String>,
+    /// Tasks of this day and earlier.
+    #[arg(long, value_name = "DATE")]
+    pub(crate) to: Option<String>,
+    /// Grade by EvalPlus's rules of 2024: calls have 1 s, no task is compared as sets.
+    #[arg(long)]
+    pub(crate) rules_of_2024: bool,
+}
+
+/// What must hold of the sandbox.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Confinement {
+    /// Refuse to run unless the kernel confines the program.
+    Require,
+    /// Take what the kernel offers, and record it.
+    BestEffort,
+    /// Limits only.
+    Off,
+}
+
+/// What is done with the data of benchmarks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Bring a benchmark's data from where they live.
+    Get {
+        /// As `ra3 data list` has it.
+        name: String,
+        /// Into this folder instead of the cache.
+        #[arg(long)]
+        to: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What can be had, and what is here.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Samples and what they are graded on.
 #[derive(Debug, Args)]
 pub(crate) struct GradeOptions {
     /// JSON lines with `task_id` and `solution` or `completion`, or a folder `HumanEval_0/0.py`.
     pub(crate) samples: PathBuf,
-    /// `humaneval+`, `mbpp+`, `humaneval` or `mbpp`.
+    /// `humaneval+`, `mbpp+`, `humaneval`, `mbpp`, `livecodebench`, `codeforces`, `leetcode`, …
     #[arg(long)]
     pub(crate) bench: String,
-    /// The benchmark's data file, plain or `.gz`.
-    #[arg(long)]
-    pub(crate) data: PathBuf,
-    /// Processes that grade.
-    #[arg(long, default_value_t = 2)]
-    pub(crate) workers: usize,
+    #[command(flatten)]
+    pub(crate) grading: GradingOptions,
     /// Result file in EvalPlus's form; samples with results in it are not graded again.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
@@ -186,9 +264,9 @@ pub(crate) struct GradeOptions {
     /// Write each failure's first failing input, expected and got to this file.
     #[arg(long)]
     pub(crate) failures: Option<PathBuf>,
-    /// Grade by EvalPlus's rules of 2024: calls have 1 s, no task is compared as sets.
+    /// Take the programs out of the samples as EvalPlus's `sanitize` does.
     #[arg(long)]
-    pub(crate) rules_of_2024: bool,
+    pub(crate) sanitize: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

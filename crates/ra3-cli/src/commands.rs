@@ -1,23 +1,27 @@
 //! One function for each subcommand: call `ra3-run` or `ra3-theory`, print text or JSON.
 #![expect(clippy::print_stdout, reason = "standard output is where results go")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ra3_run::answers::{self, BenchRequest};
+use ra3_run::benchmark_data;
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
 use ra3_run::grading::{self, GradeRequest};
+use ra3_run::hub::HubSettings;
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
+use ra3_run::run_file::ConfinementName;
 use ra3_run::{estimate, pipeline, report};
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::finding::Finding;
 use ra3_theory::results;
 
 use crate::arguments::{
-    DoctorOptions, EvalOptions, GradeOptions, InspectOptions, PlanOptions, ReportOptions,
-    SampleOptions, TheoryOptions,
+    Confinement, DataCommand, DoctorOptions, EvalOptions, GradeOptions, GradingOptions,
+    InspectOptions, PlanOptions, ReportOptions, SampleOptions, TheoryOptions,
 };
 use crate::bars::Bars;
 
@@ -79,25 +83,114 @@ pub(crate) fn sample(options: &SampleOptions) -> Result<()> {
 
 /// `ra3 eval`
 pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
-    let request = ProgramRequest {
-        n_samples: options.n_samples,
-        temperature: options.temperature,
-        tokens_max: options.max_tokens,
-        plain: options.plain,
-        seed: options.seed,
+    let Some(problems) = &options.problems else {
+        return eval_benches(options);
     };
     let mut bars = Bars::new();
     let score = program::grade_model(
         &options.model,
-        &options.problems,
-        &request,
-        options.workers,
+        problems,
+        &writing(options, 256),
+        options.grading.workers,
         &mut |event| bars.show(event),
     )?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&score)?);
     } else {
         println!("{}", program::score_text(&score));
+    }
+    Ok(())
+}
+
+fn writing(options: &EvalOptions, tokens_max: usize) -> ProgramRequest {
+    ProgramRequest {
+        n_samples: options.n_samples,
+        temperature: options.temperature,
+        tokens_max: options.max_tokens.unwrap_or(tokens_max),
+        plain: options.plain,
+        seed: options.seed,
+    }
+}
+
+fn eval_benches(options: &EvalOptions) -> Result<()> {
+    let request = BenchRequest {
+        model: options.model.clone(),
+        writing: writing(options, 0),
+        is_chat: options.chat,
+        n_shots: options.shots,
+        examples: options.examples.clone(),
+        n_tasks_max: options.tasks,
+        out: options.out.clone(),
+        grading: grade_request(&options.grading),
+    };
+    let mut bars = Bars::new();
+    let reports = answers::evaluate(&request, &options.bench, &mut |event| bars.show(event))?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+    } else {
+        for report in &reports {
+            println!("{}", report.to_text());
+        }
+        println!("answers, results and failures: {}", options.out.display());
+    }
+    Ok(())
+}
+
+/// A request that names no samples yet.
+fn grade_request(options: &GradingOptions) -> GradeRequest {
+    GradeRequest {
+        samples: PathBuf::new(),
+        bench: String::new(),
+        data: options.data.clone(),
+        sanitize: false,
+        from: options.from.clone(),
+        to: options.to.clone(),
+        confinement: match options.confinement {
+            Confinement::Require => ConfinementName::Require,
+            Confinement::BestEffort => ConfinementName::BestEffort,
+            Confinement::Off => ConfinementName::Off,
+        },
+        rules_of_2024: options.rules_of_2024,
+        n_workers: options.workers,
+        out: None,
+        merge: Vec::new(),
+    }
+}
+
+/// `ra3 data`
+pub(crate) fn data(command: &DataCommand) -> Result<()> {
+    let settings = HubSettings::from_environment();
+    match command {
+        DataCommand::Get { name, to, json } => {
+            let mut bars = Bars::new();
+            let watcher = &mut |event| bars.show(event);
+            let fetched = benchmark_data::get(name, to.as_deref(), &settings, watcher)?;
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&fetched)?);
+            } else {
+                let trust = if fetched.is_pinned {
+                    "pinned"
+                } else {
+                    "of the first download"
+                };
+                println!(
+                    "{}\nSHA-256 {} ({trust})",
+                    fetched.path.display(),
+                    fetched.sha256
+                );
+            }
+        }
+        DataCommand::List { json } => {
+            let listed = benchmark_data::list(&settings);
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&listed)?);
+                return Ok(());
+            }
+            for data in listed {
+                let here = if data.path.is_some() { "here" } else { "–" };
+                println!("{:<24} {here:<5} {}", data.name, data.address);
+            }
+        }
     }
     Ok(())
 }
@@ -123,11 +216,10 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
     let request = GradeRequest {
         samples: options.samples.clone(),
         bench: options.bench.clone(),
-        data: options.data.clone(),
-        rules_of_2024: options.rules_of_2024,
-        n_workers: options.workers,
+        sanitize: options.sanitize,
         out: options.out.clone(),
         merge: options.merge.clone(),
+        ..grade_request(&options.grading)
     };
     let mut bars = Bars::new();
     let report = grading::grade(&request, &mut |event| bars.show(event))?;

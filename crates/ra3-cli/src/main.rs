@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Sample(options) => commands::sample(options),
         Command::Eval(options) => commands::eval(options),
         Command::Doctor(options) => commands::doctor(options),
+        Command::Data(command) => commands::data(command),
         Command::Grade(options) => commands::grade(options),
         Command::Report(options) => commands::report(options),
         Command::Inspect(options) => commands::inspect(options),

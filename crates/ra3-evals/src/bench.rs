@@ -265,7 +265,7 @@ fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
             .filter(|date| !date.is_empty())
     };
     let window = match (dates().min(), dates().max()) {
-        (Some(first), Some(last)) => format!(", {:.10} to {:.10}", first, last),
+        (Some(first), Some(last)) => format!(", {first:.10} to {last:.10}"),
         _ => String::new(),
     };
     let n_erroneous = tasks.iter().filter(|task| task.is_erroneous).count();
@@ -318,6 +318,15 @@ impl Bench {
     /// Its tasks in the order of their names.
     pub fn task_ids(&self) -> impl Iterator<Item = &str> {
         self.tasks.keys().map(String::as_str)
+    }
+
+    /// MBPP's tasks, which its prompts show; none of other benchmarks.
+    pub(crate) fn mbpp_tasks(&self) -> Vec<mbpp::Task> {
+        let task = |task: &Task| match task {
+            Task::Mbpp(task, _) => Some(task.clone()),
+            Task::Plus(_) | Task::Function(..) | Task::LiveCodeBench(_) | Task::Contest(_) => None,
+        };
+        self.tasks.values().filter_map(task).collect()
     }
 
     /// A task by its name.

@@ -12,6 +12,7 @@ pub mod mbpp;
 pub mod outcome;
 pub mod pass_at_k;
 pub mod problem;
+pub mod prompt;
 pub mod question;
 pub mod results;
 pub mod rlvr;

@@ -58,7 +58,7 @@ impl Task {
     }
 
     /// The first function that a test calls of those that the right program defines.
-    fn function(&self) -> Option<String> {
+    pub(crate) fn function(&self) -> Option<String> {
         let defined = self.code.lines().filter_map(|line| {
             let name = line.strip_prefix("def ")?.split('(').next()?;
             Some(name.trim().to_owned())

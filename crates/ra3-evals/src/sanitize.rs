@@ -2,7 +2,7 @@
 //! 0.3.1): the longest run of lines that is Python, and of it the imports and what the entry point
 //! reaches.
 //!
-//! Not done here: cutting at stop words (`prompt`).
+//! Not done here: cutting at stop words ([`crate::prompt`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 

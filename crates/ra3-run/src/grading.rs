@@ -14,10 +14,13 @@ use ra3_evals::outcome::grade_all;
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::results::{self, Conditions, Entry, Results};
 use ra3_evals::samples;
+use ra3_evals::sanitize::sanitize as sanitize_text;
 use ra3_sandbox::{Level, Pool};
 use serde::Serialize;
 
+use crate::benchmark_data;
 use crate::event::{Event, Watcher};
+use crate::run_file::ConfinementName;
 
 /// Samples between two writings of the output file.
 const N_BATCH: usize = 256;
@@ -31,8 +34,16 @@ pub struct GradeRequest {
     pub samples: PathBuf,
     /// The benchmark's name.
     pub bench: String,
-    /// Its data.
-    pub data: PathBuf,
+    /// Its data: a file, or a folder of files; this machine's copy where none is named.
+    pub data: Option<PathBuf>,
+    /// Take the programs out of the samples as EvalPlus does.
+    pub sanitize: bool,
+    /// First day of the tasks, such as `2024-08-01`.
+    pub from: Option<String>,
+    /// Last day of the tasks.
+    pub to: Option<String>,
+    /// What must hold of the sandbox.
+    pub confinement: ConfinementName,
     /// By EvalPlus's rules of 2024, for results that are compared with old ones.
     pub rules_of_2024: bool,
     /// Processes that grade.
@@ -80,6 +91,8 @@ pub struct FailedSample {
 pub struct GradeReport {
     /// The benchmark's name.
     pub bench: String,
+    /// How the model was asked; empty where that is not known.
+    pub variant: String,
     /// Name and version of the data.
     pub version: String,
     /// MD5 sum of the uncompressed data.
@@ -107,10 +120,45 @@ pub struct GradeReport {
 /// # Errors
 /// Files cannot be read or written, the sandbox cannot run, or fails for a sample.
 pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeReport> {
+    let (bench, pool) = prepare(request, watcher)?;
+    grade_prepared(request, &bench, &pool, watcher)
+}
+
+/// The benchmark, and the pool that grades.
+///
+/// # Errors
+/// There is no such benchmark, its data cannot be read, or the sandbox cannot run.
+pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<(Bench, Pool)> {
     let name = name(&request.bench)?;
-    let pool = Pool::new(request.n_workers, name.limits(), Level::BestEffort)?;
-    let samples = samples::read(&request.samples)?;
-    let bench = load(name, request, &pool, watcher)?;
+    let level = match request.confinement {
+        ConfinementName::Require => Level::Require,
+        ConfinementName::BestEffort => Level::BestEffort,
+        ConfinementName::Off => Level::Off,
+    };
+    let pool = Pool::new(request.n_workers, name.limits(), level)?;
+    let mut bench = load(name, request, &pool, watcher)?;
+    if request.from.is_some() || request.to.is_some() {
+        let n_unknown = bench.keep_window(request.from.as_deref(), request.to.as_deref());
+        if n_unknown > 0 {
+            let text = format!("{n_unknown} tasks have no date and are left out");
+            watcher(Event::Note(text));
+        }
+    }
+    Ok((bench, pool))
+}
+
+/// Grades samples on a benchmark that is ready.
+pub(crate) fn grade_prepared(
+    request: &GradeRequest,
+    bench: &Bench,
+    pool: &Pool,
+    watcher: &mut Watcher<'_>,
+) -> Result<GradeReport> {
+    let name = bench.name;
+    let mut samples = samples::read(&request.samples)?;
+    if request.sanitize {
+        sanitize(&mut samples, bench);
+    }
     let mut results = Results::new(Conditions {
         checksum: bench.checksum.clone(),
         version: bench.version.clone(),
@@ -121,7 +169,7 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
     for path in out.chain(&request.merge) {
         results.merge(results::read(path)?, path)?;
     }
-    let todo = missing(&bench, &samples, &results, watcher)?;
+    let todo = missing(bench, &samples, &results, watcher)?;
     watcher(Event::Started {
         stage: format!("grade {}", name.text()),
         position: 0,
@@ -131,10 +179,10 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
     let mut n_done = 0;
     for batch in todo.chunks(N_BATCH) {
         let grade = |(task_id, program): &(String, String)| {
-            let verdict = bench.grade(task_id, program, &pool);
+            let verdict = bench.grade(task_id, program, pool);
             verdict.expect("the task was looked up")
         };
-        let verdicts = grade_all(batch, &pool, grade, &mut |_| {
+        let verdicts = grade_all(batch, pool, grade, &mut |_| {
             n_done += 1;
             watcher(Event::Advanced {
                 position: n_done,
@@ -158,7 +206,7 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
     }
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
-    Ok(report(&bench, &results, todo.len()))
+    Ok(report(bench, &results, todo.len()))
 }
 
 fn name(text: &str) -> Result<Name> {
@@ -196,7 +244,7 @@ fn load(
     let bench = bench::load(
         name,
         rules,
-        &request.data,
+        &benchmark_data::locate(name, request.data.as_deref())?,
         pool,
         cache.as_deref(),
         &mut on_done,
@@ -210,6 +258,17 @@ fn load(
 fn cache_folder() -> Option<PathBuf> {
     let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
     home("XDG_CACHE_HOME", "ra3/expected").or_else(|| home("HOME", ".cache/ra3/expected"))
+}
+
+/// Takes the programs out of the samples as EvalPlus does.
+fn sanitize(samples: &mut [samples::Sample], bench: &Bench) {
+    for sample in samples {
+        if let Some(task) = bench.task(&sample.task_id) {
+            let entry_point = task.entry_point().unwrap_or_default();
+            let program = sample.program(task.prompt());
+            sample.text = samples::Text::Solution(sanitize_text(&program, entry_point));
+        }
+    }
 }
 
 /// The samples, as task and program, that have no results yet.
@@ -275,6 +334,7 @@ fn report(bench: &Bench, results: &Results, n_graded: usize) -> GradeReport {
     let conditions = &results.conditions;
     GradeReport {
         bench: bench.name.text().to_owned(),
+        variant: String::new(),
         version: conditions.version.clone(),
         checksum: conditions.checksum.clone(),
         sandbox: conditions.sandbox.clone(),
@@ -323,9 +383,14 @@ fn failures(results: &Results) -> Vec<FailedSample> {
 impl GradeReport {
     /// A table.
     pub fn to_text(&self) -> String {
+        let variant = if self.variant.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", self.variant)
+        };
         let mut text = format!(
-            "{} ({}, MD5 {})\n{} samples of {} tasks, {} graded now; {} tasks have no samples\n\
-             sandbox: {}; Python {}\n",
+            "{}{variant} ({}, MD5 {})\n{} samples of {} tasks, {} graded now; {} tasks have \
+             no samples\nsandbox: {}; Python {}\n",
             self.bench,
             self.version,
             self.checksum,

@@ -7,6 +7,7 @@
 //! that breaks has to go on where it stopped and to be checked before it gets its name.
 //! Uploads, datasets and files other than a causal language model's are not here.
 
+pub(crate) mod agent;
 mod cache;
 mod error;
 mod transfer;

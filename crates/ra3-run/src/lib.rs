@@ -11,6 +11,8 @@ pub mod arm;
 pub mod estimate;
 pub mod plan;
 
+pub mod answers;
+pub mod benchmark_data;
 pub mod doctor;
 pub mod event;
 pub mod grading;
@@ -26,6 +28,7 @@ pub mod hub;
 mod atomic;
 pub mod clock;
 pub mod directory;
+mod download;
 pub mod ledger;
 pub mod samples;
 

@@ -57,7 +57,7 @@ fn decision(request: &ProgramRequest) -> Decision {
 }
 
 /// How programs are written by this model.
-fn rule(model: &Model, request: &ProgramRequest) -> WritingRule {
+pub(crate) fn rule(model: &Model, request: &ProgramRequest) -> WritingRule {
     WritingRule {
         other_ends: model.other_ends.clone().into(),
         ..writing_rule(

@@ -4,6 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
+mod benchmarks;
 mod checkpoints;
 mod commands;
 mod failures;

@@ -6,22 +6,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use super::agent::{CONNECT_TIMEOUT, READ_TIMEOUT, agent, trust};
 use super::cache::{Store, create_parent, failure, is_inside};
 use super::{HubError, HubSettings, ModelName};
-
-/// Time to open a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time without a byte after which a connection counts as broken.
-const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The bytes of all files of a call, for the caller's bars.
 pub(super) struct Meter<'a> {
@@ -110,15 +105,7 @@ impl<'a> Client<'a> {
                 reason: error.to_string(),
             })?;
         let trust = trust(settings)?;
-        let agent = Agent::config_builder()
-            .tls_config(trust.clone())
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(READ_TIMEOUT))
-            // The storage that the Hub redirects to must not see the token.
-            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
-            .build()
-            .into();
+        let agent = agent(settings)?;
         Ok(Self {
             settings,
             model,
@@ -405,29 +392,6 @@ impl<'a> Client<'a> {
             reason,
         }
     }
-}
-
-fn trust(settings: &HubSettings) -> Result<TlsConfig, HubError> {
-    let Some(path) = &settings.certificates else {
-        return Ok(TlsConfig::default());
-    };
-    let wrong = |reason: String| HubError::Certificates {
-        path: path.clone(),
-        reason,
-    };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let items = parse_pem(&text).filter_map(Result::ok);
-    let certificates: Vec<Certificate<'static>> = items
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(wrong("no certificate in it".to_owned()));
-    }
-    let roots = RootCerts::new_with_certs(&certificates);
-    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 fn write_error(path: &Path, n_bytes: u64, source: std::io::Error) -> HubError {

@@ -1,0 +1,300 @@
+//! `ra3 data`, `ra3 grade` and `ra3 eval --bench` on data that this test makes.
+
+use std::fs::{read_to_string, write};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::{ra3, text_of};
+
+/// Two tasks in the form of HumanEval+.
+fn plus(folder: &Path) -> String {
+    let task = |number: u32, name: &str, body: &str, base: Value, plus: Value| {
+        json!({
+            "task_id": format!("HumanEval/{number}"),
+            "prompt": format!("def {name}(n):\n    \"\"\"Does it.\"\"\"\n"),
+            "entry_point": name,
+            "canonical_solution": body,
+            "contract": "",
+            "base_input": base,
+            "plus_input": plus,
+            "atol": 0,
+        })
+        .to_string()
+    };
+    let double = task(
+        0,
+        "double",
+        "    return 2 * n\n",
+        json!([[1], [2]]),
+        json!([[-3]]),
+    );
+    let square = task(
+        1,
+        "square",
+        "    return n * n\n",
+        json!([[0], [2]]),
+        json!([[3], [-3]]),
+    );
+    let path = folder.join("plus.jsonl");
+    write(&path, format!("{double}\n{square}\n")).unwrap();
+    path.display().to_string()
+}
+
+fn json_of(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text_of(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn samples_are_graded_and_not_graded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let data = plus(folder.path());
+    let samples = [
+        json!({"task_id": "HumanEval/0", "completion": "    return n + n\n"}),
+        // Right for the base tests alone.
+        json!({"task_id": "HumanEval/1", "solution": "def square(n):\n    return 2 * n\n"}),
+        json!({
+            "task_id": "HumanEval/1",
+            "solution": "Sure:\n```python\ndef square(n):\n    return n ** 2\n```\n",
+        }),
+    ];
+    let text: Vec<String> = samples.iter().map(ToString::to_string).collect();
+    write(at("samples.jsonl"), text.join("\n")).unwrap();
+    let grade = |more: &[&str]| {
+        let samples = at("samples.jsonl");
+        let mut arguments = vec!["grade", &samples, "--bench", "humaneval+", "--data", &data];
+        arguments.extend(["--json"].iter().chain(more));
+        ra3(&arguments).output().unwrap()
+    };
+    let (out, failures) = (at("results.json"), at("failures.txt"));
+    let first = json_of(&grade(&["--out", &out, "--failures", &failures]));
+    assert_eq!(
+        (&first["n_samples"], &first["n_graded"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(first["pass_at"][0]["mean"], json!(0.75));
+    assert_eq!(first["pass_at"][1]["mean"], json!(0.5));
+    let page = read_to_string(&failures).unwrap();
+    assert!(
+        page.contains("HumanEval/1 sample 0: fail (plus tests)"),
+        "{page}"
+    );
+    assert!(
+        page.contains("(3)") && page.contains('9') && page.contains('6'),
+        "{page}"
+    );
+    let again = json_of(&grade(&["--out", &out]));
+    assert_eq!(again["n_graded"], json!(0));
+    assert_eq!(again["pass_at"], first["pass_at"]);
+    let clean = json_of(&grade(&["--sanitize"]));
+    assert_eq!(clean["pass_at"][1]["mean"], json!(0.75));
+    // Results of other data are no results of these.
+    let changed = read_to_string(&out)
+        .unwrap()
+        .replacen("\"hash\": \"", "\"hash\": \"0", 1);
+    write(at("other.json"), changed).unwrap();
+    let refused = grade(&["--merge", &at("other.json")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text_of(&refused).contains("holds results for the data 0"),
+        "{}",
+        text_of(&refused)
+    );
+}
+
+#[test]
+fn what_cannot_be_graded_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    write(
+        at("samples.jsonl"),
+        "{\"task_id\": \"HumanEval/0\", \"solution\": \"x = 1\"}\n{\n",
+    )
+    .unwrap();
+    write(
+        at("broken.jsonl"),
+        "{\"task_id\": \"HumanEval/0\", \"prompt\": 1}",
+    )
+    .unwrap();
+    let data = plus(folder.path());
+    for (bench, data, message) in [
+        (
+            "nothing",
+            data.as_str(),
+            "no benchmark is called nothing; there are humaneval+",
+        ),
+        (
+            "humaneval+",
+            &at("broken.jsonl"),
+            "line 1: `prompt` should be a string",
+        ),
+        (
+            "humaneval+",
+            &at("absent.jsonl"),
+            "absent.jsonl is not there",
+        ),
+        ("humaneval+", &data, "samples.jsonl, line 2: not JSON"),
+        (
+            "livecodebench",
+            folder.path().to_str().unwrap(),
+            "ra3 data get livecodebench",
+        ),
+    ] {
+        let samples = at("samples.jsonl");
+        let arguments = ["grade", &samples, "--bench", bench, "--data", data];
+        let output = ra3(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{bench}");
+        let text = text_of(&output);
+        assert!(text.contains(message), "{text}");
+    }
+}
+
+#[test]
+fn answers_are_written_once_and_graded() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = plus(folder.path());
+    let out = folder.path().join("eval");
+    let eval = |more: &[&str]| {
+        let out = out.display().to_string();
+        let mut arguments = vec!["eval", "assets/base", "--bench", "humaneval+", "--json"];
+        arguments.extend(["--data", &data, "--out", &out, "--max-tokens", "24"]);
+        arguments.extend(more);
+        ra3(&arguments).output().unwrap()
+    };
+    let samples = || read_to_string(out.join("humaneval+.samples.jsonl")).unwrap();
+    let first = json_of(&eval(&["-n", "2", "--temperature", "0.8"]));
+    assert_eq!(first[0]["variant"], json!("base, 0-shot, EvalPlus"));
+    assert_eq!(
+        (&first[0]["n_tasks"], &first[0]["n_samples"]),
+        (&json!(2), &json!(4))
+    );
+    let written = samples();
+    assert_eq!(written.lines().count(), 4);
+    let line: Value = serde_json::from_str(written.lines().next().unwrap()).unwrap();
+    assert_eq!(line["task_id"], json!("HumanEval/0"));
+    assert!(out.join("humaneval+.failures.txt").exists());
+    // A line that was cut short by a kill is written again, with the same bits.
+    write(
+        out.join("humaneval+.samples.jsonl"),
+        &written[..written.len() - 9],
+    )
+    .unwrap();
+    let second = json_of(&eval(&["-n", "2", "--temperature", "0.8"]));
+    assert_eq!(samples(), written);
+    assert_eq!(second[0]["pass_at"], first[0]["pass_at"]);
+    let other = eval(&["-n", "2", "--temperature", "0.7"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        text_of(&other).contains("another way"),
+        "{}",
+        text_of(&other)
+    );
+    assert_eq!(samples(), written);
+    let chat = eval(&[
+        "--chat",
+        "--out",
+        &folder.path().join("chat").display().to_string(),
+    ]);
+    assert!(!chat.status.success());
+}
+
+/// Serves one content on loopback; every first connection for an address breaks off in its middle.
+fn server(content: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (n_served, connection) in listener.incoming().enumerate() {
+            answer(connection.unwrap(), content, n_served == 0);
+        }
+    });
+    address
+}
+
+fn answer(mut connection: TcpStream, content: &[u8], breaks: bool) {
+    let mut request = Vec::new();
+    let mut byte = [0u8];
+    while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap_or(0) == 1 {
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8_lossy(&request).to_lowercase();
+    if request.contains("absent") {
+        let _ = connection.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        return;
+    }
+    let start = request
+        .split("range: bytes=")
+        .nth(1)
+        .and_then(|rest| rest.split('-').next()?.parse::<usize>().ok());
+    let rest = &content[start.unwrap_or(0)..];
+    let status = if start.is_some() {
+        "206 Partial Content"
+    } else {
+        "200 OK"
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        rest.len()
+    );
+    let _ = connection.write_all(head.as_bytes());
+    let n = if breaks { rest.len() / 2 } else { rest.len() };
+    let _ = connection.write_all(&rest[..n]);
+}
+
+#[test]
+fn data_are_fetched_continued_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().display().to_string();
+    let get = |name: &str, address: &str| {
+        ra3(&["data", "get", name, "--to", &to, "--json"])
+            .env("HF_ENDPOINT", address)
+            .env("RA3_GITHUB", address)
+            .env_remove("HF_HUB_OFFLINE")
+            .output()
+            .unwrap()
+    };
+    // Broken off once, then continued.
+    let fetched = json_of(&get("livecodebench", &server(b"{\"question_id\": 1}\n")));
+    assert_eq!(fetched["is_pinned"], json!(false));
+    let path = folder.path().join("test.jsonl");
+    assert_eq!(read_to_string(&path).unwrap(), "{\"question_id\": 1}\n");
+    // Other bytes under the same name are not taken.
+    std::fs::remove_file(&path).unwrap();
+    let other = get("livecodebench", &server(b"{\"question_id\": 2}\n"));
+    assert!(
+        text_of(&other).contains("is wanted: it is not kept"),
+        "{}",
+        text_of(&other)
+    );
+    assert!(!path.exists());
+    let pinned = get("humaneval", &server(b"not HumanEval"));
+    assert_eq!(pinned.status.code(), Some(1));
+    let text = text_of(&pinned);
+    assert!(
+        text.contains("b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
+        "{text}"
+    );
+    let absent = get("livecodebench/2", &format!("{}/absent", server(b"x")));
+    assert!(
+        text_of(&absent).contains("status 404"),
+        "{}",
+        text_of(&absent)
+    );
+    let unknown = get("nothing", "http://127.0.0.1:1");
+    assert!(
+        text_of(&unknown).contains("no data are called nothing"),
+        "{}",
+        text_of(&unknown)
+    );
+    let names: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names, ["test.jsonl.sha256"]);
+    let listed = json_of(&ra3(&["data", "list", "--json"]).output().unwrap());
+    assert_eq!(listed[0]["name"], json!("humaneval+"));
+}

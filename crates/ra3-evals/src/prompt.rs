@@ -1,0 +1,294 @@
+//! What a model is asked, where its answer ends, and the program in it: each benchmark as its own
+//! tool asks. The variant is part of a score's name.
+//!
+//! | benchmark | base model | chat model |
+//! |---|---|---|
+//! | HumanEval+, MBPP+ | the prompt (`EvalPlus`) | a Python script in a block (`EvalPlus`) |
+//! | HumanEval | the prompt (bigcode's stops) | as `EvalPlus` |
+//! | MBPP | three shots (DeepSeek's), or none (bigcode's) | as `EvalPlus` |
+//! | `LiveCodeBench` | one shot, from the project's file | its question and format |
+//! | contests | – | the statement, then a block (ours) |
+//! | sets for RLVR | the prompt | as `EvalPlus` |
+//!
+//! Not done here: chat templates, which are a checkpoint's, and sampling.
+
+use crate::bench::{Bench, Task};
+use crate::contest::answer::last_block;
+use crate::livecodebench;
+use crate::livecodebench::prompt::Example;
+use crate::mbpp;
+use crate::sanitize::sanitize;
+
+/// Whether a model continues text or answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It continues text.
+    Base {
+        /// Solved tasks that are shown first, where the benchmark has the choice.
+        n_shots: usize,
+        /// `LiveCodeBench`'s examples for standard input and for functions.
+        examples: Option<Box<[Example; 2]>>,
+    },
+    /// It answers a user.
+    Chat,
+}
+
+/// What a model is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text to continue.
+    Text(String),
+    /// A conversation, rendered by the checkpoint's template.
+    Conversation {
+        /// The system's message.
+        system: Option<&'static str>,
+        /// The user's.
+        user: String,
+        /// How the answer begins.
+        beginning: &'static str,
+    },
+}
+
+/// How a benchmark asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// For the score's name.
+    pub variant: &'static str,
+    /// An answer ends before the first of these.
+    pub stops: Vec<&'static str>,
+    /// Tokens of an answer at most.
+    pub tokens_max: usize,
+    /// The tool writes four spaces for a tab.
+    widens_tabs: bool,
+}
+
+/// Why a benchmark cannot be asked in this form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PromptError {
+    /// It has no such form.
+    #[error("{bench} has no {form} form: {advice}")]
+    Form {
+        /// The benchmark.
+        bench: &'static str,
+        /// The form.
+        form: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The tasks that its prompt shows are not in the file.
+    #[error("the tasks 2, 3 and 4 that MBPP's prompt shows are not in the data: use mbpp.jsonl")]
+    Shots,
+}
+
+const ENDS: [&str; 6] = [
+    "<|endoftext|>",
+    "<|endofmask|>",
+    "</s>",
+    "\nif __name__",
+    "\ndef main(",
+    "\nprint(",
+];
+const OF_HUMANEVAL: [&str; 5] = ["\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "];
+const OF_MBPP: [&str; 2] = ["\n\"\"\"", "\nassert"];
+const OF_BIGCODE: [&str; 8] = [
+    "\nclass",
+    "\ndef",
+    "\n#",
+    "\n@",
+    "\nprint",
+    "\nif",
+    "\n```",
+    "<file_sep>",
+];
+const OF_BIGCODE_MBPP: [&str; 7] = [
+    "\nclass", "\nassert", "\n\"\"\"", "\nprint", "\nif", "\n<|/", "\n```",
+];
+/// What EvalPlus asks of chat models, and how it has them begin.
+const INSTRUCTION: &str = "Please provide a self-contained Python script that solves the \
+    following problem in a markdown code block:";
+const BEGINNING: &str = "Below is a Python script with a self-contained function that solves the \
+    problem and passes corresponding tests:\n```python\n";
+
+/// How the benchmark asks in this form.
+///
+/// # Errors
+/// It has no such form.
+pub fn style(bench: &Bench, form: &Form) -> Result<Style, PromptError> {
+    use crate::bench::Name;
+    let of_evalplus = |more: &[&'static str], variant| Style {
+        variant,
+        stops: ENDS.iter().chain(more).copied().collect(),
+        tokens_max: 768,
+        widens_tabs: true,
+    };
+    let plain = |variant, stops: &[&'static str], tokens_max| Style {
+        variant,
+        stops: stops.to_vec(),
+        tokens_max,
+        widens_tabs: false,
+    };
+    let refused = |form, advice| PromptError::Form {
+        bench: bench.name.text(),
+        form,
+        advice,
+    };
+    match (bench.name, form) {
+        (Name::LiveCodeBench(_), Form::Chat) => Ok(plain("chat, 0-shot", &["###"], 2000)),
+        (Name::LiveCodeBench(_), Form::Base { examples: None, .. }) => Err(refused(
+            "base",
+            "bring its few-shot files with --examples FOLDER (stdin.json and func.json), or --chat",
+        )),
+        (Name::LiveCodeBench(_), Form::Base { .. }) => Ok(plain("base, 1-shot", &["###"], 2000)),
+        (Name::Contest(_), Form::Chat) => Ok(plain("chat, 0-shot, own prompt", &[], 4096)),
+        (Name::Contest(_), Form::Base { .. }) => Err(refused(
+            "base",
+            "its answers are blocks of code: use --chat",
+        )),
+        (_, Form::Chat) => Ok(of_evalplus(&["\n```\n"], "chat, 0-shot, EvalPlus")),
+        (Name::HumanEvalPlus, Form::Base { .. }) => {
+            Ok(of_evalplus(&OF_HUMANEVAL, "base, 0-shot, EvalPlus"))
+        }
+        (Name::MbppPlus, Form::Base { .. }) => Ok(of_evalplus(&OF_MBPP, "base, 0-shot, EvalPlus")),
+        (Name::HumanEval, Form::Base { .. }) => {
+            Ok(plain("base, 0-shot, not stripped", &OF_BIGCODE, 512))
+        }
+        (Name::Mbpp, Form::Base { n_shots: 0, .. }) => {
+            Ok(plain("base, 0-shot, bigcode", &OF_BIGCODE_MBPP, 512))
+        }
+        (Name::Mbpp, Form::Base { .. }) => Ok(plain("base, 3-shot", &["[DONE]"], 500)),
+        (
+            Name::LeetCode | Name::MbppTrain | Name::Puzzles | Name::AssertLists,
+            Form::Base { .. },
+        ) => Ok(plain("base, 0-shot", &ENDS, 768)),
+    }
+}
+
+/// What a model is given for a task.
+///
+/// # Errors
+/// The benchmark has no such form, or lacks what it shows.
+pub fn prompt(bench: &Bench, task: &Task, form: &Form) -> Result<Prompt, PromptError> {
+    style(bench, form)?;
+    let text = match (task, form) {
+        (Task::LiveCodeBench(grader), Form::Chat) => {
+            return Ok(Prompt::Conversation {
+                system: Some(livecodebench::prompt::SYSTEM),
+                user: livecodebench::prompt::chat(&grader.task),
+                beginning: "",
+            });
+        }
+        (Task::Contest(grader), _) => {
+            return Ok(Prompt::Conversation {
+                system: None,
+                user: format!(
+                    "{}\n\nWrite a Python 3 program that solves this problem{}. Answer with one \
+                     block of code that begins with ```python.",
+                    grader.task.statement.trim(),
+                    files(&grader.task.streams)
+                ),
+                beginning: "",
+            });
+        }
+        (Task::Mbpp(task, _), Form::Chat) => question(task),
+        (task, Form::Chat) => task.prompt().trim().to_owned(),
+        (Task::LiveCodeBench(grader), Form::Base { examples, .. }) => {
+            let [standard, function] = examples.as_deref().expect("the form was looked at");
+            let is_function = !grader.task.starter_code.is_empty();
+            let example = if is_function { function } else { standard };
+            return Ok(Prompt::Text(livecodebench::prompt::base(
+                &grader.task,
+                example,
+            )));
+        }
+        (Task::Mbpp(task, _), Form::Base { n_shots: 0, .. }) => {
+            return Ok(Prompt::Text(question(task)));
+        }
+        (Task::Mbpp(task, _), Form::Base { .. }) => {
+            let shots = mbpp::three_shot_prompt(task, &bench.mbpp_tasks());
+            return shots.map(Prompt::Text).ok_or(PromptError::Shots);
+        }
+        (Task::Plus(grader), Form::Base { .. }) => {
+            return Ok(Prompt::Text(format!("{}\n", grader.task.prompt.trim())));
+        }
+        (Task::Function(problem, _), Form::Base { .. }) => {
+            return Ok(Prompt::Text(problem.prompt.clone()));
+        }
+    };
+    Ok(Prompt::Conversation {
+        system: None,
+        user: format!("{INSTRUCTION}\n```\n{}\n```\n", text.trim()),
+        beginning: BEGINNING,
+    })
+}
+
+/// MBPP's question as bigcode's harness and EvalPlus have it.
+fn question(task: &mbpp::Task) -> String {
+    let first = task.tests.first().map_or("", String::as_str);
+    format!("\"\"\"\n{}\n{first}\n\"\"\"\n", task.text)
+}
+
+fn files(streams: &crate::contest::task::Streams) -> String {
+    match streams {
+        crate::contest::task::Streams::Standard => {
+            " (it reads standard input and writes standard output)".to_owned()
+        }
+        crate::contest::task::Streams::Files { input, output } => {
+            format!(" (it reads {input} and writes {output})")
+        }
+    }
+}
+
+impl Style {
+    /// An answer up to its end, as the tool has it.
+    pub fn cut(&self, answer: &str) -> String {
+        let ends = self.stops.iter().filter_map(|stop| answer.find(stop));
+        let cut = &answer[..ends.min().unwrap_or(answer.len())];
+        if self.widens_tabs {
+            cut.replace('\t', "    ")
+        } else {
+            cut.to_owned()
+        }
+    }
+}
+
+/// The program in an answer that was cut.
+pub fn program(task: &Task, form: &Form, answer: &str) -> String {
+    match (task, form) {
+        (Task::Plus(grader), Form::Base { .. }) => {
+            let task = &grader.task;
+            sanitize(
+                &format!("{}\n{answer}", task.prompt.trim()),
+                &task.entry_point,
+            )
+        }
+        (Task::Plus(grader), Form::Chat) => sanitize(answer, &grader.task.entry_point),
+        (Task::Function(problem, _), Form::Base { .. }) => format!("{}{answer}", problem.prompt),
+        (Task::Function(problem, _), Form::Chat) => {
+            let name = problem.entry_point.split(['(', '.']).next();
+            sanitize(answer, name.unwrap_or_default())
+        }
+        (Task::Mbpp(..), Form::Base { n_shots: 0, .. }) => answer.to_owned(),
+        (Task::Mbpp(..), Form::Base { .. }) => answer.trim().to_owned(),
+        (Task::Mbpp(task, _), Form::Chat) => sanitize(answer, &task.function().unwrap_or_default()),
+        (Task::LiveCodeBench(_), Form::Base { .. }) => livecodebench::answer::of_base_model(answer),
+        (Task::LiveCodeBench(_), Form::Chat) => livecodebench::answer::of_chat_model(answer),
+        (Task::Contest(_), _) => last_block(answer).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_end_at_the_first_stop() {
+        let style = Style {
+            variant: "",
+            stops: vec!["\ndef ", "\nprint("],
+            tokens_max: 1,
+            widens_tabs: true,
+        };
+        assert_eq!(style.cut("\treturn 1\nprint(f)\ndef g"), "    return 1");
+        assert_eq!(style.cut("a\n"), "a\n");
+    }
+}

@@ -1,0 +1,263 @@
+//! Where benchmarks' data live, officially and on this machine.
+//!
+//! A file whose bytes are known is accepted with its checksum alone. Of the others the first
+//! download's checksum is kept beside the file, and a later one has to equal it. Not done here:
+//! Parquet (open-r1/codeforces, AceCode): bring those as JSON lines with `--data`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use ra3_evals::bench::{Name, Selection};
+use serde::Serialize;
+
+use crate::download;
+use crate::event::{Event, Watcher};
+use crate::hub::HubSettings;
+
+const BYTES_PER_UNIT: u64 = 1 << 10;
+
+/// A file of a benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Source {
+    /// What it is asked for by: a benchmark's name, and a variant after a slash.
+    name: &'static str,
+    /// Its own name.
+    file: &'static str,
+    /// Where it lives; more than one where a copy stands in.
+    addresses: &'static [&'static str],
+    /// SHA-256, where its bytes are known.
+    sha256: Option<&'static str>,
+}
+
+macro_rules! source {
+    ($name:literal, $file:literal, $sha256:expr, $($address:literal),+) => {
+        Source { name: $name, file: $file, addresses: &[$($address),+], sha256: $sha256 }
+    };
+}
+
+const GITHUB_RAW: &str = "https://raw.githubusercontent.com";
+const EVALPLUS_RELEASES: &str = "https://github.com/evalplus";
+
+#[rustfmt::skip]
+const SOURCES: &[Source] = &[
+    source!("humaneval+", "HumanEvalPlus.jsonl.gz",
+        Some("272720b90ac375502c8ed23cd791c2a93dfb22a911641a494da74a426c09f101"),
+        "{releases}/humanevalplus_release/releases/download/v0.1.10/HumanEvalPlus.jsonl.gz"),
+    source!("humaneval+/mini", "HumanEvalPlus-Mini.jsonl.gz",
+        Some("91486741f1627101021fbe50523df08eebb5b0bf5e804b633dcd5ca3c14dbd2f"),
+        "{releases}/humanevalplus_release/releases/download/v0.1.10/HumanEvalPlus-Mini.jsonl.gz"),
+    source!("mbpp+", "MbppPlus.jsonl.gz",
+        Some("af43697e8791c4c149bdfd6b489d8b5412507551ac20e28a439f650b8225db63"),
+        "{releases}/mbppplus_release/releases/download/v0.2.0/MbppPlus.jsonl.gz"),
+    source!("humaneval", "HumanEval.jsonl.gz",
+        Some("b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
+        "{raw}/openai/human-eval/master/data/HumanEval.jsonl.gz"),
+    source!("mbpp", "mbpp.jsonl",
+        Some("ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f"),
+        "{raw}/google-research/google-research/master/mbpp/mbpp.jsonl",
+        "{raw}/deepseek-ai/DeepSeek-Coder/main/Evaluation/MBPP/data/mbpp.jsonl"),
+    source!("mbpp/sanitized", "sanitized-mbpp.json",
+        Some("7fec016546acaee11dbe14f9f0bb670e59f41919f7b522a59fba34871da78551"),
+        "{raw}/google-research/google-research/master/mbpp/sanitized-mbpp.json"),
+    source!("leetcode", "LeetCodeDataset-v0.2.0-train.jsonl.gz",
+        Some("7c3e4221572920a9e6c822083a327d2238ea70b5b3ba18459bee6855ef93e2c7"),
+        "{raw}/newfacade/LeetCodeDataset/main/data/LeetCodeDataset-v0.2.0-train.jsonl.gz"),
+    source!("leetcode/test", "LeetCodeDataset-v0.3.1-test.jsonl.gz",
+        Some("3ae536cb41342076691730b72424fdfb9264f233e05c81bf37b5f7e227ea1853"),
+        "{raw}/newfacade/LeetCodeDataset/main/data/LeetCodeDataset-v0.3.1-test.jsonl.gz"),
+    source!("puzzles", "puzzles.json",
+        Some("d3b61141ea0d935c389d602867ba2c154db1854df9ff4402daaa947ad880d8bb"),
+        "{raw}/microsoft/PythonProgrammingPuzzles/main/puzzles/puzzles.json"),
+    source!("codeforces", "rllm_codeforces_test.json",
+        Some("8e9eab7fce7e432abe4437dd997c16f1514be51d224f2d72a7bd07d58cce476a"),
+        "{raw}/agentica-project/rllm/874daa4a/rllm/data/test/code/codeforces.json"),
+    source!("codeforces/code_contests", "rllm_code_contests_test.json",
+        Some("0e3c580698270ab930268cbc63ea6b9cf920874ac40de4a06bdbebc7c2eade71"),
+        "{raw}/agentica-project/rllm/874daa4a/rllm/data/test/code/code_contests.json"),
+    source!("livecodebench", "test.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test.jsonl"),
+    source!("livecodebench/2", "test2.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test2.jsonl"),
+    source!("livecodebench/3", "test3.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test3.jsonl"),
+    source!("livecodebench/4", "test4.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test4.jsonl"),
+    source!("livecodebench/5", "test5.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test5.jsonl"),
+    source!("livecodebench/6", "test6.jsonl", None,
+        "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test6.jsonl"),
+];
+
+/// A file that can be had, for a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// Where it lives.
+    pub address: String,
+    /// Its SHA-256, where its bytes are known.
+    pub sha256: Option<&'static str>,
+    /// Where it is on this machine, if it is.
+    pub path: Option<PathBuf>,
+}
+
+/// What was fetched, or was there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fetched {
+    /// The file.
+    pub path: PathBuf,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// True if its bytes are known, false if they are trusted because they came first.
+    pub is_pinned: bool,
+}
+
+/// The folder of this machine's copies.
+pub fn cache() -> PathBuf {
+    let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
+    home("RA3_BENCHMARKS", "")
+        .or_else(|| home("XDG_CACHE_HOME", "ra3/benchmarks"))
+        .or_else(|| home("HOME", ".cache/ra3/benchmarks"))
+        .unwrap_or_else(|| PathBuf::from(".cache/ra3/benchmarks"))
+}
+
+/// All files that can be had.
+pub fn list(settings: &HubSettings) -> Vec<Listed> {
+    let listed = |source: &Source| {
+        let path = cache().join(source.file);
+        Listed {
+            name: source.name,
+            address: address(source.addresses[0], settings),
+            sha256: source.sha256,
+            path: path.exists().then_some(path),
+        }
+    };
+    SOURCES.iter().map(listed).collect()
+}
+
+/// Brings a benchmark's file into a folder, the cache where none is named.
+///
+/// # Errors
+/// There is no such benchmark, it cannot be fetched, or its bytes are not those that are wanted.
+pub fn get(
+    name: &str,
+    folder: Option<&Path>,
+    settings: &HubSettings,
+    watcher: &mut Watcher<'_>,
+) -> Result<Fetched> {
+    let source = SOURCES.iter().find(|source| source.name == name);
+    let names = || {
+        SOURCES
+            .iter()
+            .map(|source| source.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let source =
+        source.with_context(|| format!("no data are called {name}; there are {}", names()))?;
+    let path = folder.map_or_else(cache, Path::to_owned).join(source.file);
+    let beside = path.with_file_name(format!("{}.sha256", source.file));
+    let first = std::fs::read_to_string(&beside).ok();
+    let wanted = source.sha256.or(first.as_deref().map(str::trim));
+    if path.exists() {
+        let found = download::checksum(&path)?;
+        if wanted.is_none_or(|wanted| wanted == found) {
+            return Ok(fetched(path, found, source));
+        }
+        watcher(Event::Note(format!(
+            "{} has another SHA-256 than is wanted: it is fetched again",
+            path.display()
+        )));
+    }
+    watcher(Event::Started {
+        stage: format!("download {name}"),
+        position: 0,
+        total: 0,
+        unit: "KiB",
+    });
+    let found = fetch_any(source, &path, wanted, settings, watcher)?;
+    if source.sha256.is_none() {
+        crate::atomic::write(&beside, format!("{found}\n").as_bytes())?;
+    }
+    watcher(Event::Finished {
+        message: format!("{}, SHA-256 {found}", path.display()),
+    });
+    Ok(fetched(path, found, source))
+}
+
+fn fetched(path: PathBuf, sha256: String, source: &Source) -> Fetched {
+    Fetched {
+        path,
+        sha256,
+        is_pinned: source.sha256.is_some(),
+    }
+}
+
+/// From the first address that has what is wanted.
+fn fetch_any(
+    source: &Source,
+    path: &Path,
+    wanted: Option<&str>,
+    settings: &HubSettings,
+    watcher: &mut Watcher<'_>,
+) -> Result<String> {
+    let mut failures = Vec::new();
+    for template in source.addresses {
+        let address = address(template, settings);
+        let mut progress = |n_bytes: u64, _: Option<u64>| {
+            watcher(Event::Advanced {
+                position: n_bytes / BYTES_PER_UNIT,
+                n_tokens: 0,
+                message: String::new(),
+            });
+        };
+        match download::fetch(&address, path, wanted, settings, &mut progress) {
+            Ok(found) => return Ok(found),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// `RA3_GITHUB` stands in for GitHub's raw files and releases, `HF_ENDPOINT` for the Hub.
+fn address(template: &str, settings: &HubSettings) -> String {
+    let mirror = std::env::var("RA3_GITHUB").ok();
+    let or = |official| mirror.as_deref().unwrap_or(official);
+    template
+        .replace("{raw}", or(GITHUB_RAW))
+        .replace("{releases}", or(EVALPLUS_RELEASES))
+        .replace("{hub}", &settings.endpoint)
+}
+
+/// The data of a benchmark: a file that is named, the benchmark's file in a folder that is named,
+/// or this machine's copy.
+///
+/// # Errors
+/// There is none.
+pub fn locate(name: Name, data: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = data.filter(|path| !path.is_dir()) {
+        ensure!(path.exists(), "{} is not there", path.display());
+        return Ok(path.to_owned());
+    }
+    let asked = match name {
+        Name::LiveCodeBench(_) => "livecodebench",
+        Name::Contest(Selection::All | Selection::DeepCoder) => "codeforces",
+        Name::MbppTrain => "mbpp",
+        other => other.text(),
+    };
+    let source = SOURCES.iter().find(|source| source.name == asked);
+    let Some(source) = source else {
+        bail!(
+            "{} has no place to be fetched from: name its file with --data",
+            name.text()
+        );
+    };
+    let folder = data.map_or_else(cache, Path::to_owned);
+    let path = folder.join(source.file);
+    ensure!(
+        path.exists(),
+        "{} is not there: fetch it with `ra3 data get {asked}`, or name a file with --data",
+        path.display()
+    );
+    Ok(path)
+}
