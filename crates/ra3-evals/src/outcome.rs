@@ -3,6 +3,9 @@
 
 use ra3_sandbox::Pool;
 
+/// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
+pub(crate) const LATE: &str = "TimeoutException: the call was late";
+
 /// The verdict on one part, in EvalPlus's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

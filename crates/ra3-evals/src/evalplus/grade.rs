@@ -13,7 +13,7 @@ use ra3_sandbox::{CallResult, CallRule, Clock, End, Limits, Pool, Program, RunRe
 use crate::evalplus::compare::Oracle;
 use crate::evalplus::data::{Dataset, Rules, Task};
 use crate::evalplus::oracle::{Expected, MEMORY_BYTES, RESULT_BYTES_MAX, TaskExpected};
-use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::outcome::{Failure, LATE, Part, Status, Verdict};
 
 /// A call may take so many times what the right program took.
 const CALL_FACTOR: f64 = 4.0;
@@ -137,7 +137,7 @@ fn part(
     result: &RunResult,
 ) -> Part {
     if let Some(failure) = wrong {
-        let is_late = failure.got.starts_with("TimeoutException");
+        let is_late = failure.got.starts_with(LATE);
         return Part {
             is_chance: is_late,
             ..Part::failed(Status::Fail, failure)

@@ -20,7 +20,7 @@ use crate::contest::compare::Comparison;
 use crate::evalplus::data::DataError;
 use crate::json;
 use crate::livecodebench::data::Task;
-use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::outcome::{Failure, LATE, Part, Status, Verdict};
 
 /// Seconds of a test.
 const TEST_S: f64 = 6.0;
@@ -167,7 +167,7 @@ impl Grader {
         } = listened;
         let part = match failure {
             Some((status, failure)) => Part {
-                is_chance: failure.got.contains("TimeoutException"),
+                is_chance: failure.got.starts_with(LATE),
                 ..Part::failed(status, failure)
             },
             None => self.end(&result, &mut codes),
