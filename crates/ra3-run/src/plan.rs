@@ -215,6 +215,14 @@ fn check_measurement(file: &RunFile) -> Result<()> {
         ensure!(rlvr.evaluate_every > 0, "rlvr.evaluate_every is 0");
         ensure!(rlvr.n_tries_max > 0, "rlvr.n_tries_max is 0");
         ensure!(rlvr.updates_per_batch > 0, "rlvr.updates_per_batch is 0");
+        if let Some(problems) = &rlvr.problems {
+            let share = problems.held_out_share;
+            ensure!(
+                share > 0.0 && share < 1.0,
+                "rlvr.problems.held_out_share = {share} is not in (0, 1)"
+            );
+            problems.read().context("rlvr.problems")?;
+        }
     }
     Ok(())
 }

@@ -9,11 +9,11 @@ use ra3::policy::{Policy, TokenId, Work};
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_evals::grade::{Grader, Verdict, grade_all, prepare};
+use ra3_evals::grade::{Grader, Verdict, prepare};
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::problem::Problem;
 use ra3_lm::Lm;
-use ra3_sandbox::{Level, Limits, Pool};
+use ra3_sandbox::{Level, Limits, Pool, Program};
 
 use crate::ledger::{Interval, ScoreRecord};
 use crate::run_file::ConfinementName;
@@ -72,23 +72,44 @@ impl Exam {
         }
     }
 
-    /// Verdicts on programs; `of` says whose problem each is.
+    /// Leaves out problems whose prompt leaves no room in the model's context; how many.
+    pub(crate) fn keep_fitting(&mut self, n_tokens_max: usize) -> usize {
+        let fits: Vec<bool> = self
+            .prompts
+            .iter()
+            .map(|ids| ids.len() <= n_tokens_max)
+            .collect();
+        let mut keep = fits.iter();
+        self.problems
+            .retain(|_| *keep.next().expect("one a problem"));
+        let mut keep = fits.iter();
+        self.graders
+            .retain(|_| *keep.next().expect("one a problem"));
+        self.prompts.retain(|ids| ids.len() <= n_tokens_max);
+        fits.iter().filter(|fits| !**fits).count()
+    }
+
+    /// Verdicts on programs and the shares of tests that they pass; `of` says whose problem each
+    /// is.
     pub(crate) fn grade(
         &self,
         of: &[usize],
         rows: &[Writing],
         tokenizer: &Tokenizer,
-    ) -> Vec<Verdict> {
-        let completions: Vec<String> = rows
+    ) -> Vec<(Verdict, f64)> {
+        let programs: Vec<Program> = of
             .iter()
-            .map(|row| tokenizer.decode(&row.program()))
+            .zip(rows)
+            .map(|(problem, row)| self.graders[*problem].program(&tokenizer.decode(&row.program())))
             .collect();
-        let graded: Vec<(&Grader, &str)> = of
-            .iter()
-            .zip(&completions)
-            .map(|(problem, completion)| (&self.graders[*problem], completion.as_str()))
-            .collect();
-        grade_all(&graded, &self.pool, &mut |_| {})
+        let results = self.pool.run_all(&programs, &mut |_| {});
+        of.iter()
+            .zip(&results)
+            .map(|(problem, result)| {
+                let grader = &self.graders[*problem];
+                (grader.judge(result), grader.share(result))
+            })
+            .collect()
     }
 }
 
@@ -126,7 +147,8 @@ pub(crate) fn sit(
         None => grpo::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
         Some(plans) => write_planned(lm, exam, &of, plans, sitting)?,
     };
-    let verdicts = exam.grade(&of, &rows, tokenizer);
+    let graded = exam.grade(&of, &rows, tokenizer);
+    let verdicts: Vec<Verdict> = graded.into_iter().map(|(verdict, _)| verdict).collect();
     if let Some(Verdict::Infrastructure { detail }) = verdicts
         .iter()
         .find(|verdict| matches!(verdict, Verdict::Infrastructure { .. }))

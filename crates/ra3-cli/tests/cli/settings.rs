@@ -88,3 +88,46 @@ fn the_estimators_of_rlvr_run() {
         ledger_of(&folder.path().join(name), &[NO_RLVR, &advantage]);
     }
 }
+
+#[test]
+fn rlvr_takes_a_published_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("asserts.jsonl");
+    let names = [
+        "total",
+        "rising slope",
+        "gap between neighbours",
+        "word that rhymes",
+        "day after tomorrow",
+        "colour nobody wears",
+    ];
+    let records: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let asserts = ["assert f([1, 2]) == 1"];
+            let question = format!("Find the {name}.");
+            serde_json::json!({"id": name, "question": question, "test_cases": asserts}).to_string()
+        })
+        .collect();
+    std::fs::write(&data, records.join("\n")).unwrap();
+    let set = |data: &Path| {
+        let data = data.display();
+        format!("rlvr.problems={{set='asserts', data='{data}', held_out_share=0.4}}")
+    };
+    let ledger = ledger_of(
+        &folder.path().join("run"),
+        &[&set(&data), "rlvr.reward=share"],
+    );
+    assert!(
+        ledger.contains("Asserts, held-out problems, 0-shot"),
+        "{ledger}"
+    );
+    let (ok, text) = finish(start(
+        &folder.path().join("other"),
+        &[&set(&folder.path().join("absent.jsonl"))],
+    ));
+    assert!(
+        !ok && text.contains("rlvr.problems") && text.contains("absent.jsonl"),
+        "{text}"
+    );
+}

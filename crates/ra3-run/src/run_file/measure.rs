@@ -1,5 +1,9 @@
 //! Sections of the run file: evaluation and RLVR.
 
+use std::path::PathBuf;
+
+use ra3_evals::problem::{self, Problem};
+use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 use serde::{Deserialize, Serialize};
 
 /// What is measured of every arm.
@@ -76,6 +80,78 @@ pub struct RlvrSection {
     pub evaluate_every: u64,
     /// Samples of each problem in such a score.
     pub evaluate_samples: usize,
+    /// What a program's tests come to.
+    #[serde(default, skip_serializing_if = "RewardName::is_pass")]
+    pub reward: RewardName,
+    /// Problems from a published set; the testbed's where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems: Option<ProblemsSection>,
+}
+
+/// What a program's tests come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardName {
+    /// 1 if all pass, else 0.
+    #[default]
+    Pass,
+    /// The share that passes.
+    Share,
+}
+
+impl RewardName {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands on references"
+    )]
+    fn is_pass(&self) -> bool {
+        *self == Self::Pass
+    }
+}
+
+/// A published set of problems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemsSection {
+    /// Which.
+    pub set: ProblemSetName,
+    /// Its file, plain or `.gz`.
+    pub data: PathBuf,
+    /// About this share of the problems is held out for the scores, twins on one side.
+    pub held_out_share: f64,
+}
+
+impl ProblemsSection {
+    /// The problems of the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not of this set.
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<Problem>> {
+        let path = &self.data;
+        Ok(match self.set {
+            ProblemSetName::Humaneval => problem::read(path)?,
+            ProblemSetName::Leetcode => leetcode::read(path)?.0,
+            ProblemSetName::MbppTrain => mbpp_train::read(path)?.0,
+            ProblemSetName::Puzzles => puzzles::read(path)?.0,
+            ProblemSetName::Asserts => assert_lists::read(path)?.0,
+        })
+    }
+}
+
+/// A published set of problems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemSetName {
+    /// HumanEval's record format.
+    Humaneval,
+    /// LeetCodeDataset.
+    Leetcode,
+    /// MBPP's training part without what MBPP+ tests.
+    MbppTrain,
+    /// Python Programming Puzzles.
+    Puzzles,
+    /// Questions with lists of asserts, as AceCode has them.
+    Asserts,
 }
 
 /// How rewards become advantages.

@@ -14,7 +14,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use corpus::{CorpusSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName};
-pub use measure::{AdvantageName, ConfinementName, EvaluateSection, RlvrSection};
+pub use measure::{
+    AdvantageName, ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName,
+    RlvrSection,
+};
 pub use midtrain::{
     AblationName, BaselineName, ChooseSection, EStepSection, MStepSection, MidtrainSection,
     PenaltySection, Ra3Section, ScorerName,

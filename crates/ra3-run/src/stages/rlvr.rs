@@ -13,6 +13,8 @@ use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
+use ra3_evals::problem::Problem;
+use ra3_evals::rlvr::split::split;
 use ra3_lm::Lm;
 
 use super::base::{load_model, save_model};
@@ -21,10 +23,10 @@ use super::evaluate::exam;
 use super::training::{Course, Spent, Step, Training, drive};
 use crate::arm::Arm;
 use crate::directory::RunDirectory;
-use crate::event::Watcher;
+use crate::event::{Event, Watcher};
 use crate::plan::Plan;
-use crate::programs::{Exam, Sitting, sit, writing_rule};
-use crate::run_file::{AdvantageName, RlvrSection};
+use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
+use crate::run_file::{AdvantageName, ProblemsSection, RewardName, RlvrSection};
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -59,49 +61,109 @@ pub(crate) fn run(
         Decision::Absent
     };
     let name = format!("rlvr-{arm}");
+    let lm = load_model(plan, directory, arm.name())?;
+    let (train, held_out) = match &section.problems {
+        None => (
+            exam(plan, directory, &tokenizer, Split::Train)?,
+            exam(plan, directory, &tokenizer, Split::HeldOut)?,
+        ),
+        Some(problems) => {
+            let n_context = lm.config().max_position_embeddings;
+            let n_prompt_max = n_context.saturating_sub(evaluate.program_tokens_max);
+            published(problems, plan, &tokenizer, n_prompt_max, watcher)?
+        }
+    };
     let course = RlvrCourse {
         section,
         name: name.clone(),
-        config: GrpoConfig {
-            group_size: section.group_size,
-            estimator: match section.advantage {
-                AdvantageName::Grpo => Estimator::Grpo,
-                AdvantageName::DrGrpo => Estimator::DrGrpo,
-                AdvantageName::Rloo => Estimator::Rloo,
-                AdvantageName::Dapo => Estimator::Dapo,
-            },
-            drop_groups_without_signal: section.drop_groups_without_signal,
-            writing: writing_rule(
-                &tokenizer,
-                decision,
-                plan.file.corpus.rationale_tokens_max,
-                evaluate.program_tokens_max,
-                section.temperature,
-            ),
-            surrogate: if section.updates_per_batch > 1 {
-                Surrogate::Clipped {
-                    low: section.clip_low,
-                    high: section.clip_high,
-                }
-            } else {
-                Surrogate::LogLikelihood
-            },
-            updates_per_batch: section.updates_per_batch,
-        },
-        train: exam(plan, directory, &tokenizer, Split::Train)?,
-        held_out: exam(plan, directory, &tokenizer, Split::HeldOut)?,
+        config: config(section, plan, &tokenizer, decision),
+        train,
+        held_out,
         tokenizer: &tokenizer,
         // One seed for all arms: they meet the problems in the same order.
         seed: Seed::root(plan.file.seed).child("rlvr"),
     };
     let training = Training {
         stage: name.clone(),
-        lm: load_model(plan, directory, arm.name())?,
+        lm,
         course: Course::Rlvr(Box::new(course)),
         checkpoint_every: plan.file.checkpoint_every,
     };
     let (lm, _) = drive(training, directory, watcher)?;
     save_model(directory, &name, &lm, &tokenizer)
+}
+
+fn config(
+    section: &RlvrSection,
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+    decision: Decision,
+) -> GrpoConfig {
+    let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
+    GrpoConfig {
+        group_size: section.group_size,
+        estimator: match section.advantage {
+            AdvantageName::Grpo => Estimator::Grpo,
+            AdvantageName::DrGrpo => Estimator::DrGrpo,
+            AdvantageName::Rloo => Estimator::Rloo,
+            AdvantageName::Dapo => Estimator::Dapo,
+        },
+        drop_groups_without_signal: section.drop_groups_without_signal,
+        writing: writing_rule(
+            tokenizer,
+            decision,
+            plan.file.corpus.rationale_tokens_max,
+            evaluate.program_tokens_max,
+            section.temperature,
+        ),
+        surrogate: if section.updates_per_batch > 1 {
+            Surrogate::Clipped {
+                low: section.clip_low,
+                high: section.clip_high,
+            }
+        } else {
+            Surrogate::LogLikelihood
+        },
+        updates_per_batch: section.updates_per_batch,
+    }
+}
+
+/// Training and held-out problems of a published set, those whose prompts fit.
+fn published(
+    section: &ProblemsSection,
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+    n_prompt_max: usize,
+    watcher: &mut Watcher<'_>,
+) -> Result<(Exam, Exam)> {
+    let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
+    let seed = Seed::root(plan.file.seed).child("problems");
+    let (training, held_out) = split(section.read()?, section.held_out_share, seed);
+    let mut exam = |side: &str, problems: Vec<Problem>| -> Result<Exam> {
+        anyhow::ensure!(
+            !problems.is_empty(),
+            "rlvr.problems: there is no {side} problem in {}: too few, too many alike, or \
+             held_out_share = {} leaves none",
+            section.data.display(),
+            section.held_out_share
+        );
+        let pool = pool(evaluate.n_workers, evaluate.confinement)?;
+        let name = format!("{:?}, {side} problems, 0-shot", section.set);
+        let mut exam = Exam::new(&name, problems, tokenizer, pool);
+        let n_left_out = exam.keep_fitting(n_prompt_max);
+        let n = exam.problems.len();
+        anyhow::ensure!(
+            n > 0,
+            "rlvr.problems: no {side} problem of {} has a prompt of {n_prompt_max} tokens or fewer",
+            section.data.display()
+        );
+        watcher(Event::Note(format!(
+            "{n} {side} problems of {}; {n_left_out} prompts do not fit the context",
+            section.data.display()
+        )));
+        Ok(exam)
+    };
+    Ok((exam("training", training)?, exam("held-out", held_out)?))
 }
 
 impl RlvrCourse<'_> {
@@ -165,12 +227,12 @@ impl RlvrCourse<'_> {
         };
         let mut n_broken = 0;
         let mut grade = |rows: &[Writing]| -> Vec<f32> {
-            let verdicts = self.train.grade(&by_row.borrow(), rows, self.tokenizer);
-            let is_broken = |v: &&Verdict| matches!(v, Verdict::Infrastructure { .. });
-            n_broken += verdicts.iter().filter(is_broken).count();
-            let graded = rows.iter().zip(&verdicts);
-            graded
-                .map(|(row, verdict)| self.reward(row, verdict))
+            let graded = self.train.grade(&by_row.borrow(), rows, self.tokenizer);
+            let is_broken = |v: &&(Verdict, f64)| matches!(v.0, Verdict::Infrastructure { .. });
+            n_broken += graded.iter().filter(is_broken).count();
+            rows.iter()
+                .zip(&graded)
+                .map(|(row, (verdict, share))| self.reward(row, verdict, *share))
                 .collect()
         };
         let schedule = Schedule::Constant {
@@ -195,9 +257,12 @@ impl RlvrCourse<'_> {
         Ok(report)
     }
 
-    /// 1 for a program that passes, less what it pays for its length.
-    fn reward(&self, row: &Writing, verdict: &Verdict) -> f32 {
-        let passed = f32::from(u8::from(*verdict == Verdict::Passed));
+    /// What the tests come to, less what the program pays for its length.
+    fn reward(&self, row: &Writing, verdict: &Verdict, share: f64) -> f32 {
+        let passed = match self.section.reward {
+            RewardName::Pass => f32::from(u8::from(*verdict == Verdict::Passed)),
+            RewardName::Share => share as f32,
+        };
         match self.section.overlong_tokens {
             0 => passed,
             n_soft => {
