@@ -89,7 +89,7 @@ impl Value {
 
     /// True if every text inside is of the form that its type has: what a hostile program sends
     /// in a driver's name may be anything.
-    pub(crate) fn is_well_formed(&self) -> bool {
+    pub fn is_well_formed(&self) -> bool {
         let is_hex = |text: &str| {
             text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         };

@@ -83,7 +83,7 @@ fn hostile_programs_get_their_verdicts() {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    assert!(files.len() >= 55, "{}", files.len());
+    assert!(files.len() >= 75, "{}", files.len());
     check_verdicts(&files, false);
     check_verdicts(&files, true);
     assert!(!Path::new("/tmp/escaped-from-the-sandbox").exists());
