@@ -3,7 +3,8 @@
 //!
 //! A fresh single-threaded process, because seccomp and Landlock are per thread and neither can be
 //! set up between fork and exec of a threaded parent. Where something does not hold that is
-//! required, it does not become the interpreter. Not done here: namespaces, and cgroups.
+//! required, it does not become the interpreter. Not done here: cgroups, and the namespaces of
+//! processes and mounts, which would take a fork and a file system of their own.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -15,7 +16,7 @@ use landlock::{
     RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, setrlimit, setsid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 /// First argument of a process that is to be the helper.
@@ -89,6 +90,8 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     limit(request)?;
     let mut held = vec!["limits"];
     if request.confined {
+        // While there are rights to do so.
+        held.extend(enter_namespaces().then_some("namespaces"));
         held.extend(lower_rights(&request.python));
     }
     // After the change of user, which forgets it.
@@ -180,6 +183,23 @@ fn lower(resource: Resource, soft: u64, hard: u64) -> Result<(), String> {
         maximum: Some(hard.min(given)),
     };
     setrlimit(resource, pair).map_err(|error| format!("cannot set {resource:?}: {error}"))
+}
+
+/// Networks, message queues and host names that nobody else has. An ordinary user needs a
+/// namespace of users for that, which many systems do not give.
+#[expect(
+    unsafe_code,
+    reason = "unshare is unsafe where threads share descriptors; the helper has one thread"
+)]
+fn enter_namespaces() -> bool {
+    let own = UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    let flags = if rustix::process::geteuid().is_root() {
+        own
+    } else {
+        own | UnshareFlags::NEWUSER
+    };
+    // SAFETY: none of the flags concerns descriptors.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.is_ok()
 }
 
 /// Gives up what root may do: its capabilities for good, and its name where nobody can run the

@@ -1,17 +1,23 @@
 //! Hostile programs, as data: each file names its verdict in the first line. None passes that
 //! should not, none blocks the pool, none is taken for a fault of the sandbox, and nothing is left
-//! behind. Each runs twice: compared by the caller, and by an assert in another process.
+//! behind. Each runs twice: compared by the caller, and by an assert in another process. Where the
+//! tests run as root, all runs once more as an ordinary user.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
 )]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{CallResult, Check, End, Level, Limits, Pool, Program, RunResult};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, waitpid};
+use rustix::process::{WaitOptions, geteuid, waitpid};
+use tempfile::TempDir;
 
 const LIMITS: Limits = Limits {
     cpu_s: 1,
@@ -19,6 +25,10 @@ const LIMITS: Limits = Limits {
     memory_bytes: 1 << 30,
     result_bytes_max: 1 << 20,
 };
+
+/// Names the folder of an ordinary user's test.
+const FOLDER: &str = "RA3_ORDINARY_USER";
+const NOBODY: u32 = 65534;
 
 /// `f(1)` should be 4.
 fn verdict(result: &RunResult, is_check: bool) -> &'static str {
@@ -55,9 +65,8 @@ fn program(file: &Path, is_check: bool) -> Program {
     }
 }
 
-fn check_verdicts(files: &[PathBuf], is_check: bool) {
-    let helper = env!("CARGO_BIN_EXE_ra3-sandbox-helper").into();
-    let pool = Pool::with_helper(helper, 4, LIMITS, Level::BestEffort).unwrap();
+fn check_verdicts(helper: &Path, files: &[PathBuf], is_check: bool) {
+    let pool = Pool::with_helper(helper.to_owned(), 4, LIMITS, Level::BestEffort).unwrap();
     let programs: Vec<Program> = files.iter().map(|file| program(file, is_check)).collect();
     let mut n_done = 0;
     let results = pool.run_all(&programs, &mut |_| n_done += 1);
@@ -75,17 +84,81 @@ fn check_verdicts(files: &[PathBuf], is_check: bool) {
     assert!(wrong.is_empty(), "check: {is_check}\n{}", wrong.join("\n"));
 }
 
-#[test]
-fn hostile_programs_get_their_verdicts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+/// The programs of a folder.
+fn programs_in(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
     assert!(files.len() >= 75, "{}", files.len());
-    check_verdicts(&files, false);
-    check_verdicts(&files, true);
+    files
+}
+
+/// This test again, as a user without rights: with copies of all that it needs, since the
+/// originals may stand where only root may look.
+fn start_as_ordinary_user(helper: &Path, files: &[PathBuf]) -> Option<(Child, TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    open(folder.path());
+    let hostile = folder.path().join("hostile");
+    std::fs::create_dir(&hostile).unwrap();
+    open(&hostile);
+    let test = std::env::current_exe().unwrap();
+    let copies = files.iter().map(|file| (file.as_path(), "hostile"));
+    for (file, place) in copies.chain([(helper, "."), (&*test, ".")]) {
+        let copy = folder.path().join(place).join(file.file_name().unwrap());
+        std::fs::copy(file, &copy).unwrap();
+        open(&copy);
+    }
+    let mut command = Command::new("python3");
+    // The system's interpreter: another one may be at home with root.
+    let is_there = command
+        .env("PATH", "/usr/bin:/bin")
+        .arg("--version")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !is_there {
+        eprintln!("skipped as an ordinary user: there is no python3 in /usr/bin");
+        return None;
+    }
+    let child = Command::new(folder.path().join(test.file_name().unwrap()))
+        .args(["--nocapture", "hostile_programs_get_their_verdicts"])
+        .env("PATH", "/usr/bin:/bin")
+        .env(FOLDER, folder.path())
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .spawn()
+        .unwrap();
+    Some((child, folder))
+}
+
+#[test]
+fn hostile_programs_get_their_verdicts() {
+    let original = PathBuf::from(env!("CARGO_BIN_EXE_ra3-sandbox-helper"));
+    if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
+        assert!(!geteuid().is_root());
+        let helper = folder.join(original.file_name().unwrap());
+        let files = programs_in(&folder.join("hostile"));
+        check_verdicts(&helper, &files, false);
+        check_verdicts(&helper, &files, true);
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let files = programs_in(&folder);
+    let ordinary = geteuid()
+        .is_root()
+        .then(|| start_as_ordinary_user(&original, &files));
+    check_verdicts(&original, &files, false);
+    check_verdicts(&original, &files, true);
+    if let Some((mut child, _folder)) = ordinary.flatten() {
+        assert!(child.wait().unwrap().success(), "as an ordinary user");
+    }
     assert!(!Path::new("/tmp/escaped-from-the-sandbox").exists());
     assert!(!Path::new("/escaped").exists());
     // This is the only test of its process: every child was waited for.

@@ -236,6 +236,12 @@ fn confinement_is_reported_and_required() {
     );
     if rustix::process::geteuid().is_root() {
         assert!(holds("no_capabilities"), "{:?}", pool.confinement);
+        let can_enter = std::process::Command::new("unshare")
+            .args(["--net", "--ipc", "--uts", "true"])
+            .status();
+        if can_enter.is_ok_and(|status| status.success()) {
+            assert!(holds("namespaces"), "{:?}", pool.confinement);
+        }
     }
     let off = Pool::with_helper(helper(), 1, LIMITS, Level::Off).unwrap();
     assert_eq!(off.confinement, ["limits"]);
