@@ -6,7 +6,7 @@
 //! sees the program's values and none of its objects. No program shares a process with its tests.
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Check, Clock, End, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{Arguments, CallResult, Check, Clock, End, Limits, Pool, Program, RunResult};
 
 use crate::outcome::{self, Failure, Part, Status};
 use crate::problem::Problem;
@@ -134,15 +134,15 @@ pub fn prepare(problems: &[Problem], pool: &Pool) -> Vec<Grader> {
 
 /// Makes problems ready: their tests are taken apart once, in processes of their own.
 pub fn prepare_for(problems: &[Problem], purpose: Purpose, pool: &Pool) -> Vec<Grader> {
-    let split: Vec<Option<Tests>> = ask_splitter("split", problems, &|_| true, &arguments, pool)
+    let alone = |problem: &Problem| Arguments::of(&[text(&problem.test)]);
+    let split: Vec<Option<Tests>> = ask_splitter("split", problems, &|_| true, &alone, pool)
         .iter()
         .map(|call| call.as_ref().and_then(cases).map(Tests::Values))
         .collect();
     let is_left = |index: usize| split[index].is_none();
     let with_prelude = |problem: &Problem| {
-        let texts = [&problem.test, &problem.prelude].map(|text| literal(text));
-        let is_benchmark = literal_bool(purpose == Purpose::Benchmark);
-        format!("({}, {}, {is_benchmark})", texts[0], texts[1])
+        let is_benchmark = Value::Bool(purpose == Purpose::Benchmark);
+        Arguments::of(&[text(&problem.test), text(&problem.prelude), is_benchmark])
     };
     let asked = ask_splitter("questions", problems, &is_left, &with_prelude, pool);
     let questions = asked
@@ -163,16 +163,8 @@ pub fn prepare_for(problems: &[Problem], purpose: Purpose, pool: &Pool) -> Vec<G
         .collect()
 }
 
-fn literal(text: &str) -> String {
-    Value::Str(text.to_owned()).to_python()
-}
-
-fn literal_bool(value: bool) -> String {
-    Value::Bool(value).to_python()
-}
-
-fn arguments(problem: &Problem) -> String {
-    format!("({},)", literal(&problem.test))
+fn text(text: &str) -> Value {
+    Value::Str(text.to_owned())
 }
 
 /// What a function of the splitter makes of each problem; `None` where it is not asked, or fails.
@@ -180,7 +172,7 @@ fn ask_splitter(
     function: &str,
     problems: &[Problem],
     is_asked: &dyn Fn(usize) -> bool,
-    arguments: &dyn Fn(&Problem) -> String,
+    arguments: &dyn Fn(&Problem) -> Arguments,
     pool: &Pool,
 ) -> Vec<Option<CallResult>> {
     let asked: Vec<usize> = (0..problems.len())
@@ -265,7 +257,9 @@ impl Grader {
     fn program_of(&self, source: &str) -> Program {
         let (inputs, check) = match &self.tests {
             Tests::Values(cases) => {
-                let inputs = cases.iter().map(|case| case.arguments.to_python());
+                let inputs = cases
+                    .iter()
+                    .map(|case| Arguments::of(case.arguments.items()));
                 (inputs.collect(), None)
             }
             Tests::Questions(questions) => {

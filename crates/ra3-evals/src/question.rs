@@ -4,7 +4,7 @@
 //! is expected. Values of types of its own are equal to nothing.
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Program};
+use ra3_sandbox::{Arguments, CallResult, Program};
 
 use crate::outcome::Failure;
 
@@ -77,7 +77,7 @@ impl Questions {
             ),
             entry_point: "__case__".to_owned(),
             inputs: (0..self.questions.len())
-                .map(|index| format!("({index},)"))
+                .map(|index| Arguments::of(&[Value::Int(index.to_string())]))
                 .collect(),
             check: None,
         }

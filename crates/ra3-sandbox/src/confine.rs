@@ -22,15 +22,6 @@ use serde::{Deserialize, Serialize};
 /// First argument of a process that is to be the helper.
 pub(crate) const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 
-const CANDIDATE: &str = concat!(
-    include_str!("driver/channel.py"),
-    include_str!("driver/candidate.py")
-);
-const CHECKER: &str = concat!(
-    include_str!("driver/channel.py"),
-    include_str!("driver/checker.py")
-);
-const SCRIPT: &str = include_str!("driver/script.py");
 /// The user without rights.
 const NOBODY: u32 = 65534;
 /// Threads of one user, where the kernel counts them: far more than a program needs.
@@ -41,6 +32,8 @@ const N_THREADS_MAX: u64 = 512;
 pub(crate) struct Request {
     pub(crate) role: Role,
     pub(crate) python: PathBuf,
+    /// As [`crate::interpreter`] has it.
+    pub(crate) driver: String,
     pub(crate) prefixes: Vec<PathBuf>,
     pub(crate) cpu_s: u64,
     pub(crate) memory_bytes: u64,
@@ -110,11 +103,10 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     if request.required && !crate::pool::is_enough(&held) {
         return Err(format!("only {} holds", held.join(", ")));
     }
-    let driver = match request.role {
-        Role::Candidate => CANDIDATE,
-        Role::Checker => CHECKER,
-        Role::Script => SCRIPT,
-    };
+    let driver = format!(
+        "import marshal;exec(marshal.loads(bytes.fromhex('{}')))",
+        request.driver
+    );
     let stderr = match request.role {
         Role::Candidate | Role::Checker => Stdio::null(),
         Role::Script => Stdio::inherit(),
@@ -122,7 +114,7 @@ fn become_interpreter(request: &Request) -> Result<(), String> {
     let folder = request.folder.as_deref().unwrap_or(Path::new("/"));
     let error = Command::new(&request.python)
         // Not isolated by `-I`, which would draw another hash seed for every process.
-        .args(["-s", "-S", "-B", "-c", driver])
+        .args(["-s", "-S", "-B", "-c", &driver])
         .args(held)
         .env_clear()
         .env("PYTHONHASHSEED", "0")

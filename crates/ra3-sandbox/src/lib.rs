@@ -10,6 +10,8 @@
 //! channels, bugs of the kernel; and at [`Level::Off`], children that leave their process group.
 
 mod confine;
+mod interpreter;
+pub mod marshal;
 mod pool;
 mod process;
 mod program;
@@ -19,6 +21,7 @@ mod session;
 pub mod value;
 
 pub use confine::helper_main_if_requested;
+pub use marshal::Arguments;
 pub use pool::{Pool, SandboxError};
 pub use program::{CallResult, CallRule, Check, Clock, End, Level, Limits, Program, RunResult};
 pub use script::{Script, ScriptEnd, ScriptResult};

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use crate::confine::{HELPER_ARGUMENT, Request, Role};
+use crate::interpreter::Interpreter;
+use crate::marshal::Arguments;
 use crate::process::Process;
 use crate::program::{CallResult, CallRule, Clock, End, Level, Limits, Program, RunResult};
 use crate::script::{self, Script, ScriptEnd, ScriptResult, Workplace};
@@ -44,9 +46,7 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct Pool {
     helper: PathBuf,
-    python: PathBuf,
-    prefixes: Vec<PathBuf>,
-    python_version: String,
+    interpreter: Interpreter,
     level: Level,
     n_workers: usize,
     limits: Limits,
@@ -84,12 +84,10 @@ impl Pool {
         limits: Limits,
         level: Level,
     ) -> Result<Self, SandboxError> {
-        let (python, prefixes, python_version) = interpreter("python3")?;
+        let interpreter = Interpreter::find("python3")?;
         let mut pool = Self {
             helper,
-            python,
-            prefixes,
-            python_version,
+            interpreter,
             level,
             n_workers: n_workers.max(1),
             limits,
@@ -98,7 +96,7 @@ impl Pool {
         let result = pool.run(&Program {
             source: "def one():\n    return 1\n".to_owned(),
             entry_point: "one".to_owned(),
-            inputs: vec!["()".to_owned()],
+            inputs: vec![Arguments::of(&[])],
             check: None,
         });
         if result.calls != [CallResult::Value(Value::Int("1".to_owned()))] {
@@ -119,7 +117,7 @@ impl Pool {
 
     /// The interpreter's version, such as `3.11.7`.
     pub fn python_version(&self) -> &str {
-        &self.python_version
+        &self.interpreter.version
     }
 
     /// Runs all programs; results are in their order. `on_done` hears of each as it ends.
@@ -258,8 +256,9 @@ impl Pool {
     fn request(&self, role: Role, limits: Limits, workplace: Option<&Workplace>) -> String {
         let request = Request {
             role,
-            python: self.python.clone(),
-            prefixes: self.prefixes.clone(),
+            python: self.interpreter.python.clone(),
+            driver: self.interpreter.driver(role).to_owned(),
+            prefixes: self.interpreter.prefixes.clone(),
             cpu_s: limits.cpu_s,
             memory_bytes: limits.memory_bytes,
             confined: self.level != Level::Off,
@@ -270,32 +269,4 @@ impl Pool {
         };
         serde_json::to_string(&request).expect("a request has only plain fields")
     }
-}
-
-/// The interpreter's own path, the folders that it reads, and its version.
-fn interpreter(name: &str) -> Result<(PathBuf, Vec<PathBuf>, String), SandboxError> {
-    let fail = |reason: String| SandboxError::Python {
-        python: name.to_owned(),
-        reason,
-    };
-    // In a virtual environment the interpreter is a link, and its libraries are elsewhere.
-    let script = "import platform, sys, sysconfig; \
-                  print(platform.python_version()); \
-                  print(getattr(sys, '_base_executable', None) or sys.executable); \
-                  print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
-    let output = Command::new(name)
-        .args(["-c", script])
-        .output()
-        .map_err(|error| fail(error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut lines = text.lines();
-    let version = lines.next().unwrap_or_default().to_owned();
-    let mut lines = lines.map(PathBuf::from);
-    let python = lines.next().filter(|path| path.is_file());
-    let python = python.ok_or_else(|| fail("it does not say where it is".to_owned()))?;
-    Ok((
-        python,
-        lines.filter(|path| path.as_os_str() != "/").collect(),
-        version,
-    ))
 }

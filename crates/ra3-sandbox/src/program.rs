@@ -1,5 +1,6 @@
 //! The nouns: a program and what to do with it, its limits, and what came of it.
 
+use crate::marshal::Arguments;
 use crate::value::Value;
 
 /// What must hold of the confinement.
@@ -33,8 +34,8 @@ pub struct Program {
     pub source: String,
     /// The function that is called.
     pub entry_point: String,
-    /// Argument tuples as Python literals, one a call.
-    pub inputs: Vec<String>,
+    /// Arguments, one item a call.
+    pub inputs: Vec<Arguments>,
     /// Assert-style tests to run after the inputs.
     pub check: Option<Check>,
 }

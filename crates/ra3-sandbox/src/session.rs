@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::marshal::{self, Arguments};
 use crate::process::{News, Process, next_news};
 use crate::program::{CallResult, CallRule, Clock, End, Limits, Program, RunResult};
 use crate::value::Value;
@@ -46,6 +47,7 @@ struct Message {
     nonce: Option<String>,
     confinement: Option<Vec<String>>,
     value: Option<Value>,
+    plain: Option<String>,
     ask: Option<Value>,
     stage: Option<Stage>,
     error: Option<String>,
@@ -120,11 +122,12 @@ impl<'a> Session<'a> {
 
     /// Tells both sides what to do.
     fn brief(&mut self) {
+        let inputs: Vec<&str> = self.program.inputs.iter().map(Arguments::hex).collect();
         let request = json!({
             "nonce": self.nonce,
             "source": self.program.source,
             "entry_point": self.program.entry_point,
-            "inputs": self.program.inputs,
+            "inputs": inputs,
             "call_s": self.rule.call_s,
             "convert": self.rule.convert,
             "items_max": self.rule.items_max,
@@ -174,7 +177,8 @@ impl<'a> Session<'a> {
             message: message.text.unwrap_or_default(),
             line: message.line,
         });
-        let call = match (message.stage, message.value, raised) {
+        let plain = message.plain.as_deref().and_then(marshal::read);
+        let call = match (message.stage, message.value.or(plain), raised) {
             (
                 Some(Stage::Load),
                 _,

@@ -182,6 +182,14 @@ impl Value {
         }
     }
 
+    /// The items of a list, tuple or set; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        match self {
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => items,
+            _ => &[],
+        }
+    }
+
     /// A float as [`Self::Float`] has it.
     pub fn float(value: f64) -> Self {
         Self::Float(hex_float(value))

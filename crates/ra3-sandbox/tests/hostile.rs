@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, Check, End, Level, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{Arguments, CallResult, Check, End, Level, Limits, Pool, Program, RunResult};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, geteuid, waitpid};
 use tempfile::TempDir;
@@ -57,10 +57,14 @@ fn program(file: &Path, is_check: bool) -> Program {
         prelude: String::new(),
         test: "def check(candidate):\n    assert candidate(1) == 4\n".to_owned(),
     };
+    let one = Value::Int("1".to_owned());
     Program {
         source: std::fs::read_to_string(file).unwrap(),
         entry_point: "f".to_owned(),
-        inputs: (!is_check).then(|| "(1,)".to_owned()).into_iter().collect(),
+        inputs: (!is_check)
+            .then(|| Arguments::of(&[one]))
+            .into_iter()
+            .collect(),
         check: is_check.then_some(check),
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    CallResult, CallRule, Check, Clock, End, Level, Limits, Pool, Program, SandboxError,
+    Arguments, CallResult, CallRule, Check, Clock, End, Level, Limits, Pool, Program, SandboxError,
 };
 
 const LIMITS: Limits = Limits {
@@ -28,12 +28,25 @@ fn pool() -> Pool {
     Pool::with_helper(helper(), 2, LIMITS, Level::BestEffort).unwrap()
 }
 
-fn calls(source: &str, inputs: &[&str]) -> Program {
+/// Loads a program whose function is `f`.
+fn program(source: &str) -> Program {
     Program {
         source: source.to_owned(),
         entry_point: "f".to_owned(),
-        inputs: inputs.iter().map(|input| (*input).to_owned()).collect(),
+        inputs: Vec::new(),
         check: None,
+    }
+}
+
+/// Calls `f` with argument tuples that are Python expressions.
+fn calls(source: &str, inputs: &[&str]) -> Program {
+    let text = |input: &&str| Arguments::of(&[Value::Str((*input).to_owned())]);
+    Program {
+        entry_point: "call".to_owned(),
+        inputs: inputs.iter().map(text).collect(),
+        ..program(&format!(
+            "{source}\ndef call(text):\n    return f(*eval(text, {{}}))\n"
+        ))
     }
 }
 
@@ -43,7 +56,7 @@ fn check(source: &str, prelude: &str, test: &str) -> End {
             prelude: prelude.to_owned(),
             test: format!("def check(candidate):\n    {test}\n"),
         }),
-        ..calls(source, &[])
+        ..program(source)
     };
     pool().run(&program).end
 }
@@ -82,7 +95,13 @@ fn values_survive_the_way_in_and_out() {
             panic!("{literal}: {call:?}")
         };
         assert!(value.equals(value) && !value.has_opaque(), "{literal}");
-        // The expression that is made of a value is that value.
+        // So it is on its way back in, in either form.
+        let echo = Program {
+            inputs: vec![Arguments::of(std::slice::from_ref(value))],
+            ..program("def f(x):\n    return x\n")
+        };
+        let echoed = pool().run(&echo).calls;
+        assert_eq!(echoed, std::slice::from_ref(call), "{literal}");
         let source = format!("def f(x):\n    return repr(x) == repr({literal})\n");
         let input = format!(
             "({},)",
@@ -132,10 +151,12 @@ fn errors_name_their_line() {
         message: message.to_owned(),
         line,
     };
-    let result = pool().run(&calls(
-        "def g(x):\n    return 1 // x\n\ndef f(x):\n    return g(x)\n",
-        &["(0,)", "(1,)", "()"],
-    ));
+    let int = |value: i64| Value::Int(value.to_string());
+    let inputs = [&[int(0)][..], &[int(1)], &[]];
+    let result = pool().run(&Program {
+        inputs: inputs.map(Arguments::of).to_vec(),
+        ..program("def g(x):\n    return 1 // x\n\ndef f(x):\n    return g(x)\n")
+    });
     assert_eq!(
         result.calls[0],
         raised(
@@ -152,16 +173,16 @@ fn errors_name_their_line() {
         panic!("{:?}", result.calls[2])
     };
     assert_eq!(error, "TypeError");
-    let loaded = pool().run(&calls("x = 1\ny = z\n", &[]));
+    let loaded = pool().run(&program("x = 1\ny = z\n"));
     let End::LoadError { error, line, .. } = loaded.end else {
         panic!("{loaded:?}")
     };
     assert_eq!((error.as_str(), line), ("NameError", Some(2)));
-    let loaded = pool().run(&calls("x = 1\ndef f(:\n", &[])).end;
+    let loaded = pool().run(&program("x = 1\ndef f(:\n")).end;
     assert!(
         matches!(&loaded, End::LoadError { error, line: Some(2), .. } if error == "SyntaxError")
     );
-    let loaded = pool().run(&calls("x = 1\n", &[])).end;
+    let loaded = pool().run(&program("x = 1\n")).end;
     assert!(matches!(&loaded, End::LoadError { error, .. } if error == "KeyError"));
 }
 
@@ -209,7 +230,7 @@ fn the_clocks_and_the_memory_are_told_apart() {
         ..LIMITS
     };
     let pool = Pool::with_helper(helper(), 1, limits, Level::BestEffort).unwrap();
-    let end = |source: &str| pool.run(&calls(source, &[])).end;
+    let end = |source: &str| pool.run(&program(source)).end;
     assert_eq!(end("while True: pass"), End::TimedOut(Clock::Cpu));
     assert_eq!(
         end("import time; time.sleep(60)"),

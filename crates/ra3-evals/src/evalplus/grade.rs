@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{Arguments, CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
 
 use crate::evalplus::compare::Oracle;
 use crate::evalplus::data::{Dataset, Rules, Task};
@@ -37,8 +37,7 @@ pub struct Grader {
 
 #[derive(Debug)]
 struct Tests {
-    /// As Python literals.
-    inputs: Vec<String>,
+    inputs: Vec<Arguments>,
     outputs: Vec<Value>,
     call_s: Vec<f64>,
     limits: Limits,
@@ -70,7 +69,10 @@ fn tests(inputs: &[Value], expected: Expected, rules: Rules) -> Tests {
         call_s = vec![call_s_min];
     }
     Tests {
-        inputs: inputs.iter().map(Value::to_python).collect(),
+        inputs: inputs
+            .iter()
+            .map(|input| Arguments::of(input.items()))
+            .collect(),
         outputs: expected.outputs,
         call_s,
         limits: Limits {

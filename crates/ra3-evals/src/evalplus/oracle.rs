@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, CallRule, End, Limits, Pool, Program};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Limits, Pool, Program};
 use serde::{Deserialize, Serialize};
 
 use crate::evalplus::compare::Oracle;
@@ -138,7 +138,10 @@ fn run(
     let program = Program {
         source: format!("{}{}", task.prompt, task.canonical_solution),
         entry_point: task.entry_point.clone(),
-        inputs: inputs.iter().map(Value::to_python).collect(),
+        inputs: inputs
+            .iter()
+            .map(|input| Arguments::of(input.items()))
+            .collect(),
         check: None,
     };
     let rule = CallRule {

@@ -13,7 +13,7 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{Arguments, CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
 
 use crate::contest;
 use crate::contest::compare::Comparison;
@@ -104,8 +104,7 @@ pub struct Grader {
 #[derive(Clone, Debug)]
 struct Calls {
     method: String,
-    /// Arguments as Python literals.
-    inputs: Vec<String>,
+    inputs: Vec<Arguments>,
     expected: Vec<Value>,
     tolerance: Option<f64>,
 }
@@ -265,7 +264,7 @@ impl Grader {
 
     fn standard(&self, program: &str) -> Program {
         let literal = |text: &str| Value::Str(text.to_owned()).to_python();
-        let input = |test: &contest::task::Test| format!("({},)", literal(&test.input));
+        let input = |test: &contest::task::Test| Arguments::of(&[Value::Str(test.input.clone())]);
         let (preamble, program) = (literal(&preamble()), literal(program));
         Program {
             source: format!("PREAMBLE, PROGRAM = {preamble}, {program}\n{STANDARD}"),
@@ -372,12 +371,8 @@ fn calls(task: &Task, method: String) -> Result<Calls, DataError> {
         })
     };
     let arguments = |test: &contest::task::Test| {
-        let lines = test
-            .input
-            .split('\n')
-            .map(parse)
-            .collect::<Result<_, _>>()?;
-        Ok(Value::Tuple(lines).to_python())
+        let lines: Result<Vec<Value>, _> = test.input.split('\n').map(parse).collect();
+        Ok(Arguments::of(&lines?))
     };
     let question = &task.question;
     let is_eased = ["10^-5", "10-5", "10<sup>-5</sup>", "10^{-5}"]

@@ -42,7 +42,7 @@ def calls_within(limits):
 
 def answer(arguments, call):
     try:
-        send('"value":' + encode(convert(call(eval(arguments, {})))))
+        send(encode_result(convert(call(arguments))))
     except BaseException as error:
         send('"stage":"call",' + failure(error, "program.py"))
 
@@ -73,12 +73,12 @@ try:
     candidate = program.__dict__[request["entry_point"]]
 except BaseException as error:
     send('"stage":"load",' + failure(error, "program.py"))
-    os._exit(0)
+    posix._exit(0)
 for arguments in request["inputs"]:
-    answer(arguments, call)
+    answer(loads(bytes.fromhex(arguments)), call)
 # What a test looks at is sent whole: it has no use for digests.
 N_ITEMS_MAX, BITS_MAX = 1 << 20, 1 << 20
 for arguments in incoming:
-    answer(arguments, ask)
+    answer(eval(arguments, {}), ask)
 send('"finished":true')
-os._exit(0)
+posix._exit(0)

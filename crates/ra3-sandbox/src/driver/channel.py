@@ -1,8 +1,9 @@
 # What both sides of a run share: the private channel, and values as JSON that says their types.
 # The channel is a copy of descriptors 0 and 1, one JSON object a line; 0, 1 and 2 then lead
 # nowhere. Nothing here knows what is expected.
-import os
+import posix
 import sys
+from marshal import dumps, loads
 
 if sys.path[0] == "":
     # Older versions look for modules where the program stands.
@@ -16,18 +17,21 @@ except ImportError:
 DEPTH_MAX = 40
 N_ITEMS_MAX = 20_000
 BITS_MAX = 10_000
+PLAIN_BYTES = 1250
 CHUNK = 4096
 BASES = (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 # How the base's own conversion is called, whatever a class made of it.
 CONVERSIONS = {int: "__int__", float: "__float__", str: "__str__", bytes: "__bytes__"}
+# What marshal writes for nothing else.
+SCALARS = {type(None), bool, int, float, str}
 # Digested as they are: no two equal ones differ in type.
 PLAIN = {int, str, bytes, type(None)}
 
-incoming = os.fdopen(os.dup(0), "rb")
-outgoing = os.dup(1)
-null = os.open("/dev/null", os.O_RDWR)
+incoming = open(posix.dup(0), "rb")
+outgoing = posix.dup(1)
+null = posix.open("/dev/null", posix.O_RDWR)
 for number in (0, 1, 2):
-    os.dup2(null, number)
+    posix.dup2(null, number)
 if hasattr(sys, "set_int_max_str_digits"):
     sys.set_int_max_str_digits(0)
 
@@ -35,7 +39,7 @@ if hasattr(sys, "set_int_max_str_digits"):
 def receive():
     line = incoming.readline()
     if not line:
-        os._exit(0)
+        posix._exit(0)
     # The parent's JSON is Python but for three names.
     return eval(line, {"null": None, "true": True, "false": False})
 
@@ -43,7 +47,7 @@ def receive():
 def send(fields):
     data = ('{"nonce":%s,%s}\n' % (nonce, fields)).encode()
     while data:
-        data = data[os.write(outgoing, data):]
+        data = data[posix.write(outgoing, data):]
 
 
 def text(value):
@@ -69,6 +73,29 @@ def opaque(reason):
 
 class TooLarge(Exception):
     pass
+
+
+def is_plain(value):
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if kind is dict:
+        return is_plain([*value.keys(), *value.values()])
+    if kind is list or kind is tuple:
+        return SCALARS.issuperset(map(type, value)) or all(map(is_plain, value))
+    return False
+
+
+def encode_result(value):
+    """The field that a result is sent in. What is small and plain goes as the interpreter itself
+    writes it: a tenth of the time."""
+    try:
+        data = dumps(value, 2)
+        if len(data) <= min(PLAIN_BYTES, N_ITEMS_MAX) and is_plain(value):
+            return '"plain":"%s"' % data.hex()
+    except (ValueError, RecursionError):
+        pass
+    return '"value":' + encode(value)
 
 
 def encode(value):
@@ -155,7 +182,6 @@ def digest(value):
     """Text that is the same for equal values and for no others: what is too large to be sent."""
     from _blake2 import blake2b
     from itertools import chain
-    from marshal import dumps
 
     kind, state = type(value), blake2b(digest_size=20)
     if kind is not list and kind is not tuple:
@@ -176,9 +202,18 @@ def digest(value):
                     part = [type(part[0]).__name__, lengths, joined]
                     kinds = PLAIN
         if not kinds <= PLAIN:
-            part = uniform(part)
+            part = integers(part) if kinds <= {int, float, bool} else uniform(part)
         state.update(dumps(part, 2))
     return "%s:%d:%s" % (kind.__name__, len(value), state.hexdigest())
+
+
+def integers(part):
+    """`uniform` of numbers, most of which have no fraction."""
+    try:
+        found = list(map(int, part))
+    except (OverflowError, ValueError):
+        return uniform(part)
+    return type(part)(found) if found == list(part) else uniform(part)
 
 
 def uniform(value):
@@ -194,8 +229,6 @@ def uniform(value):
         return int(value) if value.is_integer() else value
     if kind is list or kind is tuple:
         return kind([uniform(item) for item in value])
-    from marshal import dumps
-
     if kind is set or kind is frozenset:
         return ("set", sorted([dumps(uniform(item), 2) for item in value]))
     if kind is dict:

@@ -3,16 +3,16 @@
 # what confines it, all further bytes are the program's own.
 def start():
     import builtins
-    import os
+    import posix
     import sys
     from _sitebuiltins import Quitter
 
     def read(n_bytes):
         parts = []
         while n_bytes:
-            part = os.read(0, n_bytes)
+            part = posix.read(0, n_bytes)
             if not part:
-                os._exit(1)
+                posix._exit(1)
             parts.append(part)
             n_bytes -= len(part)
         return b"".join(parts)
@@ -20,7 +20,7 @@ def start():
     # The parent's JSON is Python here: a list of texts.
     *arguments, source = eval(read(int(read(16))), {})
     held = ",".join('"%s"' % name for name in sys.argv[1:])
-    os.write(1, b'{"confinement":[%s]}\n' % held.encode())
+    posix.write(1, b'{"confinement":[%s]}\n' % held.encode())
     # What `site` would have brought.
     builtins.exit, builtins.quit = Quitter("exit", "Ctrl-D"), Quitter("quit", "Ctrl-D")
     if hasattr(sys, "set_int_max_str_digits"):
