@@ -2,16 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ra3_sandbox::marshal;
+use ra3_sandbox::marshal::{self, Arguments, Plain};
 
 fuzz_target!(|bytes: &[u8]| {
-    let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    if let Some(value) = marshal::read(&hex) {
+    if let Some(value) = marshal::read(bytes) {
         assert!(value.is_well_formed(), "{value:?}");
         let _ = value.equals(&value);
         let _ = value.display(100);
-    }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = marshal::read(text);
+        let _ = Plain::of(&value);
+        let _ = Arguments::of(&[value]);
     }
 });

@@ -1,7 +1,8 @@
-//! What a candidate sends: a value, which is compared, shown, and written as Python for a checker.
+//! What a candidate sends: a value, which is compared, shown, and written anew for a checker.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use ra3_sandbox::Arguments;
 use ra3_sandbox::value::Value;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,5 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = value.as_f64();
         let is_literal = !value.has_opaque();
         assert!(!is_literal || !value.to_python().contains('\n'), "a literal is one line");
+        if is_literal {
+            let _ = Arguments::of(&[value]);
+        }
     }
 });

@@ -356,6 +356,15 @@ impl Bench {
         n_unknown
     }
 
+    /// Seconds that a right program takes for a task, where that is known: long ones are best
+    /// graded first.
+    pub fn right_s(&self, task_id: &str) -> Option<f64> {
+        match self.tasks.get(task_id)? {
+            Task::Plus(grader) => Some(grader.right_s()),
+            Task::Function(..) | Task::Mbpp(..) | Task::LiveCodeBench(_) | Task::Contest(_) => None,
+        }
+    }
+
     /// Grades a whole program for a task of this benchmark.
     pub fn grade(&self, task_id: &str, program: &str, pool: &Pool) -> Option<Verdict> {
         let limits = self.name.limits();

@@ -12,7 +12,7 @@ use ra3_evals::contest::compare::Comparison;
 use ra3_evals::json;
 use ra3_evals::livecodebench::payload;
 use ra3_evals::sanitize::sanitize;
-use ra3_sandbox::marshal;
+use ra3_sandbox::marshal::{self, Arguments, Plain};
 use ra3_sandbox::value::Value;
 use rand_core::Rng;
 
@@ -74,6 +74,9 @@ fn values_of_a_candidate() {
                 !is_literal || !value.to_python().contains('\n'),
                 "{value:?}"
             );
+            if is_literal {
+                let _ = Arguments::of(&[value]);
+            }
         }
     });
 }
@@ -81,11 +84,9 @@ fn values_of_a_candidate() {
 #[test]
 fn plain_values_of_a_candidate() {
     changed("marshal", N_CHANGES, |bytes| {
-        let hex = bytes
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        if let Some(value) = marshal::read(&hex) {
+        if let Some(value) = marshal::read(bytes) {
             assert!(value.is_well_formed(), "{value:?}");
+            let _ = (Plain::of(&value), Arguments::of(&[value]));
         }
     });
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ra3::seed::Seed;
 use ra3_evals::bench::{self, Bench, Name};
 use ra3_evals::evalplus::data::Rules;
-use ra3_evals::outcome::grade_all;
+use ra3_evals::outcome::{Verdict, grade_all};
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::results::{self, Conditions, Entry, Results};
 use ra3_evals::samples;
@@ -26,6 +26,9 @@ use crate::run_file::ConfinementName;
 const N_BATCH: usize = 256;
 /// k of pass@k, where every task has so many samples.
 const KS: [usize; 3] = [1, 10, 100];
+
+/// A sample: its task, and the text of its program.
+type Item = (String, String);
 
 /// What is graded, on what.
 #[derive(Clone, Debug)]
@@ -178,19 +181,17 @@ pub(crate) fn grade_prepared(
     });
     let mut n_done = 0;
     for batch in todo.chunks(N_BATCH) {
-        let grade = |(task_id, program): &(String, String)| {
-            let verdict = bench.grade(task_id, program, pool);
-            verdict.expect("the task was looked up")
-        };
-        let verdicts = grade_all(batch, pool, grade, &mut |_| {
-            n_done += 1;
+        let verdicts = grade_batch(bench, batch, pool, &mut |n_samples| {
+            n_done += n_samples as u64;
             watcher(Event::Advanced {
                 position: n_done,
                 n_tokens: 0,
                 message: String::new(),
             });
         });
-        for ((task_id, program), verdict) in batch.iter().zip(verdicts) {
+        for item in batch {
+            let (task_id, program) = item;
+            let verdict = verdicts[item].clone();
             if let Some(reason) = verdict.infrastructure() {
                 bail!("the sandbox failed, not the sample of {task_id}: {reason}; run again");
             }
@@ -207,6 +208,32 @@ pub(crate) fn grade_prepared(
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
     Ok(report(bench, &results, todo.len()))
+}
+
+/// The verdict on each item. Equal programs of a task run once, and the tasks whose right programs
+/// take longest run first, so that no worker is left alone with them at the end. `on_done` hears
+/// how many samples are through.
+fn grade_batch<'a>(
+    bench: &Bench,
+    batch: &'a [Item],
+    pool: &Pool,
+    on_done: &mut dyn FnMut(usize),
+) -> BTreeMap<&'a Item, Verdict> {
+    let mut n_samples: BTreeMap<&Item, usize> = BTreeMap::new();
+    for item in batch {
+        *n_samples.entry(item).or_default() += 1;
+    }
+    let mut items: Vec<&Item> = n_samples.keys().copied().collect();
+    let seconds = |(task_id, _): &Item| bench.right_s(task_id).unwrap_or_default();
+    items.sort_by(|a, b| seconds(b).total_cmp(&seconds(a)));
+    let grade = |(task_id, program): &&Item| {
+        let verdict = bench.grade(task_id, program, pool);
+        verdict.expect("the task was looked up")
+    };
+    let verdicts = grade_all(&items, pool, grade, &mut |index| {
+        on_done(n_samples[items[index]]);
+    });
+    items.iter().copied().zip(verdicts).collect()
 }
 
 fn name(text: &str) -> Result<Name> {
@@ -277,8 +304,8 @@ fn missing(
     samples: &[samples::Sample],
     results: &Results,
     watcher: &mut Watcher<'_>,
-) -> Result<Vec<(String, String)>> {
-    let mut known: BTreeMap<(String, String), usize> = BTreeMap::new();
+) -> Result<Vec<Item>> {
+    let mut known: BTreeMap<Item, usize> = BTreeMap::new();
     for (task_id, entries) in &results.tasks {
         for entry in entries {
             let key = (task_id.clone(), entry.solution.clone());

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::confine::Role;
+use crate::marshal::bytes_of;
 use crate::pool::SandboxError;
 
+const ZYGOTE: &str = include_str!("driver/zygote.py");
 const CANDIDATE: &str = concat!(
     include_str!("driver/channel.py"),
     include_str!("driver/candidate.py")
@@ -29,6 +30,17 @@ print(sys.base_prefix)
 print(sysconfig.get_path('stdlib'))
 ";
 
+/// Which driver a process runs: its place among [`Interpreter::drivers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The program under test.
+    Candidate = 0,
+    /// Assert-style tests.
+    Checker = 1,
+    /// A whole program with standard streams of its own.
+    Script = 2,
+}
+
 /// An interpreter.
 #[derive(Debug)]
 pub(crate) struct Interpreter {
@@ -36,8 +48,10 @@ pub(crate) struct Interpreter {
     /// The folders that it reads.
     pub(crate) prefixes: Vec<PathBuf>,
     pub(crate) version: String,
-    /// Of the candidate, the checker and scripts: code objects in marshal's format, in hexadecimal.
-    drivers: [String; 3],
+    /// A code object in marshal's format, in hexadecimal.
+    pub(crate) zygote: String,
+    /// The same of the drivers, by their roles, as they are.
+    pub(crate) drivers: [Vec<u8>; 3],
 }
 
 impl Interpreter {
@@ -48,7 +62,7 @@ impl Interpreter {
             reason,
         };
         let output = Command::new(name)
-            .args(["-c", QUESTIONS, CANDIDATE, CHECKER, SCRIPT])
+            .args(["-c", QUESTIONS, ZYGOTE, CANDIDATE, CHECKER, SCRIPT])
             .output()
             .map_err(|error| fail(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -56,8 +70,9 @@ impl Interpreter {
         let mut next = || lines.next().unwrap_or_default();
         let version = next();
         let python = PathBuf::from(next());
+        let zygote = next();
         let drivers = [next(), next(), next()];
-        if !python.is_file() || drivers.iter().any(String::is_empty) {
+        if !python.is_file() || zygote.is_empty() || drivers.iter().any(String::is_empty) {
             return Err(fail("it does not say where it is".to_owned()));
         }
         let prefixes = lines.map(PathBuf::from);
@@ -65,15 +80,8 @@ impl Interpreter {
             python,
             prefixes: prefixes.filter(|path| path.as_os_str() != "/").collect(),
             version,
-            drivers,
+            zygote,
+            drivers: drivers.map(|hex| bytes_of(&hex)),
         })
-    }
-
-    pub(crate) fn driver(&self, role: Role) -> &str {
-        &self.drivers[match role {
-            Role::Candidate => 0,
-            Role::Checker => 1,
-            Role::Script => 2,
-        }]
     }
 }

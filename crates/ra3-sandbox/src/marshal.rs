@@ -11,25 +11,115 @@ use crate::value::Value;
 /// The driver's `DEPTH_MAX`.
 const DEPTH_MAX: usize = 40;
 /// The driver's `PLAIN_BYTES`: no integer of this length is too long to be sent.
-const BYTES_MAX: usize = 1250;
+const BYTES_MAX: usize = 20_000;
 /// Bits of a digit of a long integer.
 const DIGIT_BITS: u32 = 15;
 
 /// Arguments of one call, as they travel to the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arguments(String);
+pub struct Arguments(Vec<u8>);
 
 impl Arguments {
     /// Of a tuple, one item an argument, without opaque parts.
     pub fn of(arguments: &[Value]) -> Self {
         let mut bytes = Vec::new();
         write_items(b'(', arguments, &mut bytes);
-        Self(hex_of(&bytes))
+        Self(bytes)
     }
 
-    /// In hexadecimal.
-    pub(crate) fn hex(&self) -> &str {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// A value as a program sends it that returns the same: to tell that one is right without reading
+/// it. Others may be equal too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plain(Vec<u8>);
+
+impl Plain {
+    /// Of a value that is equal to itself and travels in this form.
+    pub fn of(value: &Value) -> Option<Self> {
+        let mut bytes = Vec::new();
+        (is_plain(value)).then(|| write(value, &mut bytes));
+        (1..=BYTES_MAX)
+            .contains(&bytes.len())
+            .then_some(Self(bytes))
+    }
+
+    pub(crate) fn is(&self, content: &[u8]) -> bool {
+        self.0 == content
+    }
+}
+
+/// Dictionaries are left out, whose order does not matter, and numbers that are none.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::None | Value::Bool(_) | Value::Int(_) | Value::Str(_) => true,
+        Value::Float(_) => value.as_f64().is_some_and(|number| !number.is_nan()),
+        Value::List(items) | Value::Tuple(items) => items.iter().all(is_plain),
+        Value::Complex(..)
+        | Value::Surrogates(_)
+        | Value::Bytes(_)
+        | Value::Set(_)
+        | Value::Dict(_)
+        | Value::Derived(..)
+        | Value::Digest(_)
+        | Value::Opaque(_) => false,
+    }
+}
+
+/// Messages to drivers and zygotes, piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn tuple(&mut self, n_items: usize) {
+        self.0.push(b'(');
+        write_length(n_items, &mut self.0);
+    }
+
+    pub(crate) fn list(&mut self, n_items: usize) {
+        self.0.push(b'[');
+        write_length(n_items, &mut self.0);
+    }
+
+    /// Keys and values follow, and [`Self::end_of_dictionary`].
+    pub(crate) fn dictionary(&mut self) {
+        self.0.push(b'{');
+    }
+
+    pub(crate) fn end_of_dictionary(&mut self) {
+        self.0.push(b'0');
+    }
+
+    pub(crate) fn none(&mut self) {
+        self.0.push(b'N');
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        write_bytes(b'u', text.as_bytes(), &mut self.0);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        write_bytes(b's', bytes, &mut self.0);
+    }
+
+    pub(crate) fn int(&mut self, number: i64) {
+        write_int(&number.to_string(), &mut self.0);
+    }
+
+    pub(crate) fn float(&mut self, number: f64) {
+        self.0.push(b'g');
+        self.0.extend(number.to_le_bytes());
+    }
+
+    pub(crate) fn value(&mut self, value: &Value) {
+        write(value, &mut self.0);
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
     }
 }
 
@@ -123,7 +213,7 @@ fn hex_of(bytes: &[u8]) -> String {
 }
 
 /// The bytes of a text in hexadecimal.
-fn bytes_of(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(hex: &str) -> Vec<u8> {
     let digit = |digit: u8| char::from(digit).to_digit(16).unwrap_or_default() as u8;
     hex.as_bytes()
         .chunks_exact(2)
@@ -131,14 +221,12 @@ fn bytes_of(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Reads a value of plain types from hexadecimal; `None` if it is anything else.
-pub fn read(hex: &str) -> Option<Value> {
-    let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if !is_hex || !hex.len().is_multiple_of(2) || hex.len() > 2 * BYTES_MAX {
+/// Reads a value of plain types; `None` if it is anything else.
+pub fn read(bytes: &[u8]) -> Option<Value> {
+    if bytes.len() > BYTES_MAX {
         return None;
     }
-    let bytes = bytes_of(hex);
-    let mut reader = Reader { bytes: &bytes };
+    let mut reader = Reader { bytes };
     let value = reader.value(0)?;
     reader.bytes.is_empty().then_some(value)
 }
@@ -210,14 +298,16 @@ impl Reader<'_> {
     fn long(&mut self) -> Option<Value> {
         let n_digits = self.i32()?;
         let bytes = self.take(2 * n_digits.unsigned_abs() as usize)?;
-        let mut magnitude = BigUint::ZERO;
+        // The last digit that the format has is the first that is read.
+        let mut digits = Vec::new();
         for digit in bytes.chunks_exact(2).rev() {
             let digit = u16::from_le_bytes(digit.try_into().ok()?);
             if digit >> DIGIT_BITS != 0 {
                 return None;
             }
-            magnitude = (magnitude << DIGIT_BITS) | BigUint::from(digit);
+            digits.push(digit);
         }
+        let magnitude = BigUint::new(words(&digits));
         let sign = if n_digits < 0 {
             Sign::Minus
         } else {
@@ -227,6 +317,22 @@ impl Reader<'_> {
             BigInt::from_biguint(sign, magnitude).to_string(),
         ))
     }
+}
+
+/// Digits of 15 bits, the highest first, as words of 32, the lowest first.
+fn words(digits: &[u16]) -> Vec<u32> {
+    let (mut words, mut word, mut n_bits) = (Vec::new(), 0u64, 0);
+    for digit in digits.iter().rev() {
+        word |= u64::from(*digit) << n_bits;
+        n_bits += DIGIT_BITS;
+        if n_bits >= u32::BITS {
+            words.push(word as u32);
+            word >>= u32::BITS;
+            n_bits -= u32::BITS;
+        }
+    }
+    words.push(word as u32);
+    words
 }
 
 #[cfg(test)]
@@ -272,7 +378,7 @@ mod tests {
             let mut bytes = Vec::new();
             write(&value, &mut bytes);
             assert_eq!(hex_of(&bytes), hex, "{value:?}");
-            assert_eq!(read(hex), Some(value));
+            assert_eq!(read(&bytes), Some(value));
         }
     }
 
@@ -280,8 +386,6 @@ mod tests {
     fn what_is_no_plain_value_is_not_read() {
         let bad = [
             "",
-            "4",
-            "4g",
             "4e4e",
             "6901",
             "5bffffffff",
@@ -290,7 +394,7 @@ mod tests {
             "30",
             "7b4e30",
             "73010000006b",
-            "3c0000000",
+            "3c00000000",
             "6c01000000ff",
             "6c010000000080",
             "6c00000080",
@@ -300,11 +404,28 @@ mod tests {
             "7501000000",
         ];
         for hex in bad {
-            assert_eq!(read(hex), None, "{hex}");
+            assert_eq!(read(&bytes_of(hex)), None, "{hex}");
         }
-        let deep = |n: usize| format!("{}{}", "5b01000000".repeat(n), "4e");
+        let deep = |n: usize| bytes_of(&format!("{}{}", "5b01000000".repeat(n), "4e"));
         assert!(!read(&deep(40)).unwrap_or(Value::None).has_opaque());
         assert!(read(&deep(41)).is_some_and(|value| value.has_opaque()));
-        assert_eq!(read(&format!("75e8030000{}", "61".repeat(1250))), None);
+        let long = |n: usize| bytes_of(&format!("75{:02x}4e0000{}", n, "61".repeat(n | 0x4e00)));
+        assert!(read(&long(0x1b)).is_some());
+        assert_eq!(read(&long(0x1c)), None);
+    }
+
+    #[test]
+    fn what_is_right_is_known_unread() {
+        let plain = |value: &Value| Plain::of(value).is_some();
+        let nan = Value::float(f64::NAN);
+        let nested = |value: &Value| Value::List(vec![int("1"), Value::Tuple(vec![value.clone()])]);
+        for (value, hex) in table() {
+            let has_form = !matches!(value, Value::Surrogates(_) | Value::Dict(_));
+            assert_eq!(plain(&value), has_form, "{value:?}");
+            assert_eq!(plain(&nested(&value)), has_form, "{value:?}");
+            assert!(Plain::of(&value).is_none_or(|plain| plain.is(&bytes_of(hex))));
+        }
+        assert!(!plain(&nan) && !plain(&nested(&nan)));
+        assert!(!plain(&Value::Str("a".repeat(BYTES_MAX))));
     }
 }

@@ -1,20 +1,19 @@
 //! A bounded pool: threads that each run one program at a time.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use crate::confine::{HELPER_ARGUMENT, Request, Role};
-use crate::interpreter::Interpreter;
+use crate::interpreter::{Interpreter, Role};
 use crate::marshal::Arguments;
 use crate::process::Process;
 use crate::program::{CallResult, CallRule, Clock, End, Level, Limits, Program, RunResult};
-use crate::script::{self, Script, ScriptEnd, ScriptResult, Workplace};
-use crate::session::{Listener, Session};
+use crate::script::{self, Script, ScriptEnd, ScriptResult};
+use crate::session::{Heard, Listener, Session};
 use crate::value::Value;
+use crate::zygote::Zygotes;
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -45,22 +44,12 @@ pub enum SandboxError {
 /// A bounded pool of processes.
 #[derive(Debug)]
 pub struct Pool {
-    helper: PathBuf,
-    interpreter: Interpreter,
-    level: Level,
+    zygotes: Zygotes,
+    python_version: String,
     n_workers: usize,
     limits: Limits,
     /// What confines programs here.
     pub confinement: Vec<String>,
-}
-
-static N_NONCES: AtomicU64 = AtomicU64::new(0);
-
-/// True if what holds is what [`Level::Require`] requires.
-pub(crate) fn is_enough(held: &[&str]) -> bool {
-    ["seccomp", "landlock"]
-        .iter()
-        .all(|name| held.contains(name))
 }
 
 impl Pool {
@@ -86,9 +75,8 @@ impl Pool {
     ) -> Result<Self, SandboxError> {
         let interpreter = Interpreter::find("python3")?;
         let mut pool = Self {
-            helper,
-            interpreter,
-            level,
+            zygotes: Zygotes::new(helper, &interpreter, level),
+            python_version: interpreter.version,
             n_workers: n_workers.max(1),
             limits,
             confinement: Vec::new(),
@@ -117,7 +105,7 @@ impl Pool {
 
     /// The interpreter's version, such as `3.11.7`.
     pub fn python_version(&self) -> &str {
-        &self.interpreter.version
+        &self.python_version
     }
 
     /// Runs all programs; results are in their order. `on_done` hears of each as it ends.
@@ -185,8 +173,8 @@ impl Pool {
     /// Runs one program within limits of its own.
     pub fn run_with(&self, program: &Program, limits: Limits) -> RunResult {
         let mut calls = Vec::new();
-        let mut listener = |call| {
-            calls.push(call);
+        let mut listener = |heard: Heard<'_>| {
+            calls.push(heard.into_result());
             ControlFlow::Continue(())
         };
         let rule = CallRule::default();
@@ -197,25 +185,18 @@ impl Pool {
     /// Runs one program within limits of its own, and hands each result to the listener as it
     /// comes; the run ends where that wants no more. The result holds no calls.
     pub fn run_heard<'a>(
-        &self,
+        &'a self,
         program: &'a Program,
         rule: &'a CallRule,
         limits: Limits,
         listener: &'a mut Listener<'a>,
     ) -> RunResult {
-        let nonce = format!(
-            "{:x}-{}",
-            std::process::id(),
-            N_NONCES.fetch_add(1, Ordering::Relaxed)
-        );
         self.start(program, limits)
-            .and_then(|processes| {
-                Session::new(program, rule, limits, nonce, processes, listener).run()
-            })
+            .and_then(|processes| Session::new(program, rule, limits, processes, listener).run())
             .unwrap_or_else(|error| RunResult {
                 calls: Vec::new(),
                 end: End::Infrastructure {
-                    reason: format!("cannot run {}: {error}", self.helper.display()),
+                    reason: error.to_string(),
                 },
                 confinement: Vec::new(),
             })
@@ -223,50 +204,23 @@ impl Pool {
 
     /// Runs a whole program with standard streams of its own.
     pub fn run_script(&self, script: &Script, limits: Limits) -> ScriptResult {
-        let run = || {
-            let workplace = Workplace::of(script)?;
-            let request = self.request(Role::Script, limits, workplace.as_ref());
-            let mut command = Command::new(&self.helper);
-            command.args([HELPER_ARGUMENT, &request]);
-            script::run(&mut command, script, workplace.as_ref(), limits)
-        };
-        run().unwrap_or_else(|error: std::io::Error| ScriptResult {
+        script::run(&self.zygotes, script, limits).unwrap_or_else(|error| ScriptResult {
             stdout: Vec::new(),
             written: None,
             error: String::new(),
             end: ScriptEnd::Infrastructure {
-                reason: format!("cannot run {}: {error}", self.helper.display()),
+                reason: error.to_string(),
             },
             confinement: Vec::new(),
         })
     }
 
-    fn start(&self, program: &Program, limits: Limits) -> std::io::Result<Vec<Process>> {
+    fn start(&self, program: &Program, limits: Limits) -> std::io::Result<Vec<Process<'_>>> {
         let checker = program.check.as_ref().map(|_| Role::Checker);
         [Role::Candidate]
             .into_iter()
             .chain(checker)
-            .map(|role| {
-                let request = self.request(role, limits, None);
-                Process::start(&self.helper, &[HELPER_ARGUMENT, &request])
-            })
+            .map(|role| Process::start(&self.zygotes, role, limits))
             .collect()
-    }
-
-    fn request(&self, role: Role, limits: Limits, workplace: Option<&Workplace>) -> String {
-        let request = Request {
-            role,
-            python: self.interpreter.python.clone(),
-            driver: self.interpreter.driver(role).to_owned(),
-            prefixes: self.interpreter.prefixes.clone(),
-            cpu_s: limits.cpu_s,
-            memory_bytes: limits.memory_bytes,
-            confined: self.level != Level::Off,
-            required: self.level == Level::Require,
-            folder: workplace.map(|place| place.folder().to_owned()),
-            output: workplace.and_then(Workplace::output).map(Path::to_owned),
-            file_bytes_max: limits.result_bytes_max as u64,
-        };
-        serde_json::to_string(&request).expect("a request has only plain fields")
     }
 }

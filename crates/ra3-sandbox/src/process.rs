@@ -1,42 +1,72 @@
-//! One helper process with its two pipes: lines in, lines out, never waiting for one side only.
+//! One forked process with its two pipes: frames in, frames out, never waiting for one side only.
 //!
 //! A hostile program may stop reading, stop writing, or write without end; [`next_news`] polls all
-//! pipes against one deadline, so that none of these holds the caller up. Dropping a process kills
-//! its group. What the lines mean is not known here.
+//! pipes against one deadline, so that none of these holds the caller up. A frame is four bytes of
+//! length, its content, and on the way out a byte before that which says what it is. What frames
+//! mean is not known here, but for the line before the first, in which the zygote's fork says what
+//! confines it.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::fs::File;
+use std::io::{ErrorKind, Result, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::Deserialize;
 
-/// A running helper.
+use crate::interpreter::Role;
+use crate::program::Limits;
+use crate::zygote::{Exit, Forked, Order, Zygotes};
+
+/// Bytes of a frame before its content.
+const HEAD_BYTES: usize = 5;
+/// Bytes of the line before the first frame.
+const LINE_BYTES_MAX: usize = 1 << 12;
+/// Bytes that are read at once: what a pipe holds.
+const PART_BYTES: usize = 1 << 16;
+/// A result that comes soon after another is worth no waking for its own sake.
+const NAP: Duration = Duration::from_micros(500);
+
+/// A running program or its checker.
 #[derive(Debug)]
-pub(crate) struct Process {
-    child: Leader,
-    input: Option<ChildStdin>,
-    /// What is still to be written.
+pub(crate) struct Process<'a> {
+    forked: Forked<'a>,
+    input: Option<File>,
+    /// What is still to be written, from `n_written` on.
     pending: Vec<u8>,
+    n_written: usize,
     closes_input: bool,
-    output: Option<ChildStdout>,
-    /// What was read and not yet handed on.
+    output: Option<File>,
+    /// What was read; handed on up to `n_taken`.
     received: Vec<u8>,
-    /// Bytes of `received` without a newline.
-    n_scanned: usize,
+    n_taken: usize,
     n_bytes_read: usize,
+    has_begun: bool,
+}
+
+/// The first line of a fork: what confines it, or why it goes no further.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct FirstLine {
+    pub(crate) confinement: Option<Vec<String>>,
+    pub(crate) refused: Option<String>,
 }
 
 /// What happened next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// A whole line.
-    Line { from: usize, line: Vec<u8> },
-    /// No more lines will come.
+    /// It has begun.
+    Begun { from: usize, line: FirstLine },
+    /// A whole frame, whose content is [`Process::content`] until the next news.
+    Frame {
+        from: usize,
+        mark: u8,
+        content: std::ops::Range<usize>,
+    },
+    /// No more will come; or what comes makes no sense.
     Closed { from: usize },
     /// More bytes came than may.
     Flooded,
@@ -44,38 +74,38 @@ pub(crate) enum News {
     Deadline,
 }
 
-impl Process {
-    pub(crate) fn start(program: &Path, arguments: &[&str]) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let process = Self {
-            input: child.stdin.take(),
-            output: child.stdout.take(),
-            child: Leader::new(child),
-            pending: Vec::new(),
-            closes_input: false,
-            received: Vec::new(),
-            n_scanned: 0,
-            n_bytes_read: 0,
-        };
-        for end in [
-            process.input.as_ref().map(AsFd::as_fd),
-            process.output.as_ref().map(AsFd::as_fd),
-        ] {
-            let end = end.expect("both ends were piped");
-            fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+impl<'a> Process<'a> {
+    pub(crate) fn start(zygotes: &'a Zygotes, role: Role, limits: Limits) -> Result<Self> {
+        let (its_input, input) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (output, its_output) = pipe_with(PipeFlags::CLOEXEC)?;
+        for end in [&input, &output] {
+            set_nonblocking(end)?;
         }
-        Ok(process)
+        let forked = zygotes.fork(&Order {
+            role,
+            limits,
+            place: None,
+            streams: &[its_input.as_fd(), its_output.as_fd()],
+        })?;
+        Ok(Self {
+            forked,
+            input: Some(input.into()),
+            pending: Vec::new(),
+            n_written: 0,
+            closes_input: false,
+            output: Some(output.into()),
+            received: Vec::new(),
+            n_taken: 0,
+            n_bytes_read: 0,
+            has_begun: false,
+        })
     }
 
-    /// Queues a line.
-    pub(crate) fn send(&mut self, line: &str) {
-        self.pending.extend_from_slice(line.as_bytes());
-        self.pending.push(b'\n');
+    /// Queues a frame.
+    pub(crate) fn send(&mut self, content: &[u8]) {
+        let length = u32::try_from(content.len()).expect("a request has less than 4 GiB");
+        self.pending.extend(length.to_le_bytes());
+        self.pending.extend_from_slice(content);
         self.write();
     }
 
@@ -85,35 +115,63 @@ impl Process {
         self.write();
     }
 
-    /// Kills it with its group; the signal that had ended it, if one had.
-    pub(crate) fn end(&mut self) -> Option<i32> {
-        self.child.end().ok().and_then(|status| status.signal())
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
-    /// The line that was read first, if it is whole.
-    fn take_line(&mut self) -> Option<Vec<u8>> {
-        let unscanned = &self.received[self.n_scanned..];
-        let Some(at) = unscanned.iter().position(|byte| *byte == b'\n') else {
-            self.n_scanned = self.received.len();
+    /// The content of the frame that was news.
+    pub(crate) fn content(&self, range: std::ops::Range<usize>) -> &[u8] {
+        &self.received[range]
+    }
+
+    /// Kills it with its group; how it had ended.
+    pub(crate) fn end(&mut self) -> Result<Exit> {
+        self.forked.end()
+    }
+
+    /// What was received first and not yet handed on, if it is whole.
+    fn take(&mut self, from: usize) -> Option<News> {
+        let unread = &self.received[self.n_taken..];
+        if !self.has_begun {
+            let Some(at) = unread.iter().position(|byte| *byte == b'\n') else {
+                return (unread.len() > LINE_BYTES_MAX).then_some(News::Closed { from });
+            };
+            let line = serde_json::from_slice(&unread[..at]);
+            self.n_taken += at + 1;
+            self.has_begun = true;
+            return Some(match line {
+                Ok(line) => News::Begun { from, line },
+                Err(_) => News::Closed { from },
+            });
+        }
+        let (head, rest) = unread.split_first_chunk::<HEAD_BYTES>()?;
+        let [a, b, c, d, mark] = *head;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if rest.len() < length {
             return None;
-        };
-        let rest = self.received.split_off(self.n_scanned + at + 1);
-        let mut line = std::mem::replace(&mut self.received, rest);
-        line.pop();
-        self.n_scanned = 0;
-        Some(line)
+        }
+        let start = self.n_taken + HEAD_BYTES;
+        self.n_taken = start + length;
+        Some(News::Frame {
+            from,
+            mark,
+            content: start..self.n_taken,
+        })
     }
 
     fn write(&mut self) {
         while let Some(input) = self.input.as_mut() {
-            if self.pending.is_empty() {
+            let rest = &self.pending[self.n_written..];
+            if rest.is_empty() {
+                self.pending.clear();
+                self.n_written = 0;
                 if self.closes_input {
                     self.input = None;
                 }
                 return;
             }
-            match input.write(&self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
+            match input.write(rest) {
+                Ok(n) => self.n_written += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Nobody reads any more; that its output ends is the news.
@@ -122,25 +180,24 @@ impl Process {
         }
     }
 
+    /// Reads what there is, up to a part's length.
     fn read(&mut self) {
-        let Some(output) = self.output.as_mut() else {
+        let Some(output) = self.output.as_ref() else {
             return;
         };
-        let mut part = [0u8; 1 << 14];
-        match output.read(&mut part) {
-            Ok(n) if n > 0 => {
-                self.received.extend_from_slice(&part[..n]);
-                self.n_bytes_read += n;
-            }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+        self.received.drain(..std::mem::take(&mut self.n_taken));
+        self.received.reserve(PART_BYTES);
+        match rustix::io::read(output, spare_capacity(&mut self.received)) {
+            Ok(n) if n > 0 => self.n_bytes_read += n,
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(_) | Err(_) => self.output = None,
         }
     }
 
     fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let output = self.output.as_ref();
-        let input = self.input.as_ref().filter(|_| !self.pending.is_empty());
+        let input = self.input.as_ref();
+        let input = input.filter(|_| self.n_written < self.pending.len());
         let reading = output.map(|output| PollFd::new(output, PollFlags::IN));
         reading
             .into_iter()
@@ -148,57 +205,24 @@ impl Process {
     }
 }
 
-/// A child that leads a group of processes; dropping it kills the group.
-#[derive(Debug)]
-pub(crate) struct Leader {
-    child: Child,
-    /// Once it has been waited for: its number may be another's from then on.
-    status: Option<ExitStatus>,
+/// Lets reads and writes of this end return at once.
+pub(crate) fn set_nonblocking(end: &OwnedFd) -> Result<()> {
+    fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+    Ok(())
 }
 
-impl Leader {
-    pub(crate) fn new(child: Child) -> Self {
-        Self {
-            child,
-            status: None,
-        }
-    }
-
-    pub(crate) fn pid(&self) -> Pid {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        pid.expect("a child has a number")
-    }
-
-    /// Kills the group; how the child had ended, or that it was killed.
-    pub(crate) fn end(&mut self) -> std::io::Result<ExitStatus> {
-        if let Some(status) = self.status {
-            return Ok(status);
-        }
-        let _ = kill_process_group(self.pid(), Signal::KILL);
-        // It leads no group before it has come so far.
-        let _ = self.child.kill();
-        let status = self.child.wait()?;
-        self.status = Some(status);
-        Ok(status)
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        let _ = self.end();
-    }
-}
-
-/// Waits for the next news of any of the processes. Lines come before the end of their process.
+/// Waits for the next news of any of the processes. Frames come before the end of their process.
+/// Where many more results are to come, `naps` lets several gather.
 pub(crate) fn next_news(
-    processes: &mut [Process],
+    processes: &mut [Process<'_>],
     n_bytes_max: usize,
     deadline: Instant,
-) -> std::io::Result<News> {
+    naps: bool,
+) -> Result<News> {
     loop {
         for (from, process) in processes.iter_mut().enumerate() {
-            if let Some(line) = process.take_line() {
-                return Ok(News::Line { from, line });
+            if let Some(news) = process.take(from) {
+                return Ok(news);
             }
             if process.n_bytes_read > n_bytes_max {
                 return Ok(News::Flooded);
@@ -212,18 +236,21 @@ pub(crate) fn next_news(
             return Ok(News::Deadline);
         }
         wait(processes, left)?;
-        processes.iter_mut().for_each(|process| {
+        if naps {
+            std::thread::sleep(NAP);
+        }
+        for process in processes.iter_mut() {
             process.write();
             process.read();
-        });
+        }
     }
 }
 
-fn wait(processes: &[Process], left: Duration) -> std::io::Result<()> {
+fn wait(processes: &[Process<'_>], left: Duration) -> Result<()> {
     let mut ends: Vec<PollFd<'_>> = processes.iter().flat_map(Process::poll_fds).collect();
     let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
     match poll(&mut ends, Some(&left)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -6,21 +6,22 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
-use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::process::Leader;
+use crate::interpreter::Role;
+use crate::marshal::Writer;
+use crate::process::{FirstLine, set_nonblocking};
 use crate::program::{Clock, Limits};
+use crate::zygote::{Forked, Order, Zygotes};
 
 /// Bytes of standard error that are kept: the last ones.
 const ERROR_BYTES: usize = 1 << 12;
@@ -80,14 +81,14 @@ pub struct ScriptResult {
 
 /// The folder of a run, removed with this value.
 #[derive(Debug)]
-pub(crate) struct Workplace {
+struct Workplace {
     folder: TempDir,
     output: Option<PathBuf>,
 }
 
 impl Workplace {
     /// A folder with the script's files; none where it has none.
-    pub(crate) fn of(script: &Script) -> std::io::Result<Option<Self>> {
+    fn of(script: &Script) -> std::io::Result<Option<Self>> {
         if script.files.is_empty() && script.output_file.is_none() {
             return Ok(None);
         }
@@ -112,11 +113,11 @@ impl Workplace {
         Ok(Some(Self { folder, output }))
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) fn output(&self) -> Option<&Path> {
+    fn output(&self) -> Option<&Path> {
         self.output.as_deref()
     }
 
@@ -139,16 +140,9 @@ impl Workplace {
     }
 }
 
-/// The first line, of the driver or of a helper that did not become one.
-#[derive(Deserialize)]
-struct FirstLine {
-    confinement: Option<Vec<String>>,
-    refused: Option<String>,
-}
-
 /// A running script: its process and what has come of it so far.
-struct Run {
-    child: Leader,
+struct Run<'a> {
+    forked: Forked<'a>,
     /// Readable once the process has ended.
     ended: OwnedFd,
     input: Option<File>,
@@ -188,26 +182,25 @@ impl Stream {
     }
 }
 
-/// Runs a script that the command starts.
+/// Runs a script.
 ///
 /// # Errors
 /// It cannot be started or watched.
 pub(crate) fn run(
-    command: &mut Command,
+    zygotes: &Zygotes,
     script: &Script,
-    workplace: Option<&Workplace>,
     limits: Limits,
 ) -> std::io::Result<ScriptResult> {
-    let began = Instant::now();
-    let mut run = Run::start(command, script)?;
-    let deadline = began + Duration::from_secs_f64(limits.wall_s);
+    let workplace = Workplace::of(script)?;
+    let mut run = Run::start(zygotes, script, workplace.as_ref(), limits)?;
+    let deadline = Instant::now() + Duration::from_secs_f64(limits.wall_s);
     let mut end = run.watch(limits.result_bytes_max, deadline)?;
-    let status = run.child.end()?;
+    let exit = run.forked.end()?;
     // What is still in the pipes.
     run.output.read();
     run.error.read();
-    let has_used_up = began.elapsed() >= Duration::from_secs(limits.cpu_s);
-    let by_itself = match (status.code(), status.signal()) {
+    let has_used_up = exit.cpu_s >= limits.cpu_s as f64;
+    let by_itself = match (exit.status.code(), exit.status.signal()) {
         (Some(code), _) => ScriptEnd::Exited(code),
         (None, Some(SIGXCPU)) => ScriptEnd::TimedOut(Clock::Cpu),
         // The second CPU limit's.
@@ -219,10 +212,12 @@ pub(crate) fn run(
     let begun = first.as_ref().and_then(|line| line.confinement.clone());
     if begun.is_none() {
         let refused = first.and_then(|line| line.refused);
-        let reason = refused.unwrap_or_else(|| "the helper ended without a word".to_owned());
+        let reason = refused.unwrap_or_else(|| "the process ended without a word".to_owned());
         end = Some(ScriptEnd::Infrastructure { reason });
     }
-    let written = workplace.and_then(|place| place.written(limits.result_bytes_max));
+    let written = workplace
+        .as_ref()
+        .and_then(|place| place.written(limits.result_bytes_max));
     let written = written.transpose()?;
     let n_written = written.as_ref().map_or(0, Vec::len);
     if end.is_none() && stdout.len().max(n_written) > limits.result_bytes_max {
@@ -246,35 +241,35 @@ fn take_first_line(stdout: &mut Vec<u8>) -> Option<FirstLine> {
     first
 }
 
-impl Run {
-    fn start(command: &mut Command, script: &Script) -> std::io::Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let input = OwnedFd::from(child.stdin.take().expect("it was piped"));
-        let output = OwnedFd::from(child.stdout.take().expect("it was piped"));
-        let error = OwnedFd::from(child.stderr.take().expect("it was piped"));
+impl<'a> Run<'a> {
+    fn start(
+        zygotes: &'a Zygotes,
+        script: &Script,
+        workplace: Option<&Workplace>,
+        limits: Limits,
+    ) -> std::io::Result<Self> {
+        let (its_input, input) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (output, its_output) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (error, its_error) = pipe_with(PipeFlags::CLOEXEC)?;
         for end in [&input, &output, &error] {
-            fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+            set_nonblocking(end)?;
         }
-        let child = Leader::new(child);
-        let texts = script.arguments.iter().chain([&script.source]);
-        let program = serde_json::json!(texts.collect::<Vec<_>>()).to_string();
-        let header = format!("{:016}", program.len());
+        let forked = zygotes.fork(&Order {
+            role: Role::Script,
+            limits,
+            place: workplace.map(|place| (place.folder(), place.output())),
+            streams: &[its_input.as_fd(), its_output.as_fd(), its_error.as_fd()],
+        })?;
         let stream = |file: OwnedFd, n_kept| Stream {
             file: Some(file.into()),
             received: Vec::new(),
             n_kept,
         };
         Ok(Self {
-            ended: pidfd_open(child.pid(), PidfdFlags::empty())?,
-            child,
+            ended: pidfd_open(forked.pid(), PidfdFlags::empty())?,
+            forked,
             input: Some(input.into()),
-            pending: [&header, &program, &script.stdin]
-                .map(String::as_bytes)
-                .concat(),
+            pending: pending(script),
             n_sent: 0,
             output: stream(output, usize::MAX),
             error: stream(error, ERROR_BYTES),
@@ -337,4 +332,15 @@ impl Run {
             }
         }
     }
+}
+
+/// What the driver is told, and what follows it as the program's input.
+fn pending(script: &Script) -> Vec<u8> {
+    let texts = script.arguments.iter().chain([&script.source]);
+    let mut program = Writer::default();
+    program.list(script.arguments.len() + 1);
+    texts.for_each(|text| program.text(text));
+    let program = program.finish();
+    let length = format!("{:016}", program.len());
+    [length.as_bytes(), &program, script.stdin.as_bytes()].concat()
 }

@@ -10,7 +10,7 @@ use std::error::Error;
 use libc::c_long;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 
 /// Networks, other processes, kernel interfaces with a history, mounts, and changes to files.
@@ -39,9 +39,6 @@ const DENIED: &[c_long] = &[
     libc::SYS_sched_setattr,
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
-    libc::SYS_prlimit64,
-    libc::SYS_setrlimit,
-    libc::SYS_setsid,
     libc::SYS_setpgid,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -102,14 +99,15 @@ const DENIED: &[c_long] = &[
     libc::SYS_fremovexattr,
 ];
 
+/// What a zygote does for its forks, and forks may not.
+const DENIED_TO_FORKS: &[c_long] = &[libc::SYS_prlimit64, libc::SYS_setrlimit, libc::SYS_setsid];
+
 /// Younger than the C library's list of names; the same number on every architecture.
 const SYS_FCHMODAT2: c_long = 452;
 
 /// Calls that only the older architecture has.
 #[cfg(target_arch = "x86_64")]
 const DENIED_OLD: &[c_long] = &[
-    libc::SYS_fork,
-    libc::SYS_vfork,
     libc::SYS_chmod,
     libc::SYS_chown,
     libc::SYS_lchown,
@@ -123,6 +121,11 @@ const DENIED_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_OLD: &[c_long] = &[];
 
+#[cfg(target_arch = "x86_64")]
+const FORKS_OLD: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const FORKS_OLD: &[c_long] = &[];
+
 /// The x32 interface, which shares the architecture's mark: the same calls with this bit, and a
 /// range of its own behind it.
 #[cfg(target_arch = "x86_64")]
@@ -130,20 +133,40 @@ const X32: Option<(c_long, std::ops::Range<c_long>)> = Some((0x4000_0000, 512..5
 #[cfg(not(target_arch = "x86_64"))]
 const X32: Option<(c_long, std::ops::Range<c_long>)> = None;
 
-/// Forbids the calls for this thread and all that it becomes; false if the kernel does not.
-pub(crate) fn apply() -> bool {
-    let filters = || -> Result<[BpfProgram; 2], Box<dyn Error>> {
+/// Filters as the kernel takes them: of a zygote, and of each of its forks.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    /// What no program needs, the zygote included.
+    pub(crate) zygote: Vec<Vec<u8>>,
+    /// What only the zygote needs: forks, and limits for them.
+    pub(crate) fork: Vec<Vec<u8>>,
+}
+
+/// All filters; none if there are none for this architecture.
+pub(crate) fn filters() -> Filters {
+    let build = || -> Result<Filters, Box<dyn Error>> {
         let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        Ok([
-            filter(absent, libc::ENOSYS)?,
-            filter(denied()?, libc::EPERM)?,
-        ])
+        Ok(Filters {
+            zygote: vec![
+                bytes(&filter(absent, libc::ENOSYS)?),
+                bytes(&filter(
+                    denied(DENIED.iter().chain(DENIED_OLD)),
+                    libc::EPERM,
+                )?),
+            ],
+            fork: vec![bytes(&filter(denied_to_forks()?, libc::EPERM)?)],
+        })
     };
-    filters().is_ok_and(|filters| {
-        filters
-            .iter()
-            .all(|filter| seccompiler::apply_filter(filter).is_ok())
-    })
+    build().unwrap_or_default()
+}
+
+fn bytes(filter: &BpfProgram) -> Vec<u8> {
+    let instruction = |one: &sock_filter| {
+        let [code_low, code_high] = one.code.to_ne_bytes();
+        let [a, b, c, d] = one.k.to_ne_bytes();
+        [code_low, code_high, one.jt, one.jf, a, b, c, d]
+    };
+    filter.iter().flat_map(instruction).collect()
 }
 
 fn filter(
@@ -159,16 +182,24 @@ fn filter(
     Ok(filter.try_into()?)
 }
 
-fn denied() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Error>> {
+/// Rules that hold whatever the arguments, for the calls and their forms of the x32 interface.
+fn denied<'a>(calls: impl Iterator<Item = &'a c_long> + Clone) -> BTreeMap<i64, Vec<SeccompRule>> {
+    let mut rules: BTreeMap<_, _> = calls.clone().map(|call| (*call, Vec::new())).collect();
+    if let Some((bit, own)) = X32 {
+        let others = calls.copied().chain([libc::SYS_clone3]).chain(own);
+        rules.extend(others.map(|call| (call | bit, Vec::new())));
+    }
+    rules
+}
+
+fn denied_to_forks() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Error>> {
     // clone makes threads only.
     let flags = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
     let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, flags, 0)?;
-    let mut rules = BTreeMap::from([(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?])]);
-    let plain = DENIED.iter().chain(DENIED_OLD).copied();
-    rules.extend(plain.clone().map(|call| (call, Vec::new())));
-    if let Some((bit, own)) = X32 {
-        let others = plain.chain([libc::SYS_clone, libc::SYS_clone3]).chain(own);
-        rules.extend(others.map(|call| (call | bit, Vec::new())));
+    let mut rules = denied(DENIED_TO_FORKS.iter().chain(FORKS_OLD));
+    rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]);
+    if let Some((bit, _)) = X32 {
+        rules.insert(libc::SYS_clone | bit, Vec::new());
     }
     Ok(rules)
 }

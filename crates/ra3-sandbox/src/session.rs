@@ -2,18 +2,18 @@
 //! the relay between the two.
 //!
 //! The checker asks, the candidate answers, and each value that passes is parsed, checked and
-//! written anew as a Python literal here: nothing of the candidate's making reaches the checker.
-//! The candidate's lines carry a nonce, which keeps strays out; a program that finds it can only
-//! send other values, and values are its own to choose.
+//! written anew here: nothing of the candidate's making reaches the checker. Whatever comes over
+//! the candidate's channel is its word: a program that writes there itself can only send other
+//! values, and values are its own to choose. What makes no sense ends the run.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::json;
 
-use crate::marshal::{self, Arguments};
-use crate::process::{News, Process, next_news};
+use crate::marshal::{self, Plain, Writer};
+use crate::process::{FirstLine, News, Process, next_news};
 use crate::program::{CallResult, CallRule, Clock, End, Limits, Program, RunResult};
 use crate::value::Value;
 
@@ -22,45 +22,63 @@ const SIGXCPU: i32 = 24;
 const SIGKILL: i32 = 9;
 const CANDIDATE: usize = 0;
 const CHECKER: usize = 1;
+/// Where so many results are still to come, they are gathered.
+const N_GATHERED: usize = 16;
+
+/// The result of a call as it came; a plain one is read only where somebody looks into it.
+#[derive(Debug)]
+pub struct Heard<'a>(Content<'a>);
+
+#[derive(Debug)]
+enum Content<'a> {
+    Plain(&'a [u8]),
+    Other(CallResult),
+}
+
+impl Heard<'_> {
+    /// True if it is this value and of the same types; false says nothing.
+    pub fn is(&self, expected: &Plain) -> bool {
+        matches!(self.0, Content::Plain(bytes) if expected.is(bytes))
+    }
+
+    /// Reads it.
+    pub fn into_result(self) -> CallResult {
+        match self.0 {
+            Content::Plain(bytes) => {
+                let nonsense = || Value::Opaque("nonsense".to_owned());
+                CallResult::Value(marshal::read(bytes).unwrap_or_else(nonsense))
+            }
+            Content::Other(result) => result,
+        }
+    }
+}
 
 /// Hears the result of each call on the inputs as it comes, and says whether to go on.
-pub type Listener<'a> = dyn FnMut(CallResult) -> ControlFlow<()> + 'a;
+pub type Listener<'a> = dyn FnMut(Heard<'_>) -> ControlFlow<()> + 'a;
 
 /// The state of a run.
 pub(crate) struct Session<'a> {
     program: &'a Program,
     rule: &'a CallRule,
     limits: Limits,
-    nonce: String,
     n_heard: usize,
     listener: &'a mut Listener<'a>,
     /// The candidate, and the checker where there is a check.
-    processes: Vec<Process>,
-    has_begun: [bool; 2],
+    processes: Vec<Process<'a>>,
     began: Instant,
     confinement: Vec<String>,
 }
 
-/// A line of a driver, or of a helper that did not become one.
+/// An exception as a driver sends it.
 #[derive(Debug, Deserialize)]
-struct Message {
-    nonce: Option<String>,
-    confinement: Option<Vec<String>>,
-    value: Option<Value>,
-    plain: Option<String>,
-    ask: Option<Value>,
-    stage: Option<Stage>,
-    error: Option<String>,
-    #[serde(rename = "message")]
-    text: Option<String>,
+struct Failure {
+    stage: Stage,
+    error: String,
+    message: String,
     line: Option<u32>,
-    source: Option<String>,
+    /// The line of the test.
     #[serde(default)]
-    checked: bool,
-    #[serde(default)]
-    finished: bool,
-    unfit: Option<String>,
-    refused: Option<String>,
+    source: String,
 }
 
 /// Where something raised.
@@ -78,19 +96,16 @@ impl<'a> Session<'a> {
         program: &'a Program,
         rule: &'a CallRule,
         limits: Limits,
-        nonce: String,
-        processes: Vec<Process>,
+        processes: Vec<Process<'a>>,
         listener: &'a mut Listener<'a>,
     ) -> Self {
         Self {
             program,
             rule,
             limits,
-            nonce,
             n_heard: 0,
             listener,
             processes,
-            has_begun: [false; 2],
             began: Instant::now(),
             confinement: Vec::new(),
         }
@@ -100,14 +115,24 @@ impl<'a> Session<'a> {
     pub(crate) fn run(mut self) -> std::io::Result<RunResult> {
         self.brief();
         let deadline = self.began + Duration::from_secs_f64(self.limits.wall_s);
+        let cap = self.limits.result_bytes_max;
         let end = loop {
-            let cap = self.limits.result_bytes_max;
-            let end = match next_news(&mut self.processes, cap, deadline)? {
-                News::Line { from, line } => self.hear(from, &line),
-                News::Closed { from } => Some(self.end_of_closed(from)),
+            let is_alone = self.processes.len() == 1;
+            let gathers = is_alone && self.n_heard + N_GATHERED < self.program.inputs.len();
+            let end = match next_news(&mut self.processes, cap, deadline, gathers)? {
+                News::Begun { from, line } => self.begin(from, line),
+                News::Frame {
+                    from: CANDIDATE,
+                    mark,
+                    content,
+                } => self.hear_candidate(mark, content)?,
+                News::Frame { mark, content, .. } => self.hear_checker(mark, content)?,
+                News::Closed { from } => Some(self.end_of_closed(from)?),
                 News::Flooded => Some(End::OutputLimit),
-                News::Deadline if self.has_begun[CANDIDATE] => Some(End::TimedOut(Clock::Wall)),
-                News::Deadline => Some(infrastructure("the helper did not start in time")),
+                News::Deadline if self.processes[CANDIDATE].has_begun() => {
+                    Some(End::TimedOut(Clock::Wall))
+                }
+                News::Deadline => Some(infrastructure("the program did not start in time")),
             };
             if let Some(end) = end {
                 break end;
@@ -122,132 +147,165 @@ impl<'a> Session<'a> {
 
     /// Tells both sides what to do.
     fn brief(&mut self) {
-        let inputs: Vec<&str> = self.program.inputs.iter().map(Arguments::hex).collect();
-        let request = json!({
-            "nonce": self.nonce,
-            "source": self.program.source,
-            "entry_point": self.program.entry_point,
-            "inputs": inputs,
-            "call_s": self.rule.call_s,
-            "convert": self.rule.convert,
-            "items_max": self.rule.items_max,
-        });
-        self.processes[CANDIDATE].send(&request.to_string());
+        self.processes[CANDIDATE].send(&request(self.program, self.rule));
         match &self.program.check {
             None => self.processes[CANDIDATE].close_input(),
             Some(check) => {
-                let request = json!({
-                    "nonce": self.nonce,
-                    "prelude": check.prelude,
-                    "test": check.test,
-                    "entry_point": self.program.entry_point,
-                });
-                self.processes[CHECKER].send(&request.to_string());
+                let mut request = Writer::default();
+                request.dictionary();
+                for (key, text) in [
+                    ("prelude", &check.prelude),
+                    ("test", &check.test),
+                    ("entry_point", &self.program.entry_point),
+                ] {
+                    request.text(key);
+                    request.text(text);
+                }
+                request.end_of_dictionary();
+                self.processes[CHECKER].send(&request.finish());
             }
         }
     }
 
-    /// Takes a line in; the run's end if this is it.
-    fn hear(&mut self, from: usize, line: &[u8]) -> Option<End> {
-        let message: Message = serde_json::from_slice(line).ok()?;
-        let is_first = !std::mem::replace(&mut self.has_begun[from], true);
-        if let Some(reason) = message.refused.as_ref().filter(|_| is_first) {
-            return Some(infrastructure(reason));
+    fn begin(&mut self, from: usize, line: FirstLine) -> Option<End> {
+        if let Some(reason) = line.refused {
+            return Some(infrastructure(&reason));
         }
-        if message.nonce.as_ref() != Some(&self.nonce) {
-            return None;
-        }
-        if is_first && from == CANDIDATE {
-            self.confinement = message.confinement.unwrap_or_default();
-            return None;
-        }
-        match from {
-            CANDIDATE => self.hear_candidate(message),
-            _ => self.hear_checker(message),
-        }
-    }
-
-    fn hear_candidate(&mut self, message: Message) -> Option<End> {
-        if message.finished {
-            // With a check it is the checker that ends a run.
-            return self.program.check.is_none().then_some(End::Finished);
-        }
-        let raised = message.error.map(|error| CallResult::Raised {
-            error,
-            message: message.text.unwrap_or_default(),
-            line: message.line,
-        });
-        let plain = message.plain.as_deref().and_then(marshal::read);
-        let call = match (message.stage, message.value.or(plain), raised) {
-            (
-                Some(Stage::Load),
-                _,
-                Some(CallResult::Raised {
-                    error,
-                    message,
-                    line,
-                }),
-            ) => {
-                return Some(End::LoadError {
-                    error,
-                    message,
-                    line,
-                });
-            }
-            (_, Some(value), None) if value.is_well_formed() => CallResult::Value(value),
-            (_, None, Some(raised)) => raised,
-            _ => return None,
-        };
-        if self.n_heard < self.program.inputs.len() {
-            self.n_heard += 1;
-            return (self.listener)(call).is_break().then_some(End::Finished);
-        } else if let Some(checker) = self.processes.get_mut(CHECKER) {
-            checker.send(&reply(&call));
+        if from == CANDIDATE {
+            self.confinement = line.confinement.unwrap_or_default();
         }
         None
     }
 
-    fn hear_checker(&mut self, message: Message) -> Option<End> {
-        if let Some(reason) = message.unfit {
-            return Some(infrastructure(&reason));
+    /// Takes a frame of the candidate's in; the run's end if this is it.
+    fn hear_candidate(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
+        let content = self.processes[CANDIDATE].content(content);
+        let heard = match mark {
+            b'p' => Some(Content::Plain(content)),
+            b'v' => serde_json::from_slice(content)
+                .ok()
+                .filter(Value::is_well_formed)
+                .map(|value| Content::Other(CallResult::Value(value))),
+            b'r' => match serde_json::from_slice(content) {
+                Ok(failure) => match raised(failure) {
+                    Ok(raised) => Some(Content::Other(raised)),
+                    Err(end) => return Ok(Some(end)),
+                },
+                Err(_) => None,
+            },
+            // With a check it is the checker that ends a run.
+            b'f' if self.program.check.is_none() => return Ok(Some(End::Finished)),
+            _ => None,
+        };
+        let Some(heard) = heard.map(Heard) else {
+            return self.end_of_closed(CANDIDATE).map(Some);
+        };
+        if self.n_heard < self.program.inputs.len() {
+            self.n_heard += 1;
+            let wants_more = (self.listener)(heard).is_continue();
+            return Ok((!wants_more).then_some(End::Finished));
         }
-        if message.checked {
-            return Some(End::Finished);
+        let reply = reply(&heard.into_result());
+        if let Some(checker) = self.processes.get_mut(CHECKER) {
+            checker.send(&reply);
         }
-        if message.stage == Some(Stage::Check) {
-            let error = message.error.unwrap_or_default();
-            let text = message.text.unwrap_or_default();
-            let source = message.source.unwrap_or_default();
-            let reason = format!("{error}: {text} at {source}");
-            return Some(End::CheckFailed { reason });
-        }
-        match message.ask {
-            // Arguments by place, and by name.
-            Some(Value::Tuple(arguments)) if !arguments.iter().any(Value::has_opaque) => {
-                let arguments = Value::Tuple(arguments).to_python();
-                self.processes[CANDIDATE].send(&arguments);
-                None
+        Ok(None)
+    }
+
+    fn hear_checker(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
+        let content = self.processes[CHECKER].content(content);
+        match mark {
+            b'u' => {
+                let reason: String = serde_json::from_slice(content).unwrap_or_default();
+                Ok(Some(infrastructure(&reason)))
             }
-            Some(_) => Some(infrastructure(
-                "the test passes an argument that is not of a built-in type",
-            )),
-            None => None,
+            b'c' => Ok(Some(End::Finished)),
+            b'r' => {
+                let failure: Failure = serde_json::from_slice(content)?;
+                let (error, text, source) = (failure.error, failure.message, failure.source);
+                let reason = format!("{error}: {text} at {source}");
+                Ok(Some(End::CheckFailed { reason }))
+            }
+            _ => {
+                let question: Value = serde_json::from_slice(content)?;
+                // Arguments by place, and by name.
+                if question.has_opaque() {
+                    let reason = "the test passes an argument that is not of a built-in type";
+                    return Ok(Some(infrastructure(reason)));
+                }
+                let mut message = Writer::default();
+                message.value(&question);
+                self.processes[CANDIDATE].send(&message.finish());
+                Ok(None)
+            }
         }
     }
 
-    /// A side closed its channel before the run's end.
-    fn end_of_closed(&mut self, from: usize) -> End {
-        let signal = self.processes[from].end();
-        let has_used_up = self.began.elapsed() >= Duration::from_secs(self.limits.cpu_s);
-        if !self.has_begun[from] {
-            return infrastructure("the helper ended without a word");
+    /// A side closed its channel before the run's end, or broke it.
+    fn end_of_closed(&mut self, from: usize) -> std::io::Result<End> {
+        if !self.processes[from].has_begun() {
+            return Ok(infrastructure("the process ended without a word"));
         }
-        match signal {
+        let exit = self.processes[from].end()?;
+        let has_used_up = exit.cpu_s >= self.limits.cpu_s as f64;
+        Ok(match exit.status.signal() {
             Some(SIGXCPU) => End::TimedOut(Clock::Cpu),
             // The second CPU limit's, unless it is ours.
             Some(SIGKILL) if has_used_up => End::TimedOut(Clock::Cpu),
             _ => End::Died,
-        }
+        })
+    }
+}
+
+/// What the candidate's driver is told first.
+fn request(program: &Program, rule: &CallRule) -> Vec<u8> {
+    let mut request = Writer::default();
+    request.dictionary();
+    request.text("source");
+    request.text(&program.source);
+    request.text("entry_point");
+    request.text(&program.entry_point);
+    request.text("inputs");
+    request.list(program.inputs.len());
+    let inputs = program.inputs.iter();
+    inputs.for_each(|arguments| request.bytes(arguments.bytes()));
+    request.text("call_s");
+    request.list(rule.call_s.len());
+    rule.call_s.iter().for_each(|limit| request.float(*limit));
+    request.text("convert");
+    match &rule.convert {
+        Some(convert) => request.text(convert),
+        None => request.none(),
+    }
+    request.text("items_max");
+    match rule.items_max {
+        Some(n_items) => request.int(n_items as i64),
+        None => request.none(),
+    }
+    request.end_of_dictionary();
+    request.finish()
+}
+
+/// What a call raised; the run's end where that was while loading.
+fn raised(failure: Failure) -> Result<CallResult, End> {
+    let Failure {
+        stage,
+        error,
+        message,
+        line,
+        ..
+    } = failure;
+    match stage {
+        Stage::Load => Err(End::LoadError {
+            error,
+            message,
+            line,
+        }),
+        Stage::Call | Stage::Check => Ok(CallResult::Raised {
+            error,
+            message,
+            line,
+        }),
     }
 }
 
@@ -258,12 +316,27 @@ fn infrastructure(reason: &str) -> End {
 }
 
 /// What the checker gets to see of a call.
-fn reply(call: &CallResult) -> String {
-    let reply = match call {
-        CallResult::Value(Value::Opaque(name)) => json!({ "opaque": name }),
-        CallResult::Value(value) if value.has_opaque() => json!({ "opaque": "something else" }),
-        CallResult::Value(value) => json!({ "value": value.to_python() }),
-        CallResult::Raised { error, message, .. } => json!({ "error": error, "message": message }),
+fn reply(call: &CallResult) -> Vec<u8> {
+    let mut reply = Writer::default();
+    let opaque = |reply: &mut Writer, name: &str| {
+        reply.tuple(2);
+        reply.text("opaque");
+        reply.text(name);
     };
-    reply.to_string()
+    match call {
+        CallResult::Value(Value::Opaque(name)) => opaque(&mut reply, name),
+        CallResult::Value(value) if value.has_opaque() => opaque(&mut reply, "something else"),
+        CallResult::Value(value) => {
+            reply.tuple(2);
+            reply.text("value");
+            reply.value(value);
+        }
+        CallResult::Raised { error, message, .. } => {
+            reply.tuple(3);
+            reply.text("raised");
+            reply.text(error);
+            reply.text(message);
+        }
+    }
+    reply.finish()
 }

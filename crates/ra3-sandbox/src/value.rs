@@ -39,6 +39,9 @@ pub enum Value {
     Opaque(String),
 }
 
+/// Decimal digits of the longest integer that is well formed: more than a driver sends.
+const N_DIGITS_MAX: usize = 1 << 19;
+
 impl Value {
     /// Python's `==`: numbers by value whatever their type, containers of one type by items.
     pub fn equals(&self, other: &Self) -> bool {
@@ -47,9 +50,8 @@ impl Value {
             (Self::Derived(_, x), y) | (y, Self::Derived(_, x)) => x.equals(y),
             // The common cases, which need no conversion.
             (Self::Int(a), Self::Int(b)) | (Self::Str(a), Self::Str(b)) => a == b,
-            (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
-            }
+            (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => same_items(a, b),
+            (Self::Set(a), Self::Set(b)) if same_items(a, b) => true,
             (Self::Set(a), Self::Set(b)) => {
                 // Both ways: a forged set may hold one item twice.
                 let is_within =
@@ -100,7 +102,8 @@ impl Value {
             Self::Int(digits) => {
                 let digits = digits.strip_prefix('-').unwrap_or(digits);
                 let is_padded = digits.len() > 1 && digits.starts_with('0');
-                !digits.is_empty() && !is_padded && digits.bytes().all(|b| b.is_ascii_digit())
+                let has_length = (1..=N_DIGITS_MAX).contains(&digits.len());
+                has_length && !is_padded && digits.bytes().all(|b| b.is_ascii_digit())
             }
             Self::Float(hex) => is_float(hex),
             Self::Complex(real, imaginary) => is_float(real) && is_float(imaginary),
@@ -258,6 +261,11 @@ impl Value {
             Self::Opaque(name) => format!("<{name}>"),
         }
     }
+}
+
+/// Equal in this very order, as sets of one encoding are: without comparing each with each.
+fn same_items(a: &[Value], b: &[Value]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
 }
 
 /// Equality of two values of one class, both as their built-in types.

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    Arguments, CallResult, CallRule, Check, Clock, End, Level, Limits, Pool, Program, SandboxError,
+    Arguments, CallResult, CallRule, Check, Clock, End, Heard, Level, Limits, Pool, Program,
+    SandboxError,
 };
 
 const LIMITS: Limits = Limits {
@@ -365,8 +366,8 @@ fn a_call_is_interrupted_and_the_next_one_is_made() {
         ..CallRule::default()
     };
     let mut heard = Vec::new();
-    let mut listener = |call: CallResult| {
-        heard.push(call);
+    let mut listener = |heard_now: Heard<'_>| {
+        heard.push(heard_now.into_result());
         if heard.len() < 2 {
             ControlFlow::Continue(())
         } else {

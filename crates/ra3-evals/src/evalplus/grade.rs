@@ -8,9 +8,11 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{
+    Arguments, CallResult, CallRule, Clock, End, Heard, Limits, Plain, Pool, Program, RunResult,
+};
 
-use crate::evalplus::compare::Oracle;
+use crate::evalplus::compare::{self, Oracle};
 use crate::evalplus::data::{Dataset, Rules, Task};
 use crate::evalplus::oracle::{Expected, MEMORY_BYTES, RESULT_BYTES_MAX, TaskExpected};
 use crate::outcome::{Failure, LATE, Part, Status, Verdict};
@@ -39,6 +41,10 @@ pub struct Grader {
 struct Tests {
     inputs: Vec<Arguments>,
     outputs: Vec<Value>,
+    /// Of those that need not be read to be known as right.
+    plain: Vec<Option<Plain>>,
+    /// What the right program took for all.
+    right_s: f64,
     call_s: Vec<f64>,
     limits: Limits,
 }
@@ -46,11 +52,14 @@ struct Tests {
 /// Makes the tasks of a dataset ready.
 pub fn graders(dataset: Dataset, expected: Vec<TaskExpected>) -> Vec<Grader> {
     let (benchmark, rules) = (dataset.benchmark, dataset.rules);
-    let grader = |(task, expected): (Task, TaskExpected)| Grader {
-        oracle: Oracle::of(benchmark, rules, &task),
-        base: tests(&task.base, expected.base, rules),
-        plus: tests(&task.plus, expected.plus, rules),
-        task,
+    let grader = |(task, expected): (Task, TaskExpected)| {
+        let oracle = Oracle::of(benchmark, rules, &task);
+        Grader {
+            oracle,
+            base: tests(&task.base, expected.base, oracle, rules),
+            plus: tests(&task.plus, expected.plus, oracle, rules),
+            task,
+        }
     };
     dataset
         .tasks
@@ -60,7 +69,7 @@ pub fn graders(dataset: Dataset, expected: Vec<TaskExpected>) -> Vec<Grader> {
         .collect()
 }
 
-fn tests(inputs: &[Value], expected: Expected, rules: Rules) -> Tests {
+fn tests(inputs: &[Value], expected: Expected, oracle: Oracle, rules: Rules) -> Tests {
     let call_s_min = rules.call_s_min();
     let limit = |seconds: &f64| call_s_min.max(CALL_FACTOR * seconds);
     let mut call_s: Vec<f64> = expected.seconds.iter().map(limit).collect();
@@ -68,7 +77,10 @@ fn tests(inputs: &[Value], expected: Expected, rules: Rules) -> Tests {
     if call_s.iter().all(|seconds| *seconds == call_s_min) {
         call_s = vec![call_s_min];
     }
+    let plain = |output| Plain::of(output).filter(|_| oracle.takes_equality());
     Tests {
+        right_s: expected.seconds.iter().sum(),
+        plain: expected.outputs.iter().map(plain).collect(),
         inputs: inputs
             .iter()
             .map(|input| Arguments::of(input.items()))
@@ -85,6 +97,11 @@ fn tests(inputs: &[Value], expected: Expected, rules: Rules) -> Tests {
 }
 
 impl Grader {
+    /// Seconds that the right program took for all tests.
+    pub fn right_s(&self) -> f64 {
+        self.base.right_s + self.plus.right_s
+    }
+
     /// Grades a whole program.
     pub fn grade(&self, solution: &str, pool: &Pool) -> Verdict {
         let task = &self.task;
@@ -110,8 +127,15 @@ impl Grader {
         let mut n_right = 0;
         let mut wrong = None;
         let result = {
-            let mut listener = |call: CallResult| {
+            let mut listener = |heard: Heard<'_>| {
                 let (input, expected) = (&arguments[n_right], &tests.outputs[n_right]);
+                let plain = tests.plain[n_right].as_ref();
+                if plain.is_some_and(|plain| heard.is(plain)) {
+                    compare::stick(expected, &mut tolerance);
+                    n_right += 1;
+                    return ControlFlow::Continue(());
+                }
+                let call = heard.into_result();
                 let is_right = match &call {
                     CallResult::Value(out) => {
                         self.oracle.accepts(input, out, expected, &mut tolerance)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, End, Limits, Pool, Program};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Program};
 use serde::{Deserialize, Serialize};
 
 use crate::evalplus::compare::Oracle;
@@ -159,10 +159,10 @@ fn run(
     let mut failure = None;
     let mut since = Instant::now();
     let result = {
-        let mut listener = |call| {
+        let mut listener = |heard: Heard<'_>| {
             let seconds = since.elapsed().as_secs_f64();
             since = Instant::now();
-            match call {
+            match heard.into_result() {
                 CallResult::Value(value) => {
                     expected.outputs.push(value);
                     expected.seconds.push(seconds);

@@ -13,7 +13,9 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, Clock, End, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{
+    Arguments, CallResult, CallRule, Clock, End, Heard, Limits, Pool, Program, RunResult,
+};
 
 use crate::contest;
 use crate::contest::compare::Comparison;
@@ -158,7 +160,7 @@ impl Grader {
             result_bytes_max: 1 << 28,
         };
         let result = {
-            let mut listener = |call: CallResult| listened.hear(&call);
+            let mut listener = |heard: Heard<'_>| listened.hear(&heard.into_result());
             pool.run_heard(&program, &rule, limits, &mut listener)
         };
         let Listened {

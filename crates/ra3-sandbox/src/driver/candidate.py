@@ -6,79 +6,86 @@ class TimeoutException(Exception):
     pass
 
 
-# What used up its own time would use it up again; what the clock ended may have had to wait.
-def on_used_up(number, frame):
-    raise TimeoutException("the call used up its time")
-
-
-def on_late(number, frame):
-    raise TimeoutException("the call was late")
-
-
-def calls_within(limits):
-    """A function that calls the candidate and interrupts it where Python can be interrupted:
-    after so many seconds of its own time, or thrice as many on the clock. One limit a call, the
-    last one for all that follow."""
+def watch(limits):
+    """Interrupts calls where Python can be interrupted, after so many seconds of their own time or
+    thrice as many on the clock: one limit a call, the last one for all that follow. Timers that
+    tick cost a call nothing; a call has up to one tick more than its limit."""
     import _signal
+    from time import monotonic, process_time
 
-    _signal.signal(_signal.SIGPROF, on_used_up)
-    _signal.signal(_signal.SIGALRM, on_late)
-    set_timer, cpu, clock = _signal.setitimer, _signal.ITIMER_PROF, _signal.ITIMER_REAL
+    def on_tick(number, frame):
+        index = running[0]
+        if index < 0:
+            return
+        if index != seen[0]:
+            seen[:] = index, process_time(), monotonic()
+            return
+        seconds = limits[min(index, len(limits) - 1)]
+        # What used up its own time would use it up again; what the clock ended may have had to wait.
+        if process_time() - seen[1] >= seconds:
+            raise TimeoutException("the call used up its time")
+        if monotonic() - seen[2] >= 3 * seconds:
+            raise TimeoutException("the call was late")
 
-    limits.reverse()
-
-    def call(arguments):
-        seconds = limits.pop() if len(limits) > 1 else limits[0]
-        try:
-            set_timer(cpu, seconds)
-            set_timer(clock, 3 * seconds)
-            return candidate(*arguments)
-        finally:
-            set_timer(cpu, 0)
-            set_timer(clock, 0)
-
-    return call
+    seen = [-1, 0.0, 0.0]
+    tick = min(0.05, min(limits) / 10)
+    _signal.signal(_signal.SIGPROF, on_tick)
+    _signal.signal(_signal.SIGALRM, on_tick)
+    _signal.setitimer(_signal.ITIMER_PROF, tick, tick)
+    _signal.setitimer(_signal.ITIMER_REAL, 5 * tick, 5 * tick)
 
 
-def answer(arguments, call):
+def answer(index, candidate, arguments, convert):
     try:
-        send(encode_result(convert(call(arguments))))
+        running[0] = index
+        value = candidate(*arguments)
+        running[0] = -1
+        if convert is not None:
+            value = convert(value)
+        send_value(value)
     except BaseException as error:
-        send('"stage":"call",' + failure(error, "program.py"))
+        running[0] = -1
+        send_failure("call", error, "program.py")
 
 
-def call(arguments):
-    return candidate(*arguments)
+def load(source, entry_point):
+    program = type(sys)("program")
+    sys.modules["program"] = program
+    try:
+        exec(compile(source, "program.py", "exec", 0, True), program.__dict__)
+        return program.__dict__[entry_point]
+    except BaseException as error:
+        send_failure("load", error, "program.py")
+        posix._exit(0)
 
 
-def ask(question):
-    arguments, names = question
-    return candidate(*arguments, **names)
-
-
-def convert(value):
-    return value
-
-
-if request["call_s"]:
-    call = calls_within(request["call_s"])
-if request["items_max"] is not None:
-    N_ITEMS_MAX = request["items_max"]
-if request["convert"] is not None:
-    convert = eval(request["convert"], {})
-program = type(sys)("program")
-sys.modules["program"] = program
-try:
-    exec(compile(request["source"], "program.py", "exec", 0, True), program.__dict__)
-    candidate = program.__dict__[request["entry_point"]]
-except BaseException as error:
-    send('"stage":"load",' + failure(error, "program.py"))
+def main():
+    global N_ITEMS_MAX, BITS_MAX
+    request = open_channel()
+    if request["items_max"] is not None:
+        N_ITEMS_MAX = request["items_max"]
+    convert = request["convert"]
+    if convert is not None:
+        convert = eval(convert, {})
+    candidate = load(request["source"], request["entry_point"])
+    if request["call_s"]:
+        watch(request["call_s"])
+    for index, arguments in enumerate(request["inputs"]):
+        answer(index, candidate, loads(arguments), convert)
+    # What a test looks at is sent whole: it has no use for digests.
+    N_ITEMS_MAX, BITS_MAX = 1 << 20, 1 << 20
+    while True:
+        question = receive()
+        if question is None:
+            break
+        arguments, names = question
+        try:
+            send_value(candidate(*arguments, **names))
+        except BaseException as error:
+            send_failure("call", error, "program.py")
+    send(b"f", b"")
     posix._exit(0)
-for arguments in request["inputs"]:
-    answer(loads(bytes.fromhex(arguments)), call)
-# What a test looks at is sent whole: it has no use for digests.
-N_ITEMS_MAX, BITS_MAX = 1 << 20, 1 << 20
-for arguments in incoming:
-    answer(eval(arguments, {}), ask)
-send('"finished":true')
-posix._exit(0)
+
+
+# The call that runs; none is -1.
+running = [-1]

@@ -1,13 +1,13 @@
 # What both sides of a run share: the private channel, and values as JSON that says their types.
-# The channel is a copy of descriptors 0 and 1, one JSON object a line; 0, 1 and 2 then lead
-# nowhere. Nothing here knows what is expected.
+# The channel is a copy of descriptors 0 and 1, which then lead nowhere. Either way it carries
+# frames: four bytes of length, one that says what it is where it goes out, and the content. What
+# comes in is in marshal's format. Nothing here knows what is expected.
+#
+# All of this is defined before the zygote forks, and `main` of the role runs in the fork.
 import posix
 import sys
 from marshal import dumps, loads
 
-if sys.path[0] == "":
-    # Older versions look for modules where the program stands.
-    del sys.path[0]
 try:
     # The json package takes as long to import as the interpreter to start.
     from _json import encode_basestring_ascii as quote
@@ -16,8 +16,9 @@ except ImportError:
 
 DEPTH_MAX = 40
 N_ITEMS_MAX = 20_000
-BITS_MAX = 10_000
-PLAIN_BYTES = 1250
+# No integer that marshal writes in PLAIN_BYTES has so many.
+BITS_MAX = 160_000
+PLAIN_BYTES = 20_000
 CHUNK = 4096
 BASES = (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 # How the base's own conversion is called, whatever a class made of it.
@@ -27,27 +28,36 @@ SCALARS = {type(None), bool, int, float, str}
 # Digested as they are: no two equal ones differ in type.
 PLAIN = {int, str, bytes, type(None)}
 
-incoming = open(posix.dup(0), "rb")
-outgoing = posix.dup(1)
-null = posix.open("/dev/null", posix.O_RDWR)
-for number in (0, 1, 2):
-    posix.dup2(null, number)
-if hasattr(sys, "set_int_max_str_digits"):
-    sys.set_int_max_str_digits(0)
+write = posix.write
+
+
+def open_channel():
+    """Takes the descriptors; the first request."""
+    global incoming, outgoing
+    incoming = open(posix.dup(0), "rb")
+    outgoing = posix.dup(1)
+    null = posix.open("/dev/null", posix.O_RDWR)
+    for number in (0, 1, 2):
+        posix.dup2(null, number)
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
+    return receive()
 
 
 def receive():
-    line = incoming.readline()
-    if not line:
-        posix._exit(0)
-    # The parent's JSON is Python but for three names.
-    return eval(line, {"null": None, "true": True, "false": False})
+    """The next frame's value; None where there are no more."""
+    length = incoming.read(4)
+    if len(length) < 4:
+        return None
+    return loads(incoming.read(int.from_bytes(length, "little")))
 
 
-def send(fields):
-    data = ('{"nonce":%s,%s}\n' % (nonce, fields)).encode()
-    while data:
-        data = data[posix.write(outgoing, data):]
+def send(mark, content):
+    data = len(content).to_bytes(4, "little") + mark + content
+    n_bytes = write(outgoing, data)
+    while n_bytes < len(data):
+        data = data[n_bytes:]
+        n_bytes = write(outgoing, data)
 
 
 def text(value):
@@ -86,16 +96,15 @@ def is_plain(value):
     return False
 
 
-def encode_result(value):
-    """The field that a result is sent in. What is small and plain goes as the interpreter itself
-    writes it: a tenth of the time."""
+def send_value(value):
+    """What is small and plain goes as the interpreter itself writes it: a tenth of the time."""
     try:
         data = dumps(value, 2)
-        if len(data) <= min(PLAIN_BYTES, N_ITEMS_MAX) and is_plain(value):
-            return '"plain":"%s"' % data.hex()
+        if len(data) <= PLAIN_BYTES and len(data) <= N_ITEMS_MAX and is_plain(value):
+            return send(b"p", data)
     except (ValueError, RecursionError):
         pass
-    return '"value":' + encode(value)
+    send(b"v", encode(value).encode())
 
 
 def encode(value):
@@ -249,6 +258,7 @@ def line_of(error, file):
 
 
 def failure(error, file):
+    """The fields of an exception."""
     name, message, line = "exception", "", None
     try:
         name = str(type(error).__name__)
@@ -260,7 +270,5 @@ def failure(error, file):
     return '"error":%s,"message":%s,"line":%s' % (text(name), text(message), line)
 
 
-request = receive()
-nonce = quote(request["nonce"])
-# Sent before any code of the program runs.
-send('"confinement":[%s]' % ",".join(quote(name) for name in sys.argv[1:]))
+def send_failure(stage, error, file):
+    send(b"r", ('{"stage":"%s",%s}' % (stage, failure(error, file))).encode())
