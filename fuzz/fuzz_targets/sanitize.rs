@@ -6,6 +6,6 @@ use ra3_evals::sanitize::sanitize;
 
 fuzz_target!(|text: &str| {
     if text.len() < 2000 {
-        let _ = sanitize(text, "f");
+        let _ = sanitize(text, Some("f"));
     }
 });

@@ -43,6 +43,7 @@ pub struct Tokenizer {
     inner: Inner,
     markers: Markers,
     begin: TokenId,
+    adds_begin: bool,
     line_ends: Arc<[bool]>,
 }
 
@@ -51,6 +52,8 @@ pub struct Tokenizer {
 struct Named {
     begin: Option<String>,
     end: Option<String>,
+    /// It says that nothing is put before a text.
+    is_bare: bool,
 }
 
 impl Tokenizer {
@@ -141,6 +144,7 @@ impl Tokenizer {
             inner,
             markers,
             begin,
+            adds_begin: !named.is_bare,
             line_ends,
         };
         if tokenizer.decode(&tokenizer.encode(PROBE)) == PROBE {
@@ -270,6 +274,12 @@ impl Tokenizer {
         self.begin
     }
 
+    /// What others put before a text for this tokenizer: [`Self::begin`], or nothing where its
+    /// configuration says so, as Qwen's does.
+    pub fn customary_begin(&self) -> Option<TokenId> {
+        self.adds_begin.then_some(self.begin)
+    }
+
     /// One past the largest id, markers included.
     pub fn vocab_size(&self) -> usize {
         self.line_ends.len()
@@ -295,6 +305,7 @@ fn named(path: &Path) -> Result<Named, CorpusError> {
     Ok(Named {
         begin: token("bos_token"),
         end: token("eos_token"),
+        is_bare: file["add_bos_token"].as_bool() == Some(false),
     })
 }
 

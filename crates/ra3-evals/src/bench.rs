@@ -16,6 +16,7 @@ use crate::livecodebench::{self, Mode};
 use crate::mbpp;
 use crate::outcome::Verdict;
 use crate::problem::{self, Problem, ProblemError};
+use crate::rlvr::usable::keep_usable;
 use crate::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 
 /// Which benchmark.
@@ -142,11 +143,15 @@ pub enum Task {
 pub struct Bench {
     /// Which.
     pub name: Name,
+    /// The benchmark's name, and its rules where there is a choice: results of others do not mix.
+    pub graded_as: String,
     /// Name and version of the data.
     pub version: String,
     /// MD5 sum of the uncompressed data.
     pub checksum: String,
     tasks: BTreeMap<String, Task>,
+    /// MBPP's tasks that its prompts show.
+    shots: Vec<mbpp::Task>,
 }
 
 /// Reads a benchmark's data and makes it ready.
@@ -162,6 +167,7 @@ pub fn load(
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Bench, BenchError> {
     let reward = Purpose::Reward;
+    let mut shots = Vec::new();
     let (version, checksum, tasks) = match name {
         Name::HumanEvalPlus => plus(Benchmark::HumanEval, rules, path, pool, cache, on_done)?,
         Name::MbppPlus => plus(Benchmark::Mbpp, rules, path, pool, cache, on_done)?,
@@ -170,13 +176,20 @@ pub fn load(
             let tasks = functions(problem::read(path)?, reward, pool);
             ("HumanEval".to_owned(), checksum, tasks)
         }
-        Name::Mbpp => mbpp_tasks(path, pool)?,
+        Name::Mbpp => {
+            let (tasks, checksum) = mbpp::read(path)?;
+            let (tested, others): (Vec<_>, Vec<_>) =
+                tasks.into_iter().partition(mbpp::Task::is_of_test_split);
+            shots = others;
+            let (version, tasks) = mbpp_tasks(tested, pool);
+            (version, checksum, tasks)
+        }
         Name::LiveCodeBench(mode) => live_code_bench(mode, path)?,
         Name::Contest(selection) => contest_tasks(selection, path)?,
         Name::LeetCode => {
             let (problems, checksum) = leetcode::read(path)?;
-            let version = format!("LeetCodeDataset, {} problems", problems.len());
-            (version, checksum, functions(problems, reward, pool))
+            let (count, tasks) = usable("problems", problems, pool);
+            (format!("LeetCodeDataset, {count}"), checksum, tasks)
         }
         Name::MbppTrain => {
             let (problems, dropped, checksum) = mbpp_train::read(path)?;
@@ -193,16 +206,34 @@ pub fn load(
         }
         Name::AssertLists => {
             let (problems, checksum) = assert_lists::read(path)?;
-            let version = format!("{} questions", problems.len());
-            (version, checksum, functions(problems, reward, pool))
+            let (count, tasks) = usable("questions", problems, pool);
+            (count, checksum, tasks)
         }
+    };
+    let graded_as = match (name, rules) {
+        (Name::HumanEvalPlus | Name::MbppPlus, Rules::Of2024) => {
+            format!("{}, rules of 2024", name.text())
+        }
+        _ => name.text().to_owned(),
     };
     Ok(Bench {
         name,
+        graded_as,
         version,
         checksum,
         tasks,
+        shots,
     })
+}
+
+/// The problems of a set that can be graded here, and how many those and the others are.
+fn usable(noun: &str, mut problems: Vec<Problem>, pool: &Pool) -> (String, BTreeMap<String, Task>) {
+    let left_out = keep_usable(&mut problems, pool);
+    let others = left_out.first().map_or(String::new(), |(_, reason)| {
+        format!(", {} left out ({reason})", left_out.len())
+    });
+    let count = format!("{} {noun}{others}", problems.len());
+    (count, functions(problems, Purpose::Reward, pool))
 }
 
 /// Version, checksum and tasks.
@@ -240,19 +271,20 @@ fn functions(problems: Vec<Problem>, purpose: Purpose, pool: &Pool) -> BTreeMap<
     problems.into_iter().zip(graders).map(task).collect()
 }
 
-fn mbpp_tasks(path: &Path, pool: &Pool) -> Result<Loaded, BenchError> {
-    let (tasks, checksum) = mbpp::read(path)?;
-    let version = match tasks.len() {
-        427 => "MBPP sanitized",
+/// The version, and the tasks that models are tested on: 500 of all, 257 of the sanitized ones.
+fn mbpp_tasks(tasks: Vec<mbpp::Task>, pool: &Pool) -> (String, BTreeMap<String, Task>) {
+    let kind = match tasks.len() {
+        257 => "MBPP sanitized",
         _ => "MBPP",
     };
+    let version = format!("{kind}, test part, {} tasks", tasks.len());
     let problems: Vec<Problem> = tasks.iter().map(mbpp::Task::problem).collect();
     let graders = grade::prepare_for(&problems, Purpose::Benchmark, pool);
     let task = |(task, grader): (mbpp::Task, grade::Grader)| {
         (task.task_id(), Task::Mbpp(task, grader.into()))
     };
     let tasks = tasks.into_iter().zip(graders).map(task).collect();
-    Ok((version.to_owned(), checksum, tasks))
+    (version, tasks)
 }
 
 fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
@@ -320,13 +352,9 @@ impl Bench {
         self.tasks.keys().map(String::as_str)
     }
 
-    /// MBPP's tasks, which its prompts show; none of other benchmarks.
-    pub(crate) fn mbpp_tasks(&self) -> Vec<mbpp::Task> {
-        let task = |task: &Task| match task {
-            Task::Mbpp(task, _) => Some(task.clone()),
-            Task::Plus(_) | Task::Function(..) | Task::LiveCodeBench(_) | Task::Contest(_) => None,
-        };
-        self.tasks.values().filter_map(task).collect()
+    /// MBPP's tasks that are not tested, of which its prompts show some; none of other benchmarks.
+    pub(crate) fn shots(&self) -> &[mbpp::Task] {
+        &self.shots
     }
 
     /// A task by its name.
@@ -380,7 +408,17 @@ impl Bench {
 }
 
 impl Task {
-    /// What a completion follows; empty where an answer is a whole program.
+    /// What a published completion follows; empty where an answer is a whole program.
+    pub fn preamble(&self) -> &str {
+        match self {
+            Self::Function(problem, _) => problem.preamble.as_ref().unwrap_or(&problem.prompt),
+            Self::Plus(_) | Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => {
+                self.prompt()
+            }
+        }
+    }
+
+    /// What a model continues; empty where an answer is a whole program.
     pub fn prompt(&self) -> &str {
         match self {
             Self::Plus(grader) => &grader.task.prompt,
@@ -389,12 +427,16 @@ impl Task {
         }
     }
 
-    /// The function that a program should define, where the data say so.
-    pub fn entry_point(&self) -> Option<&str> {
+    /// The function or class that a program should define, where the data say so.
+    pub fn defines(&self) -> Option<String> {
         match self {
-            Self::Plus(grader) => Some(&grader.task.entry_point),
-            Self::Function(problem, _) => Some(&problem.entry_point),
-            Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => None,
+            Self::Plus(grader) => Some(grader.task.entry_point.clone()),
+            Self::Function(problem, _) => {
+                let name = problem.entry_point.split(['(', '.']).next();
+                name.map(str::to_owned)
+            }
+            Self::Mbpp(task, _) => task.function(),
+            Self::LiveCodeBench(_) | Self::Contest(_) => None,
         }
     }
 

@@ -17,4 +17,5 @@ pub mod question;
 pub mod results;
 pub mod rlvr;
 pub mod samples;
+pub mod sampling;
 pub mod sanitize;

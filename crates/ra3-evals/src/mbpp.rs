@@ -11,7 +11,7 @@ use crate::evalplus::data::{DataError, checksum, json_records, read_text};
 use crate::json::{field, text_field};
 use crate::problem::Problem;
 
-/// The tasks that the prompt shows, and the first and last of the test split.
+/// The tasks that the prompt shows.
 const SHOTS: [u32; 3] = [2, 3, 4];
 
 /// A task.
@@ -52,6 +52,7 @@ impl Task {
             canonical_solution: self.code.clone(),
             test: check(&name, &self.tests),
             setup: format!("{}\n{}", self.imports, self.setup),
+            preamble: None,
             prelude: self.imports.clone(),
             family: String::new(),
         }
@@ -72,20 +73,21 @@ impl Task {
     fn question(&self) -> String {
         format!(
             "You are an expert Python programmer, and here is your task: {} Your code should pass \
-             these tests:\n\n{}\n[BEGIN]\n",
+             these tests:\n\n{}\n[BEGIN]",
             self.text,
             self.tests.join("\n")
         )
     }
 }
 
-/// The published prompt: three tasks with their programs, then this one. An answer ends at
-/// `[DONE]`. `None` where the tasks that it shows are missing.
+/// The prompt as DeepSeek gives it: three tasks with their programs, then this one up to
+/// `[BEGIN]`, after which a model writes the newline itself. An answer ends at `[DONE]`. `None`
+/// where the tasks that it shows are missing.
 pub fn three_shot_prompt(task: &Task, tasks: &[Task]) -> Option<String> {
     let shot = |number: &u32| {
         let shot = tasks.iter().find(|task| task.number == *number)?;
         let code = shot.code.replace('\r', "").replace('\t', "    ");
-        Some(format!("{}{code}\n[DONE]\n", shot.question()))
+        Some(format!("{}\n{code}\n[DONE]\n", shot.question()))
     };
     let shots: String = SHOTS.iter().map(shot).collect::<Option<_>>()?;
     Some(shots + &task.question())

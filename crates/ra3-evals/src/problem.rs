@@ -25,6 +25,10 @@ pub struct Problem {
     /// Trusted Python source that tests may use; the prompt where it is empty.
     #[serde(default)]
     pub prelude: String,
+    /// What a published completion follows, and an answer in a block is run after, where that is
+    /// not the prompt.
+    #[serde(default)]
+    pub preamble: Option<String>,
     /// A name for tables by family; empty where there are none.
     #[serde(default)]
     pub family: String,

@@ -204,7 +204,7 @@ pub fn prompt(bench: &Bench, task: &Task, form: &Form) -> Result<Prompt, PromptE
             return Ok(Prompt::Text(question(task)));
         }
         (Task::Mbpp(task, _), Form::Base { .. }) => {
-            let shots = mbpp::three_shot_prompt(task, &bench.mbpp_tasks());
+            let shots = mbpp::three_shot_prompt(task, bench.shots());
             return shots.map(Prompt::Text).ok_or(PromptError::Shots);
         }
         (Task::Plus(grader), Form::Base { .. }) => {
@@ -253,23 +253,19 @@ impl Style {
 
 /// The program in an answer that was cut.
 pub fn program(task: &Task, form: &Form, answer: &str) -> String {
+    let sanitized = |text: &str| sanitize(text, task.defines().as_deref());
     match (task, form) {
         (Task::Plus(grader), Form::Base { .. }) => {
-            let task = &grader.task;
-            sanitize(
-                &format!("{}\n{answer}", task.prompt.trim()),
-                &task.entry_point,
-            )
+            sanitized(&format!("{}\n{answer}", grader.task.prompt.trim()))
         }
-        (Task::Plus(grader), Form::Chat) => sanitize(answer, &grader.task.entry_point),
         (Task::Function(problem, _), Form::Base { .. }) => format!("{}{answer}", problem.prompt),
         (Task::Function(problem, _), Form::Chat) => {
-            let name = problem.entry_point.split(['(', '.']).next();
-            sanitize(answer, name.unwrap_or_default())
+            let preamble = problem.preamble.as_deref().unwrap_or_default();
+            format!("{preamble}{}", sanitized(answer))
         }
+        (Task::Plus(_) | Task::Mbpp(..), Form::Chat) => sanitized(answer),
         (Task::Mbpp(..), Form::Base { n_shots: 0, .. }) => answer.to_owned(),
         (Task::Mbpp(..), Form::Base { .. }) => answer.trim().to_owned(),
-        (Task::Mbpp(task, _), Form::Chat) => sanitize(answer, &task.function().unwrap_or_default()),
         (Task::LiveCodeBench(_), Form::Base { .. }) => livecodebench::answer::of_base_model(answer),
         (Task::LiveCodeBench(_), Form::Chat) => livecodebench::answer::of_chat_model(answer),
         (Task::Contest(_), _) => last_block(answer).unwrap_or_default(),

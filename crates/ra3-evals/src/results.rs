@@ -1,16 +1,18 @@
 //! Result files: EvalPlus's `eval_results.json`, with a few keys more, which it passes over.
 //!
-//! `hash` is the checksum of the data. Ours are `version`, `sandbox`, `python` and, with each
-//! sample, the first failing test of each part. A file of EvalPlus's own is read as well.
+//! `hash` is the checksum of the data. Ours are `benchmark`, `version`, `sandbox`, `python`,
+//! `sampling` and, with each sample, its origin and the first failing test of each part. A file of
+//! EvalPlus's own is read as well.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, read_text};
+use crate::evalplus::data::{DataError, checksum, read_text};
 use crate::json::{self, field, text_field};
 use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::sampling::Sampling;
 
 /// The results of one sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub struct Entry {
     pub plus: Option<Status>,
     /// The first failing test of each.
     pub failures: [Option<Failure>; 2],
+    /// Of a sample that another file brought: that file's name, and the sample's place in it. Two
+    /// entries of one origin are one sample. Empty where it was graded for this file.
+    pub origin: String,
 }
 
 impl Entry {
@@ -35,6 +40,7 @@ impl Entry {
             base: base.status,
             plus: plus_status,
             failures: [base.failure, plus.and_then(|plus| plus.failure)],
+            origin: String::new(),
         }
     }
 
@@ -49,6 +55,8 @@ impl Entry {
 /// Under what the results hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
+    /// The benchmark's name and the rules that it was graded by; empty in a file of EvalPlus's.
+    pub benchmark: String,
     /// MD5 sum of the uncompressed data.
     pub checksum: String,
     /// Name and version of the data.
@@ -60,12 +68,19 @@ pub struct Conditions {
 }
 
 /// The results of many samples, by task, in the samples' order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Results {
     /// Under what they hold.
     pub conditions: Conditions,
+    /// How the samples were written, as far as that is known.
+    pub sampling: Vec<Sampling>,
     /// By task.
     pub tasks: BTreeMap<String, Vec<Entry>>,
+}
+
+fn name_of_path(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    checksum(&path.display().to_string())[..12].to_owned()
 }
 
 /// Why results cannot be used.
@@ -97,6 +112,19 @@ pub enum ResultsError {
         /// The checksum of the data.
         wanted: String,
     },
+    /// The results are of the same data by other rules.
+    #[error(
+        "{path} holds results of {found}, these are of {wanted}; name another file, or grade as \
+         that was graded"
+    )]
+    OtherRules {
+        /// The file.
+        path: PathBuf,
+        /// Its benchmark and rules.
+        found: String,
+        /// The benchmark and rules now.
+        wanted: String,
+    },
     /// The file cannot be written.
     #[error("cannot write {path}")]
     Write {
@@ -126,6 +154,7 @@ pub fn read(path: &Path) -> Result<Results, ResultsError> {
     })?;
     let name = |key| text_field(&file, key).unwrap_or_default();
     let conditions = Conditions {
+        benchmark: name("benchmark"),
         checksum: text_field(&file, "hash").ok_or_else(|| fail("`hash`", "a string"))?,
         version: name("version"),
         sandbox: name("sandbox"),
@@ -148,7 +177,15 @@ pub fn read(path: &Path) -> Result<Results, ResultsError> {
         })?;
         tasks.insert(task_id.clone(), entries);
     }
-    Ok(Results { conditions, tasks })
+    let sampling = match field(&file, "sampling") {
+        Some(Value::List(records)) => records.iter().filter_map(Sampling::of_record).collect(),
+        _ => Vec::new(),
+    };
+    Ok(Results {
+        conditions,
+        sampling,
+        tasks,
+    })
 }
 
 fn entry(record: &Value) -> Option<Entry> {
@@ -171,6 +208,7 @@ fn entry(record: &Value) -> Option<Entry> {
         base: Status::from_name(&text_field(record, "base_status")?)?,
         plus,
         failures: [failure("base_failure"), failure("plus_failure")],
+        origin: text_field(record, "origin").unwrap_or_default(),
     })
 }
 
@@ -187,9 +225,14 @@ pub fn write(path: &Path, results: &Results) -> Result<(), ResultsError> {
     };
     let file = Value::Dict(vec![
         pair("hash", string(&results.conditions.checksum)),
+        pair("benchmark", string(&results.conditions.benchmark)),
         pair("version", string(&results.conditions.version)),
         pair("sandbox", string(&results.conditions.sandbox)),
         pair("python", string(&results.conditions.python)),
+        pair(
+            "sampling",
+            Value::List(results.sampling.iter().map(Sampling::record).collect()),
+        ),
         pair(
             "eval",
             Value::Dict(results.tasks.iter().map(of_task).collect()),
@@ -234,6 +277,7 @@ fn record(task_id: &str, entry: &Entry) -> Value {
         pair("plus_fail_tests", inputs(&entry.failures[1])),
         pair("base_failure", failure(&entry.failures[0])),
         pair("plus_failure", failure(&entry.failures[1])),
+        pair("origin", string(&entry.origin)),
     ])
 }
 
@@ -242,40 +286,81 @@ impl Results {
     pub fn new(conditions: Conditions) -> Self {
         Self {
             conditions,
+            sampling: Vec::new(),
             tasks: BTreeMap::new(),
         }
     }
 
-    /// Adds what another file holds; of the same program for the same task the first result stays,
-    /// as often as the program was sampled in the file that has it more often.
+    /// Takes up what an earlier run wrote.
     ///
     /// # Errors
-    /// The other results are of other data.
+    /// It is of other data, or by other rules.
+    pub fn resume(&mut self, earlier: Self, path: &Path) -> Result<(), ResultsError> {
+        self.check(&earlier.conditions, path)?;
+        self.sampling = earlier.sampling;
+        self.tasks = earlier.tasks;
+        Ok(())
+    }
+
+    /// Adds the samples of another file, each once, however often that is merged: it is known by
+    /// how its samples were written, or where it does not say that by its path.
+    ///
+    /// # Errors
+    /// The other results are of other data, or by other rules.
     pub fn merge(&mut self, other: Self, path: &Path) -> Result<(), ResultsError> {
-        if other.conditions.checksum != self.conditions.checksum {
-            return Err(ResultsError::OtherData {
-                path: path.to_owned(),
-                found: other.conditions.checksum,
-                wanted: self.conditions.checksum.clone(),
-            });
+        self.check(&other.conditions, path)?;
+        let own = other.sampling.iter().find(|own| own.origin.is_empty());
+        let name = own.map_or_else(|| name_of_path(path), Sampling::name);
+        for mut sampling in other.sampling {
+            if sampling.origin.is_empty() {
+                sampling.origin.clone_from(&name);
+            }
+            self.add_sampling(sampling);
         }
         for (task_id, entries) in other.tasks {
             let own = self.tasks.entry(task_id).or_default();
-            let mut matched = vec![false; own.len()];
-            for entry in entries {
-                let twin = own
-                    .iter()
-                    .zip(&matched)
-                    .position(|(own, taken)| !taken && own.solution == entry.solution);
-                if let Some(index) = twin {
-                    matched[index] = true;
-                } else {
-                    own.push(entry);
-                    matched.push(true);
+            for (index, mut entry) in entries.into_iter().enumerate() {
+                if entry.origin.is_empty() {
+                    entry.origin = format!("{name}#{index}");
+                }
+                match own.iter_mut().find(|twin| twin.origin == entry.origin) {
+                    Some(twin) => *twin = entry,
+                    None => own.push(entry),
                 }
             }
         }
         Ok(())
+    }
+
+    fn check(&self, found: &Conditions, path: &Path) -> Result<(), ResultsError> {
+        let wanted = &self.conditions;
+        if found.checksum != wanted.checksum {
+            return Err(ResultsError::OtherData {
+                path: path.to_owned(),
+                found: found.checksum.clone(),
+                wanted: wanted.checksum.clone(),
+            });
+        }
+        if !found.benchmark.is_empty() && found.benchmark != wanted.benchmark {
+            return Err(ResultsError::OtherRules {
+                path: path.to_owned(),
+                found: found.benchmark.clone(),
+                wanted: wanted.benchmark.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Says how samples were written, once.
+    pub fn add_sampling(&mut self, sampling: Sampling) {
+        if !self.sampling.contains(&sampling) {
+            self.sampling.push(sampling);
+        }
+    }
+
+    /// Without tasks that are not asked for.
+    pub fn retain_tasks(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.tasks.retain(|task_id, _| is_kept(task_id));
     }
 
     /// Tasks with no sample are no tasks of these results; `(n, c)` for each task.
@@ -288,5 +373,76 @@ impl Results {
             (entries.len(), n_right)
         };
         self.tasks.values().map(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Part;
+
+    fn results(seed: Option<u64>, programs: &[&str]) -> Results {
+        let mut results = Results::new(Conditions {
+            benchmark: "humaneval+".to_owned(),
+            checksum: "sum".to_owned(),
+            version: String::new(),
+            sandbox: String::new(),
+            python: String::new(),
+        });
+        results.sampling.extend(seed.map(|seed| Sampling {
+            origin: String::new(),
+            model: "m".to_owned(),
+            variant: "base".to_owned(),
+            temperature: 0.8,
+            n_samples: programs.len(),
+            tokens_max: 768,
+            seed,
+        }));
+        let verdict = || Verdict {
+            base: Part::passed(),
+            plus: None,
+        };
+        let entry = |program: &&str| Entry::new((*program).to_owned(), verdict());
+        let entries = programs.iter().map(entry).collect();
+        results.tasks.insert("HumanEval/0".to_owned(), entries);
+        results
+    }
+
+    #[test]
+    fn shards_add_up_however_often_they_are_merged() {
+        let mut all = results(Some(1), &["a", "b"]);
+        let n = |results: &Results| results.tasks["HumanEval/0"].len();
+        let path = Path::new("results.json");
+        for _ in 0..2 {
+            // A twin of another seed is a sample of its own.
+            all.merge(results(Some(2), &["a", "c"]), path).unwrap();
+            assert_eq!(n(&all), 4);
+        }
+        assert_eq!(all.sampling.len(), 2);
+        // Of a file that does not say how it was written, the path counts.
+        all.merge(results(None, &["a"]), path).unwrap();
+        all.merge(results(None, &["a", "d"]), path).unwrap();
+        assert_eq!(n(&all), 6);
+        // What was written and read again is the same.
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("all.json");
+        write(&file, &all).unwrap();
+        let mut again = read(&file).unwrap();
+        assert_eq!(again, all);
+        again.merge(results(Some(2), &["a", "c"]), path).unwrap();
+        assert_eq!(n(&again), 6);
+    }
+
+    #[test]
+    fn results_of_other_rules_do_not_mix() {
+        let mut all = results(None, &["a"]);
+        let mut other = results(None, &["a"]);
+        "humaneval+, rules of 2024".clone_into(&mut other.conditions.benchmark);
+        let error = all.resume(other.clone(), Path::new("x")).unwrap_err();
+        assert!(error.to_string().contains("rules of 2024"), "{error}");
+        assert!(all.merge(other.clone(), Path::new("x")).is_err());
+        // EvalPlus's own files do not say.
+        other.conditions.benchmark.clear();
+        assert!(all.merge(other, Path::new("x")).is_ok());
     }
 }

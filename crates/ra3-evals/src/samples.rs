@@ -5,8 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ra3_sandbox::value::Value;
+
 use crate::evalplus::data::{DataError, json_records, read_text};
-use crate::json::text_field;
+use crate::json::{field, text_field};
 
 /// What a model wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +57,8 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
             expected,
         };
         let task_id = text_field(&record, "task_id").ok_or_else(|| fail("task_id", "a string"))?;
-        let text = text_field(&record, "solution").map(Text::Solution);
-        let text = text.or_else(|| text_field(&record, "completion").map(Text::Completion));
+        let text = program_field(&record, "solution").map(Text::Solution);
+        let text = text.or_else(|| program_field(&record, "completion").map(Text::Completion));
         Ok(Sample {
             task_id,
             text: text.ok_or_else(|| fail("solution", "a string, or else `completion`"))?,
@@ -64,6 +66,20 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
         })
     };
     records.into_iter().map(sample).collect()
+}
+
+/// A program in a record. What no source file can hold stays what Python refuses: in place of a
+/// lone surrogate stands a zero.
+fn program_field(record: &Value, key: &str) -> Option<String> {
+    match field(record, key)? {
+        Value::Str(text) => Some(text.clone()),
+        Value::Surrogates(hex) => {
+            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+            let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+            Some(String::from_utf8_lossy(&bytes?).replace(char::REPLACEMENT_CHARACTER, "\0"))
+        }
+        _ => None,
+    }
 }
 
 fn read_folder(path: &Path) -> Result<Vec<Sample>, DataError> {

@@ -10,15 +10,16 @@ use ruff_python_parser::parse_module;
 use tree_sitter::{Node, Parser};
 
 /// Lines that are looked at. A model's answer has fewer; the number of runs grows with its square.
-const N_LINES_MAX: usize = 400;
+/// EvalPlus looks at all, in a time that grows with the cube.
+const N_LINES_MAX: usize = 1000;
 
 /// Stack for a byte of text: a nested expression takes a frame of the parser's for each bracket.
 const STACK_BYTES_PER_BYTE: usize = 4096;
 /// Bytes that are looked at.
 const N_BYTES_MAX: usize = 1 << 18;
 
-/// The program in a text.
-pub fn sanitize(text: &str, entry_point: &str) -> String {
+/// The program in a text: what the entry point reaches, or every definition where none is named.
+pub fn sanitize(text: &str, entry_point: Option<&str>) -> String {
     let text = &text[..text.floor_char_boundary(N_BYTES_MAX)];
     let stack = (1 << 20) + STACK_BYTES_PER_BYTE * text.len();
     // What a model wrote may be nested as deeply as it is long.
@@ -32,7 +33,7 @@ pub fn sanitize(text: &str, entry_point: &str) -> String {
     })
 }
 
-fn sanitize_here(text: &str, entry_point: &str) -> String {
+fn sanitize_here(text: &str, entry_point: Option<&str>) -> String {
     let code = longest_python(text);
     let reached = reached(&code, entry_point);
     let reached = reached.trim_matches(is_space);
@@ -95,7 +96,7 @@ struct Definition<'a> {
 }
 
 /// Imports, and definitions that the entry point reaches by their names.
-fn reached(code: &str, entry_point: &str) -> String {
+fn reached(code: &str, entry_point: Option<&str>) -> String {
     let mut parser = Parser::new();
     let language = tree_sitter_python::LANGUAGE.into();
     parser
@@ -117,10 +118,14 @@ fn reached(code: &str, entry_point: &str) -> String {
             }
         }
     }
-    let names = names_reached(&definitions, entry_point, code);
+    let names = entry_point.map(|entry_point| names_reached(&definitions, entry_point, code));
+    let is_kept = |definition: &&Definition<'_>| match &names {
+        Some(names) => definition.name.is_some_and(|name| names.contains(name)),
+        None => true,
+    };
     let kept = definitions
         .iter()
-        .filter(|definition| definition.name.is_some_and(|name| names.contains(name)))
+        .filter(is_kept)
         .map(|definition| definition.node);
     let texts: Vec<&str> = imports
         .into_iter()
@@ -197,9 +202,21 @@ mod tests {
             "(".repeat(50_000),
             ")".repeat(50_000)
         );
-        let _ = sanitize(&deep, "f");
+        let _ = sanitize(&deep, Some("f"));
         let open = "[".repeat(100_000);
-        assert_eq!(sanitize(&open, "f"), open);
+        assert_eq!(sanitize(&open, Some("f")), open);
+    }
+
+    /// As `evalplus.sanitize.sanitize(text)` has it.
+    #[test]
+    fn without_an_entry_point_all_definitions_stay() {
+        let text =
+            "Sure:\nimport re\nx = 1\ndef f():\n    return x\nclass C:\n    pass\nprint(f())";
+        assert_eq!(
+            sanitize(text, None),
+            "import re\nx = 1\ndef f():\n    return x\nclass C:\n    pass"
+        );
+        assert_eq!(sanitize(text, Some("C")), "import re\nclass C:\n    pass");
     }
 
     /// Texts and what `evalplus.sanitize.sanitize(text, "f")` makes of them.
@@ -209,7 +226,7 @@ mod tests {
         let mut n_recorded = 0;
         for line in recorded.lines() {
             let record: [String; 2] = serde_json::from_str(line).expect("the file is ours");
-            assert_eq!(sanitize(&record[0], "f"), record[1], "{}", record[0]);
+            assert_eq!(sanitize(&record[0], Some("f")), record[1], "{}", record[0]);
             n_recorded += 1;
         }
         assert!(n_recorded > 100);

@@ -63,6 +63,12 @@ fn grade(items: &[(&Grader, String)], pool: &Pool) -> Vec<Verdict> {
     grade_all(items, pool, grade, &mut |_| {})
 }
 
+/// Verdicts that the official tool itself does not repeat, as version 0.2.1 shows when it is run:
+/// of the first, the order of a set's items, which is another in each process whose hash seed
+/// differs (it passes under `PYTHONHASHSEED=0`, and fails against expected outputs that were kept
+/// by a process with another seed); the second takes as long as the machine is slow.
+const UNSTABLE: [&str; 2] = ["Mbpp/579", "Mbpp/599"];
+
 /// Grades the recorded outputs and compares each verdict; the number of programs. The recorded
 /// verdicts are of the rules of 2024.
 fn compare(data: &str, recorded: &str, benchmark: Benchmark, nth: usize) -> usize {
@@ -94,7 +100,9 @@ fn compare(data: &str, recorded: &str, benchmark: Benchmark, nth: usize) -> usiz
             Status::Timeout => Status::Fail,
             Status::Pass | Status::Fail => status,
         };
-        if (known(verdict.base.status), known(plus.status)) != official {
+        let is_unstable = UNSTABLE.contains(&item.0.task.task_id.as_str());
+        let is_same = (known(verdict.base.status), known(plus.status)) == official;
+        if !is_same && !is_unstable {
             different.push(format!(
                 "{}: {official:?}, {verdict:?}",
                 item.0.task.task_id

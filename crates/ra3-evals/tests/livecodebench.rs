@@ -180,6 +180,24 @@ const PROGRAMS: &[(&str, &[Code], bool)] = &[
     ("print(", &[Code::Raised], false),
     ("", &[Code::Raised], false),
     ("raise KeyboardInterrupt", &[Code::Lost], false),
+    // Taken for a class with a method, and looked for where it is not.
+    (
+        "class Solution:\n    def add(self):\n        \
+         return sum(map(int, sys.stdin.read().split()))\nimport sys\nprint(Solution().add())",
+        &[Code::Raised],
+        true,
+    ),
+    // What is taken away.
+    (
+        "import resource, sys\nprint(sum(map(int, sys.stdin.read().split())))",
+        &[Code::Raised],
+        true,
+    ),
+    (
+        "import os, sys\nos.getcwd()\nprint(sum(map(int, sys.stdin.read().split())))",
+        &[Code::Raised],
+        true,
+    ),
 ];
 
 #[test]

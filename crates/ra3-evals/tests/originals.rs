@@ -67,13 +67,13 @@ fn right_programs_of_humaneval_pass() {
 
 #[test]
 fn right_programs_of_sanitized_mbpp_pass() {
-    assert!([0, 427].contains(&check(Name::Mbpp, "mbpp/sanitized-mbpp.json")));
+    assert!([0, 257].contains(&check(Name::Mbpp, "mbpp/sanitized-mbpp.json")));
 }
 
 #[test]
 #[ignore = "takes half a minute"]
 fn right_programs_of_mbpp_pass() {
-    assert!([0, 974].contains(&check(Name::Mbpp, "mbpp/mbpp.jsonl")));
+    assert!([0, 500].contains(&check(Name::Mbpp, "mbpp/mbpp.jsonl")));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_prompt_shows_three_tasks_and_asks_for_the_fourth() {
         "Your code should pass these tests:\n\n\
          assert remove_Occ(\"hello\",\"l\") == \"heo\"\n\
          assert remove_Occ(\"abcda\",\"a\") == \"bcd\"\n\
-         assert remove_Occ(\"PHP\",\"P\") == \"H\"\n[BEGIN]\n"
+         assert remove_Occ(\"PHP\",\"P\") == \"H\"\n[BEGIN]"
     ));
     assert!(!prompt.contains('\r') && !prompt.contains('\t'));
 }

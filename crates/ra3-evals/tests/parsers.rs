@@ -112,7 +112,7 @@ fn wrapped_tests() {
 #[test]
 fn answers_of_models() {
     changed("sanitize", N_CHANGES / 10, |bytes| {
-        let _ = sanitize(&text(bytes), "f");
+        let _ = sanitize(&text(bytes), Some("f"));
     });
 }
 

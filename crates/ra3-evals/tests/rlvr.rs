@@ -9,11 +9,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ra3_evals::bench::{self, Name};
 use ra3_evals::evalplus::data as evalplus;
+use ra3_evals::evalplus::data::Rules;
 use ra3_evals::grade::{Form, Grader, Verdict, grade_all, prepare};
+use ra3_evals::mbpp;
+use ra3_evals::outcome::Status;
 use ra3_evals::problem::Problem;
+use ra3_evals::prompt::{self, program};
 use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
-use ra3_evals::{evalplus::data::Rules, mbpp};
+use ra3_evals::samples::{Sample, Text};
 use ra3_sandbox::{Level, Limits, Pool};
 
 const LIMITS: Limits = Limits {
@@ -338,4 +343,62 @@ fn a_puzzle_is_judged_elsewhere() {
         "    global sat\n    sat = lambda *a: True\n    return [0]\n"
     ));
     assert!(!passes("    import os\n    os._exit(0)\n"));
+}
+
+#[test]
+fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
+    let Some(pool) = pool() else { return };
+    let record = |id: &str, import: &str| {
+        serde_json::json!({
+            "task_id": id,
+            "prompt": format!("from typing import List\n{import}\n"),
+            "query": "Add one.\n```python\nclass Solution:\n    def add(self, n: int):\n```",
+            "completion": "class Solution:\n    def add(self, n):\n        return n + 1",
+            "entry_point": "Solution().add",
+            "test": "def check(candidate):\n    assert candidate(n = 1) == 2\n",
+        })
+        .to_string()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leetcode.jsonl");
+    let lines = [record("add", ""), record("sorted", "import absent_package")];
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let bench = bench::load(
+        Name::LeetCode,
+        Rules::Current,
+        &path,
+        &pool,
+        None,
+        &mut |_| {},
+    )
+    .unwrap();
+    assert_eq!(bench.task_ids().collect::<Vec<_>>(), ["add"]);
+    assert_eq!(
+        bench.version,
+        "LeetCodeDataset, 1 problems, 1 left out (ModuleNotFoundError: No module named \
+         'absent_package')"
+    );
+    let task = bench.task("add").unwrap();
+    let class = "class Solution:\n    def add(self, n: List) -> int:\n        return n + 1";
+    for program in [
+        Text::Completion(class.to_owned()),
+        Text::Solution(program(task, &prompt::Form::Chat, class)),
+        Text::Solution(program(
+            task,
+            &prompt::Form::Base {
+                n_shots: 0,
+                examples: None,
+            },
+            "        return n + 1",
+        )),
+    ] {
+        let sample = Sample {
+            task_id: "add".to_owned(),
+            text: program,
+            place: String::new(),
+        };
+        let program = sample.program(task.preamble());
+        let verdict = bench.grade("add", &program, &pool).unwrap();
+        assert_eq!(verdict.base.status, Status::Pass, "{program}: {verdict:?}");
+    }
 }

@@ -17,10 +17,12 @@ use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::bench::{Bench, Task};
 use ra3_evals::livecodebench::prompt::Example;
 use ra3_evals::prompt::{Form, Prompt, Style, program, prompt, style};
+use ra3_evals::sampling::Sampling;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Watcher};
-use crate::grading::{self, GradeReport, GradeRequest};
+use crate::grade_report::GradeReport;
+use crate::grading::{self, GradeRequest};
 use crate::model::Model;
 use crate::program::{ProgramRequest, rule};
 
@@ -95,8 +97,8 @@ pub fn evaluate(
             path: &grading.samples,
         };
         answering.write(&mut model, watcher)?;
-        let mut report = grading::grade_prepared(&grading, &bench, &pool, watcher)?;
-        style.variant.clone_into(&mut report.variant);
+        let sampling = Some(answering.sampling());
+        let report = grading::grade_prepared(&grading, sampling, &bench, &pool, watcher)?;
         let failures = request.out.join(format!("{name}.failures.txt"));
         crate::atomic::write(&failures, report.failures_text().as_bytes())?;
         reports.push(report);
@@ -185,6 +187,20 @@ impl Answers<'_> {
         )
     }
 
+    fn sampling(&self) -> Sampling {
+        let writing = &self.request.writing;
+        Sampling {
+            origin: String::new(),
+            model: self.request.model.display().to_string(),
+            variant: self.style.variant.to_owned(),
+            // The decimal that was asked for, not the nearest binary number.
+            temperature: writing.temperature.to_string().parse().unwrap_or_default(),
+            n_samples: writing.n_samples,
+            tokens_max: self.tokens_max(),
+            seed: writing.seed,
+        }
+    }
+
     fn tokens_max(&self) -> usize {
         match self.request.writing.tokens_max {
             0 => self.style.tokens_max,
@@ -267,7 +283,11 @@ impl Answers<'_> {
         let mut rows = Vec::new();
         let n_context = model.lm.config().max_position_embeddings;
         for (task, task_id) in tasks.iter().zip(task_ids) {
-            let ids = encode(model, &prompt(self.bench, task, self.form)?)?;
+            let ids = encode(
+                model,
+                &prompt(self.bench, task, self.form)?,
+                self.request.writing.plain,
+            )?;
             ensure!(
                 ids.len() < n_context,
                 "{task_id}: its prompt has {} tokens, and the model's context {n_context}: take \
@@ -300,11 +320,18 @@ impl Answers<'_> {
     }
 }
 
-/// The ids of a prompt.
-fn encode(model: &Model, prompt: &Prompt) -> Result<Vec<TokenId>> {
+/// The ids of a prompt: as the model was mid-trained, or plainly as other tools give it.
+fn encode(model: &Model, prompt: &Prompt, is_plain: bool) -> Result<Vec<TokenId>> {
     match prompt {
         Prompt::Text(text) => {
-            Ok([vec![model.tokenizer.begin()], model.tokenizer.encode(text)].concat())
+            let tokenizer = &model.tokenizer;
+            let begin = if is_plain {
+                tokenizer.customary_begin()
+            } else {
+                Some(tokenizer.begin())
+            };
+            let begin: Vec<TokenId> = begin.into_iter().collect();
+            Ok([begin, tokenizer.encode(text)].concat())
         }
         Prompt::Conversation {
             system,

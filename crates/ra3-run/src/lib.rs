@@ -15,6 +15,7 @@ pub mod answers;
 pub mod benchmark_data;
 pub mod doctor;
 pub mod event;
+pub mod grade_report;
 pub mod grading;
 pub mod inspect;
 mod model;

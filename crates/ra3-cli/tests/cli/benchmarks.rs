@@ -108,6 +108,42 @@ fn samples_are_graded_and_not_graded_again() {
 }
 
 #[test]
+fn shards_are_merged_and_other_rules_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let data = plus(folder.path());
+    let samples = ["n + n", "2 * n", "3 * n"].map(|body| {
+        let completion = format!("    return {body}\n");
+        json!({"task_id": "HumanEval/0", "completion": completion}).to_string()
+    });
+    write(at("samples.jsonl"), samples.join("\n")).unwrap();
+    let grade = |more: &[&str]| {
+        let samples = at("samples.jsonl");
+        let mut arguments = vec!["grade", &samples, "--bench", "humaneval+", "--data", &data];
+        arguments.extend(["--json"].iter().chain(more));
+        ra3(&arguments).output().unwrap()
+    };
+    let out = at("results.json");
+    let first = json_of(&grade(&["--out", &out]));
+    assert_eq!(first["n_samples"], json!(3));
+    // The same data by other rules is another benchmark.
+    let refused = grade(&["--rules-of-2024", "--out", &out]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text_of(&refused).contains("holds results of humaneval+,"),
+        "{}",
+        text_of(&refused)
+    );
+    // A shard adds its samples, also those that were written twice, and once only.
+    std::fs::copy(&out, at("shard.json")).unwrap();
+    for _ in 0..2 {
+        let both = json_of(&grade(&["--out", &out, "--merge", &at("shard.json")]));
+        assert_eq!(both["n_samples"], json!(6));
+        assert_eq!(both["pass_at"], first["pass_at"]);
+    }
+}
+
+#[test]
 fn what_cannot_be_graded_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -168,7 +204,12 @@ fn answers_are_written_once_and_graded() {
     };
     let samples = || read_to_string(out.join("humaneval+.samples.jsonl")).unwrap();
     let first = json_of(&eval(&["-n", "2", "--temperature", "0.8"]));
-    assert_eq!(first[0]["variant"], json!("base, 0-shot, EvalPlus"));
+    let sampling = &first[0]["sampling"][0];
+    assert_eq!(sampling["variant"], json!("base, 0-shot, EvalPlus"));
+    assert_eq!(
+        (&sampling["seed"], &sampling["n_samples"]),
+        (&json!(0), &json!(2))
+    );
     assert_eq!(
         (&first[0]["n_tasks"], &first[0]["n_samples"]),
         (&json!(2), &json!(4))

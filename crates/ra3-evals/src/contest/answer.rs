@@ -2,33 +2,31 @@
 //!
 //! Not done here: what other benchmarks take from an answer.
 
-/// The last block between a line that begins with three backquotes and `python` or nothing, and
-/// the next line that begins with three backquotes; `None` where there is none.
+/// The last block that says it is Python, or where none does the last that says nothing: between a
+/// line that begins with three backquotes and the next one. `None` where there is neither.
 pub fn last_block(answer: &str) -> Option<String> {
-    let mut last = None;
-    let mut open: Option<(bool, Vec<&str>)> = None;
+    let (mut python, mut other) = (None, None);
+    let mut open: Option<(String, Vec<&str>)> = None;
     for line in answer.lines() {
         let fence = line.trim_start().strip_prefix("```");
         open = match (open.take(), fence) {
-            (None, Some(language)) => {
-                let language = language.trim().to_lowercase();
-                let is_python = matches!(language.as_str(), "" | "python" | "python3" | "py");
-                Some((is_python, Vec::new()))
-            }
+            (None, Some(language)) => Some((language.trim().to_lowercase(), Vec::new())),
             (None, None) => None,
-            (Some((is_python, lines)), Some(_)) => {
-                if is_python {
-                    last = Some(lines.join("\n"));
+            (Some((language, lines)), Some(_)) => {
+                match language.as_str() {
+                    "python" | "python3" | "py" => python = Some(lines.join("\n")),
+                    "" => other = Some(lines.join("\n")),
+                    _ => {}
                 }
                 None
             }
-            (Some((is_python, mut lines)), None) => {
+            (Some((language, mut lines)), None) => {
                 lines.push(line);
-                Some((is_python, lines))
+                Some((language, lines))
             }
         };
     }
-    last
+    python.or(other)
 }
 
 /// The program with the names back that newer versions of Python have dropped: solutions that were
@@ -59,6 +57,8 @@ mod tests {
                 Some("b\nc"),
             ),
             ("```python\na\n```\n```text\nout\n```", Some("a")),
+            ("```python\na\n```\nIt prints:\n```\n3\n```", Some("a")),
+            ("```\na\n```\nor\n```\nb\n```", Some("b")),
             ("```python\na", None),
             ("print(1)", None),
             ("```cpp\nint x;\n```", None),

@@ -93,7 +93,10 @@ fn apply(rule: Rule, arguments: &[Value]) -> Option<Vec<Value>> {
             arguments.iter().map(inner).collect()
         }
         Rule::FirstTupleListsTuple => {
-            let inner = |item: &Value| tuple(item).unwrap_or_else(|| item.clone());
+            let inner = |item: &Value| match item {
+                Value::List(items) => Value::Tuple(items.clone()),
+                other => other.clone(),
+            };
             let first = Value::Tuple(items(first?)?.iter().map(inner).collect());
             Some(vec![first])
         }
@@ -197,7 +200,7 @@ mod tests {
             (250, "[[1], 2]", "((1), 2)"),
             (307, "[[1], 2, 3]", "((1), 2, 3)"),
             (259, "[[[1], [2]]]", "(((1), (2)))"),
-            (278, "[[1, [2, [3]]]]", "((1, (2, [3])))"),
+            (278, "[[1, [2, [3]], \"ab\"]]", "((1, (2, [3]), \"ab\"))"),
             (722, "[{\"a\": [1]}, 2, 3]", "({\"a\": (1)}, 2, 3)"),
             (580, "[[1, [2, [3]]]]", "((1, (2, (3))))"),
         ] {

@@ -6,6 +6,8 @@
 //! | functions | a `Solution` a call, tuples are lists | one `Solution`, outermost tuple a list |
 //! | numbers of functions | 1e-5 where the question says so | exact |
 //! | code | as it stands | after many star imports, `__main__` unwrapped |
+//! | names such as `os.getcwd`, modules such as `resource` | there | taken away |
+//! | `class Solution` in a program with standard input | allowed | an error |
 //!
 //! In both modes outputs are compared here, and a program sees inputs alone. Functions have the
 //! star imports in both: the site that asks for them has them too.
@@ -31,6 +33,7 @@ const MEMORY_BYTES: u64 = 4 << 30;
 const ITEMS_MAX: usize = 1 << 20;
 const SHOWN_CHARS: usize = 300;
 const STANDARD: &str = include_str!("standard.py");
+const GUARD: &str = include_str!("guard.py");
 /// Star imports, in their order; all but the last two are imported by name as well.
 const MODULES: [&str; 18] = [
     "string",
@@ -256,8 +259,12 @@ impl Grader {
                  return list(r) if isinstance(r, tuple) else r\n"
             ),
         };
+        let guard = match self.mode {
+            Mode::Right => "",
+            Mode::Compatible => GUARD,
+        };
         Program {
-            source: format!("{}\n\n{program}\n\n{call}", preamble()),
+            source: format!("{guard}{}\n\n{program}\n\n{call}", preamble()),
             entry_point: "__case__".to_owned(),
             inputs: calls.inputs.clone(),
             check: None,
@@ -267,9 +274,9 @@ impl Grader {
     fn standard(&self, program: &str) -> Program {
         let literal = |text: &str| Value::Str(text.to_owned()).to_python();
         let input = |test: &contest::task::Test| Arguments::of(&[Value::Str(test.input.clone())]);
-        let (preamble, program) = (literal(&preamble()), literal(program));
+        let names = [&preamble(), program, GUARD].map(literal).join(", ");
         Program {
-            source: format!("PREAMBLE, PROGRAM = {preamble}, {program}\n{STANDARD}"),
+            source: format!("PREAMBLE, PROGRAM, GUARD = {names}\n{STANDARD}"),
             entry_point: "case".to_owned(),
             inputs: self.task.tests.iter().map(input).collect(),
             check: None,

@@ -21,7 +21,8 @@ const WITH_STARTER_CODE: &str = "You will use the following starter code to writ
     the problem and enclose your code within delimiters.";
 const WITHOUT_STARTER_CODE: &str = "Read the inputs from stdin solve the problem and write the \
     answer to stdout (do not directly test on the sample inputs). Enclose your code within \
-    delimiters as follows.";
+    delimiters as follows. Ensure that when the python program runs, it reads the inputs, runs the \
+    algorithm and writes output to STDOUT.";
 
 /// The user's message to a chat model.
 pub fn chat(task: &Task) -> String {
@@ -90,7 +91,9 @@ mod tests {
             "delimiters.\n```python\nclass Solution:\n```\n\n\
              ### Answer: (use the provided format with backticks)\n\n"
         ));
-        assert!(chat(&task("")).contains("as follows.\n```python\n# YOUR CODE HERE\n```\n\n"));
+        assert!(
+            chat(&task("")).contains("output to STDOUT.\n```python\n# YOUR CODE HERE\n```\n\n")
+        );
         let example = Example {
             question: "Q".to_owned(),
             sample_code: "S".to_owned(),

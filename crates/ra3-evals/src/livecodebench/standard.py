@@ -75,9 +75,13 @@ def case(text):
     return printed.getvalue()
 
 
-builtins.exit, builtins.quit = Quitter("exit", "Ctrl-D"), None
+builtins.exit = Quitter("exit", "Ctrl-D")
 if hasattr(sys, "set_int_max_str_digits"):
     sys.set_int_max_str_digits(50000)
+exec(GUARD, {})
 program = type(sys)("tmp_sol")
 exec(as_function(without_guard(PROGRAM)), program.__dict__)
+if "class Solution" in PROGRAM:
+    # Taken for a class with a method, which is inside the function now.
+    program = program.Solution()
 program.wrapped_function

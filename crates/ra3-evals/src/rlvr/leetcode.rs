@@ -40,6 +40,7 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         test: text("test")?,
         setup: String::new(),
         prelude: format!("{imports}\n"),
+        preamble: Some(format!("{imports}\n\n")),
         family: text_field(record, "difficulty").unwrap_or_default(),
     })
 }

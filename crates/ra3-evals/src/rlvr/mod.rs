@@ -8,6 +8,7 @@ pub mod leetcode;
 pub mod mbpp_train;
 pub mod puzzles;
 pub mod split;
+pub mod usable;
 
 use std::path::Path;
 

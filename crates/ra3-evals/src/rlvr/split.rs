@@ -108,6 +108,7 @@ mod tests {
             canonical_solution: String::new(),
             test: String::new(),
             setup: String::new(),
+            preamble: None,
             prelude: String::new(),
             family: task_id.split(':').next().unwrap_or_default().to_owned(),
         }
