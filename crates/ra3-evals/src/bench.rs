@@ -15,7 +15,7 @@ use crate::grade::{self, Purpose};
 use crate::livecodebench::{self, Mode};
 use crate::mbpp;
 use crate::outcome::Verdict;
-use crate::problem::{self, Problem, ProblemError};
+use crate::problem::{self, Problem};
 use crate::rlvr::usable::keep_usable;
 use crate::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 
@@ -115,9 +115,6 @@ pub enum BenchError {
     /// Its data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Its problems cannot be read.
-    #[error(transparent)]
-    Problem(#[from] ProblemError),
     /// Its right programs fail.
     #[error(transparent)]
     Oracle(#[from] OracleError),
@@ -172,8 +169,8 @@ pub fn load(
         Name::HumanEvalPlus => plus(Benchmark::HumanEval, rules, path, pool, cache, on_done)?,
         Name::MbppPlus => plus(Benchmark::Mbpp, rules, path, pool, cache, on_done)?,
         Name::HumanEval => {
-            let checksum = data::checksum(&data::read_text(path)?);
-            let tasks = functions(problem::read(path)?, reward, pool);
+            let (problems, checksum) = problem::read(path)?;
+            let tasks = functions(problems, reward, pool);
             ("HumanEval".to_owned(), checksum, tasks)
         }
         Name::Mbpp => {

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, checksum, json_records, read_text};
+use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::problem::Problem;
+use crate::records::{Complaint, read_each};
 
 /// The tasks that the prompt shows.
 const SHOTS: [u32; 3] = [2, 3, 4];
@@ -98,20 +99,10 @@ pub fn three_shot_prompt(task: &Task, tasks: &[Task]) -> Option<String> {
 /// # Errors
 /// It cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    let text = read_text(path)?;
-    let records = json_records(&text, path)?;
-    let tasks = records.iter().map(|(place, record)| {
-        task(record).map_err(|(key, expected)| DataError::Field {
-            path: path.to_owned(),
-            place: *place,
-            key,
-            expected,
-        })
-    });
-    Ok((tasks.collect::<Result<_, _>>()?, checksum(&text)))
+    read_each(path, &mut |_, record| task(record))
 }
 
-fn task(record: &Value) -> Result<Task, (&'static str, &'static str)> {
+fn task(record: &Value) -> Result<Task, Complaint> {
     let texts = |key: &'static str| match field(record, key) {
         Some(Value::List(items)) => items
             .iter()

@@ -1,12 +1,15 @@
 //! A problem, as HumanEval's records have it.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Deserialize;
+use ra3_sandbox::value::Value;
+
+use crate::evalplus::data::DataError;
+use crate::json::{field, text_field};
+use crate::records::{Complaint, read_each};
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// `HumanEval/0`.
     pub task_id: String,
@@ -15,77 +18,43 @@ pub struct Problem {
     /// The function's name, or what it is called by, such as `Solution().twoSum`.
     pub entry_point: String,
     /// A right body.
-    #[serde(default)]
     pub canonical_solution: String,
     /// Python source that defines `check(candidate)`.
     pub test: String,
     /// Python source that runs between the program and its tests.
-    #[serde(default)]
     pub setup: String,
     /// Trusted Python source that tests may use; the prompt where it is empty.
-    #[serde(default)]
     pub prelude: String,
     /// What a published completion follows, and an answer in a block is run after, where that is
     /// not the prompt.
-    #[serde(default)]
     pub preamble: Option<String>,
     /// A name for tables by family; empty where there are none.
-    #[serde(default)]
     pub family: String,
 }
 
-/// Why problems cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ProblemError {
-    /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is not a problem.
-    #[error("{path}, line {line}: not a problem in HumanEval's format")]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-/// Reads JSON lines, plain or `.gz`.
+/// Reads problems in HumanEval's format, with the checksum of the data.
 ///
 /// # Errors
-/// The file cannot be read, or a line is not a problem.
-pub fn read(path: &Path) -> Result<Vec<Problem>, ProblemError> {
-    let fail = |source| ProblemError::Read {
-        path: path.to_owned(),
-        source,
+/// The file cannot be read, or a record lacks a key.
+pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
+    read_each(path, &mut |_, record| problem(record))
+}
+
+fn problem(record: &Value) -> Result<Problem, Complaint> {
+    let text = |key: &'static str| text_field(record, key).ok_or((key, "a text"));
+    let optional = |key: &'static str| match field(record, key) {
+        None | Some(Value::None) => Ok(String::new()),
+        Some(_) => text(key),
     };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let reader: Box<dyn Read> = if path.extension().is_some_and(|suffix| suffix == "gz") {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut problems = Vec::new();
-    for (index, line) in BufReader::new(reader).lines().enumerate() {
-        let line = line.map_err(fail)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let problem = serde_json::from_str(&line).map_err(|source| ProblemError::Record {
-            path: path.to_owned(),
-            line: index + 1,
-            source,
-        })?;
-        problems.push(problem);
-    }
-    Ok(problems)
+    Ok(Problem {
+        task_id: text("task_id")?,
+        prompt: text("prompt")?,
+        entry_point: text("entry_point")?,
+        canonical_solution: optional("canonical_solution")?,
+        test: text("test")?,
+        setup: optional("setup")?,
+        preamble: None,
+        prelude: optional("prelude")?,
+        family: optional("family")?,
+    })
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, json_records, read_text};
+use crate::evalplus::data::{DataError, Place, json_records, read_text};
 use crate::json::{field, text_field};
 
 /// What a model wrote.
@@ -48,8 +48,9 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
     if path.is_dir() {
         return read_folder(path);
     }
-    let records = json_records(&read_text(path)?, path)?;
-    let sample = |(place, record)| {
+    let text = read_text(path)?;
+    let sample = |found: Result<(Place, Value), DataError>| {
+        let (place, record) = found?;
         let fail = |key, expected| DataError::Field {
             path: path.to_owned(),
             place,
@@ -65,7 +66,7 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
             place: format!("{}, {place}", path.display()),
         })
     };
-    records.into_iter().map(sample).collect()
+    json_records(&text, path)?.map(sample).collect()
 }
 
 /// A program in a record. What no source file can hold stays what Python refuses: in place of a

@@ -130,7 +130,7 @@ pub fn grade_model(
         unit: "",
     });
     let name = format!("{}, 0-shot", problems.display());
-    let problems = ra3_evals::problem::read(problems)?;
+    let (problems, _) = ra3_evals::problem::read(problems)?;
     let exam = Exam::new(
         &name,
         problems,

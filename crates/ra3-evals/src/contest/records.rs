@@ -7,38 +7,27 @@
 //! | rLLM and `DeepCoder` | `problem`, `tests` |
 //! | `SandboxFusion` | `content`, `test`, `labels` |
 //!
-//! Not done here: grading, and the Riegeli and Parquet files themselves.
+//! Not done here: grading, and the Riegeli files themselves.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
 use crate::contest::task::{Streams, Task, Test};
-use crate::evalplus::data::{DataError, checksum, json_records, read_text};
+use crate::evalplus::data::DataError;
 use crate::json::{self, field, text_field};
+use crate::records::{Complaint, read_each};
 
-/// A key, and what should stand there.
-type Complaint = (&'static str, &'static str);
-
-/// Reads problems, with the checksum of the file; of two with the same statement the first stays.
+/// Reads problems, with the checksum of the data; of two with the same statement the first stays.
 ///
 /// # Errors
 /// The file cannot be read, or a record is of none of the forms.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    let text = read_text(path)?;
-    let mut tasks: Vec<Task> = Vec::new();
-    for (place, record) in json_records(&text, path)? {
-        let task = task(&record).map_err(|(key, expected)| DataError::Field {
-            path: path.to_owned(),
-            place,
-            key,
-            expected,
-        })?;
-        if tasks.iter().all(|other| other.task_id != task.task_id) {
-            tasks.push(task);
-        }
-    }
-    Ok((tasks, checksum(&text)))
+    let (mut tasks, checksum) = read_each(path, &mut |_, record| task(record))?;
+    let mut seen = BTreeSet::new();
+    tasks.retain(|task| seen.insert(task.task_id.clone()));
+    Ok((tasks, checksum))
 }
 
 fn task(record: &Value) -> Result<Task, Complaint> {

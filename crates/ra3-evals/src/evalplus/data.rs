@@ -10,6 +10,7 @@ use ra3_sandbox::value::Value;
 
 use crate::evalplus::arguments;
 use crate::json::{self, JsonError, field, text_field};
+use crate::records::{Complaint, read_each};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,21 @@ pub enum DataError {
         #[source]
         source: JsonError,
     },
+    /// A file is no Parquet.
+    #[error("cannot read {path} as Parquet: it is damaged or cut short; fetch it again")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A folder has no data in it.
+    #[error("{path} is a folder without .parquet files: name a file, or a folder that has some")]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A record lacks something.
     #[error("{path}, {place}: `{key}` should be {expected}")]
     Field {
@@ -138,6 +154,8 @@ pub enum Place {
     Line(usize),
     /// The item of an array, from 1.
     Item(usize),
+    /// The row of a table, from 1.
+    Row(usize),
 }
 
 impl std::fmt::Display for Place {
@@ -145,6 +163,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Line(number) => write!(formatter, "line {number}"),
             Self::Item(number) => write!(formatter, "record {number}"),
+            Self::Row(number) => write!(formatter, "row {number}"),
         }
     }
 }
@@ -174,11 +193,14 @@ pub fn checksum(text: &str) -> String {
     format!("{:x}", Md5::digest(text.as_bytes()))
 }
 
+/// Records in their order, each where it stands.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<(Place, Value), DataError>> + 'a>;
+
 /// Reads JSON lines, of which empty ones are left out, or one array, as values.
 ///
 /// # Errors
 /// A line, or the array, is no JSON.
-pub fn json_records(text: &str, path: &Path) -> Result<Vec<(Place, Value)>, DataError> {
+pub fn json_records<'a>(text: &'a str, path: &'a Path) -> Result<Records<'a>, DataError> {
     let parse = |line: usize, text: &str| {
         json::parse(text).map_err(|source| DataError::Json {
             path: path.to_owned(),
@@ -191,39 +213,27 @@ pub fn json_records(text: &str, path: &Path) -> Result<Vec<(Place, Value)>, Data
             unreachable!("it begins as a list");
         };
         let items = items.into_iter().enumerate();
-        return Ok(items
-            .map(|(index, item)| (Place::Item(index + 1), item))
-            .collect());
+        return Ok(Box::new(
+            items.map(|(index, item)| Ok((Place::Item(index + 1), item))),
+        ));
     }
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| Ok((Place::Line(index + 1), parse(index + 1, line)?)))
-        .collect()
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    Ok(Box::new(lines.map(move |(index, line)| {
+        Ok((Place::Line(index + 1), parse(index + 1, line)?))
+    })))
 }
 
-/// Reads a benchmark's file, plain or `.gz`.
+/// Reads a benchmark's file.
 ///
 /// # Errors
 /// It cannot be read, or a line is not a task of this benchmark.
 pub fn read(path: &Path, benchmark: Benchmark, rules: Rules) -> Result<Dataset, DataError> {
-    let text = read_text(path)?;
-    let checksum = checksum(&text);
+    let (tasks, checksum) = read_each(path, &mut |_, record| task(record, benchmark))?;
     let version = VERSIONS
         .iter()
         .find(|(sum, _)| *sum == checksum)
         .map_or("unknown version", |(_, name)| name);
-    let tasks = json_records(&text, path)?
-        .iter()
-        .map(|(place, record)| {
-            task(record, benchmark).map_err(|(key, expected)| DataError::Field {
-                path: path.to_owned(),
-                place: *place,
-                key,
-                expected,
-            })
-        })
-        .collect::<Result<_, _>>()?;
     Ok(Dataset {
         benchmark,
         rules,
@@ -232,9 +242,6 @@ pub fn read(path: &Path, benchmark: Benchmark, rules: Rules) -> Result<Dataset, 
         tasks,
     })
 }
-
-/// A key, and what should stand there.
-type Complaint = (&'static str, &'static str);
 
 fn task(record: &Value, benchmark: Benchmark) -> Result<Task, Complaint> {
     let text = |key: &'static str| text_field(record, key).ok_or((key, "a string"));

@@ -7,9 +7,10 @@ use std::path::Path;
 use ra3_sandbox::value::Value;
 
 use crate::contest::task::Test;
-use crate::evalplus::data::{DataError, checksum, json_records, read_text};
+use crate::evalplus::data::DataError;
 use crate::json::{self, field, text_field};
 use crate::livecodebench::payload;
+use crate::records::{Complaint, read_each};
 
 /// Problems of which the project's errata say that they have several right answers, want a
 /// dialogue, or have wrong tests.
@@ -69,33 +70,18 @@ pub fn release(n_tasks: usize) -> Option<&'static str> {
     .find_map(|(n, name)| (n == n_tasks).then_some(name))
 }
 
-/// A key, and what should stand there.
-type Complaint = (&'static str, &'static str);
-
 /// Reads problems, with the checksum of the file.
 ///
 /// # Errors
 /// The file cannot be read, or a record is not one of these.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    let text = read_text(path)?;
-    let tasks = json_records(&text, path)?
-        .iter()
-        .map(|(place, record)| {
-            let is_official = field(record, "public_test_cases").is_some();
-            let task = if is_official {
-                official(record)
-            } else {
-                sandbox_fusion(record)
-            };
-            task.map_err(|(key, expected)| DataError::Field {
-                path: path.to_owned(),
-                place: *place,
-                key,
-                expected,
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((tasks, checksum(&text)))
+    read_each(path, &mut |_, record| {
+        if field(record, "public_test_cases").is_some() {
+            official(record)
+        } else {
+            sandbox_fusion(record)
+        }
+    })
 }
 
 fn official(record: &Value) -> Result<Task, Complaint> {

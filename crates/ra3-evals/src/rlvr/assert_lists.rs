@@ -10,15 +10,15 @@ use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::mbpp::check;
 use crate::problem::Problem;
+use crate::records::{Complaint, read_each};
 use crate::rlvr::split::docstring;
-use crate::rlvr::{Complaint, read_records};
 
 /// Reads problems, with the checksum of the file.
 ///
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_records(path, problem)
+    read_each(path, &mut problem)
 }
 
 fn problem(index: usize, record: &Value) -> Result<Problem, Complaint> {

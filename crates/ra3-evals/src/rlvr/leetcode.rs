@@ -9,15 +9,15 @@ use ra3_sandbox::value::Value;
 use crate::evalplus::data::DataError;
 use crate::json::text_field;
 use crate::problem::Problem;
+use crate::records::{Complaint, read_each};
 use crate::rlvr::split::commented;
-use crate::rlvr::{Complaint, read_records};
 
 /// Reads problems, with the checksum of the file.
 ///
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_records(path, |_, record| problem(record))
+    read_each(path, &mut |_, record| problem(record))
 }
 
 fn problem(record: &Value) -> Result<Problem, Complaint> {

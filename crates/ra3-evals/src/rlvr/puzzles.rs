@@ -9,7 +9,7 @@ use ra3_sandbox::value::Value;
 use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::problem::Problem;
-use crate::rlvr::{Complaint, read_records};
+use crate::records::{Complaint, read_each};
 
 const TYPES: &str = include_str!("types.py");
 
@@ -18,7 +18,7 @@ const TYPES: &str = include_str!("types.py");
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_records(path, |_, record| problem(record))
+    read_each(path, &mut |_, record| problem(record))
 }
 
 fn problem(record: &Value) -> Result<Problem, Complaint> {

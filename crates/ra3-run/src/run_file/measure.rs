@@ -115,7 +115,7 @@ impl RewardName {
 pub struct ProblemsSection {
     /// Which.
     pub set: ProblemSetName,
-    /// Its file, plain or `.gz`.
+    /// Its file, or a folder of Parquet files.
     pub data: PathBuf,
     /// About this share of the problems is held out for the scores, twins on one side.
     pub held_out_share: f64,
@@ -129,7 +129,7 @@ impl ProblemsSection {
     pub(crate) fn read(&self) -> anyhow::Result<Vec<Problem>> {
         let path = &self.data;
         Ok(match self.set {
-            ProblemSetName::Humaneval => problem::read(path)?,
+            ProblemSetName::Humaneval => problem::read(path)?.0,
             ProblemSetName::Leetcode => leetcode::read(path)?.0,
             ProblemSetName::MbppTrain => mbpp_train::read(path)?.0,
             ProblemSetName::Puzzles => puzzles::read(path)?.0,

@@ -97,7 +97,7 @@ pub(crate) fn exam(
         .as_ref()
         .context("evaluate is not in the run file")?;
     let pool = pool(section.n_workers, section.confinement)?;
-    let problems = problem::read(&corpus::problems_path(directory, split))?;
+    let (problems, _) = problem::read(&corpus::problems_path(directory, split))?;
     let name = match split {
         Split::Train => "testbed, training problems, 0-shot",
         Split::HeldOut => "testbed, held-out compositions, 0-shot",

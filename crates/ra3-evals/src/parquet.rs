@@ -1,0 +1,106 @@
+//! Rows of Parquet files, the form in which the Hugging Face Hub keeps data sets, as the values
+//! that JSON lines of the same records would give.
+//!
+//! | Parquet | value |
+//! |---|---|
+//! | structures and maps | dictionaries |
+//! | lists | lists |
+//! | texts, and bytes that are UTF-8 | texts |
+//! | dates, times and decimal numbers | texts |
+//! | null | `None` |
+//!
+//! Not done here: what a record means.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use ra3_sandbox::value::Value;
+
+use crate::evalplus::data::{DataError, Place};
+
+/// Hands on the rows of a file one by one: a data set is larger than what is kept of it.
+///
+/// # Errors
+/// The file is no Parquet, or is damaged; or what takes a row refuses it.
+pub(crate) fn each_row(
+    path: &Path,
+    take: &mut dyn FnMut(Place, &Value) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let fail = |source: ParquetError| DataError::Parquet {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let file = File::open(path).map_err(|source| DataError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let reader = guarded(|| SerializedFileReader::new(file)).map_err(fail)?;
+    let mut rows = guarded(|| reader.get_row_iter(None)).map_err(fail)?;
+    let mut n_rows = 0;
+    while let Some(row) = guarded(|| rows.next().transpose()).map_err(fail)? {
+        n_rows += 1;
+        take(Place::Row(n_rows), &dictionary(row.into_columns()))?;
+    }
+    Ok(())
+}
+
+/// The library asserts what damaged files do not keep: that too is an error of the file.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    // What was being read is dropped after an error, so no broken state is seen.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let reason = "what its parts say of each other does not fit".to_owned();
+        Err(ParquetError::General(reason))
+    })
+}
+
+fn dictionary(columns: Vec<(String, Field)>) -> Value {
+    let pair = |(name, field)| (Value::Str(name), value(field));
+    Value::Dict(columns.into_iter().map(pair).collect())
+}
+
+fn value(field: Field) -> Value {
+    let integer = |digits: String| Value::Int(digits);
+    match field {
+        Field::Null => Value::None,
+        Field::Bool(is_true) => Value::Bool(is_true),
+        Field::Byte(number) => integer(number.to_string()),
+        Field::Short(number) => integer(number.to_string()),
+        Field::Int(number) => integer(number.to_string()),
+        Field::Long(number) => integer(number.to_string()),
+        Field::UByte(number) => integer(number.to_string()),
+        Field::UShort(number) => integer(number.to_string()),
+        Field::UInt(number) => integer(number.to_string()),
+        Field::ULong(number) => integer(number.to_string()),
+        Field::Float16(number) => Value::float(f64::from(f32::from(number))),
+        Field::Float(number) => Value::float(f64::from(number)),
+        Field::Double(number) => Value::float(number),
+        Field::Str(text) => Value::Str(text),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Value::Str(text.to_owned()),
+            Err(_) => Value::Bytes(hexadecimal(bytes.data())),
+        },
+        Field::Decimal(_)
+        | Field::Date(_)
+        | Field::TimeMillis(_)
+        | Field::TimeMicros(_)
+        | Field::TimestampMillis(_)
+        | Field::TimestampMicros(_) => Value::Str(field.to_string()),
+        Field::Group(row) => dictionary(row.into_columns()),
+        Field::ListInternal(list) => {
+            Value::List(list.elements().iter().cloned().map(value).collect())
+        }
+        Field::MapInternal(map) => {
+            let pair = |(key, field): &(Field, Field)| (value(key.clone()), value(field.clone()));
+            Value::Dict(map.entries().iter().map(pair).collect())
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    digits.collect::<Vec<_>>().concat()
+}
