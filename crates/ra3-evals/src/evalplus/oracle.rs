@@ -17,6 +17,8 @@ use crate::evalplus::data::{Dataset, Task};
 
 /// Bytes of results of one program. They are not kept.
 pub(crate) const RESULT_BYTES_MAX: usize = 1 << 28;
+/// Counts the forms that outputs have been kept in: what is sent as a digest has changed.
+const FORM: u32 = 2;
 /// EvalPlus's.
 pub(crate) const MEMORY_BYTES: u64 = 4 << 30;
 
@@ -79,7 +81,10 @@ pub fn expected(
     let path = cache.map(|folder| {
         let python = pool.python_version().replace(['.', ' '], "_");
         let rules = format!("{:?}", dataset.rules).to_lowercase();
-        folder.join(format!("{}-python{python}-{rules}.json", dataset.checksum))
+        folder.join(format!(
+            "{}-python{python}-{rules}-{FORM}.json",
+            dataset.checksum
+        ))
     });
     if let Some(kept) = path.as_deref().and_then(|path| read(path, dataset)) {
         return Ok(kept);
