@@ -108,11 +108,6 @@ impl Zygotes {
 
     /// A process that becomes what is ordered: of an idle zygote, or of a new one.
     pub(crate) fn fork(&self, order: &Order<'_>) -> Result<Forked<'_>> {
-        let idle = self.idle.lock().expect("no holder panics").pop();
-        let zygote = match idle {
-            Some(zygote) => zygote,
-            None => self.start()?,
-        };
         let own = match order.place {
             Some((folder, output)) if self.is_confined => {
                 ruleset(&self.interpreter_folders, Some(folder), output)
@@ -121,14 +116,22 @@ impl Zygotes {
         };
         let rules = own.as_ref().or(self.ruleset.as_ref()).map(AsFd::as_fd);
         let numbers: Vec<BorrowedFd<'_>> = order.streams.iter().copied().chain(rules).collect();
-        zygote.tell(&fork_message(order), &numbers)?;
-        let pid = zygote.hear()?;
-        let pid = pid.parse().ok().and_then(Pid::from_raw);
-        Ok(Forked {
+        let message = fork_message(order);
+        let forked = |zygote: Zygote, pid| Forked {
             zygotes: self,
-            pid: pid.ok_or_else(|| Error::other("the zygote names no process"))?,
             zygote: Some(zygote),
-        })
+            pid,
+        };
+        let idle = self.idle.lock().expect("no holder panics").pop();
+        // One that does not answer any more was killed, and is let go.
+        if let Some(zygote) = idle
+            && let Ok(pid) = zygote.fork(&message, &numbers)
+        {
+            return Ok(forked(zygote, pid));
+        }
+        let zygote = self.start()?;
+        let pid = zygote.fork(&message, &numbers)?;
+        Ok(forked(zygote, pid))
     }
 
     fn start(&self) -> Result<Zygote> {
@@ -220,6 +223,12 @@ impl Zygote {
         let mut word = [0u8; WORD_BYTES];
         let (n_bytes, _) = recv(&self.control, &mut word[..], RecvFlags::empty())?;
         Ok(String::from_utf8_lossy(&word[..n_bytes]).into_owned())
+    }
+
+    fn fork(&self, message: &[u8], numbers: &[BorrowedFd<'_>]) -> Result<Pid> {
+        self.tell(message, numbers)?;
+        let pid = self.hear()?.parse().ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| Error::other("the zygote names no process"))
     }
 
     /// Waits for a fork that has been killed.

@@ -384,3 +384,49 @@ fn a_call_is_interrupted_and_the_next_one_is_made() {
         ("TimeoutException", "1")
     );
 }
+
+#[test]
+fn nothing_of_a_program_is_left_for_the_next() {
+    let pool = Pool::with_helper(helper(), 1, LIMITS, Level::BestEffort).unwrap();
+    let leaving = "import builtins, json, os, sys, typing\n\
+        builtins.left = sys.left = json.left = typing.left = 1\n\
+        os.environ['LEFT'] = '1'\nsys.path.insert(0, '/left')\nsys.setrecursionlimit(77)\n\
+        def f():\n    return sys.getrecursionlimit()\n";
+    let looking = "import builtins, json, os, sys, typing\n\
+        def f():\n    \
+            places = builtins, sys, json, typing\n    \
+            return [hasattr(place, 'left') for place in places] + \
+                ['LEFT' in os.environ, '/left' in sys.path, sys.getrecursionlimit() == 77]\n";
+    let call = |source: &str| {
+        pool.run(&Program {
+            inputs: vec![Arguments::of(&[])],
+            ..program(source)
+        })
+        .calls
+    };
+    for _ in 0..3 {
+        let seven = CallResult::Value(Value::Int("77".to_owned()));
+        assert_eq!(call(leaving), [seven]);
+        let nothing = Value::List(vec![Value::Bool(false); 7]);
+        assert_eq!(call(looking), [CallResult::Value(nothing)]);
+    }
+}
+
+#[test]
+fn a_zygote_that_is_gone_is_replaced() {
+    let pool = Pool::with_helper(helper(), 1, LIMITS, Level::BestEffort).unwrap();
+    let one = Program {
+        inputs: vec![Arguments::of(&[])],
+        ..program("import os\ndef f():\n    return os.getppid()\n")
+    };
+    let zygote = |calls: &[CallResult]| match calls {
+        [CallResult::Value(Value::Int(digits))] => digits.parse::<i32>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let first = zygote(&pool.run(&one).calls);
+    assert_eq!(zygote(&pool.run(&one).calls), first);
+    let pid = rustix::process::Pid::from_raw(first).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let second = zygote(&pool.run(&one).calls);
+    assert_ne!(second, first);
+}
