@@ -168,16 +168,19 @@ pub(crate) fn data(command: &DataCommand) -> Result<()> {
             if *json {
                 println!("{}", serde_json::to_string_pretty(&fetched)?);
             } else {
-                let trust = if fetched.is_pinned {
-                    "pinned"
-                } else {
-                    "of the first download"
-                };
-                println!(
-                    "{}\nSHA-256 {} ({trust})",
-                    fetched.path.display(),
-                    fetched.sha256
-                );
+                for file in &fetched {
+                    let trust = if file.is_pinned {
+                        "pinned"
+                    } else {
+                        "of the first download"
+                    };
+                    let path = file.path.display();
+                    println!("{path}\nSHA-256 {} ({trust})", file.sha256);
+                }
+                let others = benchmark_data::others(name);
+                if !others.is_empty() {
+                    println!("there is also {}", others.join(", "));
+                }
             }
         }
         DataCommand::List { json } => {

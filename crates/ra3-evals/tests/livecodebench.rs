@@ -110,6 +110,25 @@ fn records_are_read() {
 }
 
 #[test]
+fn the_files_of_a_release_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, task_id: &str| {
+        let mut record = standard(&private());
+        record["question_id"] = task_id.into();
+        let text = format!("{record}\n");
+        std::fs::write(folder.path().join(name), &text).unwrap();
+        text
+    };
+    let texts = [("test.jsonl", "a"), ("test2.jsonl", "b")].map(|(name, id)| write(name, id));
+    // The third is not there.
+    write("test4.jsonl", "d");
+    let (tasks, sum) = ra3_evals::livecodebench::data::read(folder.path()).unwrap();
+    let ids: Vec<&str> = tasks.iter().map(|task| task.task_id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(sum, ra3_evals::evalplus::data::checksum(&texts.concat()));
+}
+
+#[test]
 fn what_is_wrong_with_a_record_is_said() {
     let broken = read("broken.jsonl", &[standard("AAAA")]).unwrap_err();
     assert!(

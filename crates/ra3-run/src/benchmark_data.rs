@@ -2,7 +2,7 @@
 //!
 //! A file whose bytes are known is accepted with its checksum alone. Of the others the first
 //! download's checksum is kept beside the file, and a later one has to equal it. Not done here:
-//! Parquet (open-r1/codeforces, AceCode): bring those as JSON lines with `--data`.
+//! which Parquet files a split on the Hub has (`split_files`), and reading what was fetched.
 
 use std::path::{Path, PathBuf};
 
@@ -13,26 +13,61 @@ use serde::Serialize;
 use crate::download;
 use crate::event::{Event, Watcher};
 use crate::hub::HubSettings;
+use crate::split_files;
 
 const BYTES_PER_UNIT: u64 = 1 << 10;
 
-/// A file of a benchmark.
+/// A file of a benchmark, or files that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Source {
     /// What it is asked for by: a benchmark's name, and a variant after a slash.
     name: &'static str,
-    /// Its own name.
+    /// Its own name; of a split the folder's.
     file: &'static str,
-    /// Where it lives; more than one where a copy stands in.
-    addresses: &'static [&'static str],
-    /// SHA-256, where its bytes are known.
-    sha256: Option<&'static str>,
+    /// Where it lives.
+    origin: Origin,
+}
+
+/// Where data live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// One file.
+    File {
+        /// More than one where a copy stands in.
+        addresses: &'static [&'static str],
+        /// SHA-256, where its bytes are known.
+        sha256: Option<&'static str>,
+    },
+    /// The Parquet files of a split of a data set on the Hub: how many they are may change.
+    Split {
+        /// The data set.
+        repository: &'static str,
+        /// How the files' names begin.
+        split: &'static str,
+    },
 }
 
 macro_rules! source {
     ($name:literal, $file:literal, $sha256:expr, $($address:literal),+) => {
-        Source { name: $name, file: $file, addresses: &[$($address),+], sha256: $sha256 }
+        Source {
+            name: $name,
+            file: $file,
+            origin: Origin::File { addresses: &[$($address),+], sha256: $sha256 },
+        }
     };
+}
+
+const fn split(
+    name: &'static str,
+    file: &'static str,
+    repository: &'static str,
+    split: &'static str,
+) -> Source {
+    Source {
+        name,
+        file,
+        origin: Origin::Split { repository, split },
+    }
 }
 
 const GITHUB_RAW: &str = "https://raw.githubusercontent.com";
@@ -74,6 +109,9 @@ const SOURCES: &[Source] = &[
     source!("codeforces/code_contests", "rllm_code_contests_test.json",
         Some("0e3c580698270ab930268cbc63ea6b9cf920874ac40de4a06bdbebc7c2eade71"),
         "{raw}/agentica-project/rllm/874daa4a/rllm/data/test/code/code_contests.json"),
+    split("codeforces/open-r1", "codeforces-open-r1", "open-r1/codeforces", "test"),
+    split("codeforces/open-r1-train", "codeforces-open-r1-train", "open-r1/codeforces", "train"),
+    split("asserts", "asserts", "TIGER-Lab/AceCode-87K", "train"),
     source!("livecodebench", "test.jsonl", None,
         "{hub}/datasets/livecodebench/code_generation_lite/resolve/main/test.jsonl"),
     source!("livecodebench/2", "test2.jsonl", None,
@@ -121,21 +159,34 @@ pub fn cache() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(".cache/ra3/benchmarks"))
 }
 
-/// All files that can be had.
+/// All data that can be had.
 pub fn list(settings: &HubSettings) -> Vec<Listed> {
     let listed = |source: &Source| {
         let path = cache().join(source.file);
+        let (address, sha256) = match source.origin {
+            Origin::File { addresses, sha256 } => (address(addresses[0], settings), sha256),
+            Origin::Split { repository, .. } => (split_files::page(repository, settings), None),
+        };
         Listed {
             name: source.name,
-            address: address(source.addresses[0], settings),
-            sha256: source.sha256,
+            address,
+            sha256,
             path: path.exists().then_some(path),
         }
     };
     SOURCES.iter().map(listed).collect()
 }
 
-/// Brings a benchmark's file into a folder, the cache where none is named.
+/// The names of further data of the same benchmark, such as `livecodebench/2`.
+pub fn others(name: &str) -> Vec<&'static str> {
+    let benchmark = |name: &str| name.split('/').next().map(str::to_owned);
+    let names = SOURCES.iter().map(|source| source.name);
+    names
+        .filter(|other| *other != name && benchmark(other) == benchmark(name))
+        .collect()
+}
+
+/// Brings a benchmark's data into a folder, the cache where none is named.
 ///
 /// # Errors
 /// There is no such benchmark, it cannot be fetched, or its bytes are not those that are wanted.
@@ -144,7 +195,7 @@ pub fn get(
     folder: Option<&Path>,
     settings: &HubSettings,
     watcher: &mut Watcher<'_>,
-) -> Result<Fetched> {
+) -> Result<Vec<Fetched>> {
     let source = SOURCES.iter().find(|source| source.name == name);
     let names = || {
         SOURCES
@@ -156,54 +207,80 @@ pub fn get(
     let source =
         source.with_context(|| format!("no data are called {name}; there are {}", names()))?;
     let path = folder.map_or_else(cache, Path::to_owned).join(source.file);
-    let beside = path.with_file_name(format!("{}.sha256", source.file));
+    match source.origin {
+        Origin::File { addresses, sha256 } => {
+            let address = |template: &&str| address(template, settings);
+            let addresses: Vec<String> = addresses.iter().map(address).collect();
+            Ok(vec![get_file(
+                &addresses, &path, sha256, settings, watcher,
+            )?])
+        }
+        Origin::Split { repository, split } => {
+            let files = split_files::list(repository, split, settings)?;
+            split_files::refuse_others(&path, &files)?;
+            let get = |file: &String| {
+                let address = split_files::address(repository, file, settings);
+                get_file(&[address], &path.join(file), None, settings, watcher)
+            };
+            files.iter().map(get).collect()
+        }
+    }
+}
+
+/// Brings one file, unless it is there.
+fn get_file(
+    addresses: &[String],
+    path: &Path,
+    sha256: Option<&str>,
+    settings: &HubSettings,
+    watcher: &mut Watcher<'_>,
+) -> Result<Fetched> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".sha256");
     let first = std::fs::read_to_string(&beside).ok();
-    let wanted = source.sha256.or(first.as_deref().map(str::trim));
+    let wanted = sha256.or(first.as_deref().map(str::trim));
+    let fetched = |found: String| Fetched {
+        path: path.to_owned(),
+        sha256: found,
+        is_pinned: sha256.is_some(),
+    };
     if path.exists() {
-        let found = download::checksum(&path)?;
+        let found = download::checksum(path)?;
         if wanted.is_none_or(|wanted| wanted == found) {
-            return Ok(fetched(path, found, source));
+            return Ok(fetched(found));
         }
         watcher(Event::Note(format!(
             "{} has another SHA-256 than is wanted: it is fetched again",
             path.display()
         )));
     }
+    let name = path.file_name().unwrap_or_default().display();
     watcher(Event::Started {
         stage: format!("download {name}"),
         position: 0,
         total: 0,
         unit: "KiB",
     });
-    let found = fetch_any(source, &path, wanted, settings, watcher)?;
-    if source.sha256.is_none() {
-        crate::atomic::write(&beside, format!("{found}\n").as_bytes())?;
+    let found = fetch_any(addresses, path, wanted, settings, watcher)?;
+    if sha256.is_none() {
+        crate::atomic::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
     }
     watcher(Event::Finished {
         message: format!("{}, SHA-256 {found}", path.display()),
     });
-    Ok(fetched(path, found, source))
-}
-
-fn fetched(path: PathBuf, sha256: String, source: &Source) -> Fetched {
-    Fetched {
-        path,
-        sha256,
-        is_pinned: source.sha256.is_some(),
-    }
+    Ok(fetched(found))
 }
 
 /// From the first address that has what is wanted.
 fn fetch_any(
-    source: &Source,
+    addresses: &[String],
     path: &Path,
     wanted: Option<&str>,
     settings: &HubSettings,
     watcher: &mut Watcher<'_>,
 ) -> Result<String> {
     let mut failures = Vec::new();
-    for template in source.addresses {
-        let address = address(template, settings);
+    for address in addresses {
         let mut progress = |n_bytes: u64, _: Option<u64>| {
             watcher(Event::Advanced {
                 position: n_bytes / BYTES_PER_UNIT,
@@ -211,7 +288,7 @@ fn fetch_any(
                 message: String::new(),
             });
         };
-        match download::fetch(&address, path, wanted, settings, &mut progress) {
+        match download::fetch(address, path, wanted, settings, &mut progress) {
             Ok(found) => return Ok(found),
             Err(error) => failures.push(format!("{error:#}")),
         }
@@ -229,11 +306,12 @@ fn address(template: &str, settings: &HubSettings) -> String {
         .replace("{hub}", &settings.endpoint)
 }
 
-/// The data of a benchmark: a file that is named, the benchmark's file in a folder that is named,
-/// or this machine's copy.
+/// The data of a benchmark: a file that is named, or of a folder that is named, or of this
+/// machine's copies, the benchmark's files. `LiveCodeBench`'s files add up to a release: they are
+/// their folder.
 ///
 /// # Errors
-/// There is none.
+/// There are none.
 pub fn locate(name: Name, data: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = data.filter(|path| !path.is_dir()) {
         ensure!(path.exists(), "{} is not there", path.display());
@@ -243,21 +321,67 @@ pub fn locate(name: Name, data: Option<&Path>) -> Result<PathBuf> {
         Name::LiveCodeBench(_) => "livecodebench",
         Name::Contest(Selection::All | Selection::DeepCoder) => "codeforces",
         Name::MbppTrain => "mbpp",
-        other => other.text(),
+        Name::HumanEvalPlus
+        | Name::MbppPlus
+        | Name::HumanEval
+        | Name::Mbpp
+        | Name::LeetCode
+        | Name::Puzzles
+        | Name::AssertLists => name.text(),
     };
     let source = SOURCES.iter().find(|source| source.name == asked);
-    let Some(source) = source else {
-        bail!(
-            "{} has no place to be fetched from: name its file with --data",
-            name.text()
-        );
-    };
+    let source = source.expect("every benchmark has a source");
     let folder = data.map_or_else(cache, Path::to_owned);
     let path = folder.join(source.file);
+    let is_release = matches!(name, Name::LiveCodeBench(_)) && path.exists();
+    if is_release || (!path.exists() && data.is_some() && split_files::is_in(&folder)) {
+        return Ok(folder);
+    }
     ensure!(
         path.exists(),
-        "{} is not there: fetch it with `ra3 data get {asked}`, or name a file with --data",
+        "{} is not there: fetch it with `ra3 data get {asked}`, or name a file, or a folder of \
+         Parquet files, with --data",
         path.display()
     );
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_benchmark_has_a_source() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in Name::ALL {
+            let error = locate(name, Some(folder.path())).unwrap_err().to_string();
+            assert!(error.contains("ra3 data get"), "{error}");
+        }
+        for source in SOURCES {
+            let path = folder.path().join(source.file);
+            std::fs::write(path, "").unwrap();
+        }
+        for name in Name::ALL {
+            let found = locate(name, Some(folder.path())).unwrap();
+            let is_folder = matches!(name, Name::LiveCodeBench(_));
+            assert_eq!(found == folder.path(), is_folder, "{}", name.text());
+        }
+    }
+
+    #[test]
+    fn a_folder_of_parquet_files_is_data() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("test-0.parquet"), "").unwrap();
+        for name in [Name::Contest(Selection::All), Name::AssertLists] {
+            assert_eq!(locate(name, Some(folder.path())).unwrap(), folder.path());
+        }
+    }
+
+    #[test]
+    fn further_data_are_named() {
+        let others = others("livecodebench");
+        assert_eq!(others.first(), Some(&"livecodebench/2"));
+        assert_eq!(others.len(), 5);
+        assert!(super::others("puzzles").is_empty());
+    }
 }

@@ -32,6 +32,7 @@ pub mod directory;
 mod download;
 pub mod ledger;
 pub mod samples;
+mod split_files;
 
 pub mod report;
 

@@ -246,27 +246,33 @@ fn answers_are_written_once_and_graded() {
 
 /// Serves one content on loopback; every first connection for an address breaks off in its middle.
 fn server(content: &'static [u8]) -> String {
+    let has = |request: &str| !request.contains("absent");
+    server_of(move |request| has(request).then(|| content.to_vec()))
+}
+
+/// Serves what there is for a request in lower case.
+fn server_of(content: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for (n_served, connection) in listener.incoming().enumerate() {
-            answer(connection.unwrap(), content, n_served == 0);
+            answer(connection.unwrap(), &content, n_served == 0);
         }
     });
     address
 }
 
-fn answer(mut connection: TcpStream, content: &[u8], breaks: bool) {
+fn answer(mut connection: TcpStream, content: &dyn Fn(&str) -> Option<Vec<u8>>, breaks: bool) {
     let mut request = Vec::new();
     let mut byte = [0u8];
     while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap_or(0) == 1 {
         request.push(byte[0]);
     }
     let request = String::from_utf8_lossy(&request).to_lowercase();
-    if request.contains("absent") {
+    let Some(content) = content(&request) else {
         let _ = connection.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
         return;
-    }
+    };
     let start = request
         .split("range: bytes=")
         .nth(1)
@@ -300,7 +306,7 @@ fn data_are_fetched_continued_and_checked() {
     };
     // Broken off once, then continued.
     let fetched = json_of(&get("livecodebench", &server(b"{\"question_id\": 1}\n")));
-    assert_eq!(fetched["is_pinned"], json!(false));
+    assert_eq!(fetched[0]["is_pinned"], json!(false));
     let path = folder.path().join("test.jsonl");
     assert_eq!(read_to_string(&path).unwrap(), "{\"question_id\": 1}\n");
     // Other bytes under the same name are not taken.
@@ -338,4 +344,61 @@ fn data_are_fetched_continued_and_checked() {
     assert_eq!(names, ["test.jsonl.sha256"]);
     let listed = json_of(&ra3(&["data", "list", "--json"]).output().unwrap());
     assert_eq!(listed[0]["name"], json!("humaneval+"));
+}
+
+#[test]
+fn splits_are_fetched_as_the_hub_lists_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let get = |name: &str, address: &str, more: &[&str]| {
+        let to = folder.path().display().to_string();
+        ra3(&[&["data", "get", name, "--to", &to], more].concat())
+            .env("HF_ENDPOINT", address)
+            .env_remove("HF_HUB_OFFLINE")
+            .output()
+            .unwrap()
+    };
+    let hub = |listing: &'static str| {
+        server_of(move |request| {
+            let path = request.split(' ').nth(1).unwrap();
+            match path.strip_prefix("/datasets/open-r1/codeforces/resolve/main/data/") {
+                Some(file) => Some(format!("rows of {file}").into_bytes()),
+                None if path == "/api/datasets/open-r1/codeforces/tree/main/data" => {
+                    Some(listing.as_bytes().to_vec())
+                }
+                None => None,
+            }
+        })
+    };
+    let listing = r#"[{"type": "file", "path": "data/test-00000-of-00002.parquet"},
+        {"type": "file", "path": "data/test-00001-of-00002.parquet"},
+        {"type": "file", "path": "data/train-00000-of-00001.parquet"}]"#;
+    // The first connection breaks off, and the listing with it.
+    let address = hub(listing);
+    assert!(!get("codeforces/open-r1", &address, &[]).status.success());
+    let fetched = json_of(&get("codeforces/open-r1", &address, &["--json"]));
+    assert_eq!(fetched.as_array().unwrap().len(), 2);
+    let at = |name: &str| folder.path().join("codeforces-open-r1").join(name);
+    let second = at("test-00001-of-00002.parquet");
+    let rows = read_to_string(&second).unwrap();
+    assert_eq!(rows, "rows of test-00001-of-00002.parquet");
+    assert!(at("test-00000-of-00002.parquet.sha256").exists());
+    // Other bytes are fetched again, and kept only if they are the first download's.
+    write(&second, "changed").unwrap();
+    let again = get("codeforces/open-r1", &address, &[]);
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(said.contains("there is also codeforces,"), "{again:?}");
+    assert_eq!(read_to_string(&second).unwrap(), rows);
+    // What the data set has no longer would be read with the rest.
+    write(at("test-00000-of-00001.parquet"), "old").unwrap();
+    let text = text_of(&get("codeforces/open-r1", &address, &[]));
+    assert!(text.contains("move it away"), "{text}");
+    let part = hub(r#"[{"type": "file", "path": "data/train-00000-of-00011.parquet"}]"#);
+    get("codeforces/open-r1-train", &part, &[]);
+    let text = text_of(&get("codeforces/open-r1-train", &part, &[]));
+    assert!(text.contains("does not list the files of train"), "{text}");
+    let text = text_of(&get("asserts", &part, &[]));
+    assert!(
+        text.contains("TIGER-Lab/AceCode-87K/tree/main/data answers with status 404"),
+        "{text}"
+    );
 }

@@ -1,8 +1,9 @@
 //! LiveCodeBench's records: JSON lines of `code_generation_lite`, and SandboxFusion's variant.
 //!
-//! Not done here: which release a file is; its number of problems says so ([`release`]).
+//! Releases add up: the first N of the files `test.jsonl`, `test2.jsonl` and so on are release N,
+//! and the number of problems says so ([`release`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
@@ -10,7 +11,7 @@ use crate::contest::task::Test;
 use crate::evalplus::data::DataError;
 use crate::json::{self, field, text_field};
 use crate::livecodebench::payload;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, read_each, read_files};
 
 /// Problems of which the project's errata say that they have several right answers, want a
 /// dialogue, or have wrong tests.
@@ -70,18 +71,35 @@ pub fn release(n_tasks: usize) -> Option<&'static str> {
     .find_map(|(n, name)| (n == n_tasks).then_some(name))
 }
 
-/// Reads problems, with the checksum of the file.
+/// Reads the problems of a file, or of a release's files in a folder, with the data's checksum.
 ///
 /// # Errors
-/// The file cannot be read, or a record is not one of these.
+/// A file cannot be read, or a record is not one of these.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    read_each(path, &mut |_, record| {
+    let mut task = |_: usize, record: &Value| {
         if field(record, "public_test_cases").is_some() {
             official(record)
         } else {
             sandbox_fusion(record)
         }
-    })
+    };
+    match files_of_release(path).as_slice() {
+        [] => read_each(path, &mut task),
+        files => read_files(files, &mut task),
+    }
+}
+
+/// The files of a release in a folder, as far as they are there.
+fn files_of_release(folder: &Path) -> Vec<PathBuf> {
+    let path = |number: usize| match number {
+        1 => folder.join("test.jsonl"),
+        number => folder.join(format!("test{number}.jsonl")),
+    };
+    let mut paths = Vec::new();
+    while path(paths.len() + 1).is_file() {
+        paths.push(path(paths.len() + 1));
+    }
+    paths
 }
 
 fn official(record: &Value) -> Result<Task, Complaint> {
