@@ -225,9 +225,9 @@ pub fn load(
 
 /// The problems of a set that can be graded here, and how many those and the others are.
 fn usable(noun: &str, mut problems: Vec<Problem>, pool: &Pool) -> (String, BTreeMap<String, Task>) {
-    let left_out = keep_usable(&mut problems, pool);
-    let others = left_out.first().map_or(String::new(), |(_, reason)| {
-        format!(", {} left out ({reason})", left_out.len())
+    let left_out = keep_usable(&mut problems, |problem| Some(problem), pool);
+    let others = left_out.first().map_or(String::new(), |first| {
+        format!(", {} left out ({})", left_out.len(), first.reason)
     });
     let count = format!("{} {noun}{others}", problems.len());
     (count, functions(problems, Purpose::Reward, pool))

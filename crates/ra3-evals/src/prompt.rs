@@ -7,13 +7,13 @@
 //! | HumanEval | the prompt (bigcode's stops) | as `EvalPlus` |
 //! | MBPP | three shots (DeepSeek's), or none (bigcode's) | as `EvalPlus` |
 //! | `LiveCodeBench` | one shot, from the project's file | its question and format |
-//! | contests | – | the statement, then a block (ours) |
+//! | contests | the statement as a docstring (ours) | the statement, then a block (ours) |
 //! | sets for RLVR | the prompt | as `EvalPlus` |
 //!
 //! Not done here: chat templates, which are a checkpoint's, and sampling.
 
 use crate::bench::{Bench, Task};
-use crate::contest::answer::last_block;
+use crate::contest::{self, answer::last_block};
 use crate::livecodebench;
 use crate::livecodebench::prompt::Example;
 use crate::mbpp;
@@ -140,9 +140,10 @@ pub fn style(bench: &Bench, form: &Form) -> Result<Style, PromptError> {
         )),
         (Name::LiveCodeBench(_), Form::Base { .. }) => Ok(plain("base, 1-shot", &["###"], 2000)),
         (Name::Contest(_), Form::Chat) => Ok(plain("chat, 0-shot, own prompt", &[], 4096)),
-        (Name::Contest(_), Form::Base { .. }) => Err(refused(
-            "base",
-            "its answers are blocks of code: use --chat",
+        (Name::Contest(_), Form::Base { .. }) => Ok(plain(
+            "base, 0-shot, own prompt",
+            &contest::prompt::STOPS,
+            2048,
         )),
         (_, Form::Chat) => Ok(of_evalplus(&["\n```\n"], "chat, 0-shot, EvalPlus")),
         (Name::HumanEvalPlus, Form::Base { .. }) => {
@@ -177,17 +178,15 @@ pub fn prompt(bench: &Bench, task: &Task, form: &Form) -> Result<Prompt, PromptE
                 beginning: "",
             });
         }
-        (Task::Contest(grader), _) => {
+        (Task::Contest(grader), Form::Chat) => {
             return Ok(Prompt::Conversation {
                 system: None,
-                user: format!(
-                    "{}\n\nWrite a Python 3 program that solves this problem{}. Answer with one \
-                     block of code that begins with ```python.",
-                    grader.task.statement.trim(),
-                    files(&grader.task.streams)
-                ),
+                user: contest::prompt::chat(&grader.task),
                 beginning: "",
             });
+        }
+        (Task::Contest(grader), Form::Base { .. }) => {
+            return Ok(Prompt::Text(contest::prompt::base(&grader.task)));
         }
         (Task::Mbpp(task, _), Form::Chat) => question(task),
         (task, Form::Chat) => task.prompt().trim().to_owned(),
@@ -227,17 +226,6 @@ fn question(task: &mbpp::Task) -> String {
     format!("\"\"\"\n{}\n{first}\n\"\"\"\n", task.text)
 }
 
-fn files(streams: &crate::contest::task::Streams) -> String {
-    match streams {
-        crate::contest::task::Streams::Standard => {
-            " (it reads standard input and writes standard output)".to_owned()
-        }
-        crate::contest::task::Streams::Files { input, output } => {
-            format!(" (it reads {input} and writes {output})")
-        }
-    }
-}
-
 impl Style {
     /// An answer up to its end, as the tool has it.
     pub fn cut(&self, answer: &str) -> String {
@@ -264,11 +252,13 @@ pub fn program(task: &Task, form: &Form, answer: &str) -> String {
             format!("{preamble}{}", sanitized(answer))
         }
         (Task::Plus(_) | Task::Mbpp(..), Form::Chat) => sanitized(answer),
-        (Task::Mbpp(..), Form::Base { n_shots: 0, .. }) => answer.to_owned(),
+        (Task::Mbpp(..), Form::Base { n_shots: 0, .. }) | (Task::Contest(_), Form::Base { .. }) => {
+            answer.to_owned()
+        }
         (Task::Mbpp(..), Form::Base { .. }) => answer.trim().to_owned(),
         (Task::LiveCodeBench(_), Form::Base { .. }) => livecodebench::answer::of_base_model(answer),
         (Task::LiveCodeBench(_), Form::Chat) => livecodebench::answer::of_chat_model(answer),
-        (Task::Contest(_), _) => last_block(answer).unwrap_or_default(),
+        (Task::Contest(_), Form::Chat) => last_block(answer).unwrap_or_default(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ra3_evals::contest::grade::Grader;
 use ra3_evals::contest::records;
-use ra3_evals::contest::reward::{Outcome, Scheme, reward};
+use ra3_evals::contest::reward::{Outcome, Scheme};
 use ra3_evals::contest::task::{Streams, Task, Test};
 use ra3_evals::outcome::Status;
 use ra3_sandbox::{Level, Limits, Pool};
@@ -136,18 +136,132 @@ fn programs_get_their_verdicts() {
 fn rewards_count_all_tests() {
     let Some(pool) = pool() else { return };
     let grader = Grader { task: larger() };
-    let outcome = |program| grader.outcome(program, &pool).unwrap();
-    let second = outcome("print(input().split()[1])");
-    assert_eq!(
-        second,
-        Outcome::Tests {
-            n_passed: 1,
-            n_tests: 3
-        }
+    let tests = |n_passed| Outcome::Tests {
+        n_passed,
+        n_tests: 3,
+    };
+    let second = "print(input().split()[1])";
+    for (program, scheme, outcome, verdict) in [
+        (second, Scheme::WeightedSum, tests(1), "wrong_answer"),
+        // The second test decides; the third is not run.
+        (second, Scheme::PassFail, tests(1), "wrong_answer"),
+        (
+            "print(",
+            Scheme::Partial,
+            Outcome::NotCompiled,
+            "syntax_error",
+        ),
+        (" \n", Scheme::Partial, Outcome::NoProgram, "wrong_answer"),
+        ("print(1 / 0)", Scheme::Partial, tests(0), "raised"),
+        // Of an older Python.
+        (
+            "from fractions import gcd\nprint(max(map(int, input().split())))",
+            Scheme::Partial,
+            tests(3),
+            "passed",
+        ),
+    ] {
+        let graded = grader.outcome(program, scheme, &pool);
+        assert_eq!(graded.outcome, outcome, "{program}");
+        assert_eq!(graded.verdict.name(), verdict, "{program}");
+    }
+}
+
+#[test]
+fn functions_of_contests_are_called() {
+    let Some(pool) = pool() else { return };
+    let record = |first: &str| {
+        format!(
+            r#"[{{"problem": "Sum up.", "tests": [
+            {{"input": "[1, 2]\n3", "output": "6", "testtype": "functional"{first}}},
+            {{"input": "[]\n0", "output": "0", "testtype": "functional"}}]}}]"#
+        )
+    };
+    let task = read(
+        "functions.json",
+        &record(r#", "metadata": {"func_name": "total"}"#),
     );
-    let weighted = reward(second, Scheme::WeightedSum).unwrap();
-    assert!((weighted - 0.1 / 3.0).abs() < 1e-12);
-    assert_eq!(outcome("print("), Outcome::NotCompiled);
+    let task = task.unwrap().remove(0);
+    assert_eq!(task.function.as_deref(), Some("total"));
+    let grader = Grader { task };
+    let method = "class Solution:\n    def total(self, numbers, more):\n        ";
+    for (program, n_passed, verdict) in [
+        (
+            format!("{method}return sum(numbers) + more"),
+            Some(2),
+            "passed",
+        ),
+        (
+            "def total(a, b):\n    return sum(a) + b".to_owned(),
+            Some(2),
+            "passed",
+        ),
+        (format!("{method}return 6"), Some(1), "wrong_answer"),
+        (
+            format!("{method}return numbers[0]"),
+            Some(0),
+            "wrong_answer",
+        ),
+        (format!("{method}return 1 / 0"), Some(0), "raised"),
+        ("print(6)".to_owned(), Some(0), "raised"),
+        (format!("{method}return ("), None, "syntax_error"),
+    ] {
+        let graded = grader.outcome(&program, Scheme::Partial, &pool);
+        let wanted = n_passed.map_or(Outcome::NotCompiled, |n_passed| Outcome::Tests {
+            n_passed,
+            n_tests: 2,
+        });
+        assert_eq!(graded.outcome, wanted, "{program}: {graded:?}");
+        assert_eq!(graded.verdict.name(), verdict, "{program}");
+        let is_passed = grader.grade(&program, &pool).base.status == Status::Pass;
+        assert_eq!(is_passed, n_passed == Some(2), "{program}");
+    }
+    let error = read("nameless.json", &record("")).unwrap_err();
+    assert!(
+        error.contains("record 1: `tests` should be with `func_name`"),
+        "{error}"
+    );
+    let other =
+        r#"[{"problem": "P", "tests": {"inputs": ["x y"], "outputs": ["1"], "fn_name": "f"}}]"#;
+    let error = read("other.json", other).unwrap_err();
+    assert!(
+        error.contains("record 1: `tests` should be texts of JSON"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_null_or_zero_is_as_what_is_not_there() {
+    let open_r1 = |more: &str| {
+        format!(
+            r#"{{"id": "1/A", "title": null, "description": "Add.", "note": null, "rating": null,
+            "input_mode": "stdio", "generated_checker": null, "memory_limit": null,
+            "official_tests": [{{"input": "1", "output": "1"}}]{more}}}"#
+        )
+        .replace('\n', " ")
+    };
+    for more in [
+        "",
+        r#", "generated_tests": 0, "time_limit": null"#,
+        r#", "generated_tests": 412, "time_limit": 0.0"#,
+        r#", "generated_tests": null"#,
+    ] {
+        let task = &read("null.jsonl", &open_r1(more)).unwrap()[0];
+        assert_eq!((task.tests.len(), task.time_s), (1, 2.0), "{more}");
+        assert_eq!((task.memory_bytes, task.rating), (256 << 20, None));
+    }
+    let both = r#", "generated_tests": [{"input": "2", "output": "2"}]"#;
+    assert_eq!(
+        read("both.jsonl", &open_r1(both)).unwrap()[0].tests.len(),
+        2
+    );
+    let wrong = read("wrong.jsonl", &open_r1(r#", "generated_tests": "2""#)).unwrap_err();
+    assert!(wrong.contains("line 1: `generated_tests`"), "{wrong}");
+    let code_contests = r#"{"name": "A", "description": "Add.", "private_tests": null,
+        "public_tests": {"input": ["1 2"], "output": ["3"]}, "cf_rating": 0,
+        "time_limit": {"seconds": 0, "nanos": null}, "memory_limit_bytes": 0}"#;
+    let task = &read("nulls.jsonl", &code_contests.replace('\n', " ")).unwrap()[0];
+    assert_eq!((task.time_s, task.memory_bytes), (2.0, 256 << 20));
 }
 
 #[test]
@@ -300,8 +414,8 @@ fn published_records_are_read() {
     assert_eq!(codeforces.len(), 408);
     let n_tests: usize = codeforces.iter().map(|task| task.tests.len()).sum();
     let n_cut: usize = codeforces.iter().map(|task| task.n_tests_cut).sum();
-    assert_eq!(n_tests + n_cut, 468);
-    assert!(n_cut > 0);
+    // One ends in dots, and is a grid of them.
+    assert_eq!((n_tests, n_cut), (468, 0));
     let contests = read("rllm_code_contests_test.json");
     assert_eq!(contests.len(), 165);
     let fusion = read("sandboxfusion_code_contests_sample.jsonl");

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ra3_evals::bench::{self, Name};
+use ra3_evals::contest::reward::Scheme;
+use ra3_evals::contest::task::{Task, Test};
 use ra3_evals::evalplus::data as evalplus;
 use ra3_evals::evalplus::data::Rules;
 use ra3_evals::grade::{Form, Grader, Verdict, grade_all, prepare};
@@ -17,6 +19,7 @@ use ra3_evals::mbpp;
 use ra3_evals::outcome::Status;
 use ra3_evals::problem::Problem;
 use ra3_evals::prompt::{self, program};
+use ra3_evals::rlvr::exercise::{self, Exercise};
 use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 use ra3_evals::samples::{Sample, Text};
 use ra3_sandbox::{Level, Limits, Pool};
@@ -400,5 +403,63 @@ fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
         let program = sample.program(task.preamble());
         let verdict = bench.grade("add", &program, &pool).unwrap();
         assert_eq!(verdict.base.status, Status::Pass, "{program}: {verdict:?}");
+    }
+}
+
+#[test]
+fn exercises_of_both_kinds_earn_their_rewards() {
+    let Some(pool) = pool() else { return };
+    let function = Problem {
+        task_id: "f".to_owned(),
+        prompt: "def larger(a, b):\n".to_owned(),
+        entry_point: "larger".to_owned(),
+        canonical_solution: String::new(),
+        test: "def check(candidate):\n    assert candidate(1, 2) == 2\n    \
+               assert candidate(7, 3) == 7\n"
+            .to_owned(),
+        setup: String::new(),
+        preamble: None,
+        prelude: String::new(),
+        family: "families".to_owned(),
+    };
+    let test = |(input, output): (&str, &str)| Test {
+        input: input.to_owned(),
+        output: output.to_owned(),
+    };
+    let tests = [("1 2", "2"), ("7 3", "7"), ("-1 -5", "-1")].map(test);
+    let larger = Task::new(None, "Larger.".to_owned(), tests.to_vec());
+    let without_tests = Task::new(None, "Nothing.".to_owned(), Vec::new());
+    let mut exercises = Exercise::of_contests(vec![larger, without_tests]);
+    exercises.extend(Exercise::of_functions(vec![function]));
+    assert_eq!(exercises.len(), 2);
+    assert!(
+        exercises[0]
+            .prompt()
+            .starts_with("\"\"\"\nLarger.\n\nWrite a Python 3 program")
+    );
+    assert_eq!(
+        (exercises[0].family(), exercises[1].family()),
+        ("", "families")
+    );
+    let graders = exercise::prepare(&exercises, &pool);
+    for (exercise, text, pass, share, weighted) in [
+        (0, "print(max(map(int, input().split())))\n", 1.0, 1.0, 1.1),
+        (0, "print(input().split()[0])\n", 0.0, 2.0 / 3.0, 0.2 / 3.0),
+        (0, "print(\n", -0.1, -0.1, -0.1),
+        (0, "", -1.0, -1.0, -1.0),
+        (1, "    return max(a, b)\n", 1.0, 1.0, 1.1),
+        (1, "    return b\n", 0.0, 0.5, 0.05),
+        (1, "    return (\n", 0.0, 0.0, 0.0),
+    ] {
+        for (scheme, wanted) in [
+            (Scheme::PassFail, pass),
+            (Scheme::Partial, share),
+            (Scheme::WeightedSum, weighted),
+        ] {
+            let items = [(&graders[exercise], text.to_owned())];
+            let graded = exercise::grade_all(&items, scheme, &pool).remove(0);
+            assert!((graded.reward - wanted).abs() < 1e-12, "{text}: {graded:?}");
+            assert_eq!(graded.verdict == Verdict::Passed, pass > 0.5, "{text}");
+        }
     }
 }

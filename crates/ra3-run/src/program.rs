@@ -8,6 +8,7 @@ use ra3::grpo;
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
+use ra3_evals::rlvr::exercise::Exercise;
 use serde::Serialize;
 
 use crate::event::{Event, Watcher};
@@ -133,7 +134,7 @@ pub fn grade_model(
     let (problems, _) = ra3_evals::problem::read(problems)?;
     let exam = Exam::new(
         &name,
-        problems,
+        Exercise::of_functions(problems),
         &loaded.tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,
     );

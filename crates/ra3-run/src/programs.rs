@@ -9,17 +9,18 @@ use ra3::policy::{Policy, TokenId, Work};
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_evals::grade::{Grader, Verdict, prepare};
+use ra3_evals::contest::reward::Scheme;
+use ra3_evals::grade::Verdict;
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
-use ra3_evals::problem::Problem;
+use ra3_evals::rlvr::exercise::{Exercise, Graded, Grader, grade_all, prepare};
 use ra3_lm::Lm;
-use ra3_sandbox::{Level, Limits, Pool, Program};
+use ra3_sandbox::{Level, Limits, Pool};
 
 use crate::ledger::{Interval, ScoreRecord};
 use crate::run_file::ConfinementName;
 use crate::samples::{ProgramSample, Sample};
 
-/// Limits of a short program.
+/// Limits of a short program; those of contests are their problems'.
 const LIMITS: Limits = Limits {
     cpu_s: 3,
     wall_s: 10.0,
@@ -44,7 +45,7 @@ pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Poo
 pub(crate) struct Exam {
     /// What its scores are called.
     name: String,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Exercise>,
     graders: Vec<Grader>,
     /// `[begin]` and the prompt's ids.
     pub(crate) prompts: Vec<Vec<TokenId>>,
@@ -54,14 +55,14 @@ pub(crate) struct Exam {
 impl Exam {
     pub(crate) fn new(
         name: &str,
-        problems: Vec<Problem>,
+        problems: Vec<Exercise>,
         tokenizer: &Tokenizer,
         pool: Pool,
     ) -> Self {
         let graders = prepare(&problems, &pool);
         let prompts = problems
             .iter()
-            .map(|problem| [vec![tokenizer.begin()], tokenizer.encode(&problem.prompt)].concat())
+            .map(|problem| [vec![tokenizer.begin()], tokenizer.encode(&problem.prompt())].concat())
             .collect();
         Self {
             name: name.to_owned(),
@@ -89,27 +90,21 @@ impl Exam {
         fits.iter().filter(|fits| !**fits).count()
     }
 
-    /// Verdicts on programs and the shares of tests that they pass; `of` says whose problem each
-    /// is.
+    /// What programs come to; `of` says whose problem each is.
     pub(crate) fn grade(
         &self,
         of: &[usize],
         rows: &[Writing],
+        scheme: Scheme,
         tokenizer: &Tokenizer,
-    ) -> Vec<(Verdict, f64)> {
-        let programs: Vec<Program> = of
+    ) -> Vec<Graded> {
+        let program = |row: &Writing| tokenizer.decode(&row.program());
+        let items: Vec<(&Grader, String)> = of
             .iter()
             .zip(rows)
-            .map(|(problem, row)| self.graders[*problem].program(&tokenizer.decode(&row.program())))
+            .map(|(problem, row)| (&self.graders[*problem], program(row)))
             .collect();
-        let results = self.pool.run_all(&programs, &mut |_| {});
-        of.iter()
-            .zip(&results)
-            .map(|(problem, result)| {
-                let grader = &self.graders[*problem];
-                (grader.judge(result), grader.share(result))
-            })
-            .collect()
+        grade_all(&items, scheme, &self.pool)
     }
 }
 
@@ -147,8 +142,8 @@ pub(crate) fn sit(
         None => grpo::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
         Some(plans) => write_planned(lm, exam, &of, plans, sitting)?,
     };
-    let graded = exam.grade(&of, &rows, tokenizer);
-    let verdicts: Vec<Verdict> = graded.into_iter().map(|(verdict, _)| verdict).collect();
+    let graded = exam.grade(&of, &rows, Scheme::PassFail, tokenizer);
+    let verdicts: Vec<Verdict> = graded.into_iter().map(|graded| graded.verdict).collect();
     if let Some(Verdict::Infrastructure { detail }) = verdicts
         .iter()
         .find(|verdict| matches!(verdict, Verdict::Infrastructure { .. }))
@@ -165,9 +160,9 @@ pub(crate) fn sit(
             Sample::Program(ProgramSample {
                 arm: sitting.arm.clone(),
                 position: sitting.position,
-                task_id: exam.problems[*problem].task_id.clone(),
-                family: exam.problems[*problem].family.clone(),
-                prompt: exam.problems[*problem].prompt.clone(),
+                task_id: exam.problems[*problem].task_id().to_owned(),
+                family: exam.problems[*problem].family().to_owned(),
+                prompt: exam.problems[*problem].prompt().into_owned(),
                 raw: tokenizer.decode(row.raw()),
                 completion: tokenizer.decode(&row.program()),
                 verdict: verdict.name().to_owned(),
@@ -226,9 +221,9 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
         }
     };
     let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    let has_family = |(problem, _): &(&Problem, _)| !problem.family.is_empty();
+    let has_family = |(problem, _): &(&Exercise, _)| !problem.family().is_empty();
     for (problem, c) in exam.problems.iter().zip(&n_right).filter(has_family) {
-        let entry = families.entry(problem.family.clone()).or_default();
+        let entry = families.entry(problem.family().to_owned()).or_default();
         entry.0 += *c as f64;
         entry.1 += n as f64;
     }

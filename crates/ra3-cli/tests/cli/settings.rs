@@ -131,3 +131,35 @@ fn rlvr_takes_a_published_set() {
         "{text}"
     );
 }
+
+#[test]
+fn rlvr_takes_contest_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("contest.jsonl");
+    let statements = [
+        "Print the larger number.",
+        "How many letters differ between two words?",
+        "Turn the grid around.",
+        "Which days have rain?",
+        "Count coins.",
+        "Say whether a knight gets there.",
+    ];
+    let records = statements.map(|statement| {
+        let tests = [serde_json::json!({"input": "1 2\n", "output": "2\n"})];
+        serde_json::json!({"problem": statement, "tests": tests}).to_string()
+    });
+    std::fs::write(&data, records.join("\n")).unwrap();
+    let data = data.display();
+    let set = format!("rlvr.problems={{set='contest', data='{data}', held_out_share=0.4}}");
+    for reward in ["weighted", "pass"] {
+        let reward_is = format!("rlvr.reward={reward}");
+        let ledger = ledger_of(&folder.path().join(reward), &[&set, &reward_is]);
+        assert!(
+            ledger.contains("Contest, held-out problems, 0-shot"),
+            "{ledger}"
+        );
+        // An untrained model's programs do not compile.
+        assert!(ledger.contains("\"syntax_error\":"), "{ledger}");
+        assert!(ledger.contains("\"reward\":-0."), "{ledger}");
+    }
+}

@@ -1,15 +1,20 @@
 //! Runs a program on a contest problem's tests, each in a process of its own.
 //!
-//! What it wrote is compared here, or by the problem's checker, which runs as a script in another
+//! Tests of a function are graded as `LiveCodeBench`'s, with its limits ([`Mode::Right`]). What a
+//! script wrote is compared here, or by the problem's checker, which runs as a script in another
 //! process and sees the test and what was written: `checker input.txt correct_output.txt
 //! solution_output.txt` prints 1 for what is right, and may print a share for what is so in part.
 //! Limits are the problem's, in whole seconds of CPU time; what missed a deadline on the clock is
-//! run again alone by [`crate::outcome::grade_all`].
+//! run again alone by [`crate::outcome::grade_all`] and [`crate::rlvr::exercise::grade_all`].
 
 use ra3_sandbox::{Clock, Limits, Pool, Script, ScriptEnd, ScriptResult};
 
-use crate::contest::reward::Outcome;
+use crate::contest::answer::for_newer_python;
+use crate::contest::reward::{Outcome, Scheme};
 use crate::contest::task::{Streams, Task, Test};
+use crate::grade;
+use crate::livecodebench::grade::Code;
+use crate::livecodebench::{self, Mode};
 use crate::outcome::{Failure, Part, Status, Verdict};
 
 /// What an interpreter maps beside the program's own memory.
@@ -26,10 +31,41 @@ const CHECKER: Limits = Limits {
 };
 
 /// A problem that is ready to grade.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grader {
     /// The problem.
     pub task: Task,
+}
+
+/// What came of a program, for a reward.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graded {
+    /// What its reward is made of.
+    pub outcome: Outcome,
+    /// In the words of problems with functions.
+    pub verdict: grade::Verdict,
+    /// True if a busy machine may have made it fail.
+    pub is_chance: bool,
+}
+
+/// What a test has against a program.
+#[derive(Clone, Debug)]
+struct Complaint {
+    fault: Fault,
+    /// What it wrote or raised, for a reader.
+    got: String,
+    is_chance: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Wrong,
+    Raised,
+    NotCompiled,
+    OutOfTime,
+    OutOfMemory,
+    OutputLimit,
+    Died,
 }
 
 impl Grader {
@@ -37,7 +73,11 @@ impl Grader {
     pub fn grade(&self, program: &str, pool: &Pool) -> Verdict {
         let tests = self.task.tests.iter().enumerate();
         let base = tests
-            .map(|(index, test)| self.test(index, test, program, pool))
+            .map(|(index, test)| match self.test(test, program, pool) {
+                Ok(None) => Part::passed(),
+                Ok(Some(complaint)) => complaint.part(index, test),
+                Err(reason) => Part::infrastructure(reason),
+            })
             .find(|part| part.status != Status::Pass || part.infrastructure.is_some());
         Verdict {
             base: base.unwrap_or_else(|| {
@@ -51,61 +91,106 @@ impl Grader {
         }
     }
 
-    /// How many tests a program passes, all of which are run.
-    ///
-    /// # Errors
-    /// The sandbox failed, and why.
-    pub fn outcome(&self, program: &str, pool: &Pool) -> Result<Outcome, String> {
-        let mut n_passed = 0;
-        for (index, test) in self.task.tests.iter().enumerate() {
-            let part = self.test(index, test, program, pool);
-            if let Some(reason) = part.infrastructure {
-                return Err(reason);
-            }
-            let got = part
-                .failure
-                .as_ref()
-                .map_or("", |failure| failure.got.as_str());
-            if got.starts_with(NOT_COMPILED) {
-                return Ok(Outcome::NotCompiled);
-            }
-            n_passed += usize::from(part.status == Status::Pass);
+    /// How many tests a program passes, of those that the scheme needs: all, or up to the first
+    /// that fails. Names that newer versions of Python have dropped are there, as open-r1's
+    /// rewards have it.
+    pub fn outcome(&self, program: &str, scheme: Scheme, pool: &Pool) -> Graded {
+        let n_tests = self.task.tests.len();
+        let graded = |outcome, verdict, is_chance| Graded {
+            outcome,
+            verdict,
+            is_chance,
+        };
+        if program.trim().is_empty() {
+            let detail = "there is no program".to_owned();
+            let verdict = grade::Verdict::WrongAnswer { detail };
+            return graded(Outcome::NoProgram, verdict, false);
         }
-        Ok(Outcome::Tests {
-            n_passed,
-            n_tests: self.task.tests.len(),
-        })
+        let program = for_newer_python(program);
+        let (mut n_passed, mut first, mut is_chance) = (0, None, false);
+        for test in &self.task.tests {
+            match self.test(test, &program, pool) {
+                Ok(None) => n_passed += 1,
+                Ok(Some(complaint)) if complaint.fault == Fault::NotCompiled => {
+                    return graded(Outcome::NotCompiled, grade::Verdict::SyntaxError, false);
+                }
+                Ok(Some(complaint)) => {
+                    is_chance |= complaint.is_chance;
+                    first.get_or_insert_with(|| complaint.verdict(test));
+                }
+                Err(detail) => {
+                    let verdict = grade::Verdict::Infrastructure { detail };
+                    return graded(Outcome::Tests { n_passed, n_tests }, verdict, true);
+                }
+            }
+            if first.is_some() && scheme == Scheme::PassFail {
+                break;
+            }
+        }
+        let verdict = first.unwrap_or(grade::Verdict::Passed);
+        graded(Outcome::Tests { n_passed, n_tests }, verdict, is_chance)
     }
 
-    fn test(&self, index: usize, test: &Test, program: &str, pool: &Pool) -> Part {
+    /// What a test has against a program; `Err` where the sandbox failed.
+    fn test(&self, test: &Test, program: &str, pool: &Pool) -> Result<Option<Complaint>, String> {
+        if let Some(function) = &self.task.function {
+            return self.call(function, test, program, pool);
+        }
         let result = pool.run_script(&self.script(test, program), self.limits(test));
+        if let Some(complaint) = complaint(&result)? {
+            return Ok(Some(complaint));
+        }
         let output = result.written.as_ref().unwrap_or(&result.stdout);
         let output = String::from_utf8_lossy(output);
-        let complaint = match (complaint(&result), self.task.checker.as_deref()) {
-            (Err(part), _) => return *part,
-            (Ok(Some(complaint)), _) => Some(complaint),
-            (Ok(None), Some(checker)) => match check(checker, test, &output, pool) {
-                Ok(complaint) => complaint.map(|complaint| (Status::Fail, complaint)),
-                Err(reason) => return Part::infrastructure(reason),
-            },
-            (Ok(None), None) => {
-                let is_right = self.task.comparison.accepts(&output, &test.output);
-                (!is_right).then(|| (Status::Fail, shown(&output)))
-            }
+        let got = if let Some(checker) = &self.task.checker {
+            check(checker, test, &output, pool)?
+        } else {
+            let is_right = self.task.comparison.accepts(&output, &test.output);
+            (!is_right).then(|| shown(&output))
         };
-        let Some((status, got)) = complaint else {
-            return Part::passed();
+        Ok(got.map(|got| Complaint::new(Fault::Wrong, got)))
+    }
+
+    /// As [`Self::test`], of a function.
+    fn call(
+        &self,
+        function: &str,
+        test: &Test,
+        program: &str,
+        pool: &Pool,
+    ) -> Result<Option<Complaint>, String> {
+        let task = livecodebench::data::Task {
+            task_id: self.task.task_id.clone(),
+            question: self.task.statement.clone(),
+            starter_code: String::new(),
+            platform: String::new(),
+            date: String::new(),
+            difficulty: String::new(),
+            function: Some(function.to_owned()),
+            tests: vec![test.clone()],
+            is_erroneous: false,
         };
-        let failure = Failure {
-            index,
-            input: shown(&test.input),
-            expected: shown(&test.output),
-            got,
-        };
-        Part {
-            is_chance: result.end == ScriptEnd::TimedOut(Clock::Wall),
-            ..Part::failed(status, failure)
+        let grader = livecodebench::grade::Grader::new(task, Mode::Right);
+        let grader = grader.map_err(|error| error.to_string())?;
+        let (codes, part) = grader.codes(program, pool);
+        if let Some(reason) = part.infrastructure {
+            return Err(reason);
         }
+        let got = part.failure.map(|failure| failure.got).unwrap_or_default();
+        let fault = match codes.last().copied().unwrap_or(Code::Lost) {
+            Code::Passed => return Ok(None),
+            Code::Wrong => Fault::Wrong,
+            Code::OutOfTime => Fault::OutOfTime,
+            Code::Raised if is_syntax_error(got.trim_start_matches(LOADING)) => Fault::NotCompiled,
+            Code::Raised if got.starts_with("MemoryError") => Fault::OutOfMemory,
+            Code::Raised => Fault::Raised,
+            Code::Lost | Code::Grader if part.status == Status::Timeout => Fault::OutOfTime,
+            Code::Lost | Code::Grader => Fault::Died,
+        };
+        Ok(Some(Complaint {
+            is_chance: part.is_chance,
+            ..Complaint::new(fault, got)
+        }))
     }
 
     fn script(&self, test: &Test, program: &str) -> Script {
@@ -136,30 +221,89 @@ impl Grader {
     }
 }
 
-const NOT_COMPILED: &str = "does not compile";
+impl Complaint {
+    const fn new(fault: Fault, got: String) -> Self {
+        Self {
+            fault,
+            got,
+            is_chance: false,
+        }
+    }
+
+    fn part(self, index: usize, test: &Test) -> Part {
+        let status = match self.fault {
+            Fault::OutOfTime => Status::Timeout,
+            Fault::Wrong
+            | Fault::Raised
+            | Fault::NotCompiled
+            | Fault::OutOfMemory
+            | Fault::OutputLimit
+            | Fault::Died => Status::Fail,
+        };
+        let failure = Failure {
+            index,
+            input: shown(&test.input),
+            expected: shown(&test.output),
+            got: self.got,
+        };
+        Part {
+            is_chance: self.is_chance,
+            ..Part::failed(status, failure)
+        }
+    }
+
+    fn verdict(&self, test: &Test) -> grade::Verdict {
+        let (input, expected, got) = (shown(&test.input), shown(&test.output), &self.got);
+        match self.fault {
+            Fault::Wrong => grade::Verdict::WrongAnswer {
+                detail: format!("for {input}: expected {expected}, got {got}"),
+            },
+            Fault::Raised => grade::Verdict::Raised {
+                detail: format!("for {input}: {got}"),
+            },
+            Fault::NotCompiled => grade::Verdict::SyntaxError,
+            Fault::OutOfTime => grade::Verdict::TimedOut,
+            Fault::OutOfMemory => grade::Verdict::OutOfMemory,
+            Fault::OutputLimit => grade::Verdict::OutputLimit,
+            Fault::Died => grade::Verdict::Died,
+        }
+    }
+}
+
+/// How the failure begins of a program with a function that could not be loaded.
+const LOADING: &str = "cannot be loaded: ";
+
+/// True if a line is the last of what Python says of a program that it cannot read.
+fn is_syntax_error(line: &str) -> bool {
+    ["SyntaxError", "IndentationError", "TabError"]
+        .iter()
+        .any(|name| line.starts_with(name))
+}
 
 /// Why a program has failed before its output is looked at; `Err` where the sandbox failed.
-fn complaint(result: &ScriptResult) -> Result<Option<(Status, String)>, Box<Part>> {
-    let failed = |got: &str| Ok(Some((Status::Fail, got.to_owned())));
-    match &result.end {
-        ScriptEnd::Exited(0) => Ok(None),
+fn complaint(result: &ScriptResult) -> Result<Option<Complaint>, String> {
+    let (fault, got) = match &result.end {
+        ScriptEnd::Exited(0) => return Ok(None),
         ScriptEnd::Exited(code) => {
-            let last = result.error.trim_end().lines().last().unwrap_or_default();
-            let is_syntax = ["SyntaxError", "IndentationError", "TabError"]
-                .iter()
-                .any(|name| last.starts_with(name));
-            match last {
-                "" => failed(&format!("exit code {code}")),
-                "MemoryError" => failed("out of memory"),
-                _ if is_syntax => failed(&format!("{NOT_COMPILED}: {}", shown(last))),
-                _ => failed(&shown(last)),
+            match result.error.trim_end().lines().last().unwrap_or_default() {
+                "" => (Fault::Raised, format!("exit code {code}")),
+                "MemoryError" => (Fault::OutOfMemory, "out of memory".to_owned()),
+                last if is_syntax_error(last) => (
+                    Fault::NotCompiled,
+                    format!("does not compile: {}", shown(last)),
+                ),
+                last => (Fault::Raised, shown(last)),
             }
         }
-        ScriptEnd::Killed(signal) => failed(&format!("ended by signal {signal}")),
-        ScriptEnd::TimedOut(_) => Ok(Some((Status::Timeout, "out of time".to_owned()))),
-        ScriptEnd::OutputLimit => failed("too much output"),
-        ScriptEnd::Infrastructure { reason } => Err(Box::new(Part::infrastructure(reason.clone()))),
-    }
+        ScriptEnd::Killed(signal) => (Fault::Died, format!("ended by signal {signal}")),
+        ScriptEnd::TimedOut(_) => (Fault::OutOfTime, "out of time".to_owned()),
+        ScriptEnd::OutputLimit => (Fault::OutputLimit, "too much output".to_owned()),
+        ScriptEnd::Infrastructure { reason } => return Err(reason.clone()),
+    };
+    Ok(Some(Complaint {
+        is_chance: result.end == ScriptEnd::TimedOut(Clock::Wall),
+        ..Complaint::new(fault, got)
+    }))
 }
 
 /// What the checker has against an output; `Err` where the sandbox failed.

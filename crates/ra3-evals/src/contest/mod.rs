@@ -2,11 +2,12 @@
 //!
 //! [`task`] is a problem, [`records`] reads the forms that such problems come in, [`grade`] runs
 //! programs on their tests, [`compare`] says whether an output is right, [`reward`] makes rewards
-//! of it. Not done here: problems that want a function (`livecodebench`).
+//! of it, [`prompt`] asks. The few problems that want a function are run by `livecodebench`.
 
 pub mod answer;
 pub mod compare;
 pub mod grade;
+pub mod prompt;
 pub mod records;
 pub mod reward;
 pub mod task;

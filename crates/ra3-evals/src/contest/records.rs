@@ -4,8 +4,10 @@
 //! |---|---|
 //! | open-r1/codeforces | `official_tests`, `time_limit` in s, `memory_limit` in MB, `input_mode` |
 //! | `CodeContests` as JSON | `public_tests`, `private_tests`, `generated_tests`, `time_limit` |
-//! | rLLM and `DeepCoder` | `problem`, `tests` |
+//! | rLLM and `DeepCoder` | `problem`, `tests`, of which each may have `testtype`, `metadata` |
 //! | `SandboxFusion` | `content`, `test`, `labels` |
+//!
+//! What is null, and a limit of 0, is as what is not there: 2 s and 256 MiB are taken then.
 //!
 //! Not done here: grading, and the Riegeli files themselves.
 
@@ -61,20 +63,23 @@ fn open_r1(record: &Value) -> Result<Task, Complaint> {
     ] {
         statement += &part.unwrap_or_default();
     }
-    let official = field(record, "official_tests").map(|tests| pairs(tests, "official_tests"));
-    let mut tests = official.transpose()?.unwrap_or_default();
-    if let Some(generated) = field(record, "generated_tests") {
-        tests.extend(pairs(generated, "generated_tests")?);
+    let mut tests = Vec::new();
+    for key in ["official_tests", "generated_tests"] {
+        match field(record, key) {
+            // Published records have how many generated tests there are elsewhere.
+            None | Some(Value::None | Value::Int(_)) => {}
+            Some(found) => tests.extend(pairs(found, key)?),
+        }
     }
     let mut task = Task::new(text("id"), statement, tests);
     task.is_complete = matches!(
         field(record, "official_tests_complete"),
         Some(Value::Bool(true))
     );
-    if let Some(seconds) = number(record, "time_limit") {
+    if let Some(seconds) = positive(record, "time_limit") {
         task.time_s = seconds;
     }
-    if let Some(megabytes) = number(record, "memory_limit") {
+    if let Some(megabytes) = positive(record, "memory_limit") {
         task.memory_bytes = (megabytes * 1e6) as u64;
     }
     if text("input_mode").as_deref() == Some("file") {
@@ -84,7 +89,7 @@ fn open_r1(record: &Value) -> Result<Task, Complaint> {
         };
     }
     task.checker = text("generated_checker");
-    task.rating = number(record, "rating").map(|rating| rating as u32);
+    task.rating = positive(record, "rating").map(|rating| rating as u32);
     Ok(task)
 }
 
@@ -93,7 +98,8 @@ fn code_contests(record: &Value) -> Result<Task, Complaint> {
     let statement = text("description").ok_or(("description", "a text"))?;
     let mut tests = Vec::new();
     for key in ["public_tests", "private_tests", "generated_tests"] {
-        if let Some(group) = field(record, key) {
+        let group = field(record, key).filter(|group| **group != Value::None);
+        if let Some(group) = group {
             tests.extend(columns(group, ["input", "output"]).ok_or((
                 key,
                 "an object with as many `input`s as `output`s, texts all",
@@ -102,17 +108,19 @@ fn code_contests(record: &Value) -> Result<Task, Complaint> {
     }
     let mut task = Task::new(text("name"), statement, tests);
     if let Some(limit) = field(record, "time_limit") {
-        let part = |key| number(limit, key).unwrap_or_default();
-        task.time_s = part("seconds") + 1e-9 * part("nanos");
+        let part = |key| positive(limit, key).unwrap_or_default();
+        let seconds = part("seconds") + 1e-9 * part("nanos");
+        if seconds > 0.0 {
+            task.time_s = seconds;
+        }
     }
-    if let Some(bytes) = number(record, "memory_limit_bytes").filter(|bytes| *bytes > 0.0) {
+    if let Some(bytes) = positive(record, "memory_limit_bytes") {
         task.memory_bytes = bytes as u64;
     }
     if let (Some(input), Some(output)) = (text("input_file"), text("output_file")) {
         task.streams = Streams::Files { input, output };
     }
-    let rating = number(record, "cf_rating").filter(|rating| *rating > 0.0);
-    task.rating = rating.map(|rating| rating as u32);
+    task.rating = positive(record, "cf_rating").map(|rating| rating as u32);
     Ok(task)
 }
 
@@ -124,12 +132,46 @@ fn rllm(record: &Value) -> Result<Task, Complaint> {
         Value::Str(text) => Some(json::parse(text).map_err(|_| ("tests", "JSON"))?),
         _ => None,
     };
-    let tests = parsed.as_ref().unwrap_or(tests);
-    let tests = match columns(tests, ["inputs", "outputs"]) {
+    let records = parsed.as_ref().unwrap_or(tests);
+    let tests = match columns(records, ["inputs", "outputs"]) {
         Some(tests) => tests,
-        None => pairs(tests, "tests")?,
+        None => pairs(records, "tests")?,
     };
-    Ok(Task::new(None, statement, tests))
+    let function = function(records)?;
+    if function.is_some() && !tests.iter().all(is_of_function) {
+        let expected = "texts of JSON, an argument a line, since they are of a function";
+        return Err(("tests", expected));
+    }
+    Ok(Task {
+        function,
+        ..Task::new(None, statement, tests)
+    })
+}
+
+/// The function that tests are of, as their first says (rLLM's `postprocess_lcb_sample`).
+fn function(tests: &Value) -> Result<Option<String>, Complaint> {
+    let first = match tests {
+        Value::List(tests) => tests.first(),
+        columns => return Ok(text_field(columns, "fn_name")),
+    };
+    let kind = first.and_then(|test| text_field(test, "testtype"));
+    if kind.as_deref() != Some("functional") {
+        return Ok(None);
+    }
+    let metadata = match first.and_then(|test| field(test, "metadata")) {
+        Some(Value::Str(text)) => json::parse(text).ok(),
+        metadata => metadata.cloned(),
+    };
+    let metadata = metadata.unwrap_or(Value::None);
+    let name = text_field(&metadata, "func_name").or_else(|| text_field(&metadata, "fn_name"));
+    let expected = "with `func_name` in the `metadata` of the first, since they are of a function";
+    name.map(Some).ok_or(("tests", expected))
+}
+
+/// True if a test is one of a function.
+fn is_of_function(test: &Test) -> bool {
+    let mut values = test.input.split('\n').chain([test.output.as_str()]);
+    values.all(|text| json::parse(text).is_ok())
 }
 
 fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
@@ -196,6 +238,8 @@ fn columns(tests: &Value, [inputs, outputs]: [&str; 2]) -> Option<Vec<Test>> {
     })
 }
 
-fn number(record: &Value, key: &str) -> Option<f64> {
-    field(record, key)?.as_f64()
+/// A number above 0.
+fn positive(record: &Value, key: &str) -> Option<f64> {
+    let number = field(record, key)?.as_f64();
+    number.filter(|number| *number > 0.0)
 }

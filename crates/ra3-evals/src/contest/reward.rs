@@ -27,6 +27,18 @@ pub enum Scheme {
     WeightedSum,
 }
 
+impl Scheme {
+    /// The reward where tests were run.
+    pub fn of(self, is_passed: bool, share: f64) -> f64 {
+        let passed = f64::from(u8::from(is_passed));
+        match self {
+            Self::PassFail => passed,
+            Self::Partial => share,
+            Self::WeightedSum => passed + 0.1 * share,
+        }
+    }
+}
+
 /// The reward; `None` where there are no tests. No program is −1, one that does not compile −0.1.
 pub fn reward(outcome: Outcome, scheme: Scheme) -> Option<f64> {
     let (n_passed, n_tests) = match outcome {
@@ -35,13 +47,7 @@ pub fn reward(outcome: Outcome, scheme: Scheme) -> Option<f64> {
         Outcome::Tests { n_tests: 0, .. } => return None,
         Outcome::Tests { n_passed, n_tests } => (n_passed, n_tests),
     };
-    let pass_fail = f64::from(u8::from(n_passed == n_tests));
-    let partial = n_passed as f64 / n_tests as f64;
-    Some(match scheme {
-        Scheme::PassFail => pass_fail,
-        Scheme::Partial => partial,
-        Scheme::WeightedSum => pass_fail + 0.1 * partial,
-    })
+    Some(scheme.of(n_passed == n_tests, n_passed as f64 / n_tests as f64))
 }
 
 #[cfg(test)]

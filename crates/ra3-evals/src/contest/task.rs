@@ -45,6 +45,9 @@ pub struct Task {
     pub memory_bytes: u64,
     /// Where a program reads and writes.
     pub streams: Streams,
+    /// The function that tests call, where they call one: an input is a JSON value an argument, one
+    /// a line, and an output is one. The limits are `LiveCodeBench`'s then.
+    pub function: Option<String>,
     /// Python source that says of an output whether it is right: see [`crate::contest::grade`].
     pub checker: Option<String>,
     /// How outputs are compared where there is no checker.
@@ -69,6 +72,7 @@ impl Task {
             time_s: 2.0,
             memory_bytes: 256 << 20,
             streams: Streams::default(),
+            function: None,
             checker: None,
             comparison: Comparison {
                 tolerance: None,
@@ -100,7 +104,20 @@ impl Task {
 fn is_cut(test: &Test) -> bool {
     [&test.input, &test.output]
         .iter()
-        .any(|text| text.trim_end().ends_with("..."))
+        .any(|text| is_cut_short(text))
+}
+
+/// True if a text ends as one that goes on, and not with a row of a grid: dots are cells as well.
+fn is_cut_short(text: &str) -> bool {
+    let mut lines = text.trim_end().lines().rev().map(str::trim);
+    let last = lines.next().unwrap_or_default();
+    let Some(head) = last.strip_suffix("...") else {
+        return false;
+    };
+    let is_cell = |c: char| !c.is_ascii_digit() && !c.is_lowercase() && !c.is_whitespace();
+    let has_as_long_above = lines.next().is_some_and(|line| line.len() == last.len());
+    let is_row = head.chars().all(is_cell) || (has_as_long_above && !head.contains(' '));
+    !is_row
 }
 
 fn says_any_case(statement: &str) -> bool {
@@ -134,6 +151,27 @@ mod tests {
         // echo -n 'Print it.' | md5sum
         assert_eq!(task.task_id, "contest/5aa1dc2d088f");
         assert!(!task.comparison.ignores_case);
+    }
+
+    #[test]
+    fn grids_of_dots_are_whole() {
+        for (text, is_cut) in [
+            ("3\n1 2 3...", true),
+            ("3\n1 2 3 ...", true),
+            ("12345...", true),
+            ("abcab...\n", true),
+            ("-5 S...", true),
+            ("Case 1: YES NO...", true),
+            ("...", false),
+            ("2 4\n..#.\n#...", false),
+            ("1 5\nS#...", false),
+            ("2 5\n.1a..\n12...", false),
+            ("10 12\n*.G.......", false),
+            ("1 2 3", false),
+            ("", false),
+        ] {
+            assert_eq!(is_cut_short(text), is_cut, "{text:?}");
+        }
     }
 
     #[test]

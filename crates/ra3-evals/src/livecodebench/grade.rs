@@ -237,6 +237,7 @@ impl Grader {
                 time_s: TEST_S,
                 memory_bytes: MEMORY_BYTES,
                 streams: contest::task::Streams::Standard,
+                function: None,
                 checker: None,
                 comparison: Comparison::default(),
                 rating: None,

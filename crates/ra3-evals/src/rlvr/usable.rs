@@ -1,18 +1,31 @@
 //! Which problems can be graded here: a set may have tests that need a package.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ra3_sandbox::{End, Pool, Program};
 
 use crate::problem::Problem;
 
-/// Leaves out problems whose tests need what the sandbox has not, such as a package: their trusted
-/// part cannot be loaded. Names and reasons of those.
-pub fn keep_usable(problems: &mut Vec<Problem>, pool: &Pool) -> Vec<(String, String)> {
-    let mut preludes: Vec<&str> = problems.iter().map(|p| p.prelude.as_str()).collect();
-    preludes.sort_unstable();
-    preludes.dedup();
-    let load = |prelude: &&str| Program {
+/// A problem that cannot be graded here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub task_id: String,
+    /// What its tests raise when they are loaded.
+    pub reason: String,
+}
+
+/// Leaves out what has a function whose tests need what the sandbox has not, such as a package:
+/// their trusted part cannot be loaded. Those.
+pub fn keep_usable<T>(
+    items: &mut Vec<T>,
+    function: impl Fn(&T) -> Option<&Problem>,
+    pool: &Pool,
+) -> Vec<LeftOut> {
+    let functions = items.iter().filter_map(&function);
+    let preludes: BTreeSet<&str> = functions.map(|problem| problem.prelude.as_str()).collect();
+    let preludes: Vec<String> = preludes.into_iter().map(str::to_owned).collect();
+    let load = |prelude: &String| Program {
         source: format!("{prelude}\ndef loaded():\n    pass\n"),
         entry_point: "loaded".to_owned(),
         inputs: Vec::new(),
@@ -21,22 +34,22 @@ pub fn keep_usable(problems: &mut Vec<Problem>, pool: &Pool) -> Vec<(String, Str
     let programs: Vec<Program> = preludes.iter().map(load).collect();
     let results = pool.run_all(&programs, &mut |_| {});
     let failed: BTreeMap<String, String> = preludes
-        .iter()
+        .into_iter()
         .zip(results)
         .filter_map(|(prelude, result)| match result.end {
-            End::LoadError { error, message, .. } => {
-                Some(((*prelude).to_owned(), format!("{error}: {message}")))
-            }
+            End::LoadError { error, message, .. } => Some((prelude, format!("{error}: {message}"))),
             _ => None,
         })
         .collect();
     let mut left_out = Vec::new();
-    problems.retain(|problem| match failed.get(&problem.prelude) {
-        Some(reason) => {
-            left_out.push((problem.task_id.clone(), reason.clone()));
-            false
-        }
-        None => true,
+    items.retain(|item| {
+        let reason = function(item).and_then(|problem| {
+            let reason = failed.get(&problem.prelude)?;
+            Some((problem.task_id.clone(), reason.clone()))
+        });
+        let is_usable = reason.is_none();
+        left_out.extend(reason.map(|(task_id, reason)| LeftOut { task_id, reason }));
+        is_usable
     });
     left_out
 }

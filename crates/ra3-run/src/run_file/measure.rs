@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use ra3_evals::problem::{self, Problem};
+use ra3_evals::contest::records;
+use ra3_evals::contest::reward::Scheme;
+use ra3_evals::problem;
+use ra3_evals::rlvr::exercise::Exercise;
 use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +91,8 @@ pub struct RlvrSection {
     pub problems: Option<ProblemsSection>,
 }
 
-/// What a program's tests come to.
+/// What a program's tests come to. Of contests' problems, a program that does not compile earns
+/// −0.1, and none at all −1, as in open-r1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardName {
@@ -97,6 +101,8 @@ pub enum RewardName {
     Pass,
     /// The share that passes.
     Share,
+    /// `pass`, and a tenth of `share`.
+    Weighted,
 }
 
 impl RewardName {
@@ -106,6 +112,14 @@ impl RewardName {
     )]
     fn is_pass(&self) -> bool {
         *self == Self::Pass
+    }
+
+    pub(crate) const fn scheme(self) -> Scheme {
+        match self {
+            Self::Pass => Scheme::PassFail,
+            Self::Share => Scheme::Partial,
+            Self::Weighted => Scheme::WeightedSum,
+        }
     }
 }
 
@@ -126,15 +140,17 @@ impl ProblemsSection {
     ///
     /// # Errors
     /// It cannot be read, or is not of this set.
-    pub(crate) fn read(&self) -> anyhow::Result<Vec<Problem>> {
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<Exercise>> {
         let path = &self.data;
-        Ok(match self.set {
+        let functions = match self.set {
             ProblemSetName::Humaneval => problem::read(path)?.0,
             ProblemSetName::Leetcode => leetcode::read(path)?.0,
             ProblemSetName::MbppTrain => mbpp_train::read(path)?.0,
             ProblemSetName::Puzzles => puzzles::read(path)?.0,
             ProblemSetName::Asserts => assert_lists::read(path)?.0,
-        })
+            ProblemSetName::Contest => return Ok(Exercise::of_contests(records::read(path)?.0)),
+        };
+        Ok(Exercise::of_functions(functions))
     }
 }
 
@@ -152,6 +168,8 @@ pub enum ProblemSetName {
     Puzzles,
     /// Questions with lists of asserts, as AceCode has them.
     Asserts,
+    /// Contest problems, whose programs are whole: in the forms that `ra3 eval` reads.
+    Contest,
 }
 
 /// How rewards become advantages.

@@ -14,6 +14,7 @@ use ra3::trajectory::{Annotated, Latent, Trajectory};
 use ra3_corpus::lines::encode_rationale;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::problem;
+use ra3_evals::rlvr::exercise::Exercise;
 use ra3_lm::Lm;
 
 use super::base::load_model;
@@ -102,6 +103,7 @@ pub(crate) fn exam(
         Split::Train => "testbed, training problems, 0-shot",
         Split::HeldOut => "testbed, held-out compositions, 0-shot",
     };
+    let problems = Exercise::of_functions(problems);
     Ok(Exam::new(name, problems, tokenizer, pool))
 }
 

@@ -13,8 +13,9 @@ use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
-use ra3_evals::problem::Problem;
+use ra3_evals::rlvr::exercise::{Exercise, Graded};
 use ra3_evals::rlvr::split::split;
+use ra3_evals::rlvr::usable::keep_usable;
 use ra3_lm::Lm;
 
 use super::base::{load_model, save_model};
@@ -26,7 +27,7 @@ use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::plan::Plan;
 use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
-use crate::run_file::{AdvantageName, ProblemsSection, RewardName, RlvrSection};
+use crate::run_file::{AdvantageName, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -138,8 +139,19 @@ fn published(
 ) -> Result<(Exam, Exam)> {
     let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
     let seed = Seed::root(plan.file.seed).child("problems");
-    let (training, held_out) = split(section.read()?, section.held_out_share, seed);
-    let mut exam = |side: &str, problems: Vec<Problem>| -> Result<Exam> {
+    let sorting = pool(evaluate.n_workers, evaluate.confinement)?;
+    let mut problems = section.read()?;
+    let left_out = keep_usable(&mut problems, Exercise::function, &sorting);
+    if let Some(first) = left_out.first() {
+        watcher(Event::Note(format!(
+            "{} problems are left out, whose tests need what the sandbox has not: {} ({})",
+            left_out.len(),
+            first.task_id,
+            first.reason
+        )));
+    }
+    let (training, held_out) = split(problems, section.held_out_share, seed);
+    let mut exam = |side: &str, problems: Vec<Exercise>| -> Result<Exam> {
         anyhow::ensure!(
             !problems.is_empty(),
             "rlvr.problems: there is no {side} problem in {}: too few, too many alike, or \
@@ -227,12 +239,14 @@ impl RlvrCourse<'_> {
         };
         let mut n_broken = 0;
         let mut grade = |rows: &[Writing]| -> Vec<f32> {
-            let graded = self.train.grade(&by_row.borrow(), rows, self.tokenizer);
-            let is_broken = |v: &&(Verdict, f64)| matches!(v.0, Verdict::Infrastructure { .. });
+            let of = by_row.borrow();
+            let scheme = section.reward.scheme();
+            let graded = self.train.grade(&of, rows, scheme, self.tokenizer);
+            let is_broken = |g: &&Graded| matches!(g.verdict, Verdict::Infrastructure { .. });
             n_broken += graded.iter().filter(is_broken).count();
             rows.iter()
                 .zip(&graded)
-                .map(|(row, (verdict, share))| self.reward(row, verdict, *share))
+                .map(|(row, graded)| self.reward(row, graded))
                 .collect()
         };
         let schedule = Schedule::Constant {
@@ -258,16 +272,13 @@ impl RlvrCourse<'_> {
     }
 
     /// What the tests come to, less what the program pays for its length.
-    fn reward(&self, row: &Writing, verdict: &Verdict, share: f64) -> f32 {
-        let passed = match self.section.reward {
-            RewardName::Pass => f32::from(u8::from(*verdict == Verdict::Passed)),
-            RewardName::Share => share as f32,
-        };
+    fn reward(&self, row: &Writing, graded: &Graded) -> f32 {
+        let earned = graded.reward as f32;
         match self.section.overlong_tokens {
-            0 => passed,
+            0 => earned,
             n_soft => {
                 let n_max = self.config.writing.program_tokens_max;
-                passed + overlong_penalty(row.raw().len(), n_soft, n_max)
+                earned + overlong_penalty(row.raw().len(), n_soft, n_max)
             }
         }
     }
