@@ -20,6 +20,8 @@ pub(crate) const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 
 /// The user without rights.
 const NOBODY: u32 = 65534;
+/// Users that no system has: one for each zygote, so that its program's threads are counted alone.
+const USERS_FIRST: u32 = 0x7000_0000;
 /// Threads of one user, where the kernel counts them: far more than a program needs.
 const N_THREADS_MAX: u64 = 512;
 
@@ -144,13 +146,13 @@ fn lower_rights(python: &Path) -> Vec<&'static str> {
         // Fails without the right to do so, or where the kernel does not know it.
         let _ = rustix::thread::remove_capability_from_bounding_set(capability);
     }
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     let is_root = rustix::process::geteuid().is_root();
     if is_root && is_open_to_all(python) {
-        let is_nobody = rustix::thread::set_thread_groups(&[]).is_ok()
-            && rustix::thread::set_thread_res_gid(group, group, group).is_ok()
-            && rustix::thread::set_thread_res_uid(user, user, user).is_ok();
-        held.extend(is_nobody.then_some("nobody"));
+        let own = USERS_FIRST + std::process::id();
+        // In a container there may be no such user.
+        let user = [("own_user", own), ("nobody", NOBODY)];
+        let became = user.into_iter().find(|(_, number)| become_user(*number));
+        held.extend(became.map(|(name, _)| name));
     }
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -164,6 +166,13 @@ fn lower_rights(python: &Path) -> Vec<&'static str> {
     let regains = rustix::process::geteuid().is_root() && CapabilitySet::all().iter().any(has_kept);
     held.extend((has_none && !regains).then_some("no_capabilities"));
     held
+}
+
+fn become_user(number: u32) -> bool {
+    let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
+    rustix::thread::set_thread_groups(&[]).is_ok()
+        && rustix::thread::set_thread_res_gid(group, group, group).is_ok()
+        && rustix::thread::set_thread_res_uid(user, user, user).is_ok()
 }
 
 fn is_open_to_all(python: &Path) -> bool {

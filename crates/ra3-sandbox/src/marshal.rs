@@ -221,7 +221,7 @@ pub(crate) fn bytes_of(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Reads a value of plain types; `None` if it is anything else.
+/// Reads a value of plain types; `None` if it is anything else, or nested too deeply.
 pub fn read(bytes: &[u8]) -> Option<Value> {
     if bytes.len() > BYTES_MAX {
         return None;
@@ -253,7 +253,11 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Option<Value> {
-        let value = match *self.take(1)?.first()? {
+        // Before it goes deeper: the stack is this process's own.
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        Some(match *self.take(1)?.first()? {
             b'N' => Value::None,
             b'T' => Value::Bool(true),
             b'F' => Value::Bool(false),
@@ -265,11 +269,6 @@ impl Reader<'_> {
             b'(' => Value::Tuple(self.items(depth + 1)?),
             b'{' => Value::Dict(self.pairs(depth + 1)?),
             _ => return None,
-        };
-        Some(if depth > DEPTH_MAX {
-            Value::Opaque("too deep".to_owned())
-        } else {
-            value
         })
     }
 
@@ -407,8 +406,9 @@ mod tests {
             assert_eq!(read(&bytes_of(hex)), None, "{hex}");
         }
         let deep = |n: usize| bytes_of(&format!("{}{}", "5b01000000".repeat(n), "4e"));
-        assert!(!read(&deep(40)).unwrap_or(Value::None).has_opaque());
-        assert!(read(&deep(41)).is_some_and(|value| value.has_opaque()));
+        assert!(read(&deep(40)).is_some() && read(&deep(41)).is_none());
+        assert_eq!(read(&vec![b'{'; BYTES_MAX]), None);
+        assert_eq!(read(&bytes_of(&"5b01000000".repeat(BYTES_MAX / 5))), None);
         let long = |n: usize| bytes_of(&format!("75{:02x}4e0000{}", n, "61".repeat(n | 0x4e00)));
         assert!(read(&long(0x1b)).is_some());
         assert_eq!(read(&long(0x1c)), None);

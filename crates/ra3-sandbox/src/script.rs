@@ -121,10 +121,11 @@ impl Workplace {
         self.output.as_deref()
     }
 
-    /// What was written, up to a byte more than may be.
-    fn written(&self, n_bytes_max: usize) -> Option<std::io::Result<Vec<u8>>> {
+    /// What was written, up to a byte more than may be; nothing where the program has seen to it
+    /// that it cannot be read.
+    fn written(&self, n_bytes_max: usize) -> Option<Vec<u8>> {
         let path = self.output.as_ref()?;
-        let read = || {
+        let read = || -> std::io::Result<Vec<u8>> {
             // Not through a link that the program put in its place.
             let no_follow = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = OpenOptions::new()
@@ -136,7 +137,7 @@ impl Workplace {
                 .read_to_end(&mut content)?;
             Ok(content)
         };
-        Some(read())
+        Some(read().unwrap_or_default())
     }
 }
 
@@ -218,7 +219,6 @@ pub(crate) fn run(
     let written = workplace
         .as_ref()
         .and_then(|place| place.written(limits.result_bytes_max));
-    let written = written.transpose()?;
     let n_written = written.as_ref().map_or(0, Vec::len);
     if end.is_none() && stdout.len().max(n_written) > limits.result_bytes_max {
         end = Some(ScriptEnd::OutputLimit);

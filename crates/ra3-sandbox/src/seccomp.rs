@@ -88,6 +88,10 @@ const DENIED: &[c_long] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     SYS_FCHMODAT2,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+    SYS_OPEN_TREE_ATTR,
+    SYS_FILE_SETATTR,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
@@ -102,8 +106,36 @@ const DENIED: &[c_long] = &[
 /// What a zygote does for its forks, and forks may not.
 const DENIED_TO_FORKS: &[c_long] = &[libc::SYS_prlimit64, libc::SYS_setrlimit, libc::SYS_setsid];
 
-/// Younger than the C library's list of names; the same number on every architecture.
+/// Younger than the C library's list of names; the same numbers on every architecture.
 const SYS_FCHMODAT2: c_long = 452;
+const SYS_SETXATTRAT: c_long = 463;
+const SYS_REMOVEXATTRAT: c_long = 466;
+const SYS_OPEN_TREE_ATTR: c_long = 467;
+const SYS_FILE_SETATTR: c_long = 469;
+
+/// Calls that are denied with these arguments: which of them, and its values. Leases and signals of
+/// files hold up or end other processes; attributes of files outlive the program.
+const DENIED_WITH: &[(c_long, u8, &[u32])] = &[
+    (
+        libc::SYS_fcntl,
+        1,
+        &[F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY],
+    ),
+    (libc::SYS_ioctl, 1, &[FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR]),
+];
+const F_SETOWN: u32 = 8;
+const F_SETSIG: u32 = 10;
+const F_SETOWN_EX: u32 = 15;
+const F_SETLEASE: u32 = 1024;
+const F_NOTIFY: u32 = 1026;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
+/// The same in forks: not to die with the zygote, and to have memory that others may open.
+const DENIED_TO_FORKS_WITH: &[(c_long, u8, &[u32])] =
+    &[(libc::SYS_prctl, 0, &[PR_SET_PDEATHSIG, PR_SET_DUMPABLE])];
+const PR_SET_PDEATHSIG: u32 = 1;
+const PR_SET_DUMPABLE: u32 = 4;
 
 /// Calls that only the older architecture has.
 #[cfg(target_arch = "x86_64")]
@@ -133,6 +165,9 @@ const X32: Option<(c_long, std::ops::Range<c_long>)> = Some((0x4000_0000, 512..5
 #[cfg(not(target_arch = "x86_64"))]
 const X32: Option<(c_long, std::ops::Range<c_long>)> = None;
 
+/// The rules of a filter, by call; none is: whatever the arguments.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
 /// Filters as the kernel takes them: of a zygote, and of each of its forks.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
@@ -146,15 +181,17 @@ pub(crate) struct Filters {
 pub(crate) fn filters() -> Filters {
     let build = || -> Result<Filters, Box<dyn Error>> {
         let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        let mut always = denied(DENIED.iter().chain(DENIED_OLD));
+        deny_with(&mut always, DENIED_WITH)?;
+        let mut forks = denied(DENIED_TO_FORKS.iter().chain(FORKS_OLD));
+        deny_with(&mut forks, DENIED_TO_FORKS_WITH)?;
+        deny_processes(&mut forks)?;
         Ok(Filters {
             zygote: vec![
                 bytes(&filter(absent, libc::ENOSYS)?),
-                bytes(&filter(
-                    denied(DENIED.iter().chain(DENIED_OLD)),
-                    libc::EPERM,
-                )?),
+                bytes(&filter(always, libc::EPERM)?),
             ],
-            fork: vec![bytes(&filter(denied_to_forks()?, libc::EPERM)?)],
+            fork: vec![bytes(&filter(forks, libc::EPERM)?)],
         })
     };
     build().unwrap_or_default()
@@ -169,10 +206,7 @@ fn bytes(filter: &BpfProgram) -> Vec<u8> {
     filter.iter().flat_map(instruction).collect()
 }
 
-fn filter(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    error: i32,
-) -> Result<BpfProgram, Box<dyn Error>> {
+fn filter(rules: Rules, error: i32) -> Result<BpfProgram, Box<dyn Error>> {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
@@ -183,8 +217,8 @@ fn filter(
 }
 
 /// Rules that hold whatever the arguments, for the calls and their forms of the x32 interface.
-fn denied<'a>(calls: impl Iterator<Item = &'a c_long> + Clone) -> BTreeMap<i64, Vec<SeccompRule>> {
-    let mut rules: BTreeMap<_, _> = calls.clone().map(|call| (*call, Vec::new())).collect();
+fn denied<'a>(calls: impl Iterator<Item = &'a c_long> + Clone) -> Rules {
+    let mut rules: Rules = calls.clone().map(|call| (*call, Vec::new())).collect();
     if let Some((bit, own)) = X32 {
         let others = calls.copied().chain([libc::SYS_clone3]).chain(own);
         rules.extend(others.map(|call| (call | bit, Vec::new())));
@@ -192,14 +226,33 @@ fn denied<'a>(calls: impl Iterator<Item = &'a c_long> + Clone) -> BTreeMap<i64, 
     rules
 }
 
-fn denied_to_forks() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Error>> {
-    // clone makes threads only.
+/// Adds rules for single arguments; the x32 forms are denied whatever these are.
+fn deny_with(rules: &mut Rules, calls: &[(c_long, u8, &[u32])]) -> Result<(), Box<dyn Error>> {
+    for (call, place, values) in calls {
+        let one = |value: &u32| -> Result<SeccompRule, Box<dyn Error>> {
+            let equal = SeccompCondition::new(
+                *place,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::Eq,
+                u64::from(*value),
+            )?;
+            Ok(SeccompRule::new(vec![equal])?)
+        };
+        rules.insert(*call, values.iter().map(one).collect::<Result<_, _>>()?);
+        if let Some((bit, _)) = X32 {
+            rules.insert(call | bit, Vec::new());
+        }
+    }
+    Ok(())
+}
+
+/// clone makes threads only.
+fn deny_processes(rules: &mut Rules) -> Result<(), Box<dyn Error>> {
     let flags = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
     let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, flags, 0)?;
-    let mut rules = denied(DENIED_TO_FORKS.iter().chain(FORKS_OLD));
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]);
     if let Some((bit, _)) = X32 {
         rules.insert(libc::SYS_clone | bit, Vec::new());
     }
-    Ok(rules)
+    Ok(())
 }

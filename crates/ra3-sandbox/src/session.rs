@@ -22,6 +22,8 @@ const SIGXCPU: i32 = 24;
 const SIGKILL: i32 = 9;
 const CANDIDATE: usize = 0;
 const CHECKER: usize = 1;
+/// Characters of an exception's text that are kept.
+const WORDS_CHARS: usize = 300;
 /// Where so many results are still to come, they are gathered.
 const N_GATHERED: usize = 16;
 
@@ -45,8 +47,8 @@ impl Heard<'_> {
     pub fn into_result(self) -> CallResult {
         match self.0 {
             Content::Plain(bytes) => {
-                let nonsense = || Value::Opaque("nonsense".to_owned());
-                CallResult::Value(marshal::read(bytes).unwrap_or_else(nonsense))
+                let other = || Value::Opaque("too deep, or no plain value".to_owned());
+                CallResult::Value(marshal::read(bytes).unwrap_or_else(other))
             }
             Content::Other(result) => result,
         }
@@ -62,6 +64,8 @@ pub(crate) struct Session<'a> {
     rule: &'a CallRule,
     limits: Limits,
     n_heard: usize,
+    /// Values that a test has seen.
+    n_replies: usize,
     listener: &'a mut Listener<'a>,
     /// The candidate, and the checker where there is a check.
     processes: Vec<Process<'a>>,
@@ -104,6 +108,7 @@ impl<'a> Session<'a> {
             rule,
             limits,
             n_heard: 0,
+            n_replies: 0,
             listener,
             processes,
             began: Instant::now(),
@@ -182,12 +187,9 @@ impl<'a> Session<'a> {
         let content = self.processes[CANDIDATE].content(content);
         let heard = match mark {
             b'p' => Some(Content::Plain(content)),
-            b'v' => serde_json::from_slice(content)
-                .ok()
-                .filter(Value::is_well_formed)
-                .map(|value| Content::Other(CallResult::Value(value))),
+            b'v' => Value::of_driver(content).map(|value| Content::Other(CallResult::Value(value))),
             b'r' => match serde_json::from_slice(content) {
-                Ok(failure) => match raised(failure) {
+                Ok(failure) => match raised(&failure) {
                     Ok(raised) => Some(Content::Other(raised)),
                     Err(end) => return Ok(Some(end)),
                 },
@@ -207,6 +209,7 @@ impl<'a> Session<'a> {
         }
         let reply = reply(&heard.into_result());
         if let Some(checker) = self.processes.get_mut(CHECKER) {
+            self.n_replies += 1;
             checker.send(&reply);
         }
         Ok(None)
@@ -217,7 +220,7 @@ impl<'a> Session<'a> {
         match mark {
             b'u' => {
                 let reason: String = serde_json::from_slice(content).unwrap_or_default();
-                Ok(Some(infrastructure(&reason)))
+                Ok(Some(self.unfit(&reason)))
             }
             b'c' => Ok(Some(End::Finished)),
             b'r' => {
@@ -231,12 +234,23 @@ impl<'a> Session<'a> {
                 // Arguments by place, and by name.
                 if question.has_opaque() {
                     let reason = "the test passes an argument that is not of a built-in type";
-                    return Ok(Some(infrastructure(reason)));
+                    return Ok(Some(self.unfit(reason)));
                 }
                 let mut message = Writer::default();
                 message.value(&question);
                 self.processes[CANDIDATE].send(&message.finish());
                 Ok(None)
+            }
+        }
+    }
+
+    /// A test that cannot be run is at fault itself, unless a value of the program's may be why.
+    fn unfit(&self, reason: &str) -> End {
+        if self.n_replies == 0 {
+            infrastructure(reason)
+        } else {
+            End::CheckFailed {
+                reason: reason.to_owned(),
             }
         }
     }
@@ -287,15 +301,10 @@ fn request(program: &Program, rule: &CallRule) -> Vec<u8> {
 }
 
 /// What a call raised; the run's end where that was while loading.
-fn raised(failure: Failure) -> Result<CallResult, End> {
-    let Failure {
-        stage,
-        error,
-        message,
-        line,
-        ..
-    } = failure;
-    match stage {
+fn raised(failure: &Failure) -> Result<CallResult, End> {
+    let (error, message) = (shown(&failure.error), shown(&failure.message));
+    let line = failure.line;
+    match failure.stage {
         Stage::Load => Err(End::LoadError {
             error,
             message,
@@ -313,6 +322,17 @@ fn infrastructure(reason: &str) -> End {
     End::Infrastructure {
         reason: reason.to_owned(),
     }
+}
+
+/// A program's words as a terminal and a file of results can take them.
+fn shown(text: &str) -> String {
+    let escaped = text.chars().take(WORDS_CHARS).flat_map(|character| {
+        let is_plain = !character.is_control();
+        let plain = is_plain.then_some(character);
+        let escaped = (!is_plain).then(|| character.escape_default());
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    });
+    escaped.collect()
 }
 
 /// What the checker gets to see of a call.

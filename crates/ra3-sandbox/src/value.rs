@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::float::{hex_float, parse_hex_float, python_float};
+
 /// A value of exactly a built-in type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", content = "v", rename_all = "snake_case")]
@@ -40,7 +42,10 @@ pub enum Value {
 }
 
 /// Decimal digits of the longest integer that is well formed: more than a driver sends.
-const N_DIGITS_MAX: usize = 1 << 19;
+const N_DIGITS_MAX: usize = 50_000;
+/// To read an integer takes a time that grows with the square of its digits: most squares, of
+/// thousands of digits, in one value.
+const SQUARES_MAX: f64 = 50_000.0;
 
 impl Value {
     /// Python's `==`: numbers by value whatever their type, containers of one type by items.
@@ -51,21 +56,9 @@ impl Value {
             // The common cases, which need no conversion.
             (Self::Int(a), Self::Int(b)) | (Self::Str(a), Self::Str(b)) => a == b,
             (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => same_items(a, b),
-            (Self::Set(a), Self::Set(b)) if same_items(a, b) => true,
-            (Self::Set(a), Self::Set(b)) => {
-                // Both ways: a forged set may hold one item twice.
-                let is_within =
-                    |a: &[Self], b: &[Self]| a.iter().all(|a| b.iter().any(|b| a.equals(b)));
-                a.len() == b.len() && is_within(a, b) && is_within(b, a)
-            }
+            (Self::Set(a), Self::Set(b)) => same_collection(a, b, Self::equals),
             (Self::Dict(a), Self::Dict(b)) => {
-                let is_within = |a: &[(Self, Self)], b: &[(Self, Self)]| {
-                    let has = |key: &Self, value: &Self| {
-                        b.iter().any(|(k, v)| key.equals(k) && value.equals(v))
-                    };
-                    a.iter().all(|(key, value)| has(key, value))
-                };
-                a.len() == b.len() && is_within(a, b) && is_within(b, a)
+                same_collection(a, b, |(k, v), (l, w)| k.equals(l) && v.equals(w))
             }
             (Self::Opaque(_), _) | (_, Self::Opaque(_)) => false,
             _ => match (self.number(), other.number()) {
@@ -86,6 +79,38 @@ impl Value {
                 parse_hex_float(imaginary)?,
             )),
             _ => None,
+        }
+    }
+
+    /// A value as a driver writes it; `None` for anything else.
+    pub(crate) fn of_driver(content: &[u8]) -> Option<Self> {
+        // Where a tag comes last, all before it is kept twice, in thirty times the memory.
+        let value: Self = tags_come_first(content)
+            .then(|| serde_json::from_slice(content).ok())
+            .flatten()?;
+        (value.is_well_formed() && value.squares() <= SQUARES_MAX).then_some(value)
+    }
+
+    /// Of the digits of all integers inside, in thousands.
+    fn squares(&self) -> f64 {
+        let sum = |items: &[Self]| items.iter().map(Self::squares).sum();
+        match self {
+            Self::Int(digits) => (digits.len() as f64 / 1000.0).powi(2),
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => sum(items),
+            Self::Dict(pairs) => pairs
+                .iter()
+                .map(|(key, value)| key.squares() + value.squares())
+                .sum(),
+            Self::Derived(_, value) => value.squares(),
+            Self::None
+            | Self::Bool(_)
+            | Self::Float(_)
+            | Self::Complex(..)
+            | Self::Str(_)
+            | Self::Surrogates(_)
+            | Self::Bytes(_)
+            | Self::Digest(_)
+            | Self::Opaque(_) => 0.0,
         }
     }
 
@@ -256,14 +281,44 @@ impl Value {
                     items.iter().map(pair).collect::<Vec<_>>().join(", ")
                 )
             }
-            Self::Derived(name, value) => format!("{name}({})", value.repr()),
-            Self::Digest(text) => format!("<large {text}>"),
-            Self::Opaque(name) => format!("<{name}>"),
+            Self::Derived(name, value) => format!("{}({})", name.escape_debug(), value.repr()),
+            Self::Digest(text) => format!("<large {}>", text.escape_debug()),
+            Self::Opaque(name) => format!("<{}>", name.escape_debug()),
         }
     }
 }
 
-/// Equal in this very order, as sets of one encoding are: without comparing each with each.
+/// True if every object of a JSON text begins with its tag, as a driver's do.
+fn tags_come_first(content: &[u8]) -> bool {
+    let (mut is_text, mut is_escaped) = (false, false);
+    content.iter().enumerate().all(|(at, byte)| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'{' if !is_text => return content[at + 1..].starts_with(b"\"t\":"),
+            _ => {}
+        }
+        true
+    })
+}
+
+/// Equal in any order: each of one has an equal of its own in the other. Those at the same place
+/// are tried first.
+fn same_collection<T>(a: &[T], b: &[T], equals: impl Fn(&T, &T) -> bool) -> bool {
+    let n = b.len();
+    let mut is_taken = vec![false; n];
+    let mut take = |(at, item): (usize, &T)| {
+        let places = (at..n).chain(0..at.min(n));
+        let found = places
+            .into_iter()
+            .find(|place| !is_taken[*place] && equals(item, &b[*place]));
+        found.map(|place| is_taken[place] = true).is_some()
+    };
+    a.len() == n && a.iter().enumerate().all(&mut take)
+}
+
+/// Equal item by item.
 fn same_items(a: &[Value], b: &[Value]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
 }
@@ -305,56 +360,6 @@ impl Number {
             }
         }
     }
-}
-
-/// A Python expression for a float: the shortest decimal that is read back as the same number.
-fn python_float(hex: &str) -> String {
-    match parse_hex_float(hex) {
-        Some(value) if value.is_finite() => format!("{value:?}"),
-        _ => format!("float('{hex}')"),
-    }
-}
-
-/// Python's `float.hex`, with all digits.
-fn hex_float(value: f64) -> String {
-    let sign = if value.is_sign_negative() { "-" } else { "" };
-    if value.is_nan() {
-        return "nan".to_owned();
-    }
-    if value.is_infinite() {
-        return format!("{sign}inf");
-    }
-    let bits = value.to_bits();
-    let fraction = bits & ((1 << 52) - 1);
-    let (lead, exponent) = match ((bits >> 52) & 0x7ff) as i32 {
-        0 if fraction == 0 => return format!("{sign}0x0.0p+0"),
-        0 => (0, -1022),
-        biased => (1, biased - 1023),
-    };
-    format!("{sign}0x{lead}.{fraction:013x}p{exponent:+}")
-}
-
-/// Reads Python's `float.hex`: `-0x1.8p+1`, `0x0.0p+0`, `inf`, `nan`.
-fn parse_hex_float(text: &str) -> Option<f64> {
-    let (sign, rest) = text
-        .strip_prefix('-')
-        .map_or((1.0, text), |rest| (-1.0, rest));
-    match rest {
-        "inf" => return Some(sign * f64::INFINITY),
-        "nan" => return Some(f64::NAN),
-        _ => {}
-    }
-    let (mantissa, exponent) = rest.strip_prefix("0x")?.split_once('p')?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut value = u64::from_str_radix(whole, 16).ok()? as f64;
-    let mut scale = 1.0 / 16.0;
-    for digit in fraction.chars() {
-        value += f64::from(digit.to_digit(16)?) * scale;
-        scale /= 16.0;
-    }
-    // Two steps, so that subnormal numbers do not vanish on the way.
-    let exponent: i32 = exponent.parse().ok()?;
-    Some(sign * value * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2))
 }
 
 #[cfg(test)]
@@ -410,6 +415,45 @@ mod tests {
         let right = Value::Set(vec![int(1), int(2)]);
         let forged = Value::Set(vec![int(1), int(1)]);
         assert!(!forged.equals(&right) && !right.equals(&forged));
+        assert!(right.equals(&Value::Set(vec![int(2), int(1)])));
+    }
+
+    #[test]
+    fn to_compare_what_is_nested_takes_no_longer_than_it_is() {
+        let nested = |inner: i64| {
+            (0..35).fold(int(inner), |value, _| {
+                Value::Dict(vec![(int(0), Value::Set(vec![value]))])
+            })
+        };
+        assert!(nested(1).equals(&nested(1)));
+        assert!(!nested(1).equals(&nested(2)));
+    }
+
+    #[test]
+    fn what_no_driver_writes_is_not_read() {
+        let read = |text: &str| Value::of_driver(text.as_bytes());
+        let one = r#"{"t":"int","v":"1"}"#;
+        assert_eq!(read(one), Some(int(1)));
+        assert_eq!(
+            read(&format!(
+                r#"{{"t":"list","v":[{one},{{"t":"str","v":"{{\""}}]}}"#
+            )),
+            Some(Value::List(vec![int(1), Value::Str("{\"".to_owned())]))
+        );
+        for text in [
+            r#"{"v":"1","t":"int"}"#,
+            r#"{ "t":"int","v":"1"}"#,
+            &format!(r#"{{"t":"list","v":[{one},{{"v":"1","t":"int"}}]}}"#),
+            &format!(r#"{{"t":"int","v":"{}"}}"#, "1".repeat(50_001)),
+            &format!(
+                r#"{{"t":"list","v":[{}]}}"#,
+                vec![format!(r#"{{"t":"int","v":"{}"}}"#, "1".repeat(50_000)); 21].join(",")
+            ),
+            "{",
+            "[1]",
+        ] {
+            assert_eq!(read(text), None, "{text:.60}");
+        }
     }
 
     #[test]
@@ -443,22 +487,5 @@ mod tests {
         ] {
             assert!(!bad.is_well_formed(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn hex_floats_by_hand() {
-        // 0.1 = 0x1.999999999999ap-4 and so on, as CPython prints them.
-        for (value, text) in [
-            (0.1, "0x1.999999999999ap-4"),
-            (-1.5, "-0x1.8000000000000p+0"),
-            (1e300, "0x1.7e43c8800759cp+996"),
-            (5e-324, "0x0.0000000000001p-1022"),
-            (0.0, "0x0.0p+0"),
-            (f64::INFINITY, "inf"),
-        ] {
-            assert_eq!(parse_hex_float(text), Some(value), "{text}");
-            assert_eq!(hex_float(value), text);
-        }
-        assert_eq!(python_float("-0x1.8p+0"), "-1.5");
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -32,6 +32,8 @@ use crate::seccomp::Filters;
 
 /// A zygote that says nothing for so long is no zygote.
 const SILENCE: Duration = Duration::from_mins(1);
+/// Between two tries to fork.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a zygote's word, or of what a failed helper says.
 const WORD_BYTES: usize = 1 << 10;
 /// Most descriptors that travel to a fork.
@@ -226,9 +228,17 @@ impl Zygote {
     }
 
     fn fork(&self, message: &[u8], numbers: &[BorrowedFd<'_>]) -> Result<Pid> {
-        self.tell(message, numbers)?;
-        let pid = self.hear()?.parse().ok().and_then(Pid::from_raw);
-        pid.ok_or_else(|| Error::other("the zygote names no process"))
+        let began = Instant::now();
+        loop {
+            self.tell(message, numbers)?;
+            let word: i32 = self.hear()?.parse().map_err(Error::other)?;
+            match Pid::from_raw(word.max(0)) {
+                Some(pid) => return Ok(pid),
+                // Another program may have taken all processes there are, for as long as it runs.
+                None if began.elapsed() < SILENCE => std::thread::sleep(PAUSE),
+                None => return Err(Error::other("the zygote cannot fork")),
+            }
+        }
     }
 
     /// Waits for a fork that has been killed.

@@ -213,6 +213,16 @@ fn asserts_see_values_and_not_objects() {
     let test = "try:\n        candidate(0)\n    except ValueError as error:\n        \
                 assert str(error) == 'no'\n    else:\n        assert False";
     assert_eq!(check(raising, "", test), End::Finished);
+    // Nor does the end of an iteration end a test's own.
+    let ending = "def f(x):\n    raise StopIteration\n";
+    let test = "assert all(candidate(x) == 4 for x in [1])\n    \
+                for y in map(candidate, [1, 2]):\n        assert y == 4";
+    let failed = check(ending, "", test);
+    assert!(matches!(failed, End::CheckFailed { .. }), "{failed:?}");
+    // A value that cannot be passed on is the program's own fault.
+    let large = "def f(x):\n    return [0] * 2000000\n";
+    let failed = check(large, "", "assert candidate(candidate(1)) == 4");
+    assert!(matches!(failed, End::CheckFailed { .. }), "{failed:?}");
     // What a test cannot do from another process is its fault, not the program's.
     let unfit = check(one, "", "assert candidate(lambda: 1)");
     assert!(matches!(unfit, End::Infrastructure { .. }), "{unfit:?}");

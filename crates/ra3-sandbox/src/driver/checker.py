@@ -24,6 +24,9 @@ def candidate(*arguments, **names):
     kind, message = getattr(builtins, details[0], None), details[1]
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         kind = RuntimeError
+    if issubclass(kind, (StopIteration, StopAsyncIteration)):
+        # In a loop over `map(candidate, ...)` it would end the loop, and with it the test.
+        kind = RuntimeError
     try:
         raised = kind(message)
     except TypeError:
