@@ -31,6 +31,7 @@ const ERRONEOUS: &[&str] = &[
     "apply-operations-to-make-string-empty",
     "find-the-peaks",
     "find-words-containing-character",
+    "generate-binary-strings-without-adjacent-zeros",
     "most-frequent-ids",
 ];
 
