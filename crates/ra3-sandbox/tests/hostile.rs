@@ -95,7 +95,7 @@ fn programs_in(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    assert!(files.len() >= 75, "{}", files.len());
+    assert!(files.len() >= 90, "{}", files.len());
     files
 }
 
