@@ -81,7 +81,7 @@ fn value(field: Field) -> Value {
         Field::Str(text) => Value::Str(text),
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
             Ok(text) => Value::Str(text.to_owned()),
-            Err(_) => Value::Bytes(hexadecimal(bytes.data())),
+            Err(_) => Value::bytes(bytes.data()),
         },
         Field::Decimal(_)
         | Field::Date(_)
@@ -98,9 +98,4 @@ fn value(field: Field) -> Value {
             Value::Dict(map.entries().iter().map(pair).collect())
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    digits.collect::<Vec<_>>().concat()
 }

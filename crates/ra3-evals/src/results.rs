@@ -358,11 +358,6 @@ impl Results {
         }
     }
 
-    /// Without tasks that are not asked for.
-    pub fn retain_tasks(&mut self, is_kept: impl Fn(&str) -> bool) {
-        self.tasks.retain(|task_id, _| is_kept(task_id));
-    }
-
     /// Tasks with no sample are no tasks of these results; `(n, c)` for each task.
     pub fn counts(&self, with_plus: bool) -> Vec<(usize, usize)> {
         let count = |entries: &Vec<Entry>| {

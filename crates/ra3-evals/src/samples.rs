@@ -74,10 +74,9 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
 fn program_field(record: &Value, key: &str) -> Option<String> {
     match field(record, key)? {
         Value::Str(text) => Some(text.clone()),
-        Value::Surrogates(hex) => {
-            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-            let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
-            Some(String::from_utf8_lossy(&bytes?).replace(char::REPLACEMENT_CHARACTER, "\0"))
+        text @ Value::Surrogates(_) => {
+            let bytes = text.as_bytes()?;
+            Some(String::from_utf8_lossy(&bytes).replace(char::REPLACEMENT_CHARACTER, "\0"))
         }
         _ => None,
     }

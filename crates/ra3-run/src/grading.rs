@@ -151,7 +151,8 @@ pub(crate) fn grade_prepared(
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
     // A file may hold more than is asked for now, such as tasks outside the window.
-    results.retain_tasks(|task_id| bench.task(task_id).is_some());
+    let is_asked = |task_id: &String| bench.task(task_id).is_some();
+    results.tasks.retain(|task_id, _| is_asked(task_id));
     Ok(report(bench, results, todo.len()))
 }
 

@@ -11,6 +11,7 @@
 //! channels, bugs of the kernel; and at [`Level::Off`], children that leave their process group.
 
 mod confine;
+mod driver_value;
 mod float;
 mod interpreter;
 mod landlock;

@@ -27,9 +27,6 @@ use crate::zygote::{Forked, Order, Zygotes};
 const ERROR_BYTES: usize = 1 << 12;
 /// Reads of one output between two looks at the whole.
 const N_READS: usize = 16;
-/// Linux's number, the same on every architecture.
-const SIGXCPU: i32 = 24;
-const SIGKILL: i32 = 9;
 
 /// A program and what it may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -200,12 +197,9 @@ pub(crate) fn run(
     // What is still in the pipes.
     run.output.read();
     run.error.read();
-    let has_used_up = exit.cpu_s >= limits.cpu_s as f64;
     let by_itself = match (exit.status.code(), exit.status.signal()) {
         (Some(code), _) => ScriptEnd::Exited(code),
-        (None, Some(SIGXCPU)) => ScriptEnd::TimedOut(Clock::Cpu),
-        // The second CPU limit's.
-        (None, Some(SIGKILL)) if has_used_up => ScriptEnd::TimedOut(Clock::Cpu),
+        (None, _) if exit.has_used_up(limits.cpu_s) => ScriptEnd::TimedOut(Clock::Cpu),
         (None, signal) => ScriptEnd::Killed(signal.unwrap_or_default()),
     };
     let mut stdout = std::mem::take(&mut run.output.received);

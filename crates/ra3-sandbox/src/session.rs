@@ -7,7 +7,6 @@
 //! values, and values are its own to choose. What makes no sense ends the run.
 
 use std::ops::{ControlFlow, Range};
-use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -17,9 +16,6 @@ use crate::process::{FirstLine, News, Process, next_news};
 use crate::program::{CallResult, CallRule, Clock, End, Limits, Program, RunResult};
 use crate::value::Value;
 
-/// Linux's number, the same on every architecture.
-const SIGXCPU: i32 = 24;
-const SIGKILL: i32 = 9;
 const CANDIDATE: usize = 0;
 const CHECKER: usize = 1;
 /// Characters of an exception's text that are kept.
@@ -261,12 +257,10 @@ impl<'a> Session<'a> {
             return Ok(infrastructure("the process ended without a word"));
         }
         let exit = self.processes[from].end()?;
-        let has_used_up = exit.cpu_s >= self.limits.cpu_s as f64;
-        Ok(match exit.status.signal() {
-            Some(SIGXCPU) => End::TimedOut(Clock::Cpu),
-            // The second CPU limit's, unless it is ours.
-            Some(SIGKILL) if has_used_up => End::TimedOut(Clock::Cpu),
-            _ => End::Died,
+        Ok(if exit.has_used_up(self.limits.cpu_s) {
+            End::TimedOut(Clock::Cpu)
+        } else {
+            End::Died
         })
     }
 }

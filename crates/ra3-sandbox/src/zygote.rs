@@ -11,6 +11,7 @@ use std::io::{Error, Result};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -30,6 +31,9 @@ use crate::marshal::Writer;
 use crate::program::{Level, Limits};
 use crate::seccomp::Filters;
 
+/// Linux's numbers, the same on every architecture.
+const SIGXCPU: i32 = 24;
+const SIGKILL: i32 = 9;
 /// A zygote that says nothing for so long is no zygote.
 const SILENCE: Duration = Duration::from_mins(1);
 /// Between two tries to fork.
@@ -70,6 +74,18 @@ pub(crate) struct Exit {
     pub(crate) status: ExitStatus,
     /// The CPU seconds that it took.
     pub(crate) cpu_s: f64,
+}
+
+impl Exit {
+    /// True if a limit of so many CPU seconds ended it.
+    pub(crate) fn has_used_up(&self, cpu_s: u64) -> bool {
+        match self.status.signal() {
+            Some(SIGXCPU) => true,
+            // The second CPU limit's, unless it is ours.
+            Some(SIGKILL) => self.cpu_s >= cpu_s as f64,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -251,7 +267,7 @@ impl Zygote {
         let word = self.hear()?;
         let parse = || {
             let (status, cpu_us) = word.split_once(' ')?;
-            let status = std::os::unix::process::ExitStatusExt::from_raw(status.parse().ok()?);
+            let status = ExitStatus::from_raw(status.parse().ok()?);
             let cpu_us: f64 = cpu_us.parse().ok()?;
             Some(Exit {
                 status,

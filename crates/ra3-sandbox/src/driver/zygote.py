@@ -45,6 +45,7 @@ def zygote():
 
     held = sys.argv[1:]
     del sys.argv[1:]
+
     def prepared(instructions):
         """A filter as the kernel wants it, and what it points to. To make one takes as long as a
         fork, so it is made before."""
