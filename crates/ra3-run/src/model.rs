@@ -155,6 +155,14 @@ pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokeni
     ends.extend(generation_ends(folder)?);
     ends.sort_unstable();
     ends.dedup();
+    if file.is_empty() {
+        // Plain sampling, where a server's own defaults would cut the distribution.
+        for (key, value) in [("temperature", 1.0), ("top_p", 1.0)] {
+            file.insert(key.to_owned(), value.into());
+        }
+        file.insert("do_sample".to_owned(), true.into());
+        file.insert("top_k".to_owned(), 0.into());
+    }
     file.insert("eos_token_id".to_owned(), ends.into());
     file.insert("bos_token_id".to_owned(), tokenizer.begin().into());
     file.entry("pad_token_id")
