@@ -195,7 +195,11 @@ fn m_steps_never_lower_the_bound() {
         .annotated
         .into_iter()
         .zip(weights)
-        .map(|(annotated, weight)| WeightedAnnotated { annotated, weight })
+        .map(|(annotated, weight)| WeightedAnnotated {
+            annotated,
+            weight,
+            n_corpus_tokens: 0,
+        })
         .collect();
     let lines_only = TokenWeights {
         prefix: 0.0,
