@@ -202,7 +202,7 @@ fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Exa
                     Estimator::Dapo => 1.0 / n_tokens.max(1) as f32,
                 };
             // A program of no tokens has nothing that could learn.
-            if weight != 0.0 && rows[row].n_sampled() > 0 {
+            if weight != 0.0 && rows[row].n_written() > 0 {
                 examples.push(rows[row].example(weight));
             }
         }

@@ -6,16 +6,24 @@ use ra3::m_step::WeightedAnnotated;
 use ra3::policy::{SampleRule, TokenId};
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
-use ra3::trajectory::{Latent, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, Trajectory};
 
 use crate::recording::Recording;
 use crate::scripted::Scripted;
 use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, alone, table};
 
-fn document() -> Trajectory {
-    Trajectory {
-        prefix: vec![END, 5],
-        lines: vec![vec![5, NEWLINE], vec![END]],
+fn document() -> Document {
+    let think = think(&[5, 5, 5]);
+    Document {
+        annotated: Annotated {
+            trajectory: Trajectory {
+                prefix: vec![END, 5],
+                lines: vec![vec![5, NEWLINE], vec![END]],
+            },
+            // Its own latents are not looked at.
+            latents: vec![Some(think), Some(Latent::Keep)],
+        },
+        n_corpus_tokens: 11,
     }
 }
 
@@ -24,6 +32,7 @@ fn rule() -> LatentRule {
         markers: MARKERS,
         rationale_tokens_max: 2,
         temperature: 1.0,
+        rationale_temperature: 1.0,
         decision: Decision::Free,
     }
 }
@@ -51,13 +60,22 @@ const KEEP: Option<Latent> = Some(Latent::Keep);
 fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<WeightedAnnotated> {
     let mut policy = Scripted::new(scripts, logprob);
     let mut policies = alone(&mut policy);
-    let batch = vec![document(); 2];
+    let other = Document {
+        n_corpus_tokens: 12,
+        ..document()
+    };
+    let batch = vec![document(), other];
     let seed = Seed::root(4);
     let (rows, work) =
         annotate(&mut policies, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
     assert_eq!(policy.seeds, [seed]);
     assert_eq!(work.flops, 1000.0, "one run, and no update");
     assert!(policy.updates.is_empty());
+    // Each stands for the tokens of its own document.
+    let n_corpus_tokens = |row: &WeightedAnnotated| row.n_corpus_tokens;
+    let found: Vec<u64> = rows.iter().map(n_corpus_tokens).collect();
+    let half = rows.len() / 2;
+    assert_eq!(found, [vec![11; half], vec![12; half]].concat());
     rows
 }
 
@@ -97,7 +115,7 @@ fn a_draw_stands_for_itself() {
     assert!(rows.iter().all(|row| row.weight == 1.0));
     assert!(
         rows.iter()
-            .all(|row| row.annotated.trajectory == document())
+            .all(|row| row.annotated.trajectory == document().trajectory())
     );
 }
 
@@ -171,6 +189,7 @@ fn importance_weights_ask_the_reference() {
 fn latents_are_drawn_as_their_rule_says() {
     let rule = LatentRule {
         temperature: 0.625,
+        rationale_temperature: 0.375,
         rationale_tokens_max: 7,
         ..rule()
     };
@@ -197,7 +216,7 @@ fn latents_are_drawn_as_their_rule_says() {
         assert_eq!(rule.choices.as_deref(), Some(&[ACT, THINK][..]));
     }
     for rule in rationales {
-        assert_eq!((rule.temperature, rule.n_tokens_max), (0.625, 7));
+        assert_eq!((rule.temperature, rule.n_tokens_max), (0.375, 7));
         assert_eq!((&*rule.stop, rule.choices.as_deref()), (&[CLOSE][..], None));
         assert_eq!((rule.top_k, rule.top_p), (None, None));
     }

@@ -12,13 +12,14 @@ use ra3::table::TablePolicy;
 use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
 
 use crate::scripted::Scripted;
-use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, table};
+use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, VOCABULARY, alone, table};
 
 fn rule() -> LatentRule {
     LatentRule {
         markers: MARKERS,
         rationale_tokens_max: 1,
         temperature: 1.0,
+        rationale_temperature: 1.0,
         decision: Decision::Free,
     }
 }
@@ -61,17 +62,58 @@ fn bounds_by_hand() {
     let thinks = (-1.0 + 2.25 + switch - 2.0) + (-0.5 + 0.75 + keep);
     let acts = (-2.0 + 0.75 + keep) + (-1.0 + 0.75 + keep);
     let later = (-2.0 + 0.75 + keep) + (-0.5 + 2.25 + switch - 2.0);
-    let close =
-        |found: f64, expected: f64| assert!((found - expected).abs() < 1e-5, "{found} {expected}");
-    close(found.elbo, thinks + acts);
-    close(found.line_logprob, -1.5 - 3.0);
-    assert_eq!((found.iwae[0].0, found.iwae[1].0), (2, 1));
-    let two = log_mean_exp(&[thinks, acts]) + log_mean_exp(&[acts, later]);
-    close(found.iwae[0].1, two);
-    close(found.iwae[1].1, thinks + acts);
+    let close = |found: &[f64], expected: [f64; 2]| {
+        assert_eq!(found.len(), 2);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    };
+    close(&found.sticky.elbo, [thinks, acts]);
+    let two = [log_mean_exp(&[thinks, acts]), log_mean_exp(&[acts, later])];
+    let [(first, of_two), (second, of_one)] = &found.sticky.iwae[..] else {
+        panic!("{:?}", found.sticky.iwae);
+    };
+    assert_eq!((*first, *second), (2, 1), "in the order that was asked for");
+    close(of_two, two);
+    close(of_one, [thinks, acts]);
+    // As written, this policy gives its tokens what it gave them when they were drawn, and a
+    // `</think>` that was forced has its −3/4: log P − log q is what the lines have, less that.
+    let (thinks, acts, later) = (-1.5 - 0.75, -3.0, -2.5 - 0.75);
+    close(&found.written.elbo, [thinks, acts]);
+    let two = [log_mean_exp(&[thinks, acts]), log_mean_exp(&[acts, later])];
+    close(&found.written.iwae[0].1, two);
+    close(&found.written.iwae[1].1, [thinks, acts]);
+    assert_eq!(found.marker_probability, 1.0);
+    assert!((found.line_logprob - (-1.5 - 3.0)).abs() < 1e-6);
     assert_eq!(found.latents.think_rate, 0.25, "of the first draws");
     // The one think of the first draws: its line has −1 with it and −2 with an act in its place.
-    close(found.gain, 1.0);
+    assert!((found.gain - 1.0).abs() < 1e-6);
+}
+
+/// Markers that are drawn between the two have other probabilities where all tokens count.
+#[test]
+fn the_markers_probability_by_hand() {
+    // After any token: `<act>` 1/8, `<think>` 1/8, the rest 1/8 each: the two have 1/4 together.
+    let mut uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    let documents = vec![document(); 30];
+    let mut policies = alone(&mut uniform);
+    let found =
+        measure(&mut policies, &documents, &rule(), 0.5, &[1], Seed::root(1)).expect("it fits");
+    assert!((found.marker_probability - 0.25).abs() < 1e-6);
+    // Each line of a plain document has 1/8 a token; as written, its decision has 1/4 less.
+    let lines = 3.0 * 8f64.ln();
+    for (sticky, written) in found.sticky.elbo.iter().zip(&found.written.elbo) {
+        // Decisions are even in q and in the prior; rationales are free, a forced end is not.
+        assert!((sticky + lines).abs() < 1e-5, "{sticky}");
+        let n_forced = (-written - lines - 2.0 * 4f64.ln()) / 8f64.ln();
+        assert!(
+            (n_forced - n_forced.round()).abs() < 1e-5 && n_forced > -0.5,
+            "{n_forced}"
+        );
+    }
+    let nothing = measure(&mut policies, &[], &rule(), 0.5, &[1, 4], Seed::root(1)).expect("no");
+    assert_eq!((nothing.marker_probability, nothing.gain), (0.0, 0.0));
+    assert!(nothing.sticky.elbo.is_empty() && nothing.written.iwae[1].1.is_empty());
 }
 
 /// `Σ log π` of each document's lines.
@@ -80,6 +122,26 @@ fn line_logprobs(mut table: TablePolicy, documents: &[Annotated]) -> Vec<f64> {
     let records = follow(&mut table, documents, &MARKERS, seed, &mut work).expect("it fits");
     let of_row = |row: &Vec<LineRecord>| row.iter().map(|line| f64::from(line.line_logprob)).sum();
     records.iter().map(of_row).collect()
+}
+
+/// `Σ log p` of what follows the prefix, each token over the whole vocabulary, and the probability
+/// of both markers together wherever a decision stands.
+fn plain_logprob(table: &TablePolicy, annotated: &Annotated, of_markers: &mut Vec<f64>) -> f64 {
+    let mut history = annotated.trajectory.prefix.clone();
+    let mut sum = 0.0;
+    for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {
+        let latent = latent.as_ref().expect("every line was decided");
+        let after = table.logprobs(&history, None);
+        of_markers.push(after[ACT as usize].exp() + after[THINK as usize].exp());
+        let mut tokens = vec![];
+        latent.write(&MARKERS, &mut tokens);
+        tokens.extend(line);
+        for token in tokens {
+            sum += table.logprobs(&history, None)[token as usize];
+            history.push(token);
+        }
+    }
+    sum
 }
 
 proptest! {
@@ -108,7 +170,9 @@ proptest! {
         let mut work = Work::default();
         let drawn = roll_out(&mut policies, &documents, &rule(), k_max, draws, &mut work)
             .expect("it fits");
-        let mut weights = vec![vec![]; n_documents];
+        let mut sticky = vec![vec![]; n_documents];
+        let mut written = vec![vec![]; n_documents];
+        let mut of_markers = vec![];
         for (index, group) in drawn.annotated.iter().enumerate() {
             let mut policies = Policies {
                 policy: &mut policy.clone(),
@@ -118,17 +182,27 @@ proptest! {
             let all = Enumeration::of(&mut policies, group.clone(), &MARKERS).expect("it fits");
             let (lines, prior, q) = (all.log_lines(), all.log_prior(alpha), all.log_q());
             for member in 0..k_max {
-                weights[index].push(lines[member] + prior[member] - q[member]);
+                sticky[index].push(lines[member] + prior[member] - q[member]);
+                let plain = plain_logprob(&policy, &group[member], &mut of_markers);
+                written[index].push(plain - q[member]);
             }
         }
         let close = |found: f64, expected: f64| (found - expected).abs() < 1e-4;
-        prop_assert!(close(found.elbo, weights.iter().map(|row| row[0]).sum()));
-        prop_assert_eq!(found.iwae.len(), ks.len());
-        for ((k, iwae), asked) in found.iwae.iter().zip(&ks) {
-            prop_assert_eq!(k, asked);
-            let expected = weights.iter().map(|row| log_mean_exp(&row[..*k])).sum();
-            prop_assert!(close(*iwae, expected));
+        for (found, weights) in [(&found.sticky, &sticky), (&found.written, &written)] {
+            prop_assert_eq!(found.elbo.len(), n_documents);
+            for (elbo, row) in found.elbo.iter().zip(weights) {
+                prop_assert!(close(*elbo, row[0]));
+            }
+            prop_assert_eq!(found.iwae.len(), ks.len());
+            for ((k, iwae), asked) in found.iwae.iter().zip(&ks) {
+                prop_assert_eq!(k, asked);
+                for (iwae, row) in iwae.iter().zip(weights) {
+                    prop_assert!(close(*iwae, log_mean_exp(&row[..*k])));
+                }
+            }
         }
+        let mean = of_markers.iter().sum::<f64>() / of_markers.len() as f64;
+        prop_assert!(close(found.marker_probability, mean));
         let first: Vec<Annotated> = drawn.annotated.iter().map(|group| group[0].clone()).collect();
         let line_logprob: f64 = line_logprobs(policy.clone(), &first).iter().sum();
         prop_assert!(close(found.line_logprob, line_logprob));
@@ -209,13 +283,13 @@ fn exact_likelihoods_by_hand() {
     let mut policy = Scripted::new(&[], by_hand);
     let documents = [document(), document()];
     let (plain, work) = exact(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
-    assert_eq!(plain, 2.0 * 3.0 * -2.0);
+    assert_eq!(plain, [3.0 * -2.0; 2]);
     assert_eq!(work.n_tokens, 2 * 5);
     let (kept, work) = all_act(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
-    assert_eq!(kept, 2.0 * 3.0 * -0.5);
+    assert_eq!(kept, [3.0 * -0.5; 2]);
     assert_eq!(work.n_tokens, 2 * 7);
     let nothing = exact(&mut policy, &[], &MARKERS, Seed::root(1)).expect("it fits");
-    assert_eq!(nothing.0, 0.0);
+    assert!(nothing.0.is_empty());
 }
 
 #[test]

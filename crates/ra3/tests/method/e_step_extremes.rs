@@ -182,6 +182,7 @@ fn is_finite(report: &EStepReport) -> bool {
         report.mean_return,
         report.mean_line_logprob,
         report.mean_gain,
+        report.out_of_room_share,
         report.latents.think_rate,
         report.latents.persistence,
         report.latents.rationale_tokens,

@@ -172,6 +172,7 @@ fn the_report_by_hand() {
     // A run and an update.
     assert_eq!(report.work.flops, 1001.0);
     assert_eq!(report.work.n_tokens_sampled, 3 + 5 + 5);
+    assert_eq!(report.out_of_room_share, 0.0);
 }
 
 #[test]
@@ -200,6 +201,12 @@ fn a_batch_is_used_and_paid_for_as_often_as_asked() {
     assert_eq!(forced[5..9], [-1.25, -1.0, -0.375, 0.0]);
     // On-policy examples need none.
     assert!(trained(&e_step())[0].old_logprobs.is_empty());
+}
+
+#[test]
+fn models_are_shown_by_name_only() {
+    let mut policy = Scripted::new(&[], logprob);
+    assert_eq!(format!("{:?}", alone(&mut policy)), "Policies { .. }");
 }
 
 #[test]

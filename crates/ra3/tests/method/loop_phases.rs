@@ -5,13 +5,20 @@ use ra3::em::{Ablation, EmConfig, Phase};
 
 use crate::settings::em;
 
+const ABLATIONS: [Ablation; 4] = [
+    Ablation::None,
+    Ablation::NoEm,
+    Ablation::NoRl,
+    Ablation::RandomRationales,
+];
+
 /// What the documentation says, written out: the phases in their order.
 fn listed(config: &EmConfig) -> Vec<Phase> {
     let n_batches = config.annotate_documents.div_ceil(config.m_batch_documents) as u64;
     let (e_updates, n_batches, m_updates) = match config.ablation {
         Ablation::None => (config.e_updates, n_batches, config.m_updates),
         Ablation::NoEm => (config.e_updates, 0, 0),
-        Ablation::NoRl => (0, n_batches, config.m_updates),
+        Ablation::NoRl | Ablation::RandomRationales => (0, n_batches, config.m_updates),
     };
     let mut phases: Vec<Phase> = (0..config.cold_start_updates)
         .map(|index| Phase::ColdStart { index })
@@ -59,7 +66,7 @@ prop_compose! {
         m_updates in 0u64..4,
         annotate_documents in 0usize..12,
         m_batch_documents in 1usize..6,
-        ablation in prop::sample::select(vec![Ablation::None, Ablation::NoEm, Ablation::NoRl]),
+        ablation in prop::sample::select(ABLATIONS.to_vec()),
     ) -> EmConfig {
         EmConfig {
             cold_start_updates,
@@ -81,6 +88,10 @@ proptest! {
     fn every_position_has_its_phase(config in any_config(), beyond in 0u64..1000) {
         let expected = listed(&config);
         prop_assert_eq!(config.n_positions(), expected.len() as u64);
+        let is_supervised =
+            |phase: &&Phase| matches!(phase, Phase::ColdStart { .. } | Phase::MStep { .. });
+        let n_supervised = expected.iter().filter(is_supervised).count() as u64;
+        prop_assert_eq!(config.n_supervised_updates(), n_supervised);
         for (position, phase) in expected.iter().enumerate() {
             prop_assert_eq!(config.phase(position as u64), Some(*phase));
         }

@@ -18,4 +18,6 @@ mod loop_phases;
 mod loop_positions;
 mod programs_extremes;
 mod programs_weights;
+mod room;
 mod sequences;
+mod writing;

@@ -6,6 +6,9 @@ use ra3::policy::{
 };
 use ra3::seed::Seed;
 
+/// Tokens that its context holds.
+const CONTEXT: usize = 1 << 20;
+
 /// `log p` of a token after a history.
 type Logprob = fn(&[TokenId], TokenId) -> f32;
 
@@ -90,9 +93,10 @@ impl Scripted {
         let script = self.scripts.get(row).cloned().unwrap_or_default();
         let mut script = script.into_iter();
         let (mut history, mut moves) = (Vec::new(), Vec::new());
-        let mut next = episode.next(Observation::Started);
+        let mut next = episode.next(Observation::Started { room: CONTEXT });
         loop {
             moves.push(next.clone());
+            assert!(moves.len() < 1000, "row {row} does not end");
             let start = history.len();
             next = match next {
                 Move::Done => break,
@@ -100,6 +104,7 @@ impl Scripted {
                     let logprobs = self.feed(&mut history, &feed);
                     episode.next(Observation::Fed {
                         logprobs: &logprobs,
+                        room: CONTEXT - history.len(),
                     })
                 }
                 Move::Sample(rule) => {
@@ -109,6 +114,7 @@ impl Scripted {
                         tokens: &history[start..],
                         logprobs: &logprobs,
                         stop,
+                        room: CONTEXT - history.len(),
                     })
                 }
             };

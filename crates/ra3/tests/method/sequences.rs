@@ -131,6 +131,7 @@ proptest! {
         prop_assert_eq!(&pairs, &slow(&annotated, weights));
         prop_assert_eq!(example.weights.len(), example.tokens.len());
         prop_assert!(example.old_logprobs.is_empty());
+        prop_assert!(example.restrictions.is_empty(), "decisions are targets like any others");
         // And back, to the document and to its latents.
         let document = plain(&annotated.trajectory, weights.prefix);
         prop_assert_eq!(&strip(&example.tokens, &MARKERS), &document.tokens);
@@ -160,6 +161,8 @@ proptest! {
             latent.write(&MARKERS, &mut tokens);
             prop_assert_eq!(tokens.len(), latent.n_tokens());
             prop_assert_eq!(latent.is_think(), tokens[0] == THINK);
+            let is_forced = matches!(latent, Latent::Switch { forced_close: true, .. });
+            prop_assert_eq!(latent.is_cut(), is_forced);
         }
         prop_assert!(strip(&tokens, &MARKERS).is_empty());
     }
@@ -246,6 +249,7 @@ fn weighted(latents: &[Option<Latent>; 2], weight: f32) -> WeightedAnnotated {
             latents: latents.to_vec(),
         },
         weight,
+        n_corpus_tokens: 0,
     }
 }
 

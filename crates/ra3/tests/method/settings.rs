@@ -8,7 +8,6 @@ use ra3::generation::WritingRule;
 use ra3::grpo::{Estimator, GrpoConfig};
 use ra3::interleave::TokenWeights;
 use ra3::policy::{Policy, Surrogate, TokenId};
-use ra3::rollout::Decision;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
@@ -81,24 +80,18 @@ pub(crate) fn em() -> EmConfig {
             decision: 1.0,
             rationale: 1.0,
         },
-        cold_start_schedule: constant(0.1),
+        supervised_schedule: constant(0.1),
         e_schedule: constant(0.1),
-        m_schedule: constant(0.1),
         ablation: Ablation::None,
     }
 }
 
 /// Programs are written plainly, up to the end of the text.
 pub(crate) fn writing() -> WritingRule {
-    let mut line_ends = vec![false; VOCABULARY];
-    line_ends[NEWLINE as usize] = true;
     WritingRule {
-        markers: MARKERS,
-        line_ends: line_ends.into(),
-        other_ends: [].into(),
-        decision: Decision::Absent,
-        first_rationale: None,
-        rationale_tokens_max: 2,
+        markers: Some(MARKERS),
+        stops: [END].into(),
+        rests: None,
         program_tokens_max: 10,
         temperature: 1.0,
         top_k: None,
