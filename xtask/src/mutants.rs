@@ -12,7 +12,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 /// A crate, and the tests that have to notice: all of them where none are named.
-const SUITES: &[(&str, &[&str])] = &[("ra3", &["--lib", "--test", "method"]), ("ra3-lm", &[])];
+const SUITES: &[(&str, &[&str])] = &[
+    ("ra3", &["--lib", "--test", "method", "--test", "table"]),
+    ("ra3-lm", &[]),
+];
 
 /// The list of survivors, from the workspace's root.
 const LIST: &str = "docs/mutants.md";
