@@ -218,7 +218,7 @@ fn m_steps_never_lower_the_bound() {
     );
 }
 
-/// `KL(q ‖ p)` of a one-line document splits as ALGORITHM section 2 says.
+/// `KL(q ‖ p)` of a one-line document splits as docs/algorithm.md says.
 #[test]
 fn the_divergence_splits_into_decision_and_rationale() {
     let (q, p_0, alpha) = (table(10), table(11), 0.8f32);
