@@ -12,6 +12,9 @@ use crate::policy::{
 };
 use crate::seed::Seed;
 
+/// Tokens that a table's sequence has at most: an episode that never ends is an error soon.
+const CONTEXT_MAX: usize = 1 << 16;
+
 /// A softmax table over contexts of the last few tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TablePolicy {
@@ -35,7 +38,7 @@ impl TablePolicy {
             n_vocabulary,
             n_context,
             think: None,
-            n_tokens_max: usize::MAX,
+            n_tokens_max: CONTEXT_MAX,
             logits,
         }
     }
@@ -154,24 +157,24 @@ impl TablePolicy {
             "an episode samples at least one token"
         );
         self.check_length(history.len() + 1)?;
+        let n_max = rule.n_tokens_max.min(self.n_tokens_max - history.len());
         let mut logprobs = Vec::new();
-        loop {
+        for _ in 0..n_max {
             let plain = self.logprobs(history, rule.choices.as_deref());
             let token = self.draw(&plain, rule, seed.nth(*n_draws).uniform());
             *n_draws += 1;
             history.push(token as TokenId);
             logprobs.push(plain[token] as f32);
-            let stop = if rule.stop.contains(&(token as TokenId)) {
-                Stop::Token
-            } else if logprobs.len() == rule.n_tokens_max {
-                Stop::Length
-            } else if history.len() == self.n_tokens_max {
-                Stop::Context
-            } else {
-                continue;
-            };
-            return Ok((logprobs, stop));
+            if rule.stop.contains(&(token as TokenId)) {
+                return Ok((logprobs, Stop::Token));
+            }
         }
+        let stop = if n_max == rule.n_tokens_max {
+            Stop::Length
+        } else {
+            Stop::Context
+        };
+        Ok((logprobs, stop))
     }
 
     fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Result<Vec<f32>, PolicyError> {
