@@ -8,17 +8,16 @@ use ra3::policy::TokenId;
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::config::Precision;
+use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 
 use crate::event::{Event, Watcher};
 use crate::hub::{self, HubSettings};
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
-/// it keeps them.
+/// it keeps them. The tokenizer writes its own.
 const COMPANIONS: &[&str] = &[
     "generation_config.json",
-    "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
 ];
@@ -39,6 +38,8 @@ impl Model {
     /// Loads a folder or a model of the Hub.
     pub(crate) fn load(name: &Path, watcher: &mut Watcher<'_>) -> Result<Self> {
         let folder = folder_of(name, watcher)?;
+        // A folder that holds no model says so before its tokenizer is looked for.
+        ModelConfig::load(&folder.join("config.json"))?;
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
@@ -123,8 +124,9 @@ fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
     }
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let file: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+        serde_json::from_str(text).with_context(|| format!("{} is no JSON", path.display()))?;
     let ends = &file["eos_token_id"];
     let id = |value: &serde_json::Value| value.as_u64().and_then(|id| TokenId::try_from(id).ok());
     Ok(match ends.as_array() {
