@@ -1,5 +1,5 @@
 //! Cutting documents into line-actions, and turning comments into latents for the cold start
-//! (ALGORITHM sections 1 and 5).
+//! (docs/algorithm.md, "Setting" and "The outer loop").
 //!
 //! A comment line before code becomes the latent of the next code line; every other line keeps.
 //! Strings that look like comments are not comments: the positions come from Python's lexer.

@@ -320,7 +320,7 @@ struct Feeder {
 
 impl Episode for Feeder {
     fn next(&mut self, seen: Observation<'_>) -> Move {
-        if let Observation::Fed { logprobs } = seen {
+        if let Observation::Fed { logprobs, .. } = seen {
             self.logprobs.extend_from_slice(logprobs);
         }
         if self.pieces.is_empty() {
@@ -363,12 +363,13 @@ impl Sampler {
 impl Episode for Sampler {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => return Move::Feed(Feed::unscored(self.prompt.clone())),
+            Observation::Started { .. } => return Move::Feed(Feed::unscored(self.prompt.clone())),
             Observation::Fed { .. } => {}
             Observation::Sampled {
                 tokens,
                 logprobs,
                 stop,
+                ..
             } => {
                 self.tokens.extend_from_slice(tokens);
                 self.logprobs.extend_from_slice(logprobs);

@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use ra3::generation::{Writing, WritingRule};
@@ -182,7 +183,7 @@ impl Answers<'_> {
             if writing.plain {
                 "plain"
             } else {
-                "with decisions"
+                "decisions deleted"
             },
         )
     }
@@ -276,6 +277,9 @@ impl Answers<'_> {
         if rule.temperature > 0.0 {
             rule.top_p = Some(TOP_P);
         }
+        // After each line it is seen whether a stop has been written.
+        rule.rests = Some(line_ends_and(&rule.stops, &model.tokenizer));
+        let rule = Arc::new(rule);
         let tasks: Vec<&Task> = task_ids
             .iter()
             .map(|task_id| self.bench.task(task_id).expect("it is one of its own"))
@@ -293,7 +297,7 @@ impl Answers<'_> {
             rows.extend((0..n_samples).map(|_| {
                 Answering::new(
                     ids.clone(),
-                    rule.clone(),
+                    Arc::clone(&rule),
                     &model.tokenizer,
                     &self.style.stops,
                 )
@@ -314,6 +318,14 @@ impl Answers<'_> {
         };
         Ok((of.zip(&rows).map(line).collect(), work.n_tokens_sampled))
     }
+}
+
+/// The stops, and every token that ends with a newline.
+fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
+    let ends = tokenizer.line_ends();
+    let lines = (0..ends.len()).filter(|id| ends[*id]);
+    let lines = lines.map(|id| id as TokenId);
+    lines.chain(stops.iter().copied()).collect()
 }
 
 /// The ids of a prompt, as transformers gives them.
@@ -348,7 +360,7 @@ struct Answering<'a> {
 impl<'a> Answering<'a> {
     fn new(
         prompt: Vec<TokenId>,
-        rule: WritingRule,
+        rule: Arc<WritingRule>,
         tokenizer: &'a Tokenizer,
         stops: &'a [&'static str],
     ) -> Self {

@@ -150,11 +150,11 @@ struct Reader {
 impl Episode for Reader {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => {
+            Observation::Started { .. } => {
                 self.began = Instant::now();
                 Move::Feed(Feed::scored(self.tokens.clone()))
             }
-            Observation::Fed { logprobs } => {
+            Observation::Fed { logprobs, .. } => {
                 let scored = logprobs.iter().skip(self.n_begin);
                 self.logprob = scored.map(|p| f64::from(*p)).sum();
                 self.seconds[0] = self.began.elapsed().as_secs_f64();
@@ -207,8 +207,7 @@ fn read(model: &mut Model, text: &str) -> Result<Reading> {
 fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
     let config = model.lm.config();
     let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
-    let mut ends = vec![model.tokenizer.markers().end];
-    ends.extend(&model.other_ends);
+    let ends = &model.stops;
     let chat = model
         .template
         .as_ref()

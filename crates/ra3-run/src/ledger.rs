@@ -91,14 +91,21 @@ pub struct UpdateRecord {
 pub struct HeldOutRecord {
     /// The arm, such as `base`, `ntp` or `ra3`.
     pub arm: String,
+    /// Which text was measured, the one that the arm was trained on: documents as they stand in the
+    /// `corpus`, or `lifted` ones, whose comments became latents. Figures per byte of different
+    /// texts do not compare.
+    pub text: String,
     /// Documents measured.
     pub n_documents: u64,
     /// Their bytes.
     pub n_bytes: u64,
     /// Bits per byte without latents: exact for a model without latents, forced `<act>` otherwise.
     pub bits_per_byte: f64,
-    /// Upper bounds on bits per byte by name (`elbo`, `iwae_4`, …); empty without latents.
+    /// Upper bounds on bits per byte by name: `elbo`, `iwae_4`, … under the sticky prior,
+    /// `written_elbo`, … under plain sampling; empty without latents.
     pub bounds: BTreeMap<String, f64>,
+    /// 95 % bootstrap intervals over documents, by the names of bounds and `bits_per_byte`.
+    pub intervals: BTreeMap<String, Interval>,
     /// Mean lines per latent, think rate, rationale tokens, gain of a think over an act in nats.
     pub latents: BTreeMap<String, f64>,
 }
@@ -115,6 +122,16 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl From<ra3_evals::pass_at_k::Estimate> for Interval {
+    fn from(found: ra3_evals::pass_at_k::Estimate) -> Self {
+        Self {
+            mean: found.mean,
+            low: found.low,
+            high: found.high,
+        }
+    }
+}
+
 /// A model's programs, graded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,7 +142,8 @@ pub struct ScoreRecord {
     pub position: u64,
     /// Tokens sampled by the stage before this score.
     pub n_tokens_sampled: u64,
-    /// How the decision was taken: `free`, `act`, `think`, `true_plan` or `plain`.
+    /// How programs were written: `plain` by plain sampling, as any server samples; with decisions
+    /// drawn between the markers (`free`) or forced (`act`, `think`); or after the `true_plan`.
     pub decision: String,
     /// Benchmark and its variant.
     pub benchmark: String,
@@ -139,6 +157,10 @@ pub struct ScoreRecord {
     pub pass_at: BTreeMap<String, Interval>,
     /// pass@1 by family.
     pub by_family: BTreeMap<String, f64>,
+    /// Right samples of each problem, in the problems' order: what arms are compared by.
+    pub n_right: Vec<u64>,
+    /// Share of the lines that were written after a decision of their own.
+    pub decided_lines: f64,
     /// Verdicts by name.
     pub verdicts: BTreeMap<String, u64>,
 }

@@ -19,6 +19,7 @@ pub mod grade_report;
 pub mod grading;
 pub mod inspect;
 mod model;
+mod model_note;
 pub mod pipeline;
 pub mod program;
 mod programs;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ra3::policy::TokenId;
-use ra3::seed::Seed;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{ModelConfig, Precision};
@@ -13,6 +12,7 @@ use ra3_lm::{Lm, TrainSettings};
 
 use crate::event::{Event, Watcher};
 use crate::hub::{self, HubSettings};
+use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
 /// it keeps them. The tokenizer writes its own.
@@ -29,8 +29,8 @@ pub(crate) struct Model {
     pub(crate) folder: PathBuf,
     pub(crate) lm: Lm,
     pub(crate) tokenizer: Tokenizer,
-    /// Ends of text beside the tokenizer's own, from `config.json` and `generation_config.json`.
-    pub(crate) other_ends: Vec<TokenId>,
+    /// Ends of text: the tokenizer's, and those of `config.json` and `generation_config.json`.
+    pub(crate) stops: Vec<TokenId>,
     pub(crate) template: Option<ChatTemplate>,
 }
 
@@ -43,22 +43,26 @@ impl Model {
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
-        let mut lm = Lm::load_to_run(&folder, to_run())
+        let lm = Lm::load_to_run(&folder, to_run())
             .with_context(|| format!("cannot load the model {}", folder.display()))?;
-        // A checkpoint from elsewhere may have no rows for the markers.
-        lm.grow_vocabulary(tokenizer.vocab_size(), Seed::root(0).child("markers"));
-        let mut other_ends = lm.config().eos_token_ids.clone();
-        other_ends.extend(generation_ends(&folder)?);
-        other_ends.sort_unstable();
-        other_ends.dedup();
-        other_ends.retain(|id| *id != tokenizer.markers().end);
+        let mut stops = stops(&lm, &tokenizer);
+        stops.extend(generation_ends(&folder)?);
+        stops.sort_unstable();
+        stops.dedup();
         Ok(Self {
             template: ChatTemplate::load(&folder)?,
             folder,
             lm,
             tokenizer,
-            other_ends,
+            stops,
         })
+    }
+
+    /// True if it has rows for the markers: a model from elsewhere has not.
+    pub(crate) fn has_markers(&self) -> bool {
+        let markers = self.tokenizer.markers();
+        let last = markers.act.max(markers.think).max(markers.close);
+        (last as usize) < self.lm.config().vocab_size
     }
 }
 
@@ -116,23 +120,46 @@ pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBu
     Ok(resolved.folder)
 }
 
-/// The ends of text of `generation_config.json`; none where there is no such file.
-fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
+/// The keys of `generation_config.json`; none where there is no such file.
+fn generation_config(folder: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
     let path = folder.join("generation_config.json");
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(serde_json::Map::new());
     }
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let file: serde_json::Value =
-        serde_json::from_str(text).with_context(|| format!("{} is no JSON", path.display()))?;
-    let ends = &file["eos_token_id"];
+    serde_json::from_str(text).with_context(|| format!("{} is no JSON object", path.display()))
+}
+
+/// The ends of text of `generation_config.json`.
+fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
     let id = |value: &serde_json::Value| value.as_u64().and_then(|id| TokenId::try_from(id).ok());
-    Ok(match ends.as_array() {
-        Some(ids) => ids.iter().filter_map(id).collect(),
-        None => id(ends).into_iter().collect(),
+    Ok(match generation_config(folder)?.get("eos_token_id") {
+        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(id).collect(),
+        Some(end) => id(end).into_iter().collect(),
+        None => Vec::new(),
     })
+}
+
+/// Writes `generation_config.json`: what a server stops at and begins with. What a checkpoint from
+/// elsewhere says beside it is kept.
+///
+/// # Errors
+/// A file is there and no JSON, or the folder cannot be written.
+pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokenizer) -> Result<()> {
+    let path = folder.join("generation_config.json");
+    let mut file = generation_config(folder)?;
+    let mut ends = stops(lm, tokenizer);
+    ends.extend(generation_ends(folder)?);
+    ends.sort_unstable();
+    ends.dedup();
+    file.insert("eos_token_id".to_owned(), ends.into());
+    file.insert("bos_token_id".to_owned(), tokenizer.begin().into());
+    file.entry("pad_token_id")
+        .or_insert_with(|| tokenizer.markers().end.into());
+    let json = serde_json::to_string_pretty(&file).expect("numbers and names");
+    std::fs::write(&path, json + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Copies the files that belong to a model beside its weights and tokenizer.

@@ -14,6 +14,7 @@ pub mod interleave;
 pub mod schedule;
 
 pub mod generation;
+pub mod guided;
 pub mod rollout;
 
 pub mod annotate;

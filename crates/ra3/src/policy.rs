@@ -83,21 +83,28 @@ pub enum Stop {
     Token,
     /// The rule's limit on tokens.
     Length,
-    /// The model's context is full; nothing more can be appended.
+    /// The model's context is full, before anything else ended it.
     Context,
 }
 
-/// What the policy saw after the last move.
+/// What the policy saw after the last move, and the `room` that is left: how many tokens can still
+/// be appended before the model's context is full. An episode that asks for more than that is the
+/// policy's error, so it looks at the room first.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
     /// The first call.
-    Started,
+    Started {
+        /// The model's whole context, in tokens.
+        room: usize,
+    },
     /// After [`Move::Feed`].
     Fed {
         /// `log p(token | everything before)` for each fed token in nats, full vocabulary. The
         /// very first token of an episode has no context: it is reported as 0. Empty if the feed
         /// was not scored.
         logprobs: &'a [f32],
+        /// Tokens that can still be appended.
+        room: usize,
     },
     /// After [`Move::Sample`].
     Sampled {
@@ -107,7 +114,18 @@ pub enum Observation<'a> {
         logprobs: &'a [f32],
         /// Why sampling ended.
         stop: Stop,
+        /// Tokens that can still be appended.
+        room: usize,
     },
+}
+
+impl Observation<'_> {
+    /// Tokens that can still be appended.
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Started { room } | Self::Fed { room, .. } | Self::Sampled { room, .. } => *room,
+        }
+    }
 }
 
 /// One rollout as a state machine.

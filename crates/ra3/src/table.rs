@@ -202,7 +202,9 @@ impl TablePolicy {
     ) -> Result<(), PolicyError> {
         let mut history: Vec<TokenId> = Vec::new();
         let mut n_draws = 0;
-        let mut next = episode.next(Observation::Started);
+        let mut next = episode.next(Observation::Started {
+            room: self.n_tokens_max,
+        });
         loop {
             let start = history.len();
             next = match next {
@@ -211,6 +213,7 @@ impl TablePolicy {
                     let logprobs = self.feed(&mut history, &feed)?;
                     episode.next(Observation::Fed {
                         logprobs: &logprobs,
+                        room: self.n_tokens_max - history.len(),
                     })
                 }
                 Move::Sample(rule) => {
@@ -220,6 +223,7 @@ impl TablePolicy {
                         tokens: &history[start..],
                         logprobs: &logprobs,
                         stop,
+                        room: self.n_tokens_max - history.len(),
                     })
                 }
             };

@@ -53,8 +53,8 @@ impl Once {
 impl Episode for Once {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => Move::Feed(Feed::scored(vec![0])),
-            Observation::Fed { logprobs } => {
+            Observation::Started { .. } => Move::Feed(Feed::scored(vec![0])),
+            Observation::Fed { logprobs, .. } => {
                 assert_eq!(logprobs, [0.0], "the first token has no context");
                 Move::Sample(self.rule.clone())
             }
@@ -62,6 +62,7 @@ impl Episode for Once {
                 tokens,
                 logprobs,
                 stop,
+                ..
             } => {
                 self.tokens = tokens.to_vec();
                 self.logprobs = logprobs.to_vec();

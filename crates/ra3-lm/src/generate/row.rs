@@ -89,7 +89,9 @@ impl<'e> Row<'e> {
     pub(crate) fn begin(&mut self, transformer: &Transformer) -> Result<(), PolicyError> {
         match self.waiting {
             Waiting::Start => {
-                let first = self.episode.next(Observation::Started);
+                let first = self.episode.next(Observation::Started {
+                    room: transformer.config.max_position_embeddings,
+                });
                 self.follow(first, transformer)
             }
             Waiting::Feed { .. } | Waiting::Sample { .. } | Waiting::Nothing => Ok(()),
@@ -231,8 +233,10 @@ impl<'e> Row<'e> {
                 }
                 work.n_tokens += (self.tokens.len() - *start) as u64;
                 let logprobs = std::mem::take(logprobs);
+                let room = transformer.config.max_position_embeddings - self.tokens.len();
                 let next = self.episode.next(Observation::Fed {
                     logprobs: &logprobs,
+                    room,
                 });
                 self.follow(next, transformer)?;
                 Ok(true)
@@ -277,6 +281,7 @@ impl<'e> Row<'e> {
             tokens: &self.tokens[start..],
             logprobs: &logprobs,
             stop,
+            room: n_context - self.tokens.len(),
         };
         let next = self.episode.next(seen);
         self.follow(next, transformer)?;

@@ -151,10 +151,12 @@ mod tests {
             .map(|(name, bits)| ((*name).to_owned(), *bits));
         Record::HeldOut(HeldOutRecord {
             arm: arm.to_owned(),
+            text: "corpus".to_owned(),
             n_documents: 10,
             n_bytes: 1000,
             bits_per_byte: 0.5,
             bounds: bounds.collect(),
+            intervals: BTreeMap::new(),
             latents: BTreeMap::new(),
         })
     }

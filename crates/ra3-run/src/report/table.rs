@@ -104,11 +104,9 @@ impl Table {
 }
 
 impl Row {
-    /// pass@k where the model decided as it is meant to: freely, or not at all.
-    pub(crate) fn own_decision(&self) -> Option<&BTreeMap<String, Interval>> {
-        self.pass_at
-            .get("free")
-            .or_else(|| self.pass_at.get("plain"))
+    /// pass@k by plain sampling: what any server gets.
+    pub(crate) fn plain(&self) -> Option<&BTreeMap<String, Interval>> {
+        self.pass_at.get("plain")
     }
 }
 
@@ -117,8 +115,8 @@ fn cells_of(row: &Row) -> Vec<String> {
     // An arm that was given as a checkpoint has spent nothing here.
     let spent = |amount: f64| if amount > 0.0 { short(amount) } else { dash() };
     let number = |value: Option<f64>, digits| value.map_or_else(dash, |v| format!("{v:.digits$}"));
-    let free = row.own_decision();
-    let best_k = free.and_then(|by_k| {
+    let plain = row.plain();
+    let best_k = plain.and_then(|by_k| {
         let k = by_k
             .keys()
             .filter_map(|k| k.parse::<u64>().ok())
@@ -145,7 +143,8 @@ fn cells_of(row: &Row) -> Vec<String> {
         number(row.latents.get("think_rate").copied(), 2),
         number(row.latents.get("persistence").copied(), 1),
         choices(row).unwrap_or_else(dash),
-        free.and_then(|by_k| by_k.get("1"))
+        plain
+            .and_then(|by_k| by_k.get("1"))
             .map_or_else(dash, percent),
         best_k.unwrap_or_else(dash),
         row.rlvr.as_ref().map_or_else(dash, percent),
@@ -251,13 +250,15 @@ mod tests {
             arm: arm.to_owned(),
             position,
             n_tokens_sampled: 0,
-            decision: "free".to_owned(),
+            decision: "plain".to_owned(),
             benchmark: String::new(),
             n_problems: 10,
             n_samples: 1,
             temperature: 1.0,
             pass_at: BTreeMap::from([("1".to_owned(), interval)]),
             by_family: BTreeMap::new(),
+            n_right: Vec::new(),
+            decided_lines: 0.0,
             verdicts: BTreeMap::new(),
         })
     }
