@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ra3::policy::TokenId;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::config::Precision;
+use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 
 use crate::event::{Event, Watcher};
@@ -15,10 +15,9 @@ use crate::hub::{self, HubSettings};
 use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
-/// it keeps them.
+/// it keeps them. The tokenizer writes its own.
 const COMPANIONS: &[&str] = &[
     "generation_config.json",
-    "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
 ];
@@ -39,6 +38,8 @@ impl Model {
     /// Loads a folder or a model of the Hub.
     pub(crate) fn load(name: &Path, watcher: &mut Watcher<'_>) -> Result<Self> {
         let folder = folder_of(name, watcher)?;
+        // A folder that holds no model says so before its tokenizer is looked for.
+        ModelConfig::load(&folder.join("config.json"))?;
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
@@ -119,21 +120,25 @@ pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBu
     Ok(resolved.folder)
 }
 
-/// The ends of text of `generation_config.json`; none where there is no such file.
-fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
+/// The keys of `generation_config.json`; none where there is no such file.
+fn generation_config(folder: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
     let path = folder.join("generation_config.json");
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(serde_json::Map::new());
     }
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let file: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
-    let ends = &file["eos_token_id"];
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    serde_json::from_str(text).with_context(|| format!("{} is no JSON object", path.display()))
+}
+
+/// The ends of text of `generation_config.json`.
+fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
     let id = |value: &serde_json::Value| value.as_u64().and_then(|id| TokenId::try_from(id).ok());
-    Ok(match ends.as_array() {
-        Some(ids) => ids.iter().filter_map(id).collect(),
-        None => id(ends).into_iter().collect(),
+    Ok(match generation_config(folder)?.get("eos_token_id") {
+        Some(serde_json::Value::Array(ids)) => ids.iter().filter_map(id).collect(),
+        Some(end) => id(end).into_iter().collect(),
+        None => Vec::new(),
     })
 }
 
@@ -144,13 +149,7 @@ fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
 /// A file is there and no JSON, or the folder cannot be written.
 pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokenizer) -> Result<()> {
     let path = folder.join("generation_config.json");
-    let mut file = if path.exists() {
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?
-    } else {
-        serde_json::Map::new()
-    };
+    let mut file = generation_config(folder)?;
     let mut ends = stops(lm, tokenizer);
     ends.extend(generation_ends(folder)?);
     ends.sort_unstable();

@@ -8,6 +8,7 @@ mod benchmarks;
 mod checkpoints;
 mod commands;
 mod failures;
+mod files;
 mod kill;
 mod report;
 mod settings;
