@@ -254,10 +254,17 @@ pub enum PolicyError {
         n_tokens_max: usize,
     },
     /// One rollout alone needs more room than the key and value cache has.
-    #[error("a rollout of {n_tokens} tokens does not fit the cache; give it more memory")]
+    #[error(
+        "a rollout of {n_tokens} tokens does not fit the key and value cache, which holds \
+         {n_tokens_max}: give it at least {n_bytes} bytes"
+    )]
     CacheTooSmall {
         /// Its length so far.
         n_tokens: usize,
+        /// The tokens that fit.
+        n_tokens_max: usize,
+        /// Bytes that a rollout of its length needs.
+        n_bytes: usize,
     },
     /// The policy was loaded to be run only.
     #[error("the weights were loaded to be run at half the memory, and cannot be trained")]

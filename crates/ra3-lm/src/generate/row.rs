@@ -8,6 +8,9 @@ use ra3::seed::Seed;
 use super::cache::Cache;
 use crate::model::transformer::Transformer;
 
+/// Tokens that a row is given room for beside those that it has.
+const GROWTH_MIN: usize = 64;
+
 /// Something that needs the logits of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -66,6 +69,9 @@ pub(crate) struct Row<'e> {
     tokens: Vec<TokenId>,
     /// Nodes of the first tokens; the others are not in the network yet.
     path: Vec<usize>,
+    /// Nodes beyond them that the cache has promised it.
+    n_promised: usize,
+    was_parked: bool,
     waiting: Waiting,
 }
 
@@ -77,6 +83,8 @@ impl<'e> Row<'e> {
             n_draws: 0,
             tokens: Vec::new(),
             path: Vec::new(),
+            n_promised: 0,
+            was_parked: false,
             waiting: Waiting::Start,
         }
     }
@@ -98,30 +106,79 @@ impl<'e> Row<'e> {
         }
     }
 
-    /// Finds or makes nodes for the tokens that have none; new ones are appended to `fresh`.
+    /// Takes the room that it needs; false if there is too little, unless it is `alone`.
+    ///
+    /// That is room for its tokens and for some more, since nobody knows how long it becomes. A row
+    /// that was parked asks for twice its length: the lengths at which it is parked at least
+    /// double, so what is computed anew for it is at most twice its last length.
+    pub(crate) fn enter(&mut self, cache: &mut Cache, n_context: usize, alone: bool) -> bool {
+        let shared = self.shared(cache);
+        let growth = if self.was_parked {
+            self.tokens.len().max(GROWTH_MIN)
+        } else {
+            GROWTH_MIN
+        };
+        let n_wanted = self.tokens.len() - shared.len() + growth.min(n_context - self.tokens.len());
+        if !alone && n_wanted > cache.n_open() {
+            return false;
+        }
+        self.n_promised = n_wanted.min(cache.n_open());
+        cache.promise(self.n_promised);
+        shared.iter().for_each(|node| cache.hold(*node));
+        self.path = shared;
+        true
+    }
+
+    /// Nodes of its first tokens that other rows hold.
+    fn shared(&self, cache: &Cache) -> Vec<usize> {
+        let mut path: Vec<usize> = Vec::new();
+        for token in &self.tokens {
+            match cache.find(path.last().copied(), *token) {
+                Some(node) if cache.is_held(node) => path.push(node),
+                Some(_) | None => break,
+            }
+        }
+        path
+    }
+
+    /// Finds or makes nodes for the tokens that have none, while there is room; new ones are
+    /// appended to `fresh`.
     pub(crate) fn attach(&mut self, cache: &mut Cache, fresh: &mut Vec<usize>, n_max: usize) {
         while let Some(token) = self.tokens.get(self.path.len()) {
             let parent = self.path.last().copied();
-            let node = match cache.find(parent, *token) {
-                Some(node) => node,
-                None if fresh.len() >= n_max => return,
-                None => match cache.insert(parent, *token) {
-                    Some(node) => {
-                        fresh.push(node);
-                        node
-                    }
-                    None => return,
-                },
+            let known = cache.find(parent, *token);
+            let is_shared = known.is_some_and(|node| cache.is_held(node));
+            let has_room = is_shared || self.n_promised > 0 || cache.n_open() > 0;
+            if !has_room || (known.is_none() && fresh.len() >= n_max) {
+                return;
+            }
+            if self.n_promised > 0 {
+                self.n_promised -= 1;
+                cache.keep_promise(1);
+            }
+            let node = if let Some(node) = known {
+                cache.hold(node);
+                node
+            } else {
+                let node = cache.insert(parent, *token);
+                fresh.push(node);
+                node
             };
-            cache.hold(node);
             self.path.push(node);
         }
     }
 
-    /// Gives its path back.
-    pub(crate) fn release(&mut self, cache: &mut Cache) {
+    /// Gives its path back, to take it again later.
+    pub(crate) fn park(&mut self, cache: &mut Cache) {
+        self.was_parked = true;
+        self.release(cache);
+    }
+
+    fn release(&mut self, cache: &mut Cache) {
         cache.release(&self.path);
         self.path.clear();
+        cache.keep_promise(self.n_promised);
+        self.n_promised = 0;
     }
 
     /// False once the episode is over; its path is then given back.
@@ -204,7 +261,7 @@ impl<'e> Row<'e> {
         }
     }
 
-    /// Collects what is known, and makes moves while that completes them. True if it moved.
+    /// Collects what is known, and makes the next move where that completes one. True if it did.
     pub(crate) fn advance(
         &mut self,
         transformer: &Transformer,
@@ -272,7 +329,7 @@ impl<'e> Row<'e> {
         } else if self.tokens.len() >= n_context {
             Stop::Context
         } else {
-            return Ok(true);
+            return Ok(false);
         };
         work.n_tokens += n_drawn as u64;
         work.n_tokens_sampled += n_drawn as u64;
