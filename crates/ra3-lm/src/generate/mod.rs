@@ -19,7 +19,7 @@ mod sampler;
 
 use std::collections::VecDeque;
 
-use ra3::policy::{Episode, PolicyError, TokenId, Work};
+use ra3::policy::{Episode, Feed, Move, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(
     };
     let mut waiting: VecDeque<Row<'_>> = VecDeque::new();
     for (index, episode) in episodes.iter_mut().enumerate() {
-        waiting.push_back(Row::new(&mut **episode, seed.nth(index as u64)));
+        waiting.push_back(Row::new(index, &mut **episode, seed.nth(index as u64)));
     }
     let mut live: Vec<Row<'_>> = Vec::new();
     while !(waiting.is_empty() && live.is_empty()) {
@@ -75,21 +75,13 @@ pub(crate) fn logits(
     tokens: &[TokenId],
 ) -> Result<Vec<f32>, PolicyError> {
     let (n, config) = (tokens.len(), &transformer.config);
-    if n > config.max_position_embeddings {
-        return Err(PolicyError::SequenceTooLong {
-            n_tokens: n,
-            n_tokens_max: config.max_position_embeddings,
-        });
+    if n > 0 {
+        let whole = Move::Feed(Feed::unscored(tokens.to_vec()));
+        config.limits().check_move(0, &whole, 0)?;
     }
     let mut cache = Cache::new(config, usize::MAX);
     let mut path: Vec<usize> = Vec::with_capacity(n);
     for token in tokens {
-        if *token as usize >= config.vocab_size {
-            return Err(PolicyError::UnknownToken {
-                token: *token,
-                n_vocabulary: config.vocab_size,
-            });
-        }
         path.push(cache.insert(path.last().copied(), *token));
     }
     forward::forward(transformer, weights, &mut cache, &path);
@@ -153,6 +145,9 @@ impl Engine<'_> {
             row.ask(index, &self.cache, &mut questions);
         }
         let answers = self.answer(&questions);
+        if answers.iter().any(|answer| answer.logprob.is_nan()) {
+            return Err(PolicyError::NotANumber);
+        }
         for (question, answer) in questions.iter().zip(answers) {
             live[question.row].take(question, answer, &mut self.cache);
         }

@@ -63,6 +63,8 @@ enum Waiting {
 
 /// An episode in the engine.
 pub(crate) struct Row<'e> {
+    /// Its index among all rows.
+    index: usize,
     episode: &'e mut dyn Episode,
     seed: Seed,
     n_draws: u64,
@@ -76,8 +78,10 @@ pub(crate) struct Row<'e> {
 }
 
 impl<'e> Row<'e> {
-    pub(crate) fn new(episode: &'e mut dyn Episode, seed: Seed) -> Self {
+    /// Row `index`, which draws from `seed` alone.
+    pub(crate) fn new(index: usize, episode: &'e mut dyn Episode, seed: Seed) -> Self {
         Self {
+            index,
             episode,
             seed,
             n_draws: 0,
@@ -346,9 +350,11 @@ impl<'e> Row<'e> {
     }
 
     fn follow(&mut self, next: Move, transformer: &Transformer) -> Result<(), PolicyError> {
-        let config = &transformer.config;
-        let (n_tokens_max, n_vocabulary) = (config.max_position_embeddings, config.vocab_size);
         let start = self.tokens.len();
+        transformer
+            .config
+            .limits()
+            .check_move(self.index, &next, start)?;
         self.waiting = match next {
             Move::Done => Waiting::Nothing,
             Move::Feed(Feed {
@@ -356,20 +362,6 @@ impl<'e> Row<'e> {
                 scored,
                 choices,
             }) => {
-                assert!(!tokens.is_empty(), "an episode feeds at least one token");
-                if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocabulary) {
-                    return Err(PolicyError::UnknownToken {
-                        token: *token,
-                        n_vocabulary,
-                    });
-                }
-                let n_tokens = start + tokens.len();
-                if n_tokens > n_tokens_max {
-                    return Err(PolicyError::SequenceTooLong {
-                        n_tokens,
-                        n_tokens_max,
-                    });
-                }
                 self.tokens.extend(tokens);
                 Waiting::Feed {
                     start,
@@ -378,24 +370,11 @@ impl<'e> Row<'e> {
                     logprobs: Vec::new(),
                 }
             }
-            Move::Sample(rule) => {
-                assert!(
-                    rule.n_tokens_max > 0,
-                    "an episode samples at least one token"
-                );
-                if start >= n_tokens_max {
-                    let n_tokens = start + 1;
-                    return Err(PolicyError::SequenceTooLong {
-                        n_tokens,
-                        n_tokens_max,
-                    });
-                }
-                Waiting::Sample {
-                    start,
-                    rule,
-                    logprobs: Vec::new(),
-                }
-            }
+            Move::Sample(rule) => Waiting::Sample {
+                start,
+                rule,
+                logprobs: Vec::new(),
+            },
         };
         Ok(())
     }
