@@ -134,7 +134,7 @@ fn work_of(trees: &[Tree], forest: &Forest, transformer: &Transformer, recompute
     let passes = if recompute { 8.0 } else { 6.0 };
     let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
     rows.dedup();
-    let attention = 2.0 * (config.hidden_size * config.num_hidden_layers) as f64 * n_seen;
+    let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
     Work {
         n_tokens: trees.iter().map(|tree| tree.n_example_tokens as u64).sum(),
         n_tokens_run: forest.tokens.len() as u64,
