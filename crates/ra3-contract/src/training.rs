@@ -119,7 +119,7 @@ pub(crate) fn clipped(subject: &Subject) {
         restriction(&one, 9, &[2, 6]),
     ];
     let now = logprobs(subject, &one);
-    let ratios = [1.0, 1.2, 1.9, 0.9, 0.5, 1.3];
+    let ratios = [1.0, 1.9, 0.5, 1.2, 0.7];
     let ratio = |i: usize| ratios[i % ratios.len()];
     one.old_logprobs = (0..14)
         .map(|i| (now[i] - f64::ln(ratio(i))) as f32)

@@ -80,9 +80,9 @@ fn a_run_counts_its_products() {
     assert_eq!(run(&[std::slice::from_ref(&quiet)]), body(10));
     // Shared tokens run once, and their logits are computed once.
     let other = Feed::scored(vec![3, 4]);
-    let rows: [&[Feed]; 2] = [&[loud.clone()], &[loud.clone(), other]];
-    assert_eq!(run(&rows), body(12) + head(11));
-    assert_eq!(run(&[&[loud.clone()], &[loud]]), body(10) + head(9));
+    let one = std::slice::from_ref(&loud);
+    assert_eq!(run(&[one, &[loud.clone(), other]]), body(12) + head(11));
+    assert_eq!(run(&[one, one]), body(10) + head(9));
 }
 
 fn example(weights: impl Fn(usize) -> f32) -> Example {
@@ -115,7 +115,10 @@ fn an_update_counts_its_products() {
     assert_eq!(flops(true, batch), 4.0 * body(10) + 3.0 * head(9));
     // Rows without a target have no logits; a shared row has them once.
     let some = example(|i| if i % 2 == 0 { 0.1 } else { 0.0 });
-    assert_eq!(flops(false, &[some.clone()]), 3.0 * (body(10) + head(4)));
+    assert_eq!(
+        flops(false, std::slice::from_ref(&some)),
+        3.0 * (body(10) + head(4))
+    );
     assert_eq!(
         flops(false, &[all.clone(), some]),
         3.0 * (body(10) + head(9))
