@@ -174,12 +174,31 @@ impl Tokenizer {
     /// The folder cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), CorpusError> {
         let path = folder.join("tokenizer.json");
-        self.inner
-            .save(&path, true)
+        let text = self
+            .to_text()
             .map_err(|error| failure(&path, error.to_string()))?;
+        std::fs::write(&path, text).map_err(|source| CorpusError::Write {
+            path: path.clone(),
+            source,
+        })?;
         let config = self.named.to_text(&self.name_of(self.markers.end));
         let path = folder.join("tokenizer_config.json");
         std::fs::write(&path, config).map_err(|source| CorpusError::Write { path, source })
+    }
+
+    /// The file. The markers of latents are no special tokens in it: a server that leaves special
+    /// tokens out of its text would leave rationales in and their ends out.
+    fn to_text(&self) -> Result<String, tokenizers::Error> {
+        let mut file: serde_json::Value = serde_json::from_str(&self.inner.to_string(false)?)?;
+        for token in file["added_tokens"].as_array_mut().into_iter().flatten() {
+            let is_marker = [ACT, THINK, CLOSE]
+                .iter()
+                .any(|name| token["content"] == **name);
+            if is_marker {
+                token["special"] = false.into();
+            }
+        }
+        Ok(serde_json::to_string_pretty(&file)?)
     }
 
     /// The ids of a text: those of its lines, one after the other.

@@ -13,3 +13,4 @@ mod kill;
 mod report;
 mod settings;
 mod support;
+mod transformers;
