@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: the method and the engine are changed on purpose, one place at a time, and
-//! what no test notices is compared with the list in `docs/mutants.md`.
+//! `cargo xtask mutants`: the method and the engine are changed on purpose, one place at a time,
+//! and what no test notices is compared with the list in `docs/mutants.md`.
 //!
 //! It takes an hour or two on 2 cores and is no part of the tests. `cargo install cargo-mutants`
 //! brings the tool; `.cargo/mutants.toml` says what of each crate is changed. A change is known by
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// A crate, and the tests that have to notice: all of them where none are named.
 const SUITES: &[(&str, &[&str])] = &[
@@ -79,10 +79,12 @@ fn run(root: &Path, name: &str, tests: &[&str], narrowing: &[String], output: &P
         .status()
         .context("cannot start cargo mutants: `cargo install cargo-mutants` brings it")?;
     // 0: all were noticed; 2: some were missed; 3: some ran out of time.
-    match status.code() {
-        Some(0 | 2 | 3) => Ok(()),
-        _ => bail!("cargo mutants did not end well on {name}: {status}"),
-    }
+    let has_ended = matches!(status.code(), Some(0 | 2 | 3));
+    ensure!(
+        has_ended,
+        "cargo mutants did not end well on {name}: {status}"
+    );
+    Ok(())
 }
 
 /// The survivors in the tool's own words, `file:line:column: change` on a line.
@@ -99,8 +101,8 @@ fn survivors(text: &str) -> Survivors {
     found
 }
 
-/// The list's items: `` - `file: change` `` and why it may survive; `` (3 times) `` where a function
-/// has more than one such place.
+/// The list's items: `` - `file: change` `` and why it may survive, with ` (3 times)` between them
+/// where a function has more than one such place.
 fn listed(text: &str) -> Survivors {
     let mut found = Survivors::new();
     for line in text.lines() {

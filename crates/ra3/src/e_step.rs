@@ -190,8 +190,11 @@ pub fn update(
     explore(&mut rows, config.think_floor(), seed.child("explore"));
     let rollouts = finish(policies, rows, &rule, config.group_size, seed, &mut work)?;
     let mut report = report_on(&rollouts, config);
-    if config.decision() != Decision::Absent {
-        let examples = policy_gradient(&rollouts, markers, config);
+    let examples = policy_gradient(&rollouts, markers, config);
+    let is_weighted = |example: &Example| example.weights.iter().any(|weight| *weight != 0.0);
+    // Where nothing was decided, or by all of a group alike, there is nothing to learn, and an
+    // optimizer's momentum must not move.
+    if examples.iter().any(is_weighted) {
         let objective = Objective {
             surrogate: config.surrogate,
             learning_rate,

@@ -218,16 +218,13 @@ pub struct Em {
 impl Em {
     /// True where the next position is the first of its phase.
     pub fn begins_phase(&self) -> bool {
-        let index = match self.config.phase(self.position) {
-            Some(
-                Phase::ColdStart { index }
-                | Phase::EStep { index, .. }
-                | Phase::Annotate { index, .. }
-                | Phase::MStep { index, .. },
-            ) => index,
-            None => return false,
+        let begins = |phase| match phase {
+            Phase::ColdStart { index }
+            | Phase::EStep { index, .. }
+            | Phase::Annotate { index, .. }
+            | Phase::MStep { index, .. } => index == 0,
         };
-        index == 0
+        self.config.phase(self.position).is_some_and(begins)
     }
 
     /// True where the next position begins an E-step: the caller then refreshes the frozen scorer.

@@ -215,7 +215,7 @@ impl<'a> Rollout<'a> {
     fn can_think(&self, rule: &LatentRule) -> bool {
         // `<think>` is the line's marker, which the rest counts; `</think>` may have to be forced.
         let n_rest = self.n_rest[self.records.len()];
-        self.room >= n_rest + rule.rationale_tokens_max + 1
+        self.room > n_rest + rule.rationale_tokens_max
     }
 
     fn sample_decision(&mut self, choices: &[TokenId]) -> Move {

@@ -76,6 +76,42 @@ mod tests {
         assert_ne!(root.child("a").child("b"), root.child("ab"));
     }
 
+    /// The first outputs of SplitMix64 from state 0, as everybody has them, and what follows from
+    /// them, so that a run's draws are the same in every version.
+    #[test]
+    fn values_never_change() {
+        let step = 0x9e37_79b9_7f4a_7c15u64;
+        let outputs = [0, step, step.wrapping_mul(2)].map(mix);
+        let expected = [
+            0xe220_a839_7b1d_cdaf,
+            0x6e78_9e6a_a1b9_65f4,
+            0x06c4_5d18_8009_454f,
+        ];
+        assert_eq!(outputs, expected);
+        let root = Seed::root(7);
+        assert_eq!(root.0, 0xbb79_7a45_7b62_8d39);
+        assert_eq!(root.child("a").0, 0x1e21_2435_f2c8_45ce);
+        assert_eq!(root.child("ab").0, 0x7478_7890_228b_dc81);
+        assert_eq!(root.nth(3).0, 0xf8b6_f569_9dd9_b876);
+        assert_eq!(root.uniform(), 0.9327827105034742);
+    }
+
+    /// Each of the six orders of three, in equal shares.
+    #[test]
+    fn permutations_are_even() {
+        let mut counts = std::collections::BTreeMap::new();
+        for index in 0..6000 {
+            let order = Seed::root(1).nth(index).permutation(3);
+            *counts.entry(order).or_insert(0i64) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        // Five standard errors of a share of 1/6.
+        let far = |count: &i64| (count - 1000).abs() > 145;
+        assert!(!counts.values().any(far), "{counts:?}");
+        assert_eq!(Seed::root(1).permutation(1), [0]);
+        assert!(Seed::root(1).permutation(0).is_empty());
+    }
+
     #[test]
     fn uniform_covers_the_unit_interval_evenly() {
         let n = 100_000;

@@ -1,7 +1,7 @@
 //! Bounds: what is measured is what the draws say, and more draws bound better.
 
 use proptest::prelude::*;
-use ra3::bounds::{all_act, exact, measure, without_think};
+use ra3::bounds::{Bound, all_act, exact, measure, without_think};
 use ra3::e_step::{Policies, follow, roll_out};
 use ra3::enumeration::{Enumeration, annotations, latents};
 use ra3::formulas::log_mean_exp;
@@ -144,6 +144,46 @@ fn plain_logprob(table: &TablePolicy, annotated: &Annotated, of_markers: &mut Ve
     sum
 }
 
+fn close(found: f64, expected: f64) -> bool {
+    (found - expected).abs() < 1e-4
+}
+
+/// A bound against the log-weights of every document's draws.
+fn check_bound(found: &Bound, weights: &[Vec<f64>], ks: &[usize]) {
+    assert_eq!(found.elbo.len(), weights.len());
+    for (elbo, row) in found.elbo.iter().zip(weights) {
+        assert!(close(*elbo, row[0]), "{elbo} {row:?}");
+    }
+    assert_eq!(found.iwae.len(), ks.len());
+    for ((k, iwae), asked) in found.iwae.iter().zip(ks) {
+        assert_eq!((k, iwae.len()), (asked, weights.len()));
+        for (iwae, row) in iwae.iter().zip(weights) {
+            assert!(close(*iwae, log_mean_exp(&row[..*k])), "{iwae} {row:?}");
+        }
+    }
+}
+
+/// Each think's line beside the same line with an act in its place.
+fn mean_gain(table: &TablePolicy, documents: &[Annotated]) -> f64 {
+    let of_line = |document: &Annotated, line: usize| {
+        let (seed, mut work) = (Seed::root(0), Work::default());
+        let documents = std::slice::from_ref(document);
+        let rows = follow(&mut table.clone(), documents, &MARKERS, seed, &mut work);
+        f64::from(rows.expect("it fits")[0][line].line_logprob)
+    };
+    let mut gains = vec![];
+    for document in documents {
+        let is_think =
+            |line: &usize| matches!(document.latents[*line], Some(Latent::Switch { .. }));
+        for line in (0..document.latents.len()).filter(is_think) {
+            let mut kept = document.clone();
+            kept.latents[line] = Some(Latent::Keep);
+            gains.push(of_line(document, line) - of_line(&kept, line));
+        }
+    }
+    gains.iter().sum::<f64>() / gains.len().max(1) as f64
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -187,46 +227,15 @@ proptest! {
                 written[index].push(plain - q[member]);
             }
         }
-        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-4;
-        for (found, weights) in [(&found.sticky, &sticky), (&found.written, &written)] {
-            prop_assert_eq!(found.elbo.len(), n_documents);
-            for (elbo, row) in found.elbo.iter().zip(weights) {
-                prop_assert!(close(*elbo, row[0]));
-            }
-            prop_assert_eq!(found.iwae.len(), ks.len());
-            for ((k, iwae), asked) in found.iwae.iter().zip(&ks) {
-                prop_assert_eq!(k, asked);
-                for (iwae, row) in iwae.iter().zip(weights) {
-                    prop_assert!(close(*iwae, log_mean_exp(&row[..*k])));
-                }
-            }
-        }
+        check_bound(&found.sticky, &sticky, &ks);
+        check_bound(&found.written, &written, &ks);
         let mean = of_markers.iter().sum::<f64>() / of_markers.len() as f64;
         prop_assert!(close(found.marker_probability, mean));
         let first: Vec<Annotated> = drawn.annotated.iter().map(|group| group[0].clone()).collect();
         let line_logprob: f64 = line_logprobs(policy.clone(), &first).iter().sum();
         prop_assert!(close(found.line_logprob, line_logprob));
         prop_assert_eq!(found.latents, LatentStats::of(first.iter()));
-        // Gains: each think's line beside the same line with an act in its place.
-        let mut gains = vec![];
-        for document in &first {
-            for line in 0..document.latents.len() {
-                if !document.latents[line].as_ref().is_some_and(Latent::is_think) {
-                    continue;
-                }
-                let mut kept = document.clone();
-                kept.latents[line] = Some(Latent::Keep);
-                let of_line = |document: &Annotated| {
-                    let (seed, mut work) = (Seed::root(0), Work::default());
-                    let documents = std::slice::from_ref(document);
-                    let mut policy = policy.clone();
-                    let rows = follow(&mut policy, documents, &MARKERS, seed, &mut work);
-                    f64::from(rows.expect("it fits")[0][line].line_logprob)
-                };
-                gains.push(of_line(document) - of_line(&kept));
-            }
-        }
-        let gain = gains.iter().sum::<f64>() / gains.len().max(1) as f64;
+        let gain = mean_gain(&policy, &first);
         prop_assert!(close(found.gain, gain), "{} {gain}", found.gain);
         prop_assert!(found.work.n_tokens > work.n_tokens, "the gains cost, too");
         prop_assert_eq!(found.work.n_tokens_sampled, work.n_tokens_sampled);

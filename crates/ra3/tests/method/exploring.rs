@@ -212,7 +212,7 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
         }
     }
     // Forced by a floor of 1 or by the setting: the same rationales, the same weights.
-    let scripts: [&[u32]; 3] = [&[THINK, TEXT, CLOSE]; 3];
+    let scripts: [&[u32]; 3] = [&[THINK, CLOSE], &[THINK, TEXT, CLOSE], &[THINK, TEXT, TEXT]];
     let single = Trajectory {
         prefix: vec![END],
         lines: vec![vec![END]],

@@ -249,6 +249,14 @@ fn dynamic_sampling_trains_on_the_first_groups_with_signal() {
     assert_eq!(report.mean_reward, (6.0 + 6.0) / 18.0);
     assert_eq!(report.groups_with_signal, 0.5);
     assert_eq!(report.work.flops, 3001.0);
+    assert_eq!(report.work.n_tokens_sampled, 3 * 15);
+    // Enough at once: no second try.
+    let one = Search {
+        n_groups: 1,
+        n_tries_max: 5,
+    };
+    let (policy, tries, _) = search(one, &rewards[2..]);
+    assert_eq!((tries, policy.trained().len()), (vec![0], 3));
 }
 
 #[test]

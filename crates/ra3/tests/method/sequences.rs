@@ -222,6 +222,22 @@ proptest! {
     }
 }
 
+/// Where nothing has weight there is nothing to divide by.
+#[test]
+fn weights_of_nothing_stay_nothing() {
+    let nothing = TokenWeights {
+        prefix: 0.0,
+        line: 0.0,
+        decision: 0.0,
+        rationale: 0.0,
+    };
+    let document = weighted(&[None, Some(Latent::Keep)], 1.0).annotated;
+    let mut examples = [interleave(&document, &MARKERS, nothing)];
+    normalise(&mut examples);
+    assert_eq!(examples[0].weights, [0.0; 6]);
+    normalise(&mut []);
+}
+
 #[test]
 fn stripping_by_hand() {
     let found = |tokens: &[TokenId]| strip(tokens, &MARKERS);
