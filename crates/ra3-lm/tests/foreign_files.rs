@@ -408,6 +408,24 @@ fn forms_of_a_configuration() {
             "gptq",
         ),
         ("rope_scaling", json!("linear"), "rope_scaling is no object"),
+        ("vocab_size", json!(1u64 << 60), "vocab_size is"),
+        ("hidden_size", json!(0), "hidden_size is 0"),
+        (
+            "num_hidden_layers",
+            json!(1_000_000),
+            "num_hidden_layers is",
+        ),
+        (
+            "max_position_embeddings",
+            json!(1u64 << 40),
+            "max_position_embeddings is",
+        ),
+        ("rms_norm_eps", json!(-1.0), "rms_norm_eps is -1"),
+        (
+            "rope_parameters",
+            json!({"rope_theta": -1.0}),
+            "rope_theta is -1",
+        ),
     ];
     for (key, value, part) in cases {
         match config_with(|config| config[key] = value) {
@@ -418,6 +436,13 @@ fn forms_of_a_configuration() {
             ),
         }
     }
+    let large = changed(
+        "llama",
+        |config| config["vocab_size"] = json!(1 << 24),
+        |_| (),
+    );
+    let message = load(large.path()).unwrap_err();
+    assert!(message.contains("embed_tokens.weight is ["), "{message}");
     let marked = changed("llama", |_| (), |_| ());
     let path = marked.path().join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();

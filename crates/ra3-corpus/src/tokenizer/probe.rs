@@ -102,6 +102,14 @@ fn check_text(tokenizer: &Tokenizer, text: &str) -> Result<(), String> {
 }
 
 fn check_added(tokenizer: &Tokenizer, id: u32, name: &str, is_special: bool) -> Result<(), String> {
+    if let Some(other) = tokenizer.inner.get_model().id_to_token(id)
+        && other != name
+    {
+        return Err(format!(
+            "the added token {name:?} and {other:?} have one id, {id}: number the tokens of the \
+             vocabulary without gaps"
+        ));
+    }
     let advice = "take the token out of added_tokens, or train the model with another tokenizer";
     if tokenizer.encode_chat(name) != [id] {
         return Err(format!(
