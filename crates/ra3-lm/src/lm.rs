@@ -148,6 +148,11 @@ impl Lm {
         self.optimizer = None;
     }
 
+    /// Sets the bytes of the key and value cache: what is free is known once the weights are there.
+    pub fn set_cache_bytes_max(&mut self, n_bytes: usize) {
+        self.settings.cache_bytes_max = n_bytes;
+    }
+
     /// Sets the precision of the weights on disk.
     pub fn set_precision_on_disk(&mut self, precision: Precision) {
         self.transformer.config.precision = precision;

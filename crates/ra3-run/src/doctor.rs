@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::clock::peak_rss_mib;
 use crate::event::{Event, Watcher};
+use crate::free_memory::free_bytes;
 use crate::model::{Model, folder_of};
 
 /// Scored where no document is given.
@@ -330,14 +331,9 @@ fn train_step(folder: &Path, n_tokens: usize) -> Result<TrainStep> {
     })
 }
 
-/// Memory that programs can still have, where Linux says it.
+/// Memory that this process can still have, where Linux says it.
 fn available_mib() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
+    Some(free_bytes()? / MIB)
 }
 
 impl Checkup {

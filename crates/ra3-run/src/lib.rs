@@ -31,6 +31,7 @@ mod atomic;
 pub mod clock;
 pub mod directory;
 mod download;
+mod free_memory;
 pub mod ledger;
 pub mod samples;
 mod split_files;

@@ -8,9 +8,10 @@ use ra3::policy::TokenId;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{ModelConfig, Precision};
-use ra3_lm::{Lm, TrainSettings};
+use ra3_lm::{Lm, TrainSettings, memory};
 
 use crate::event::{Event, Watcher};
+use crate::free_memory::free_bytes;
 use crate::hub::{self, HubSettings};
 use crate::programs::stops;
 
@@ -22,6 +23,8 @@ const COMPANIONS: &[&str] = &[
     "chat_template.jinja",
 ];
 const BYTES_PER_UNIT: u64 = 1 << 20;
+/// Bytes of the key and value cache where nothing says how much memory is free.
+const CACHE_BYTES: usize = 1 << 30;
 
 /// A model that is run and not trained.
 #[derive(Debug)]
@@ -43,8 +46,9 @@ impl Model {
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
-        let lm = Lm::load_to_run(&folder, to_run())
+        let mut lm = Lm::load_to_run(&folder, to_run())
             .with_context(|| format!("cannot load the model {}", folder.display()))?;
+        lm.set_cache_bytes_max(cache_bytes_max(lm.config(), free_bytes()));
         let mut stops = stops(&lm, &tokenizer);
         stops.extend(generation_ends(&folder)?);
         stops.sort_unstable();
@@ -73,9 +77,18 @@ fn to_run() -> TrainSettings {
         clip_norm: 1.0,
         n_tokens_micro: 4096,
         recompute: false,
-        cache_bytes_max: 1 << 30,
+        cache_bytes_max: CACHE_BYTES,
         moments: Precision::Float32,
     }
+}
+
+/// Half of the memory that is free once the weights are there, and at least what one context
+/// needs. The cache takes no more than its rows need, and its size changes no result.
+fn cache_bytes_max(config: &ModelConfig, n_free: Option<usize>) -> usize {
+    let one_context = memory::cache_bytes(config, config.max_position_embeddings);
+    n_free
+        .map_or(CACHE_BYTES, |n_free| n_free / 2)
+        .max(one_context)
 }
 
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
@@ -154,6 +167,14 @@ pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokeni
     ends.extend(generation_ends(folder)?);
     ends.sort_unstable();
     ends.dedup();
+    if file.is_empty() {
+        // Plain sampling, where a server's own defaults would cut the distribution.
+        for (key, value) in [("temperature", 1.0), ("top_p", 1.0)] {
+            file.insert(key.to_owned(), value.into());
+        }
+        file.insert("do_sample".to_owned(), true.into());
+        file.insert("top_k".to_owned(), 0.into());
+    }
     file.insert("eos_token_id".to_owned(), ends.into());
     file.insert("bos_token_id".to_owned(), tokenizer.begin().into());
     file.entry("pad_token_id")
@@ -175,4 +196,28 @@ pub(crate) fn copy_companions(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ra3_lm::config::Architecture;
+
+    use super::*;
+
+    #[test]
+    fn the_cache_is_half_of_what_is_free_and_at_least_one_context() {
+        let config = ModelConfig {
+            hidden_size: 1536,
+            num_hidden_layers: 28,
+            num_attention_heads: 12,
+            num_key_value_heads: 2,
+            max_position_embeddings: 1 << 15,
+            ..ModelConfig::new(Architecture::Qwen2)
+        };
+        let context = memory::cache_bytes(&config, 1 << 15);
+        assert!(context > 1 << 30, "a fixed GiB held half a context");
+        assert_eq!(cache_bytes_max(&config, None), context);
+        assert_eq!(cache_bytes_max(&config, Some(1 << 20)), context);
+        assert_eq!(cache_bytes_max(&config, Some(100 << 30)), 50 << 30);
+    }
 }

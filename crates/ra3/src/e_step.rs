@@ -108,10 +108,8 @@ impl EStepConfig {
 
     fn think_floor(&self) -> f32 {
         match self.persistence {
-            Persistence::StickyWithThinkFloor(floor) if self.decision() == Decision::Free => floor,
-            Persistence::StickyWithThinkFloor(_)
-            | Persistence::Sticky
-            | Persistence::ThinkEveryLine => 0.0,
+            Persistence::StickyWithThinkFloor(floor) => floor,
+            Persistence::Sticky | Persistence::ThinkEveryLine => 0.0,
         }
     }
 
@@ -233,9 +231,6 @@ fn rows<'t>(batch: &'t [Trajectory], rule: &LatentRule, group_size: usize) -> Ve
 
 /// Chooses the lines at which a rollout has to think.
 fn explore(rows: &mut [Rollout<'_>], think_floor: f32, seed: Seed) {
-    if think_floor <= 0.0 {
-        return;
-    }
     for (index, row) in rows.iter_mut().enumerate() {
         let seed = seed.nth(index as u64);
         row.think_at(|line| seed.nth(line as u64).uniform() < f64::from(think_floor));
@@ -324,12 +319,11 @@ fn run(policy: &mut dyn Policy, rows: &mut [Rollout<'_>], seed: Seed) -> Result<
 }
 
 fn grouped<T>(rows: Vec<T>, group_size: usize) -> Vec<Vec<T>> {
-    let mut groups = Vec::with_capacity(rows.len() / group_size);
+    let n_groups = rows.len() / group_size;
     let mut rows = rows.into_iter();
-    while rows.len() > 0 {
-        groups.push(rows.by_ref().take(group_size).collect());
-    }
-    groups
+    (0..n_groups)
+        .map(|_| rows.by_ref().take(group_size).collect())
+        .collect()
 }
 
 /// `r_t` of one line.

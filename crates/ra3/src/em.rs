@@ -137,7 +137,9 @@ impl EmConfig {
     /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of
     /// any first `n` documents `⌊n · share⌋` do.
     fn keeps_own(&self, nth: u64) -> bool {
-        let n_own = |n: u64| (n as f64 * f64::from(self.corpus_latents_share)).floor();
+        // In whole millionths: the nearest number to 0.9 is below it, and 10 of it below 9.
+        let millionths = (f64::from(self.corpus_latents_share) * 1e6).round() as u64;
+        let n_own = |n: u64| n * millionths / 1_000_000;
         n_own(nth + 1) > n_own(nth)
     }
 

@@ -201,7 +201,8 @@ fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Exa
                     Estimator::Rloo => 1.0 / n_rows,
                     Estimator::Dapo => 1.0 / n_tokens.max(1) as f32,
                 };
-            if weight != 0.0 {
+            // A program of no tokens has nothing that could learn.
+            if weight != 0.0 && rows[row].n_written() > 0 {
                 examples.push(rows[row].example(weight));
             }
         }

@@ -190,13 +190,18 @@ fn a_floor_under_the_think_rate_explores() {
     let (found, moved) = rate(Persistence::StickyWithThinkFloor(0.25));
     // 2400 forced decisions at 0.25: five standard errors are 0.044.
     assert!((found - 0.25).abs() < 0.044, "{found}");
-    let mut moved = moved;
-    let mut before = never.clone();
-    // Its rationales learn; that it was forced teaches the decision nothing by itself.
+    let (mut moved, mut before) = (moved, never.clone());
+    // Its rationales learn.
     assert_ne!(
         moved.logits_after(&[MARKERS.think]),
         before.logits_after(&[MARKERS.think])
     );
+    // That it was forced teaches the decision nothing: after any token, a rationale's included,
+    // `<think>` is as unlikely as it was.
+    for last in 0..VOCABULARY as u32 {
+        let logit = moved.logits_after(&[last])[MARKERS.think as usize];
+        assert!((logit + 40.0).abs() < 1e-9, "after {last}: {logit}");
+    }
 }
 
 #[test]
