@@ -190,8 +190,9 @@ impl Tokenizer {
     }
 
     /// The ids of a text that is to be continued: what transformers puts before a text (Llama 3's
-    /// begin, nothing for Qwen's and GPT-2's), and the text. Where that is nothing at all, the begin
-    /// of text, or the end that stands before each text in training: a model continues something.
+    /// begin, nothing for Qwen's and GPT-2's), and the text. Where that is nothing at all, the
+    /// begin of text, or the end that stands before each text in training: a model continues
+    /// something.
     pub fn encode_prompt(&self, text: &str) -> Vec<TokenId> {
         let ids = [self.prompt_begin.clone(), self.encode(text)].concat();
         if ids.is_empty() {

@@ -283,7 +283,9 @@ fn a_vocabulary_without_some_bytes_is_refused() {
 
 #[test]
 fn what_loses_or_changes_text_is_refused() {
-    let prepend = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let prepend = json!({
+        "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+    });
     let cases = [
         ("normalizer", json!({"type": "Lowercase"})),
         ("normalizer", json!({"type": "NFKC"})),
@@ -416,7 +418,9 @@ fn files_that_are_none_say_what_to_do() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn any_text_comes_back(text in "(?s)(.|\\PC|[ \\t\\r\\n]|é|<think>|<\\|endoftext\\|>|→|\\[L\\]){0,60}") {
+    fn any_text_comes_back(
+        text in "(?s)(.|\\PC|[ \\t\\r\\n]|é|<think>|<\\|endoftext\\|>|→|\\[L\\]){0,60}",
+    ) {
         let tokenizer = trained();
         prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text)), text.clone());
         prop_assert_eq!(tokenizer.encode_lines(&text).concat(), tokenizer.encode(&text));
@@ -440,7 +444,7 @@ proptest! {
         let ids = tokenizer.encode(&text);
         prop_assert_eq!(tokenizer.decode(&ids), text);
         let markers = tokenizer.markers();
-        let is_marker = |id: &u32| [markers.think, markers.act, markers.close, markers.end].contains(id);
-        prop_assert!(!ids.iter().any(is_marker));
+        let markers = [markers.think, markers.act, markers.close, markers.end];
+        prop_assert!(!ids.iter().any(|id| markers.contains(id)));
     }
 }

@@ -280,6 +280,10 @@ fn other_forms_of_a_model_are_named_with_what_to_do() {
             "{files:?}: {message}"
         );
     }
+}
+
+#[test]
+fn weights_that_are_no_weights_are_named() {
     let pointer = changed("llama", |_| (), |_| ());
     let text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
     std::fs::write(pointer.path().join("model.safetensors"), text).unwrap();
@@ -338,7 +342,10 @@ fn dtype_goes_before_its_older_name_and_has_the_names_of_pytorch() {
 
 #[test]
 fn two_keys_for_the_rotation_must_agree() {
-    let linear = |theta: f64, factor: f64| json!({"rope_type": "linear", "factor": factor, "rope_theta": theta});
+    let linear = |theta: f64, factor: f64| {
+        let kind = "linear";
+        json!({"rope_type": kind, "factor": factor, "rope_theta": theta})
+    };
     let both = |newer: Value, older: Value, theta: Value| {
         config_with(|config| {
             config["rope_parameters"] = newer;

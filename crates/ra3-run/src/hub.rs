@@ -131,7 +131,8 @@ pub struct Resolved {
 /// second number grows once, when the index of a sharded model has been read.
 ///
 /// # Errors
-/// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not have or does not give the files;
+/// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not
+/// have or does not give the files;
 /// it cannot be reached, or may not be, and the cache is incomplete; the cache cannot be written.
 pub fn resolve(
     name: &str,

@@ -62,7 +62,7 @@ fn check_bytes(tokenizer: &Tokenizer) -> Result<(), String> {
     }
     let n = missing.len();
     Err(format!(
-        "{n} of 256 bytes have no token ({names}), so text that holds them would lose them; {ADVICE}"
+        "{n} of 256 bytes have no token ({names}), and text would lose them; {ADVICE}"
     ))
 }
 
@@ -126,7 +126,8 @@ fn check_added(tokenizer: &Tokenizer, id: u32, name: &str, is_special: bool) -> 
     }
     if tokenizer.decode(&ids) != text {
         return Err(format!(
-            "code that says {name:?}, the name of the added token {id}, does not come back; {advice}"
+            "code that says {name:?}, the name of the added token {id}, does not come back: \
+             {advice}"
         ));
     }
     Ok(())
