@@ -132,8 +132,8 @@ pub struct Resolved {
 ///
 /// # Errors
 /// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not
-/// have or does not give the files;
-/// it cannot be reached, or may not be, and the cache is incomplete; the cache cannot be written.
+/// have or does not give the files; it cannot be reached, or may not be, and the cache is
+/// incomplete; the cache cannot be written where it is needed.
 pub fn resolve(
     name: &str,
     settings: &HubSettings,
