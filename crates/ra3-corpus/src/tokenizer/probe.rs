@@ -69,7 +69,7 @@ fn check_bytes(tokenizer: &Tokenizer) -> Result<(), String> {
 fn texts() -> Vec<String> {
     let ascii: String = (0..128u8).map(char::from).collect();
     let continuations: String = ('\u{4e00}'..'\u{4e40}').collect();
-    [
+    vec![
         "def f(x):\n    return 'é' + x\n\n\nclass C:\n\tpass\n".to_owned(),
         ascii,
         LETTERS.to_owned(),
@@ -81,7 +81,6 @@ fn texts() -> Vec<String> {
         "UPPER Lower ﬁ ² ½ \u{c5} ’ “ \u{a0} \u{200b} \u{2028}\u{85}\n".to_owned(),
         " ' 's 'LL don't I'M \"\"\"a\"\"\" #! /* <|x|> [UNK] <unk> </s>\n".to_owned(),
     ]
-    .to_vec()
 }
 
 fn check_text(tokenizer: &Tokenizer, text: &str) -> Result<(), String> {
