@@ -38,6 +38,8 @@ pub const THINK: &str = "<think>";
 /// End of a rationale.
 pub const CLOSE: &str = "</think>";
 const SPECIALS: [&str; 4] = [END, ACT, THINK, CLOSE];
+/// Far above every vocabulary.
+const IDS_MAX: usize = 1 << 24;
 
 /// Words with their space, digits one by one, punctuation with the newlines behind it, newlines,
 /// spaces: the division that Qwen's and Llama 3's tokenizers share, with single digits.
@@ -152,7 +154,7 @@ impl Tokenizer {
             end: id(end)?,
         };
         let begin = named.begin.as_deref().map_or(Ok(markers.end), id)?;
-        let tokens = tokens(&inner);
+        let tokens = tokens(&inner).map_err(|reason| failure(path, reason))?;
         let ends = |token: &Token| !token.is_special && token.bytes.ends_with(b"\n");
         let tokenizer = Self {
             text: for_code(&inner),
@@ -207,8 +209,9 @@ impl Tokenizer {
     }
 
     /// The ids of a text that is to be continued: what transformers puts before a text (Llama 3's
-    /// begin, nothing for Qwen's and GPT-2's), and the text. Where that is nothing at all, the begin
-    /// of text, or the end that stands before each text in training: a model continues something.
+    /// begin, nothing for Qwen's and GPT-2's), and the text. Where that is nothing at all, the
+    /// begin of text, or the end that stands before each text in training: a model continues
+    /// something.
     pub fn encode_prompt(&self, text: &str) -> Vec<TokenId> {
         let ids = [self.prompt_begin.clone(), self.encode(text)].concat();
         if ids.is_empty() {
@@ -357,10 +360,16 @@ fn for_code(inner: &Inner) -> Inner {
 }
 
 /// By id; ids may have gaps, which stand for nothing.
-fn tokens(inner: &Inner) -> Arc<[Token]> {
+fn tokens(inner: &Inner) -> Result<Arc<[Token]>, String> {
     let alphabet = Alphabet::new();
     let vocabulary = inner.get_vocab(true);
     let n = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
+    if n > IDS_MAX {
+        return Err(format!(
+            "it has the id {}, far beyond any vocabulary",
+            n - 1
+        ));
+    }
     let mut tokens = vec![Token::default(); n];
     for (token, id) in vocabulary {
         tokens[id as usize].bytes = alphabet.bytes(&token).into();
@@ -371,7 +380,7 @@ fn tokens(inner: &Inner) -> Arc<[Token]> {
             is_special: token.special,
         };
     }
-    tokens.into()
+    Ok(tokens.into())
 }
 
 /// What the post-processor puts before a text.

@@ -283,7 +283,9 @@ fn a_vocabulary_without_some_bytes_is_refused() {
 
 #[test]
 fn what_loses_or_changes_text_is_refused() {
-    let prepend = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let prepend = json!({
+        "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+    });
     let cases = [
         ("normalizer", json!({"type": "Lowercase"})),
         ("normalizer", json!({"type": "NFKC"})),
@@ -360,6 +362,39 @@ fn a_token_that_takes_another_s_name_is_refused() {
 }
 
 #[test]
+fn an_id_beyond_any_vocabulary_is_refused() {
+    let mut model = golden("tokenizer.json")["model"].clone();
+    model["vocab"]["far"] = json!(u32::MAX);
+    let message = error_of(&json!({"model": model}));
+    assert!(message.contains("the id 4294967295"), "{message}");
+}
+
+#[test]
+fn ids_with_gaps_never_make_two_tokens_one() {
+    let mut model = golden("tokenizer.json")["model"].clone();
+    let vocabulary = model["vocab"].as_object_mut().unwrap();
+    let last = vocabulary
+        .iter()
+        .find(|(_, id)| **id == 289)
+        .unwrap()
+        .0
+        .clone();
+    vocabulary.insert(last.clone(), json!(290));
+    // Without added tokens the next id is the number of tokens, which is taken.
+    let message = error_of(&json!({"model": model}));
+    assert!(
+        message.contains("have one id, 290") && message.contains(&last),
+        "{message}"
+    );
+    let keys = json!({"model": model, "added_tokens": [added(1, END, true)]});
+    let (_folder, path) = folder_of(&keys, &[]);
+    match Tokenizer::load(&path) {
+        Ok(tokenizer) => assert_eq!(tokenizer.name_of(290), last.replace('Ġ', " ")),
+        Err(error) => assert!(error.to_string().contains("have one id"), "{error}"),
+    }
+}
+
+#[test]
 fn files_that_are_none_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
@@ -383,7 +418,9 @@ fn files_that_are_none_say_what_to_do() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn any_text_comes_back(text in "(?s)(.|\\PC|[ \\t\\r\\n]|é|<think>|<\\|endoftext\\|>|→|\\[L\\]){0,60}") {
+    fn any_text_comes_back(
+        text in "(?s)(.|\\PC|[ \\t\\r\\n]|é|<think>|<\\|endoftext\\|>|→|\\[L\\]){0,60}",
+    ) {
         let tokenizer = trained();
         prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text)), text.clone());
         prop_assert_eq!(tokenizer.encode_lines(&text).concat(), tokenizer.encode(&text));
@@ -407,7 +444,7 @@ proptest! {
         let ids = tokenizer.encode(&text);
         prop_assert_eq!(tokenizer.decode(&ids), text);
         let markers = tokenizer.markers();
-        let is_marker = |id: &u32| [markers.think, markers.act, markers.close, markers.end].contains(id);
-        prop_assert!(!ids.iter().any(is_marker));
+        let markers = [markers.think, markers.act, markers.close, markers.end];
+        prop_assert!(!ids.iter().any(|id| markers.contains(id)));
     }
 }

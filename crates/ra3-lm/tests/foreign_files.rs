@@ -280,6 +280,10 @@ fn other_forms_of_a_model_are_named_with_what_to_do() {
             "{files:?}: {message}"
         );
     }
+}
+
+#[test]
+fn weights_that_are_no_weights_are_named() {
     let pointer = changed("llama", |_| (), |_| ());
     let text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
     std::fs::write(pointer.path().join("model.safetensors"), text).unwrap();
@@ -338,7 +342,10 @@ fn dtype_goes_before_its_older_name_and_has_the_names_of_pytorch() {
 
 #[test]
 fn two_keys_for_the_rotation_must_agree() {
-    let linear = |theta: f64, factor: f64| json!({"rope_type": "linear", "factor": factor, "rope_theta": theta});
+    let linear = |theta: f64, factor: f64| {
+        let kind = "linear";
+        json!({"rope_type": kind, "factor": factor, "rope_theta": theta})
+    };
     let both = |newer: Value, older: Value, theta: Value| {
         config_with(|config| {
             config["rope_parameters"] = newer;
@@ -408,6 +415,24 @@ fn forms_of_a_configuration() {
             "gptq",
         ),
         ("rope_scaling", json!("linear"), "rope_scaling is no object"),
+        ("vocab_size", json!(1u64 << 60), "vocab_size is"),
+        ("hidden_size", json!(0), "hidden_size is 0"),
+        (
+            "num_hidden_layers",
+            json!(1_000_000),
+            "num_hidden_layers is",
+        ),
+        (
+            "max_position_embeddings",
+            json!(1u64 << 40),
+            "max_position_embeddings is",
+        ),
+        ("rms_norm_eps", json!(-1.0), "rms_norm_eps is -1"),
+        (
+            "rope_parameters",
+            json!({"rope_theta": -1.0}),
+            "rope_theta is -1",
+        ),
     ];
     for (key, value, part) in cases {
         match config_with(|config| config[key] = value) {
@@ -418,6 +443,13 @@ fn forms_of_a_configuration() {
             ),
         }
     }
+    let large = changed(
+        "llama",
+        |config| config["vocab_size"] = json!(1 << 24),
+        |_| (),
+    );
+    let message = load(large.path()).unwrap_err();
+    assert!(message.contains("embed_tokens.weight is ["), "{message}");
     let marked = changed("llama", |_| (), |_| ());
     let path = marked.path().join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -131,8 +131,9 @@ pub struct Resolved {
 /// second number grows once, when the index of a sharded model has been read.
 ///
 /// # Errors
-/// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not have or does not give the files;
-/// it cannot be reached, or may not be, and the cache is incomplete; the cache cannot be written.
+/// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not
+/// have or does not give the files; it cannot be reached, or may not be, and the cache is
+/// incomplete; the cache cannot be written where it is needed.
 pub fn resolve(
     name: &str,
     settings: &HubSettings,

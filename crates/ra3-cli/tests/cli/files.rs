@@ -79,8 +79,10 @@ fn output_of(arguments: &[&str]) -> String {
 #[test]
 fn an_empty_corpus_ends_before_anything_is_written() {
     let none = "held_out_share = 0.999999\non_unreadable = \"drop\"\ndocument_tokens_max = 512";
-    let short = "held_out_share = 0.0\non_unreadable = \"drop\"\ndocument_tokens_max = 3";
+    let short = "held_out_share = 0.0\non_unreadable = \"drop\"\ndocument_tokens_max = 16";
     let code = "{\"content\": \"def f(x):\\n    return x + 1\\n\"}\n";
+    // Each digit is a token of its own.
+    let digits = "{\"content\": \"x = 123456789012345678901\\n\"}\n";
     let cases = [
         ("", CORPUS, "read: json_lines 0; dropped: nothing"),
         (
@@ -98,7 +100,7 @@ fn an_empty_corpus_ends_before_anything_is_written() {
             CORPUS,
             "dropped: parse_error 1",
         ),
-        (code, short, "dropped: too_many_tokens 1"),
+        (digits, short, "dropped: too_many_tokens 1"),
         (code, none, "dropped: nothing; held out: 1"),
     ];
     for (text, corpus, expected) in cases {

@@ -249,7 +249,8 @@ mod tests {
                     serde_json::json!({"o": [other, {other: 1}], "code": text}).to_string()
                 })
                 .collect();
-            let list = format!("[{space}{}{space}]{space}", records.join(&format!("{space},{space}")));
+            let records = records.join(&format!("{space},{space}"));
+            let list = format!("[{space}{records}{space}]{space}");
             let found: Vec<String> = elements(&list)
                 .into_iter()
                 .map(|element| text_of(element.unwrap()).unwrap())

@@ -62,14 +62,14 @@ fn check_bytes(tokenizer: &Tokenizer) -> Result<(), String> {
     }
     let n = missing.len();
     Err(format!(
-        "{n} of 256 bytes have no token ({names}), so text that holds them would lose them; {ADVICE}"
+        "{n} of 256 bytes have no token ({names}), and text would lose them; {ADVICE}"
     ))
 }
 
 fn texts() -> Vec<String> {
     let ascii: String = (0..128u8).map(char::from).collect();
     let continuations: String = ('\u{4e00}'..'\u{4e40}').collect();
-    [
+    vec![
         "def f(x):\n    return 'é' + x\n\n\nclass C:\n\tpass\n".to_owned(),
         ascii,
         LETTERS.to_owned(),
@@ -81,7 +81,6 @@ fn texts() -> Vec<String> {
         "UPPER Lower ﬁ ² ½ \u{c5} ’ “ \u{a0} \u{200b} \u{2028}\u{85}\n".to_owned(),
         " ' 's 'LL don't I'M \"\"\"a\"\"\" #! /* <|x|> [UNK] <unk> </s>\n".to_owned(),
     ]
-    .to_vec()
 }
 
 fn check_text(tokenizer: &Tokenizer, text: &str) -> Result<(), String> {
@@ -102,6 +101,14 @@ fn check_text(tokenizer: &Tokenizer, text: &str) -> Result<(), String> {
 }
 
 fn check_added(tokenizer: &Tokenizer, id: u32, name: &str, is_special: bool) -> Result<(), String> {
+    if let Some(other) = tokenizer.inner.get_model().id_to_token(id)
+        && other != name
+    {
+        return Err(format!(
+            "the added token {name:?} and {other:?} have one id, {id}: number the tokens of the \
+             vocabulary without gaps"
+        ));
+    }
     let advice = "take the token out of added_tokens, or train the model with another tokenizer";
     if tokenizer.encode_chat(name) != [id] {
         return Err(format!(
@@ -118,7 +125,8 @@ fn check_added(tokenizer: &Tokenizer, id: u32, name: &str, is_special: bool) -> 
     }
     if tokenizer.decode(&ids) != text {
         return Err(format!(
-            "code that says {name:?}, the name of the added token {id}, does not come back; {advice}"
+            "code that says {name:?}, the name of the added token {id}, does not come back: \
+             {advice}"
         ));
     }
     Ok(())

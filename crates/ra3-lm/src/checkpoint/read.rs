@@ -70,6 +70,10 @@ pub(crate) fn load_weights(
             .iter()
             .flat_map(SafeTensors::tensors)
             .all(|(_, view)| view.dtype() == Dtype::BF16);
+    // Every shape is that of a file before there is memory for it.
+    for tensor in &layout.tensors {
+        find(&files, &parsed, tensor, config)?;
+    }
     let mut weights = Weights::wide(layout, Vec::new());
     let n_params = weights.layout.n_params();
     if is_half {

@@ -22,7 +22,8 @@ const FORMS: [(&str, &str, &str); 6] = [
     ("vocab", ".json", TOKENIZER),
 ];
 const SAVE: &str = "load it with transformers, write it with save_pretrained, and pass the folder";
-const TOKENIZER: &str = "write tokenizer.json with transformers' AutoTokenizer and save_pretrained, and pass the folder";
+const TOKENIZER: &str =
+    "write tokenizer.json with AutoTokenizer and save_pretrained, and pass the folder";
 
 /// What a repository has instead of a file that a model needs.
 pub(super) fn other_form(listing: &Listing, what: &str, missing: &'static str) -> Option<HubError> {

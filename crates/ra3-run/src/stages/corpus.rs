@@ -128,9 +128,9 @@ fn nothing_left(report: &CorpusReport, plan: &Plan) -> String {
         n => format!("; held out: {n}"),
     };
     format!(
-        "the corpus is empty, nothing was written: no document to train on is left of {}; read: {}; \
-         dropped: {}{held_out}; check the paths and keys of corpus.sources, or loosen what is \
-         dropped",
+        "the corpus is empty, nothing was written: no document to train on is left of {}; \
+         read: {}; dropped: {}{held_out}; check the paths and keys of corpus.sources, or loosen \
+         what is dropped",
         if places.is_empty() {
             "the testbed".to_owned()
         } else {
