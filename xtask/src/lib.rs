@@ -1,9 +1,10 @@
 //! The rules of STYLE.md that a program can check.
 //!
-//! `cargo xtask tidy` prints what is broken; `cargo test -p xtask` fails on it. The checks read
+//! `cargo xtask tidy` prints what is broken; `cargo test -p xtask` fails on it. These checks read
 //! text, not syntax trees: rustfmt's layout is what makes that enough.
 
 pub mod dependencies;
+pub mod mutants;
 pub mod source;
 
 use std::path::{Path, PathBuf};

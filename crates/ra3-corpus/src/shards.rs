@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use ra3::policy::TokenId;
-use ra3::trajectory::{Annotated, Latent, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, Trajectory};
 
 use crate::error::CorpusError;
 use crate::lines::Cut;
@@ -161,9 +161,13 @@ impl Shards {
         self.stored(index).cut.plain
     }
 
-    /// The lifted view: comments are latents.
-    pub fn annotated(&self, index: usize) -> Annotated {
-        self.stored(index).cut.lifted
+    /// The lifted view: comments are latents; counted as the document stands in the corpus.
+    pub fn document(&self, index: usize) -> Document {
+        let cut = self.stored(index).cut;
+        Document {
+            n_corpus_tokens: cut.plain.n_tokens() as u64,
+            annotated: cut.lifted,
+        }
     }
 
     /// A whole document.

@@ -38,18 +38,44 @@ pub fn estimate(by_problem: &[f64], seed: Seed) -> Estimate {
             high: 0.0,
         };
     }
-    let mean = by_problem.iter().sum::<f64>() / n as f64;
+    ratio(by_problem, &vec![1.0; n], seed)
+}
+
+/// The difference of two means over the same problems, paired: a draw picks the same problems on
+/// both sides, so what is hard for both does not widen the interval.
+///
+/// # Panics
+/// The sides differ in length.
+pub fn difference(by_problem: &[f64], other: &[f64], seed: Seed) -> Estimate {
+    assert_eq!(
+        by_problem.len(),
+        other.len(),
+        "both sides have the same problems"
+    );
+    let pairs = by_problem.iter().zip(other);
+    estimate(&pairs.map(|(a, b)| a - b).collect::<Vec<f64>>(), seed)
+}
+
+/// `Σ parts / Σ wholes`, with a percentile bootstrap over the items.
+pub fn ratio(parts: &[f64], wholes: &[f64], seed: Seed) -> Estimate {
+    let n = parts.len();
+    let quotient = |items: &mut dyn Iterator<Item = usize>| {
+        let (part, whole) = items.fold((0.0, 0.0), |(part, whole), item| {
+            (part + parts[item], whole + wholes[item])
+        });
+        if whole > 0.0 { part / whole } else { 0.0 }
+    };
     let mut draws: Vec<f64> = (0..N_DRAWS)
         .map(|draw| {
             let seed = seed.nth(draw);
-            let pick = |i: usize| by_problem[(seed.nth(i as u64).uniform() * n as f64) as usize];
-            (0..n).map(pick).sum::<f64>() / n as f64
+            let pick = |i: usize| (seed.nth(i as u64).uniform() * n as f64) as usize;
+            quotient(&mut (0..n).map(pick))
         })
         .collect();
     draws.sort_by(f64::total_cmp);
     let at = |share: f64| draws[((share * N_DRAWS as f64) as usize).min(draws.len() - 1)];
     Estimate {
-        mean,
+        mean: quotient(&mut (0..n)),
         low: at(0.025),
         high: at(0.975),
     }
@@ -76,6 +102,25 @@ mod tests {
             prop_assume!(c <= n && k <= n);
             prop_assert!((pass_at_k(n, c, k) - enumerated(n, c, k)).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn pairing_takes_out_what_is_common() {
+        // Problems differ by much, the sides by 0.1 on every fifth problem.
+        let other: Vec<f64> = (0..100).map(|i| f64::from(i % 2) * 0.8).collect();
+        let higher = |i: usize| if i.is_multiple_of(5) { 0.1 } else { 0.0 };
+        let one: Vec<f64> = (0..100).map(|i| other[i] + higher(i)).collect();
+        let found = difference(&one, &other, Seed::root(3));
+        assert!((found.mean - 0.02).abs() < 1e-12);
+        // A deviation of 0.04, so 1.96 · 0.04 / 10.
+        assert!((found.high - found.low - 0.0157).abs() < 0.004, "{found:?}");
+    }
+
+    #[test]
+    fn a_ratio_weighs_its_items_by_their_size() {
+        let found = ratio(&[1.0, 9.0], &[1.0, 3.0], Seed::root(4));
+        assert_eq!((found.mean, found.low, found.high), (2.5, 1.0, 3.0));
+        assert_eq!(ratio(&[], &[], Seed::root(4)).mean, 0.0);
     }
 
     #[test]

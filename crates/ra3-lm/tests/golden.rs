@@ -177,7 +177,10 @@ struct Continuation {
 
 impl Episode for Continuation {
     fn next(&mut self, seen: Observation<'_>) -> Move {
-        if let Observation::Fed { logprobs: [only] } = seen {
+        if let Observation::Fed {
+            logprobs: [only], ..
+        } = seen
+        {
             self.logprob = *only;
         }
         self.moves.pop().map_or(Move::Done, Move::Feed)

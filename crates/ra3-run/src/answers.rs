@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use ra3::generation::{Writing, WritingRule};
@@ -182,7 +183,7 @@ impl Answers<'_> {
             if writing.plain {
                 "plain"
             } else {
-                "with decisions"
+                "decisions deleted"
             },
         )
     }
@@ -276,6 +277,9 @@ impl Answers<'_> {
         if rule.temperature > 0.0 {
             rule.top_p = Some(TOP_P);
         }
+        // After each line it is seen whether a stop has been written.
+        rule.rests = Some(line_ends_and(&rule.stops, &model.tokenizer));
+        let rule = Arc::new(rule);
         let tasks: Vec<&Task> = task_ids
             .iter()
             .map(|task_id| self.bench.task(task_id).expect("it is one of its own"))
@@ -283,11 +287,7 @@ impl Answers<'_> {
         let mut rows = Vec::new();
         let n_context = model.lm.config().max_position_embeddings;
         for (task, task_id) in tasks.iter().zip(task_ids) {
-            let ids = encode(
-                model,
-                &prompt(self.bench, task, self.form)?,
-                self.request.writing.plain,
-            )?;
+            let ids = encode(model, &prompt(self.bench, task, self.form)?)?;
             ensure!(
                 ids.len() < n_context,
                 "{task_id}: its prompt has {} tokens, and the model's context {n_context}: take \
@@ -297,7 +297,7 @@ impl Answers<'_> {
             rows.extend((0..n_samples).map(|_| {
                 Answering::new(
                     ids.clone(),
-                    rule.clone(),
+                    Arc::clone(&rule),
                     &model.tokenizer,
                     &self.style.stops,
                 )
@@ -320,19 +320,18 @@ impl Answers<'_> {
     }
 }
 
-/// The ids of a prompt: as the model was mid-trained, or plainly as other tools give it.
-fn encode(model: &Model, prompt: &Prompt, is_plain: bool) -> Result<Vec<TokenId>> {
+/// The stops, and every token that ends with a newline.
+fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
+    let ends = tokenizer.line_ends();
+    let lines = (0..ends.len()).filter(|id| ends[*id]);
+    let lines = lines.map(|id| id as TokenId);
+    lines.chain(stops.iter().copied()).collect()
+}
+
+/// The ids of a prompt, as transformers gives them.
+fn encode(model: &Model, prompt: &Prompt) -> Result<Vec<TokenId>> {
     match prompt {
-        Prompt::Text(text) => {
-            let tokenizer = &model.tokenizer;
-            let begin = if is_plain {
-                tokenizer.customary_begin()
-            } else {
-                Some(tokenizer.begin())
-            };
-            let begin: Vec<TokenId> = begin.into_iter().collect();
-            Ok([begin, tokenizer.encode(text)].concat())
-        }
+        Prompt::Text(text) => Ok(model.tokenizer.encode_prompt(text)),
         Prompt::Conversation {
             system,
             user,
@@ -361,7 +360,7 @@ struct Answering<'a> {
 impl<'a> Answering<'a> {
     fn new(
         prompt: Vec<TokenId>,
-        rule: WritingRule,
+        rule: Arc<WritingRule>,
         tokenizer: &'a Tokenizer,
         stops: &'a [&'static str],
     ) -> Self {

@@ -29,9 +29,16 @@ pub fn annotate(
     seed: u64,
     watcher: &mut Watcher<'_>,
 ) -> Result<Annotation> {
+    let loaded = Model::load(model, watcher)?;
+    anyhow::ensure!(
+        loaded.has_markers(),
+        "{} has no latents to show: its vocabulary lacks <act>, <think> or </think>, which \
+         mid-training with RA3 adds",
+        model.display()
+    );
     let Model {
         mut lm, tokenizer, ..
-    } = Model::load(model, watcher)?;
+    } = loaded;
     let document = Document {
         name: "document".to_owned(),
         source: String::new(),
@@ -45,6 +52,7 @@ pub fn annotate(
         markers: tokenizer.markers(),
         rationale_tokens_max,
         temperature: 1.0,
+        rationale_temperature: 1.0,
         decision: Decision::Free,
     };
     let seed = Seed::root(seed);

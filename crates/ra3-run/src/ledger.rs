@@ -93,6 +93,10 @@ pub struct UpdateRecord {
 pub struct HeldOutRecord {
     /// The arm, such as `base`, `ntp` or `ra3`.
     pub arm: String,
+    /// Which text was measured, the one that the arm was trained on: documents as they stand in the
+    /// `corpus`, or `lifted` ones, whose comments became latents. Figures per byte of different
+    /// texts do not compare.
+    pub text: String,
     /// Documents measured.
     pub n_documents: u64,
     /// Their bytes.
@@ -100,9 +104,12 @@ pub struct HeldOutRecord {
     /// Bits per byte without latents: exact for a model without latents, forced `<act>` otherwise.
     #[serde(with = "crate::number")]
     pub bits_per_byte: f64,
-    /// Upper bounds on bits per byte by name (`elbo`, `iwae_4`, …); empty without latents.
+    /// Upper bounds on bits per byte by name: `elbo`, `iwae_4`, … under the sticky prior,
+    /// `written_elbo`, … under plain sampling; empty without latents.
     #[serde(with = "crate::number::map")]
     pub bounds: BTreeMap<String, f64>,
+    /// 95 % bootstrap intervals over documents, by the names of bounds and `bits_per_byte`.
+    pub intervals: BTreeMap<String, Interval>,
     /// Mean lines per latent, think rate, rationale tokens, gain of a think over an act in nats.
     #[serde(with = "crate::number::map")]
     pub latents: BTreeMap<String, f64>,
@@ -123,6 +130,16 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl From<ra3_evals::pass_at_k::Estimate> for Interval {
+    fn from(found: ra3_evals::pass_at_k::Estimate) -> Self {
+        Self {
+            mean: found.mean,
+            low: found.low,
+            high: found.high,
+        }
+    }
+}
+
 /// A model's programs, graded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +150,8 @@ pub struct ScoreRecord {
     pub position: u64,
     /// Tokens sampled by the stage before this score.
     pub n_tokens_sampled: u64,
-    /// How the decision was taken: `free`, `act`, `think`, `true_plan` or `plain`.
+    /// How programs were written: `plain` by plain sampling, as any server samples; with decisions
+    /// drawn between the markers (`free`) or forced (`act`, `think`); or after the `true_plan`.
     pub decision: String,
     /// Benchmark and its variant.
     pub benchmark: String,
@@ -149,6 +167,11 @@ pub struct ScoreRecord {
     /// pass@1 by family.
     #[serde(with = "crate::number::map")]
     pub by_family: BTreeMap<String, f64>,
+    /// Right samples of each problem, in the problems' order: what arms are compared by.
+    pub n_right: Vec<u64>,
+    /// Share of the lines that were written after a decision of their own.
+    #[serde(with = "crate::number")]
+    pub decided_lines: f64,
     /// Verdicts by name.
     pub verdicts: BTreeMap<String, u64>,
 }

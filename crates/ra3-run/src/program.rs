@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ra3::generation::WritingRule;
-use ra3::grpo;
-use ra3::rollout::Decision;
+use ra3::generation::{self, WritingRule};
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
 use ra3_evals::rlvr::exercise::Exercise;
@@ -14,12 +12,9 @@ use serde::Serialize;
 use crate::event::{Event, Watcher};
 use crate::ledger::ScoreRecord;
 use crate::model::Model;
-use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
+use crate::programs::{Exam, Sitting, pool, sit};
 use crate::report::percent;
 use crate::run_file::ConfinementName;
-
-/// Longest rationale of a program that is written outside a run.
-const RATIONALE_TOKENS_MAX: usize = 64;
 
 /// How programs are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +25,7 @@ pub struct ProgramRequest {
     pub temperature: f32,
     /// Longest program, markers and rationales included.
     pub tokens_max: usize,
-    /// Without decisions.
+    /// The model has no latents: nothing is deleted from what it writes.
     pub plain: bool,
     /// Seed of the draws.
     pub seed: u64,
@@ -39,7 +34,7 @@ pub struct ProgramRequest {
 /// A program.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WrittenProgram {
-    /// With decisions and rationales.
+    /// As the model wrote it, decisions and rationales included.
     pub raw: String,
     /// Without them.
     pub program: String,
@@ -49,25 +44,16 @@ pub struct WrittenProgram {
     pub logprob: f64,
 }
 
-fn decision(request: &ProgramRequest) -> Decision {
-    if request.plain {
-        Decision::Absent
-    } else {
-        Decision::Free
-    }
-}
-
 /// How programs are written by this model.
 pub(crate) fn rule(model: &Model, request: &ProgramRequest) -> WritingRule {
     WritingRule {
-        other_ends: model.other_ends.clone().into(),
-        ..writing_rule(
-            &model.tokenizer,
-            decision(request),
-            RATIONALE_TOKENS_MAX,
-            request.tokens_max,
-            request.temperature,
-        )
+        markers: (!request.plain).then(|| model.tokenizer.markers()),
+        stops: model.stops.clone().into(),
+        rests: None,
+        program_tokens_max: request.tokens_max,
+        temperature: request.temperature,
+        top_k: None,
+        top_p: None,
     }
 }
 
@@ -94,14 +80,10 @@ pub fn sample(
         let chat = Chat::new(vec![message("user", prompt)]);
         model.tokenizer.encode_chat(&template.render(&chat)?)
     } else {
-        [
-            vec![model.tokenizer.begin()],
-            model.tokenizer.encode(prompt),
-        ]
-        .concat()
+        model.tokenizer.encode_prompt(prompt)
     };
     let (rule, seed) = (rule(&model, request), Seed::root(request.seed));
-    let (rows, _) = grpo::write(&mut model.lm, &[ids], &rule, request.n_samples, seed)?;
+    let (rows, _) = generation::write(&mut model.lm, &[ids], &rule, request.n_samples, seed)?;
     let tokenizer = &model.tokenizer;
     let written = rows.iter().map(|row| WrittenProgram {
         raw: tokenizer.decode(row.raw()),
@@ -142,8 +124,9 @@ pub fn grade_model(
         arm: model.display().to_string(),
         position: 0,
         n_tokens_sampled: 0,
-        decision_name: if request.plain { "plain" } else { "free" },
+        decision_name: "plain",
         rule: rule(&loaded, request),
+        guide: None,
         plans: None,
         n_samples: request.n_samples,
         pass_at: if request.n_samples > 1 {

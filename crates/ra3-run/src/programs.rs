@@ -1,12 +1,12 @@
 //! Programs of a model for problems: written, stripped, graded, counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ra3::generation::{Writing, WritingRule};
-use ra3::grpo;
-use ra3::policy::{Policy, TokenId, Work};
-use ra3::rollout::Decision;
+use ra3::generation::{self, Writing, WritingRule};
+use ra3::guided::{Guide, Guided};
+use ra3::policy::{Episode, Policy, TokenId, Work};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::contest::reward::Scheme;
@@ -16,7 +16,7 @@ use ra3_evals::rlvr::exercise::{Exercise, Graded, Grader, grade_all, prepare};
 use ra3_lm::Lm;
 use ra3_sandbox::{Level, Limits, Pool};
 
-use crate::ledger::{Interval, ScoreRecord};
+use crate::ledger::ScoreRecord;
 use crate::run_file::ConfinementName;
 use crate::samples::{ProgramSample, Sample};
 
@@ -47,7 +47,7 @@ pub(crate) struct Exam {
     name: String,
     pub(crate) problems: Vec<Exercise>,
     graders: Vec<Grader>,
-    /// `[begin]` and the prompt's ids.
+    /// The prompts' ids.
     pub(crate) prompts: Vec<Vec<TokenId>>,
     pool: Pool,
 }
@@ -62,7 +62,7 @@ impl Exam {
         let graders = prepare(&problems, &pool);
         let prompts = problems
             .iter()
-            .map(|problem| [vec![tokenizer.begin()], tokenizer.encode(&problem.prompt())].concat())
+            .map(|problem| tokenizer.encode_prompt(&problem.prompt()))
             .collect();
         Self {
             name: name.to_owned(),
@@ -117,7 +117,9 @@ pub(crate) struct Sitting {
     /// Name of the decision's rule, for the record.
     pub(crate) decision_name: &'static str,
     pub(crate) rule: WritingRule,
-    /// A given first rationale for each problem, if that is the rule.
+    /// What is forced upon the programs; nothing for plain sampling.
+    pub(crate) guide: Option<Guide>,
+    /// A given first rationale for each problem, if that is the guide.
     pub(crate) plans: Option<Vec<Option<Vec<TokenId>>>>,
     pub(crate) n_samples: usize,
     pub(crate) pass_at: Vec<usize>,
@@ -138,9 +140,9 @@ pub(crate) fn sit(
 ) -> Result<(ScoreRecord, Vec<Sample>, Work)> {
     let n = sitting.n_samples;
     let of: Vec<usize> = (0..exam.problems.len() * n).map(|row| row / n).collect();
-    let (rows, work) = match &sitting.plans {
-        None => grpo::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
-        Some(plans) => write_planned(lm, exam, &of, plans, sitting)?,
+    let (rows, work) = match &sitting.guide {
+        None => generation::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
+        Some(guide) => write_guided(lm, exam, &of, guide, sitting)?,
     };
     let graded = exam.grade(&of, &rows, Scheme::PassFail, tokenizer);
     let verdicts: Vec<Verdict> = graded.into_iter().map(|graded| graded.verdict).collect();
@@ -170,36 +172,58 @@ pub(crate) fn sit(
             })
         })
         .collect();
-    Ok((score(exam, sitting, &verdicts), samples, work))
+    let decided_lines = decided_lines(&rows, tokenizer);
+    let score = score(exam, sitting, &verdicts, decided_lines);
+    Ok((score, samples, work))
 }
 
-fn write_planned(
+/// Share of the lines of programs that stand after a decision of their own.
+fn decided_lines(rows: &[Writing], tokenizer: &Tokenizer) -> f64 {
+    let (markers, line_ends) = (tokenizer.markers(), tokenizer.line_ends());
+    let (mut n_lines, mut n_decided) = (0usize, 0usize);
+    for row in rows {
+        let (mut is_thinking, mut is_decided) = (false, false);
+        for token in row.raw() {
+            if *token == markers.think {
+                (is_thinking, is_decided) = (true, true);
+            } else if *token == markers.close {
+                is_thinking = false;
+            } else if *token == markers.act {
+                is_decided = true;
+            } else if !is_thinking && line_ends.get(*token as usize) == Some(&true) {
+                n_lines += 1;
+                n_decided += usize::from(is_decided);
+                is_decided = false;
+            }
+        }
+    }
+    n_decided as f64 / n_lines.max(1) as f64
+}
+
+fn write_guided(
     lm: &mut Lm,
     exam: &Exam,
     of: &[usize],
-    plans: &[Option<Vec<TokenId>>],
+    guide: &Guide,
     sitting: &Sitting,
 ) -> Result<(Vec<Writing>, Work)> {
-    let mut rows: Vec<Writing> = of
-        .iter()
-        .map(|problem| {
-            let first_rationale = plans[*problem].clone();
-            let rule = WritingRule {
-                first_rationale,
-                ..sitting.rule.clone()
-            };
-            Writing::new(exam.prompts[*problem].clone(), rule)
-        })
-        .collect();
-    let mut episodes: Vec<&mut dyn ra3::policy::Episode> = rows
-        .iter_mut()
-        .map(|row| row as &mut dyn ra3::policy::Episode)
-        .collect();
+    let rule = Arc::new(sitting.rule.clone());
+    let row = |problem: &usize| {
+        let plan = sitting.plans.as_ref().map(|plans| &plans[*problem]);
+        let guide = Guide {
+            first_rationale: plan.cloned().flatten(),
+            ..guide.clone()
+        };
+        Guided::new(exam.prompts[*problem].clone(), Arc::clone(&rule), guide)
+    };
+    let mut rows: Vec<Guided> = of.iter().map(row).collect();
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
     let work = lm.run(&mut episodes, sitting.seed)?;
-    Ok((rows, work))
+    Ok((rows.into_iter().map(|row| row.writing).collect(), work))
 }
 
-fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
+fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f64) -> ScoreRecord {
     let n = sitting.n_samples;
     let n_right: Vec<usize> = verdicts
         .chunks(n)
@@ -213,12 +237,7 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
     let seed = Seed::root(0).child("bootstrap");
     let interval = |k: usize| {
         let by_problem: Vec<f64> = n_right.iter().map(|c| pass_at_k(n, *c, k)).collect();
-        let found = estimate(&by_problem, seed);
-        Interval {
-            mean: found.mean,
-            low: found.low,
-            high: found.high,
-        }
+        estimate(&by_problem, seed).into()
     };
     let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     let has_family = |(problem, _): &(&Exercise, _)| !problem.family().is_empty();
@@ -249,28 +268,35 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict]) -> ScoreRecord {
             .into_iter()
             .map(|(name, (right, all))| (name, right / all))
             .collect(),
+        n_right: n_right.iter().map(|n| *n as u64).collect(),
+        decided_lines,
         verdicts: names,
     }
 }
 
-/// How programs are written: plainly by a model without latents, deciding by one with.
+/// How the programs of a run are written: plainly, with decisions and rationales deleted afterwards.
 pub(crate) fn writing_rule(
+    lm: &Lm,
     tokenizer: &Tokenizer,
-    decision: Decision,
-    rationale_tokens_max: usize,
     program_tokens_max: usize,
     temperature: f32,
 ) -> WritingRule {
     WritingRule {
-        markers: tokenizer.markers(),
-        line_ends: tokenizer.line_ends(),
-        other_ends: [].into(),
-        decision,
-        first_rationale: None,
-        rationale_tokens_max,
+        markers: Some(tokenizer.markers()),
+        stops: stops(lm, tokenizer).into(),
+        rests: None,
         program_tokens_max,
         temperature,
         top_k: None,
         top_p: None,
     }
+}
+
+/// The ends of text of a model: its tokenizer's, and those of its configuration.
+pub(crate) fn stops(lm: &Lm, tokenizer: &Tokenizer) -> Vec<TokenId> {
+    let mut stops = lm.config().eos_token_ids.clone();
+    stops.push(tokenizer.markers().end);
+    stops.sort_unstable();
+    stops.dedup();
+    stops
 }

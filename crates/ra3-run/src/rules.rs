@@ -7,7 +7,7 @@ use ra3_lm::config::ModelConfig;
 use crate::estimate::config_of;
 use crate::run_file::{
     AblationName, BaseSection, BaselineName, EvaluateSection, MidtrainSection, ModelSection,
-    RlvrSection, RunFile, ScheduleSection, SourceSection, TokenizerSection,
+    RlvrSection, RunFile, SourceSection, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -73,15 +73,7 @@ fn check_base(file: &RunFile) -> Result<()> {
             "base.path: {} has no config.json",
             path.display()
         ),
-        BaseSection::Pretrain {
-            model,
-            n_updates,
-            schedule,
-            ..
-        } => {
-            check_heads(model)?;
-            check_schedule(*schedule, *n_updates)?;
-        }
+        BaseSection::Pretrain { model, .. } => check_heads(model)?,
     }
     Ok(())
 }
@@ -105,23 +97,6 @@ fn check_heads(model: &ModelSection) -> Result<()> {
     Ok(())
 }
 
-fn check_schedule(schedule: ScheduleSection, n_updates: u64) -> Result<()> {
-    let (ScheduleSection::Constant { warmup, .. }
-    | ScheduleSection::Cosine { warmup, .. }
-    | ScheduleSection::WarmupStableDecay { warmup, .. }) = schedule;
-    let decay = match schedule {
-        ScheduleSection::WarmupStableDecay { decay, .. } => decay,
-        ScheduleSection::Constant { .. } | ScheduleSection::Cosine { .. } => 0,
-    };
-    // A model that is not trained at all has no use for its schedule.
-    ensure!(
-        n_updates == 0 || warmup + decay <= n_updates,
-        "base.schedule.warmup = {warmup} and base.schedule.decay = {decay} do not fit \
-         base.n_updates = {n_updates}"
-    );
-    Ok(())
-}
-
 fn check_midtrain(midtrain: &MidtrainSection) -> Result<()> {
     let ra3 = &midtrain.ra3;
     let search = &ra3.e_step;
@@ -137,14 +112,6 @@ fn check_midtrain(midtrain: &MidtrainSection) -> Result<()> {
         "midtrain.ra3.annotate_documents = 0 leaves nothing for midtrain.ra3.m_updates = {}: take \
          1 or more, or m_updates = 0",
         ra3.m_updates
-    );
-    let longest = ra3.cold_start_updates.max(n_m_updates);
-    ensure!(
-        longest == 0 || midtrain.warmup <= longest,
-        "midtrain.warmup = {} is longer than cold start and M-step, of {} and {n_m_updates} \
-         updates",
-        midtrain.warmup,
-        ra3.cold_start_updates
     );
     Ok(())
 }
@@ -176,12 +143,6 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
     let Some(evaluate) = &file.evaluate else {
         bail!("rlvr needs evaluate: its scores use those settings");
     };
-    ensure!(
-        rlvr.warmup <= rlvr.n_updates,
-        "rlvr.warmup = {} is longer than rlvr.n_updates = {}",
-        rlvr.warmup,
-        rlvr.n_updates
-    );
     ensure!(
         rlvr.overlong_tokens < evaluate.program_tokens_max,
         "rlvr.overlong_tokens = {} is not below evaluate.program_tokens_max = {}: every program \

@@ -299,10 +299,6 @@ const REFUSED: &[(&str, &str)] = &[
         "base.schedule={ kind = 'cosine', peak = 1e-3, warmup = 2, floor_share = nan }",
         "floor_share = nan",
     ),
-    (
-        "base.schedule={ kind = 'cosine', peak = 1e-3, warmup = 7, floor_share = 0.1 }",
-        "warmup = 7",
-    ),
     ("base.model.hidden_size=0", "base.model.hidden_size = 0"),
     ("base.model.hidden_size=33", "base.model.hidden_size = 33"),
     ("base.model.n_layers=0", "base.model.n_layers = 0"),
@@ -340,7 +336,6 @@ const REFUSED: &[(&str, &str)] = &[
         "midtrain.supervised_peak=-1.0",
         "midtrain.supervised_peak = -1.0",
     ),
-    ("midtrain.warmup=3", "midtrain.warmup = 3"),
     (
         "midtrain.ra3.annotate_documents=0",
         "midtrain.ra3.annotate_documents = 0",
@@ -411,7 +406,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("evaluate.n_workers=0", "evaluate.n_workers = 0"),
     ("rlvr.overlong_tokens=200", "rlvr.overlong_tokens = 200"),
-    ("rlvr.warmup=3", "rlvr.warmup = 3"),
     ("rlvr.batch_problems=0", "rlvr.batch_problems = 0"),
     ("rlvr.evaluate_samples=0", "rlvr.evaluate_samples = 0"),
 ];
@@ -427,6 +421,7 @@ const ACCEPTED: &[&str] = &[
     "training.micro_batch_tokens=8",
     "midtrain.supervised_peak=0.0",
     "midtrain.warmup=0",
+    "rlvr.warmup=100",
     "midtrain.ra3.rounds=0",
     "midtrain.ra3.cold_start_updates=0",
     "midtrain.ra3.e_updates=0",

@@ -19,7 +19,7 @@ use ra3::rollout::LatentRule;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Latent, LatentStats, Markers, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, LatentStats, Markers, Trajectory};
 
 use crate::families::program::Language;
 
@@ -88,7 +88,7 @@ impl<'a> Corpus<'a> {
     pub fn choices_without_latents(&self) -> f64 {
         let mut counts: BTreeMap<TokenId, BTreeMap<Vec<TokenId>, usize>> = BTreeMap::new();
         for index in 0..self.programs.len() {
-            let trajectory = self.document(index).trajectory;
+            let trajectory = self.document(index).trajectory();
             let mut last = trajectory.prefix.last().copied();
             for line in trajectory.lines {
                 let before = last.expect("prefixes and lines have tokens");
@@ -108,7 +108,7 @@ impl<'a> Corpus<'a> {
 
     /// A document with the corpus' own latents: comments at a random share of all lines, each of
     /// which names what is wanted there with probability `COMMENT_TRUE`.
-    pub fn document(&self, index: usize) -> Annotated {
+    pub fn document(&self, index: usize) -> Document {
         let program = &self.programs[index];
         let n_idioms = self.language.idioms.len();
         let cue = |idiom: usize| (CUE + idiom) as TokenId;
@@ -136,12 +136,16 @@ impl<'a> Corpus<'a> {
         let mut latents: Vec<Option<Latent>> = (0..lines.len()).map(comment).collect();
         lines.push(vec![MARKERS.end]);
         latents.push(Some(Latent::Keep));
-        Annotated {
-            trajectory: Trajectory {
-                prefix: vec![MARKERS.end, cue(program[0])],
-                lines,
+        let trajectory = Trajectory {
+            prefix: vec![MARKERS.end, cue(program[0])],
+            lines,
+        };
+        Document {
+            n_corpus_tokens: trajectory.n_tokens() as u64,
+            annotated: Annotated {
+                trajectory,
+                latents,
             },
-            latents,
         }
     }
 }
@@ -176,9 +180,8 @@ fn config(switch_cost: f32, ablation: Ablation) -> EmConfig {
             decision: 1.0,
             rationale: 1.0,
         },
-        cold_start_schedule: constant(8.0),
+        supervised_schedule: constant(8.0),
         e_schedule: constant(4.0),
-        m_schedule: constant(8.0),
         ablation,
     }
 }
@@ -230,7 +233,7 @@ fn look(
     seed: Seed,
 ) -> Result<Learnt, PolicyError> {
     let batch: Vec<Trajectory> = (0..N_LOOKED_AT)
-        .map(|index| corpus.document(index % N_DOCUMENTS).trajectory)
+        .map(|index| corpus.document(index % N_DOCUMENTS).trajectory())
         .collect();
     let mut policies = Policies {
         policy,

@@ -1,4 +1,4 @@
-//! The paper's theory as experiments that run (ALGORITHM section 8): pruning efficiency, RL
+//! The paper's theory as experiments that run (docs/theory.md): pruning efficiency, RL
 //! convergence, and the regret that both make up, on MDPs small enough to solve exactly.
 //!
 //! Reading order: an [`mdp::Mdp`] has primitive actions, an [`option::Course`] is an option with an

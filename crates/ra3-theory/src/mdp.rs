@@ -1,4 +1,4 @@
-//! A finite Markov decision process over primitive actions (ALGORITHM section 8).
+//! A finite Markov decision process over primitive actions (docs/theory.md).
 //!
 //! It holds numbers and checks them; what is computed from it stands in [`crate::smdp`].
 

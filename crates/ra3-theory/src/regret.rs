@@ -1,4 +1,4 @@
-//! The regret of post-training and its two parts (ALGORITHM section 8):
+//! The regret of post-training and its two parts (docs/theory.md):
 //!
 //! `V* − V^π = (V* − V*_Ẑ) + (V*_Ẑ − V^π)`: regret = pruning error + RL error,
 //!

@@ -1,4 +1,4 @@
-//! Drawing the M-step's data: which of `G` draws from `q` are kept (ALGORITHM section 4).
+//! Drawing the M-step's data: which of `G` draws from `q` are kept (docs/algorithm.md, "M-step").
 
 use crate::e_step::{Penalty, Policies, Rollouts, reward, roll_out, sticky_log_prior};
 use crate::formulas::softmax;
@@ -6,7 +6,7 @@ use crate::m_step::WeightedAnnotated;
 use crate::policy::{PolicyError, Work};
 use crate::rollout::LatentRule;
 use crate::seed::Seed;
-use crate::trajectory::Trajectory;
+use crate::trajectory::{Document, Trajectory};
 
 /// Which draws are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub enum Choose {
     ImportanceWeights(usize),
 }
 
-/// Annotates trajectories.
+/// Annotates documents; their own latents are not looked at.
 ///
 /// # Errors
 /// As [`crate::policy::Policy::run`].
 pub fn annotate(
     policies: &mut Policies<'_>,
-    batch: &[Trajectory],
+    batch: &[Document],
     rule: &LatentRule,
     choose: Choose,
     penalty: Penalty,
@@ -36,15 +36,24 @@ pub fn annotate(
         Choose::BestOf(n) | Choose::ImportanceWeights(n) => n,
     };
     let mut work = Work::default();
-    let rollouts = roll_out(policies, batch, rule, group_size, seed, &mut work)?;
+    let trajectories: Vec<Trajectory> = batch.iter().cloned().map(Document::trajectory).collect();
+    let rollouts = roll_out(policies, &trajectories, rule, group_size, seed, &mut work)?;
     let weights = weights(&rollouts, choose, penalty);
+    let by_row = batch
+        .iter()
+        .flat_map(|document| std::iter::repeat_n(document.n_corpus_tokens, group_size));
     let kept = rollouts
         .annotated
         .into_iter()
         .flatten()
         .zip(weights)
-        .filter(|(_, weight)| *weight > 0.0)
-        .map(|(annotated, weight)| WeightedAnnotated { annotated, weight })
+        .zip(by_row)
+        .filter(|((_, weight), _)| *weight > 0.0)
+        .map(|((annotated, weight), n_corpus_tokens)| WeightedAnnotated {
+            annotated,
+            weight,
+            n_corpus_tokens,
+        })
         .collect();
     Ok((kept, work))
 }

@@ -1,4 +1,4 @@
-//! The E-step: find latents by policy gradient, the line policy fixed (ALGORITHM section 3).
+//! The E-step: find latents by policy gradient, the line policy fixed (docs/algorithm.md, "E-step").
 //!
 //! `G` rollouts of each trajectory; the expert's lines are forced in, decisions and rationales are
 //! sampled. For line `t` of rollout `g`:
@@ -11,16 +11,23 @@
 //! maximise Σ_g Σ_t A_t · log q(z_t | h_t)
 //! ```
 //!
+//! `q` of a decision is the model's distribution *renormalised over the two markers*, among which it
+//! is drawn, and the gradient is that of `log q`: it weighs `<act>` against `<think>` and asks
+//! nothing of the probability that the model gives to both together, which cold start and M-step
+//! teach. `q` of a rationale is over the whole vocabulary.
+//!
 //! It neither changes the line policy on purpose nor draws training data: see [`crate::m_step`].
 //! The estimator is unbiased at temperature 1; at another temperature the draws come from a
 //! neighbour of `q`, and no correction is made.
 
+use std::sync::Arc;
+
 use crate::formulas::{Baseline, advantages, returns};
 use crate::interleave::{TokenWeights, interleave};
 use crate::policy::{
-    Episode, Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work,
+    Episode, Example, Objective, Policy, PolicyError, Restriction, Surrogate, UpdateStats, Work,
 };
-use crate::rollout::{Decision, LatentRule, LineRecord, Rollout};
+use crate::rollout::{Decision, LatentRule, LineRecord, Rollout, Scored};
 use crate::seed::Seed;
 use crate::trajectory::{Annotated, Latent, LatentStats, Markers, Trajectory};
 
@@ -101,10 +108,8 @@ impl EStepConfig {
 
     fn think_floor(&self) -> f32 {
         match self.persistence {
-            Persistence::StickyWithThinkFloor(floor) if self.decision() == Decision::Free => floor,
-            Persistence::StickyWithThinkFloor(_)
-            | Persistence::Sticky
-            | Persistence::ThinkEveryLine => 0.0,
+            Persistence::StickyWithThinkFloor(floor) => floor,
+            Persistence::Sticky | Persistence::ThinkEveryLine => 0.0,
         }
     }
 
@@ -114,6 +119,7 @@ impl EStepConfig {
             markers,
             rationale_tokens_max: self.rationale_tokens_max,
             temperature: self.temperature,
+            rationale_temperature: self.temperature,
             decision: self.decision(),
         }
     }
@@ -147,6 +153,8 @@ pub struct EStepReport {
     pub latents: LatentStats,
     /// Mean difference of `R_t` between thinks and acts of one group at one line, where both occur.
     pub mean_gain: f64,
+    /// Share of lines whose decision was forced for want of room.
+    pub out_of_room_share: f64,
     /// The last update on this batch.
     pub update: UpdateStats,
     /// Everything that ran: rollouts, scoring, updates.
@@ -223,9 +231,6 @@ fn rows<'t>(batch: &'t [Trajectory], rule: &LatentRule, group_size: usize) -> Ve
 
 /// Chooses the lines at which a rollout has to think.
 fn explore(rows: &mut [Rollout<'_>], think_floor: f32, seed: Seed) {
-    if think_floor <= 0.0 {
-        return;
-    }
     for (index, row) in rows.iter_mut().enumerate() {
         let seed = seed.nth(index as u64);
         row.think_at(|line| seed.nth(line as u64).uniform() < f64::from(think_floor));
@@ -284,9 +289,24 @@ pub fn follow(
     seed: Seed,
     work: &mut Work,
 ) -> Result<Vec<Vec<LineRecord>>, PolicyError> {
+    follow_how(policy, annotated, markers, Scored::AsDrawn, seed, work)
+}
+
+/// As [`follow`], under a distribution that is named.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub fn follow_how(
+    policy: &mut dyn Policy,
+    annotated: &[Annotated],
+    markers: &Markers,
+    how: Scored,
+    seed: Seed,
+    work: &mut Work,
+) -> Result<Vec<Vec<LineRecord>>, PolicyError> {
     let mut rows: Vec<Rollout<'_>> = annotated
         .iter()
-        .map(|document| Rollout::followed(document, *markers))
+        .map(|document| Rollout::followed(document, *markers, how))
         .collect();
     *work += run(policy, &mut rows, seed)?;
     Ok(rows.into_iter().map(|row| row.records).collect())
@@ -299,12 +319,11 @@ fn run(policy: &mut dyn Policy, rows: &mut [Rollout<'_>], seed: Seed) -> Result<
 }
 
 fn grouped<T>(rows: Vec<T>, group_size: usize) -> Vec<Vec<T>> {
-    let mut groups = Vec::with_capacity(rows.len() / group_size);
+    let n_groups = rows.len() / group_size;
     let mut rows = rows.into_iter();
-    while rows.len() > 0 {
-        groups.push(rows.by_ref().take(group_size).collect());
-    }
-    groups
+    (0..n_groups)
+        .map(|_| rows.by_ref().take(group_size).collect())
+        .collect()
 }
 
 /// `r_t` of one line.
@@ -326,7 +345,7 @@ pub fn reward(record: &LineRecord, reference_logprob: f32, penalty: Penalty) -> 
     }
 }
 
-/// `log p(z_t | h_t)` of the sticky prior (ALGORITHM section 2): `log α` for an act,
+/// `log p(z_t | h_t)` of the sticky prior (docs/algorithm.md, "The bound"): `log α` for an act,
 /// `log (1 − α) + log p_0(r)` for a think.
 pub fn sticky_log_prior(latent: &Latent, reference_logprob: f32, alpha: f32) -> f32 {
     match latent {
@@ -408,13 +427,17 @@ fn example(
     if needs_old {
         example.old_logprobs = vec![0.0; example.tokens.len()];
     }
+    let choices: Arc<[_]> = Arc::new([markers.act, markers.think]);
     let mut position = annotated.trajectory.prefix.len();
     for (index, record) in records.iter().enumerate() {
         let n_latent = record.latent.as_ref().map_or(0, Latent::n_tokens);
         for weight in &mut example.weights[position..position + n_latent] {
             *weight *= advantage(index);
         }
-        if n_latent > 0 && !record.decision_sampled {
+        if record.decision_sampled {
+            let choices = Arc::clone(&choices);
+            example.restrictions.push(Restriction { position, choices });
+        } else if n_latent > 0 {
             example.weights[position] = 0.0;
         }
         if needs_old && n_latent > 0 {
@@ -425,20 +448,18 @@ fn example(
         }
         position += n_latent + annotated.trajectory.lines[index].len();
     }
-    if config.decision() == Decision::Think {
-        example.restrictions.clear();
-    }
     example
 }
 
 fn report_on(rollouts: &Rollouts, config: &EStepConfig) -> EStepReport {
     let mut report = EStepReport::default();
     let returns = all_returns(rollouts, config);
-    let (mut n_rows, mut n_lines, mut gains) = (0usize, 0usize, Vec::new());
+    let (mut n_rows, mut n_lines, mut n_out, mut gains) = (0usize, 0usize, 0usize, Vec::new());
     for (group, rows) in rollouts.records.iter().enumerate() {
         for (member, records) in rows.iter().enumerate() {
             n_rows += 1;
             n_lines += records.len();
+            n_out += records.iter().filter(|line| line.is_out_of_room).count();
             for (record, reference) in records.iter().zip(&rollouts.reference[group][member]) {
                 report.mean_return += f64::from(reward(record, *reference, config.penalty));
                 report.mean_line_logprob += f64::from(record.line_logprob);
@@ -458,6 +479,7 @@ fn report_on(rollouts: &Rollouts, config: &EStepConfig) -> EStepReport {
     }
     report.mean_return /= n_rows.max(1) as f64;
     report.mean_line_logprob /= n_lines.max(1) as f64;
+    report.out_of_room_share = n_out as f64 / n_lines.max(1) as f64;
     report.mean_gain = gains.iter().sum::<f64>() / gains.len().max(1) as f64;
     report.latents = LatentStats::of(rollouts.annotated.iter().flatten());
     report

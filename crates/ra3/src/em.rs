@@ -1,4 +1,5 @@
-//! The outer loop: cold start → K rounds of E-step, annotation, M-step (ALGORITHM section 5).
+//! The outer loop: cold start → K rounds of E-step, annotation, M-step (docs/algorithm.md,
+//! "The outer loop").
 //!
 //! The caller pulls: each [`Em::advance`] is one update or one batch of annotation. All the state
 //! is [`Em::position`] and [`Em::annotated`]; the phase follows from the position alone, so a
@@ -9,10 +10,10 @@ use crate::e_step::{self, EStepConfig, EStepReport, Policies};
 use crate::interleave::TokenWeights;
 use crate::m_step::{self, WeightedAnnotated};
 use crate::policy::{PolicyError, UpdateStats, Work};
-use crate::rollout::Decision;
+use crate::rollout::{Decision, LatentRule};
 use crate::schedule::{Schedule, batch};
 use crate::seed::Seed;
-use crate::trajectory::{Annotated, LatentStats, Markers, Trajectory};
+use crate::trajectory::{Document, LatentStats, Markers, Trajectory};
 
 /// What is left out of the loop, for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Ablation {
     NoEm,
     /// Cold start and M-step only, as TPT has it.
     NoRl,
+    /// As [`Ablation::NoRl`], with rationales of random tokens in place of the model's own.
+    RandomRationales,
 }
 
 /// Settings of the loop.
@@ -50,12 +53,10 @@ pub struct EmConfig {
     pub choose: Choose,
     /// Loss weights of cold start and M-step.
     pub weights: TokenWeights,
-    /// Step sizes of the cold start, over its updates.
-    pub cold_start_schedule: Schedule,
+    /// Step sizes of all supervised updates: those of the cold start, then the M-steps'.
+    pub supervised_schedule: Schedule,
     /// Step sizes of the E-step, over the E-step updates of all rounds.
     pub e_schedule: Schedule,
-    /// Step sizes of the M-step, over the M-step updates of all rounds.
-    pub m_schedule: Schedule,
     /// What is left out.
     pub ablation: Ablation,
 }
@@ -93,17 +94,16 @@ pub enum Phase {
 
 impl EmConfig {
     fn e_updates(&self) -> u64 {
-        if self.ablation == Ablation::NoRl {
-            0
-        } else {
-            self.e_updates
+        match self.ablation {
+            Ablation::NoRl | Ablation::RandomRationales => 0,
+            Ablation::None | Ablation::NoEm => self.e_updates,
         }
     }
 
     fn annotate_batches(&self) -> u64 {
         match self.ablation {
             Ablation::NoEm => 0,
-            Ablation::None | Ablation::NoRl => {
+            Ablation::None | Ablation::NoRl | Ablation::RandomRationales => {
                 self.annotate_documents.div_ceil(self.m_batch_documents) as u64
             }
         }
@@ -115,6 +115,32 @@ impl EmConfig {
         } else {
             self.m_updates
         }
+    }
+
+    /// Supervised updates in all, which [`Self::supervised_schedule`] runs over.
+    pub fn n_supervised_updates(&self) -> u64 {
+        self.cold_start_updates + self.rounds * self.m_updates()
+    }
+
+    /// How annotation finds latents.
+    fn annotation_rule(&self, markers: Markers) -> LatentRule {
+        let rule = self.e_step.latent_rule(markers);
+        match self.ablation {
+            Ablation::RandomRationales => LatentRule {
+                rationale_temperature: f32::INFINITY,
+                ..rule
+            },
+            Ablation::None | Ablation::NoEm | Ablation::NoRl => rule,
+        }
+    }
+
+    /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of
+    /// any first `n` documents `⌊n · share⌋` do.
+    fn keeps_own(&self, nth: u64) -> bool {
+        // In whole millionths: the nearest number to 0.9 is below it, and 10 of it below 9.
+        let millionths = (f64::from(self.corpus_latents_share) * 1e6).round() as u64;
+        let n_own = |n: u64| n * millionths / 1_000_000;
+        n_own(nth + 1) > n_own(nth)
     }
 
     /// Positions in all.
@@ -190,6 +216,20 @@ pub struct Em {
 }
 
 impl Em {
+    /// True where the next position is the first of its phase.
+    pub fn begins_phase(&self) -> bool {
+        let index = match self.config.phase(self.position) {
+            Some(
+                Phase::ColdStart { index }
+                | Phase::EStep { index, .. }
+                | Phase::Annotate { index, .. }
+                | Phase::MStep { index, .. },
+            ) => index,
+            None => return false,
+        };
+        index == 0
+    }
+
     /// True where the next position begins an E-step: the caller then refreshes the frozen scorer.
     pub fn begins_e_step(&self) -> bool {
         matches!(
@@ -198,117 +238,106 @@ impl Em {
         )
     }
 
-    /// Does one position; `None` at the end. `documents` come with the corpus' own latents.
+    /// Does one position; `None` at the end.
     ///
     /// # Errors
     /// As the policy's; the state has then not moved.
     pub fn advance(
         &mut self,
         policies: &mut Policies<'_>,
-        documents: &dyn Fn(usize) -> Annotated,
+        documents: &dyn Fn(usize) -> Document,
         n_documents: usize,
         seed: Seed,
     ) -> Result<Option<EmReport>, PolicyError> {
         let Some(phase) = self.config.phase(self.position) else {
             return Ok(None);
         };
-        let draw = |name: &str, size: usize, index: u64| -> Vec<Annotated> {
+        let draw = |name: &str, size: usize, index: u64| -> Vec<Document> {
             let order = batch(n_documents, size, index, seed.child(name));
             order.into_iter().map(documents).collect()
         };
         let seed_here = seed.child("position").nth(self.position);
-        let m_size = self.config.m_batch_documents;
+        let config = &self.config;
+        let m_size = config.m_batch_documents;
         let report = match phase {
             Phase::ColdStart { index } => {
-                let lr = self.config.cold_start_schedule.at(index);
                 let own = self.own_latents(draw("cold", m_size, index));
-                self.supervised(policies, phase, &own, lr)?
+                self.supervised(policies, phase, &own, index)?
             }
             Phase::EStep { round, index } => {
-                let index = round * self.config.e_updates + index;
-                let batch = plain_of(draw("e_step", self.config.e_batch_documents, index));
-                let (config, lr) = (&self.config.e_step, self.config.e_schedule.at(index));
+                let index = round * config.e_updates() + index;
+                let batch = draw("e_step", config.e_batch_documents, index);
+                let n_corpus_tokens = batch.iter().map(|document| document.n_corpus_tokens).sum();
+                let batch: Vec<Trajectory> = batch.into_iter().map(Document::trajectory).collect();
+                let (settings, lr) = (&config.e_step, config.e_schedule.at(index));
                 let report =
-                    e_step::update(policies, &batch, &self.markers, config, lr, seed_here)?;
+                    e_step::update(policies, &batch, &self.markers, settings, lr, seed_here)?;
                 EmReport::EStep {
                     phase,
                     report,
-                    n_corpus_tokens: corpus_tokens(&batch),
+                    n_corpus_tokens,
                 }
             }
             Phase::Annotate { round, index } => {
-                let index = round * self.config.annotate_batches() + index;
-                let documents = draw("annotate", m_size, index);
-                self.annotate(policies, phase, documents, seed_here)?
+                let nth = round * config.annotate_batches() + index;
+                let documents = draw("annotate", m_size, nth);
+                self.annotate(policies, phase, nth, documents, seed_here)?
             }
             Phase::MStep { round, index } => {
-                let lr = self
-                    .config
-                    .m_schedule
-                    .at(round * self.config.m_updates + index);
-                let order = batch(
-                    self.annotated.len(),
-                    m_size,
-                    index,
-                    seed.child("m_step").nth(round),
-                );
+                let seed = seed.child("m_step").nth(round);
+                let order = batch(self.annotated.len(), m_size, index, seed);
                 let batch: Vec<WeightedAnnotated> = order
                     .into_iter()
                     .map(|i| self.annotated[i].clone())
                     .collect();
-                self.supervised(policies, phase, &batch, lr)?
+                let nth = config.cold_start_updates + round * config.m_updates() + index;
+                self.supervised(policies, phase, &batch, nth)?
             }
         };
         self.position += 1;
         Ok(Some(report))
     }
 
+    /// Supervised update number `nth` of the run.
     fn supervised(
         &self,
         policies: &mut Policies<'_>,
         phase: Phase,
         batch: &[WeightedAnnotated],
-        learning_rate: f32,
+        nth: u64,
     ) -> Result<EmReport, PolicyError> {
-        let weights = self.config.weights;
-        let update = m_step::update(
-            policies.policy,
-            batch,
-            &self.markers,
-            weights,
-            learning_rate,
-        )?;
-        let n_corpus_tokens = batch
-            .iter()
-            .map(|d| d.annotated.trajectory.n_tokens() as u64)
-            .sum();
+        let (weights, lr) = (self.config.weights, self.config.supervised_schedule.at(nth));
+        let update = m_step::update(policies.policy, batch, &self.markers, weights, lr)?;
         Ok(EmReport::Supervised {
             phase,
             update,
-            n_corpus_tokens,
+            n_corpus_tokens: batch.iter().map(|document| document.n_corpus_tokens).sum(),
         })
     }
 
+    /// Batch of annotation number `nth` of the run.
     fn annotate(
         &mut self,
         policies: &mut Policies<'_>,
         phase: Phase,
-        documents: Vec<Annotated>,
+        nth: u64,
+        documents: Vec<Document>,
         seed: Seed,
     ) -> Result<EmReport, PolicyError> {
-        let n_own = (documents.len() as f32 * self.config.corpus_latents_share).round() as usize;
-        let mut own = documents;
-        let searched = plain_of(own.split_off(n_own));
-        let rule = self.config.e_step.latent_rule(self.markers);
-        let penalty = self.config.e_step.penalty;
-        let (drawn, work) = annotate(
-            policies,
-            &searched,
-            &rule,
-            self.config.choose,
-            penalty,
-            seed,
-        )?;
+        let config = &self.config;
+        let first = nth * config.m_batch_documents as u64;
+        let (mut own, mut searched) = (Vec::new(), Vec::new());
+        for (document, nth) in documents.into_iter().zip(first..) {
+            let side = if config.keeps_own(nth) {
+                &mut own
+            } else {
+                &mut searched
+            };
+            side.push(document);
+        }
+        let rule = config.annotation_rule(self.markers);
+        let penalty = config.e_step.penalty;
+        let (drawn, work) = annotate(policies, &searched, &rule, config.choose, penalty, seed)?;
         if matches!(phase, Phase::Annotate { index: 0, .. }) {
             self.annotated.clear();
         }
@@ -325,31 +354,19 @@ impl Em {
 
     /// Documents with the corpus' own latents. Where switching is impossible there is nothing to
     /// decide, so no marker may be learnt from them either.
-    fn own_latents(&self, documents: Vec<Annotated>) -> Vec<WeightedAnnotated> {
+    fn own_latents(&self, documents: Vec<Document>) -> Vec<WeightedAnnotated> {
         let is_plain = self.config.e_step.decision() == Decision::Absent;
-        let whole = |mut annotated: Annotated| {
+        let whole = |document: Document| {
+            let mut annotated = document.annotated;
             if is_plain {
                 annotated.latents.fill(None);
             }
             WeightedAnnotated {
                 annotated,
                 weight: 1.0,
+                n_corpus_tokens: document.n_corpus_tokens,
             }
         };
         documents.into_iter().map(whole).collect()
     }
-}
-
-fn plain_of(documents: Vec<Annotated>) -> Vec<Trajectory> {
-    documents
-        .into_iter()
-        .map(|document| document.trajectory)
-        .collect()
-}
-
-fn corpus_tokens(batch: &[Trajectory]) -> u64 {
-    batch
-        .iter()
-        .map(|trajectory| trajectory.n_tokens() as u64)
-        .sum()
 }

@@ -1,8 +1,8 @@
 //! Every formula of the method that is arithmetic on slices, each with its table of values.
 //!
-//! ALGORITHM sections 2, 3 and 6. No policy, no tokens; sums are in `f64`.
+//! The formulas of docs/algorithm.md over slices. No policy, no tokens; sums are in `f64`.
 
-/// Reward-to-go with horizon and discount (ALGORITHM section 3):
+/// Reward-to-go with horizon and discount (docs/algorithm.md, "E-step"):
 /// `R_t = Σ_{k=t}^{min(t+H, T)-1} γ^{k−t} r_k`.
 ///
 /// `horizon` is `H ≥ 1` in lines; `None` reaches to the end.

@@ -1,4 +1,4 @@
-//! RLVR: GRPO on problems with tests (ALGORITHM section 7), and its relatives as settings.
+//! RLVR: GRPO on problems with tests (docs/algorithm.md, "RLVR"), and its relatives as settings.
 //!
 //! `G` programs a problem, reward from running the tests, and for every sampled token
 //!
@@ -9,15 +9,16 @@
 //! DAPO:     A = (R − mean) / std,   tokens averaged over the batch, clip-higher (arXiv 2503.14476)
 //! ```
 //!
+//! Every token of a program was sampled from the whole vocabulary, its decisions and rationales too,
+//! and every one carries the gradient: what is optimised is what any server samples.
+//!
 //! Grading is the caller's; rewards come in as numbers. Overlong shaping is a term that the caller
 //! adds to them: [`crate::formulas::overlong_penalty`].
 
 use crate::formulas::{Baseline, advantages};
-use crate::generation::{Writing, WritingRule};
+use crate::generation::{Writing, WritingRule, write};
 use crate::policy::TokenId;
-use crate::policy::{
-    Episode, Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work,
-};
+use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work};
 use crate::seed::Seed;
 
 /// How rewards become advantages, and how tokens are counted.
@@ -65,28 +66,6 @@ pub struct GrpoReport {
     pub update: UpdateStats,
     /// Everything that ran.
     pub work: Work,
-}
-
-/// Writes `group_size` programs for each prompt; row order is prompts, then members.
-///
-/// # Errors
-/// As [`Policy::run`].
-pub fn write(
-    policy: &mut dyn Policy,
-    prompts: &[Vec<TokenId>],
-    rule: &WritingRule,
-    group_size: usize,
-    seed: Seed,
-) -> Result<(Vec<Writing>, Work), PolicyError> {
-    let mut rows: Vec<Writing> = prompts
-        .iter()
-        .flat_map(|prompt| (0..group_size).map(move |_| prompt))
-        .map(|prompt| Writing::new(prompt.clone(), rule.clone()))
-        .collect();
-    let mut episodes: Vec<&mut dyn Episode> =
-        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    let work = policy.run(&mut episodes, seed)?;
-    Ok((rows, work))
 }
 
 /// One update: programs, rewards, advantages, policy gradient. `grade` gives one reward a program.
@@ -208,13 +187,13 @@ fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Exa
     let n_tokens: usize = kept
         .iter()
         .flat_map(|group| in_group(*group))
-        .map(|row| rows[row].n_sampled())
+        .map(|row| rows[row].n_written())
         .sum();
     let mut examples = Vec::new();
     for group in kept {
         let advantages = group_advantages(groups[group], config.estimator);
         for (row, advantage) in in_group(group).zip(advantages) {
-            let n_own = rows[row].n_sampled().max(1) as f32;
+            let n_own = rows[row].n_written().max(1) as f32;
             let weight = advantage
                 * match config.estimator {
                     Estimator::Grpo => 1.0 / (n_rows * n_own),
@@ -222,7 +201,8 @@ fn examples(rows: &[Writing], groups: &[&[f32]], config: &GrpoConfig) -> Vec<Exa
                     Estimator::Rloo => 1.0 / n_rows,
                     Estimator::Dapo => 1.0 / n_tokens.max(1) as f32,
                 };
-            if weight != 0.0 {
+            // A program of no tokens has nothing that could learn.
+            if weight != 0.0 && rows[row].n_written() > 0 {
                 examples.push(rows[row].example(weight));
             }
         }

@@ -1,11 +1,11 @@
 //! Trajectories and latents as training sequences, and back.
 //!
-//! `s_0, z_0, a_0, z_1, a_1, …` on token ids. Nothing is decoded.
+//! `s_0, z_0, a_0, z_1, a_1, …` on token ids. Nothing is decoded. Decisions are targets like any
+//! others, over the whole vocabulary: a model that learns from these sequences writes its markers
+//! wherever it is sampled.
 
-use std::sync::Arc;
-
-use crate::policy::{Example, Restriction, TokenId};
-use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
+use crate::policy::{Example, TokenId};
+use crate::trajectory::{Annotated, Markers, Trajectory};
 
 /// Loss weights by kind of token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,24 +27,15 @@ pub fn interleave(annotated: &Annotated, markers: &Markers, weights: TokenWeight
         annotated.latents.len(),
         "one latent a line"
     );
-    let choices: Arc<[TokenId]> = Arc::new([markers.act, markers.think]);
     let mut example = prefix(&annotated.trajectory, weights.prefix);
     for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {
         if let Some(latent) = latent {
-            let position = example.tokens.len();
-            example.restrictions.push(Restriction {
-                position,
-                choices: Arc::clone(&choices),
-            });
             latent.write(markers, &mut example.tokens);
             example.weights.push(weights.decision);
             example
                 .weights
                 .resize(example.tokens.len(), weights.rationale);
-            if let Latent::Switch {
-                forced_close: true, ..
-            } = latent
-            {
+            if latent.is_cut() {
                 *example
                     .weights
                     .last_mut()

@@ -7,6 +7,7 @@
 pub mod trajectory;
 
 pub mod policy;
+pub mod refusals;
 pub mod seed;
 
 pub mod formulas;
@@ -14,6 +15,7 @@ pub mod interleave;
 pub mod schedule;
 
 pub mod generation;
+pub mod guided;
 pub mod rollout;
 
 pub mod annotate;

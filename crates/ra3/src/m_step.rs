@@ -1,5 +1,6 @@
-//! The M-step: next-token prediction on the documents annotated with their latents (ALGORITHM
-//! section 4). The cold start is the same step on the corpus' own comments.
+//! The M-step: next-token prediction on the documents annotated with their latents (docs/algorithm.md,
+//! "M-step"). The cold start is the same step on the corpus' own comments. Markers are learnt over
+//! the whole vocabulary, so that the model writes them wherever it is sampled.
 
 use crate::interleave::{TokenWeights, interleave, normalise};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
@@ -12,6 +13,8 @@ pub struct WeightedAnnotated {
     pub annotated: Annotated,
     /// Importance weight; 1 for a draw that stands for itself.
     pub weight: f32,
+    /// Corpus tokens that it stands for: see [`crate::trajectory::Document`].
+    pub n_corpus_tokens: u64,
 }
 
 /// One update: the loss is the weighted mean of `− log p` over the interleaved sequences.

@@ -1,9 +1,13 @@
 //! One rollout of the E-step as an episode: the expert's lines are forced in, decisions and
 //! rationales are sampled (or followed), and every log-probability is kept.
 //!
-//! `s_0, z_0, a_0, z_1, a_1, …` (ALGORITHM section 1). It computes no rewards. The model's context
-//! has to hold the document and, in the worst case, `M + 2` tokens more for each line: a rollout
-//! that does not fit is the policy's error.
+//! `s_0, z_0, a_0, z_1, a_1, …` (docs/algorithm.md, "Setting"). It computes no rewards. Decisions
+//! are drawn between `<act>` and `<think>`, and their log-probabilities are taken among the two: `q`
+//! is a distribution over latents.
+//!
+//! The model's context has to hold the document with one marker a line. Where a think (`M + 2`
+//! tokens in the worst case) would leave too little for the rest of it, the decision is `<act>` by
+//! force: such a rollout always fits, and the forced decision carries no gradient.
 
 use std::sync::Arc;
 
@@ -17,8 +21,10 @@ pub struct LatentRule {
     pub markers: Markers,
     /// `M ≥ 1`: sampled tokens of a rationale, its `</think>` included where it is sampled.
     pub rationale_tokens_max: usize,
-    /// Temperature of decisions and rationales.
+    /// Temperature of decisions.
     pub temperature: f32,
+    /// Temperature of rationales; infinity draws them uniformly from the vocabulary.
+    pub rationale_temperature: f32,
     /// What decisions may be.
     pub decision: Decision,
 }
@@ -30,7 +36,7 @@ pub enum Decision {
     Free,
     /// Always `<act>`.
     Act,
-    /// Always `<think>`.
+    /// Always `<think>`, where there is room for it.
     Think,
     /// There is nothing to decide: no marker is written at all (an infinite switch cost).
     Absent,
@@ -45,6 +51,8 @@ pub struct LineRecord {
     pub decision_logprob: f32,
     /// True if the decision was sampled and so carries gradient.
     pub decision_sampled: bool,
+    /// True if the decision was `<act>` by force, for want of room.
+    pub is_out_of_room: bool,
     /// `log q` of the rationale's tokens and of `</think>` unless it was forced.
     pub rationale_logprobs: Vec<f32>,
     /// `log π(a_t | h_t, z_t)` in nats.
@@ -69,7 +77,19 @@ impl LineRecord {
 #[derive(Clone, Debug)]
 enum Source<'a> {
     Sampled(LatentRule),
-    Followed(&'a [Option<Latent>]),
+    Followed {
+        latents: &'a [Option<Latent>],
+        how: Scored,
+    },
+}
+
+/// Under which distribution given latents are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scored {
+    /// `q`: decisions between the two markers, a close that was forced is certain.
+    AsDrawn,
+    /// What plain sampling would give: every token over the whole vocabulary.
+    AsWritten,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +110,10 @@ pub struct Rollout<'a> {
     markers: Markers,
     source: Source<'a>,
     expect: Expect,
+    /// Tokens that the model's context can still take.
+    room: usize,
+    /// By line: tokens of the document from there on, with one marker a line.
+    n_rest: Vec<usize>,
     /// Lines at which a sampled rollout has to think; empty where it never has to.
     has_to_think: Vec<bool>,
     /// What was found, one a line that is done.
@@ -103,21 +127,28 @@ impl<'a> Rollout<'a> {
         Self::new(trajectory, rule.markers, Source::Sampled(rule))
     }
 
-    /// A rollout that feeds given latents, to score them under another policy.
-    pub fn followed(annotated: &'a Annotated, markers: Markers) -> Self {
+    /// A rollout that feeds given latents, to score them.
+    pub fn followed(annotated: &'a Annotated, markers: Markers, how: Scored) -> Self {
+        let latents = &annotated.latents;
         Self::new(
             &annotated.trajectory,
             markers,
-            Source::Followed(&annotated.latents),
+            Source::Followed { latents, how },
         )
     }
 
     fn new(trajectory: &'a Trajectory, markers: Markers, source: Source<'a>) -> Self {
+        let mut n_rest: Vec<usize> = trajectory.lines.iter().map(|line| line.len() + 1).collect();
+        for line in (0..n_rest.len().saturating_sub(1)).rev() {
+            n_rest[line] += n_rest[line + 1];
+        }
         Self {
             trajectory,
             markers,
             source,
             expect: Expect::Prefix,
+            room: 0,
+            n_rest,
             has_to_think: Vec::new(),
             records: Vec::with_capacity(trajectory.lines.len()),
             current: LineRecord::default(),
@@ -146,7 +177,7 @@ impl<'a> Rollout<'a> {
             return Move::Done;
         };
         match &self.source {
-            Source::Followed(latents) => match &latents[self.records.len()] {
+            Source::Followed { latents, how } => match &latents[self.records.len()] {
                 None => self.feed_line(line),
                 Some(latent) => {
                     let token = if latent.is_think() {
@@ -156,16 +187,20 @@ impl<'a> Rollout<'a> {
                     };
                     self.current.latent = Some(latent.clone());
                     self.expect = Expect::FollowedDecision;
-                    let choices: Arc<[TokenId]> = Arc::new([self.markers.act, self.markers.think]);
+                    let both = || Arc::new([self.markers.act, self.markers.think]) as Arc<[_]>;
                     Move::Feed(Feed {
                         tokens: vec![token],
                         scored: true,
-                        choices: Some(choices),
+                        choices: (*how == Scored::AsDrawn).then(both),
                     })
                 }
             },
             Source::Sampled(rule) => match rule.decision {
                 Decision::Absent => self.feed_line(line),
+                Decision::Free | Decision::Think if !self.can_think(rule) => {
+                    self.current.is_out_of_room = true;
+                    self.sample_decision(&[self.markers.act])
+                }
                 Decision::Free if self.has_to_think.get(self.records.len()) == Some(&true) => {
                     self.sample_decision(&[self.markers.think])
                 }
@@ -174,6 +209,13 @@ impl<'a> Rollout<'a> {
                 Decision::Think => self.sample_decision(&[self.markers.think]),
             },
         }
+    }
+
+    /// True if the longest rationale leaves room for the rest of the document.
+    fn can_think(&self, rule: &LatentRule) -> bool {
+        // `<think>` is the line's marker, which the rest counts; `</think>` may have to be forced.
+        let n_rest = self.n_rest[self.records.len()];
+        self.room >= n_rest + rule.rationale_tokens_max + 1
     }
 
     fn sample_decision(&mut self, choices: &[TokenId]) -> Move {
@@ -198,8 +240,9 @@ impl<'a> Rollout<'a> {
 
 impl Episode for Rollout<'_> {
     fn next(&mut self, seen: Observation<'_>) -> Move {
+        self.room = seen.room();
         match (self.expect, seen) {
-            (Expect::Prefix, Observation::Started) => {
+            (Expect::Prefix, Observation::Started { .. }) => {
                 Move::Feed(Feed::unscored(self.trajectory.prefix.clone()))
             }
             (Expect::Prefix, Observation::Fed { .. }) => self.decide(),
@@ -215,16 +258,17 @@ impl Episode for Rollout<'_> {
                     tokens,
                     logprobs,
                     stop,
+                    ..
                 },
             ) => self.thought(tokens, logprobs, stop),
             (Expect::Close, Observation::Fed { .. }) => self.line_of_now(),
-            (Expect::FollowedDecision, Observation::Fed { logprobs }) => {
+            (Expect::FollowedDecision, Observation::Fed { logprobs, .. }) => {
                 self.follow_decision(logprobs[0])
             }
-            (Expect::FollowedRationale, Observation::Fed { logprobs }) => {
+            (Expect::FollowedRationale, Observation::Fed { logprobs, .. }) => {
                 self.follow_rationale(logprobs)
             }
-            (Expect::Line, Observation::Fed { logprobs }) => self.line_done(logprobs),
+            (Expect::Line, Observation::Fed { logprobs, .. }) => self.line_done(logprobs),
             (expect, seen) => unreachable!("expected {expect:?}, saw {seen:?}"),
         }
     }
@@ -242,7 +286,7 @@ impl Rollout<'_> {
         };
         self.expect = Expect::Rationale;
         Move::Sample(SampleRule {
-            temperature: rule.temperature,
+            temperature: rule.rationale_temperature,
             top_k: None,
             top_p: None,
             choices: None,
@@ -282,13 +326,14 @@ impl Rollout<'_> {
     }
 
     fn follow_rationale(&mut self, logprobs: &[f32]) -> Move {
-        let forced = matches!(
-            &self.current.latent,
-            Some(Latent::Switch {
-                forced_close: true,
+        let is_certain = matches!(
+            self.source,
+            Source::Followed {
+                how: Scored::AsDrawn,
                 ..
-            })
+            }
         );
+        let forced = is_certain && self.current.latent.as_ref().is_some_and(Latent::is_cut);
         let n_drawn = logprobs.len() - usize::from(forced);
         self.current.rationale_logprobs = logprobs[..n_drawn].to_vec();
         self.line_of_now()

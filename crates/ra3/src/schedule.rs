@@ -79,10 +79,10 @@ fn rise(index: u64, warmup: u64) -> f32 {
 
 /// How far `index` is from `from` to `to`, in [0, 1].
 fn share(index: u64, from: u64, to: u64) -> f32 {
-    if index < from || to <= from {
+    if to <= from {
         return 0.0;
     }
-    ((index - from) as f32 / (to - from) as f32).min(1.0)
+    (index.saturating_sub(from) as f32 / (to - from) as f32).min(1.0)
 }
 
 /// The documents of update `index`: consecutive parts of one permutation for each epoch. A batch
@@ -94,8 +94,9 @@ pub fn batch(n_documents: usize, batch_size: usize, index: u64, seed: Seed) -> V
     let mut order = Vec::new();
     (first..first + batch_size)
         .map(|position| {
-            if position / n_documents != epoch {
-                epoch = position / n_documents;
+            let epoch_here = position / n_documents;
+            if epoch_here != epoch {
+                epoch = epoch_here;
                 order = seed.nth(epoch as u64).permutation(n_documents);
             }
             order[position % n_documents]

@@ -32,7 +32,7 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
-    /// Number of tokens of the plain document (the *corpus tokens* of every budget).
+    /// Number of tokens of prefix and lines.
     pub fn n_tokens(&self) -> usize {
         self.prefix.len() + self.lines.iter().map(Vec::len).sum::<usize>()
     }
@@ -56,6 +56,17 @@ impl Latent {
     /// True for a switch.
     pub fn is_think(&self) -> bool {
         matches!(self, Self::Switch { .. })
+    }
+
+    /// True for a switch whose `</think>` was forced.
+    pub fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Self::Switch {
+                forced_close: true,
+                ..
+            }
+        )
     }
 
     /// Tokens of the latent, markers included.
@@ -86,6 +97,23 @@ pub struct Annotated {
     pub trajectory: Trajectory,
     /// One a line; `None` where there was nothing to decide and nothing is written.
     pub latents: Vec<Option<Latent>>,
+}
+
+/// A document of the corpus, with its own comments as latents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The code without the comments that became latents, and those latents.
+    pub annotated: Annotated,
+    /// Tokens of the document as it stands in the corpus, comments included: the *corpus tokens* of
+    /// every budget, the same whatever a method makes of the document.
+    pub n_corpus_tokens: u64,
+}
+
+impl Document {
+    /// The code alone.
+    pub fn trajectory(self) -> Trajectory {
+        self.annotated.trajectory
+    }
 }
 
 /// How latents are used in a set of annotated trajectories.

@@ -8,12 +8,13 @@ use ra3::annotate::Choose;
 use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, roll_out};
 use ra3::em::{Ablation, Em, EmConfig, EmReport};
 use ra3::formulas::Baseline;
+use ra3::generation::{Writing, WritingRule, write};
 use ra3::interleave::TokenWeights;
 use ra3::policy::{Surrogate, TokenId, Work};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Latent, LatentStats, Markers, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, LatentStats, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
     act: 1,
@@ -24,7 +25,7 @@ const MARKERS: Markers = Markers {
 const FILLER: TokenId = 6;
 const VOCABULARY: usize = 9;
 
-fn document(index: usize) -> Annotated {
+fn annotated(index: usize) -> Annotated {
     let bit = (index % 2) as TokenId;
     // The corpus' own comments stand at any line, and name x in three of four documents.
     let seed = Seed::root(9).nth(index as u64);
@@ -40,6 +41,14 @@ fn document(index: usize) -> Annotated {
             lines: vec![vec![FILLER], vec![7 + bit], vec![0]],
         },
         latents,
+    }
+}
+
+fn document(index: usize) -> Document {
+    let annotated = annotated(index);
+    Document {
+        n_corpus_tokens: annotated.trajectory.n_tokens() as u64,
+        annotated,
     }
 }
 
@@ -73,9 +82,8 @@ fn config(ablation: Ablation) -> EmConfig {
             decision: 1.0,
             rationale: 1.0,
         },
-        cold_start_schedule: constant(8.0),
+        supervised_schedule: constant(8.0),
         e_schedule: constant(4.0),
-        m_schedule: constant(8.0),
         ablation,
     }
 }
@@ -113,7 +121,7 @@ fn trained(ablation: Ablation, seed: u64) -> TablePolicy {
 /// documents with either `x`.
 fn look(policy: &mut TablePolicy) -> (f64, LatentStats, [Vec<Latent>; 2]) {
     let n = 400;
-    let batch: Vec<Trajectory> = (0..n).map(|i| document(i).trajectory).collect();
+    let batch: Vec<Trajectory> = (0..n).map(|i| document(i).trajectory()).collect();
     let mut policies = Policies {
         policy,
         scorer: None,
@@ -167,5 +175,33 @@ fn neither_half_of_the_loop_does_it_alone() {
     for ablation in [Ablation::NoEm, Ablation::NoRl] {
         let (nats, ..) = look(&mut trained(ablation, 0));
         assert!(nats < -std::f64::consts::LN_2, "{ablation:?}: {nats}");
+    }
+}
+
+/// What the E-step never asks for (its decisions are drawn between the two markers) the supervised
+/// steps keep: sampled plainly, the model still decides before every line, also where the last
+/// steps were E-steps.
+#[test]
+fn a_model_after_e_steps_still_writes_its_markers() {
+    for ablation in [Ablation::None, Ablation::NoEm] {
+        let mut policy = trained(ablation, 1);
+        let prompts: Vec<Vec<u32>> = (0..200).map(|i| document(i).trajectory().prefix).collect();
+        let rule = WritingRule {
+            markers: Some(MARKERS),
+            stops: [MARKERS.end].into(),
+            rests: None,
+            program_tokens_max: 40,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+        };
+        let (rows, _) = write(&mut policy, &prompts, &rule, 1, Seed::root(4)).expect("they fit");
+        let decides = |row: &&Writing| {
+            let first = row.raw().first();
+            first == Some(&MARKERS.act) || first == Some(&MARKERS.think)
+        };
+        let share = rows.iter().filter(decides).count() as f64 / rows.len() as f64;
+        // By chance it were 2 of 9 tokens.
+        assert!(share > 0.9, "{ablation:?}: {share}");
     }
 }

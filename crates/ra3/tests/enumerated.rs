@@ -195,7 +195,11 @@ fn m_steps_never_lower_the_bound() {
         .annotated
         .into_iter()
         .zip(weights)
-        .map(|(annotated, weight)| WeightedAnnotated { annotated, weight })
+        .map(|(annotated, weight)| WeightedAnnotated {
+            annotated,
+            weight,
+            n_corpus_tokens: 0,
+        })
         .collect();
     let lines_only = TokenWeights {
         prefix: 0.0,
@@ -214,7 +218,7 @@ fn m_steps_never_lower_the_bound() {
     );
 }
 
-/// `KL(q ‖ p)` of a one-line document splits as ALGORITHM section 2 says.
+/// `KL(q ‖ p)` of a one-line document splits as docs/algorithm.md says.
 #[test]
 fn the_divergence_splits_into_decision_and_rationale() {
     let (q, p_0, alpha) = (table(10), table(11), 0.8f32);

@@ -11,7 +11,7 @@ use ra3::rollout::LineRecord;
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
     act: 3,
@@ -26,20 +26,24 @@ fn table(seed: u64) -> TablePolicy {
     TablePolicy::random(6, 2, 1.0, Seed::root(seed))
 }
 
-fn document(index: usize) -> Annotated {
-    Annotated {
-        trajectory: Trajectory {
-            prefix: vec![0, 1, 2],
-            lines: vec![vec![1 + (index % 2) as u32, 2], vec![2], vec![0]],
+fn document(index: usize) -> Document {
+    Document {
+        annotated: Annotated {
+            trajectory: Trajectory {
+                prefix: vec![0, 1, 2],
+                lines: vec![vec![1 + (index % 2) as u32, 2], vec![2], vec![0]],
+            },
+            latents: vec![
+                Some(Latent::Switch {
+                    rationale: vec![1],
+                    forced_close: false,
+                }),
+                Some(Latent::Keep),
+                Some(Latent::Keep),
+            ],
         },
-        latents: vec![
-            Some(Latent::Switch {
-                rationale: vec![1],
-                forced_close: false,
-            }),
-            Some(Latent::Keep),
-            Some(Latent::Keep),
-        ],
+        // As if its comment had three tokens and a newline.
+        n_corpus_tokens: 11 + index as u64,
     }
 }
 
@@ -73,9 +77,13 @@ fn config(cost: f32) -> EmConfig {
             decision: 1.0,
             rationale: 1.0,
         },
-        cold_start_schedule: constant(0.3),
+        supervised_schedule: Schedule::Cosine {
+            peak: 0.3,
+            warmup: 2,
+            n_updates: 9,
+            floor_share: 0.1,
+        },
         e_schedule: constant(0.5),
-        m_schedule: constant(0.2),
         ablation: Ablation::None,
     }
 }
@@ -131,24 +139,32 @@ fn an_infinite_cost_makes_the_whole_loop_next_token_prediction() {
     let mut expected = table(1);
     let seed = Seed::root(3);
     let plain = |order: Vec<usize>| -> Vec<Trajectory> {
-        order.into_iter().map(|i| document(i).trajectory).collect()
+        order
+            .into_iter()
+            .map(|i| document(i).trajectory())
+            .collect()
     };
+    // One schedule runs over all supervised updates, as it does in next-token prediction.
+    let schedule = config(0.0).supervised_schedule;
     for index in 0..3 {
         let documents = plain(batch(N_DOCUMENTS, 4, index, seed.child("cold")));
-        ntp::update(&mut expected, &documents, PREFIX_WEIGHT, 0.3).unwrap();
+        let lr = schedule.at(index);
+        ntp::update(&mut expected, &documents, PREFIX_WEIGHT, lr).unwrap();
     }
     for round in 0..2 {
         // Each batch of annotation puts the documents that keep their own latents last.
         let drawn: Vec<usize> = (0..2)
             .flat_map(|i| {
                 let order = batch(N_DOCUMENTS, 4, 2 * round + i, seed.child("annotate"));
-                [&order[2..], &order[..2]].concat()
+                // Every second document keeps its own latents: the second and the fourth.
+                [order[0], order[2], order[1], order[3]]
             })
             .collect();
         for update in 0..3 {
             let order = batch(8, 4, update, seed.child("m_step").nth(round));
             let documents = plain(order.into_iter().map(|i| drawn[i]).collect());
-            ntp::update(&mut expected, &documents, PREFIX_WEIGHT, 0.2).unwrap();
+            let lr = schedule.at(3 + 3 * round + update);
+            ntp::update(&mut expected, &documents, PREFIX_WEIGHT, lr).unwrap();
         }
     }
     assert_eq!(state.policy.logits, expected.logits);
@@ -204,6 +220,7 @@ fn phases_follow_from_the_position_alone() {
     assert_eq!(names(Ablation::None), "ccceeaammmeeaammm");
     assert_eq!(names(Ablation::NoEm), "ccceeee");
     assert_eq!(names(Ablation::NoRl), "cccaammmaammm");
+    assert_eq!(names(Ablation::RandomRationales), "cccaammmaammm");
     let last = config(1.0).phase(16);
     assert_eq!(last, Some(Phase::MStep { round: 1, index: 2 }));
 }
@@ -249,7 +266,7 @@ fn the_loop_continues_from_any_position_with_the_same_bits() {
 #[test]
 fn chosen_annotations_have_the_weights_of_their_rule() {
     let draw = |choose| {
-        let (mut policy, batch) = (table(2), vec![document(0).trajectory; 5]);
+        let (mut policy, batch) = (table(2), vec![document(0); 5]);
         let mut policies = Policies {
             policy: &mut policy,
             scorer: None,
@@ -312,4 +329,131 @@ fn a_term_of_the_whole_group_cancels_and_the_switch_cost_does_not() {
     let mean = -2.0;
     let rlp = [-1.0f32, -3.0, -2.0].map(|r| 1.5 * (r - mean));
     assert_eq!(found(-7.0, 0.0), rlp);
+}
+
+/// Both methods count a document as it stands in the corpus, whatever they make of it.
+#[test]
+fn corpus_tokens_are_those_of_the_documents() {
+    let seed = Seed::root(3);
+    let tokens = |order: Vec<usize>| -> u64 { order.iter().map(|i| 11 + *i as u64).sum() };
+    let mut state = State::new(config(0.4));
+    let mut annotated = Vec::new();
+    while let Some(report) = state.advance() {
+        match report {
+            EmReport::Supervised {
+                phase: Phase::ColdStart { index },
+                n_corpus_tokens,
+                ..
+            } => {
+                let order = batch(N_DOCUMENTS, 4, index, seed.child("cold"));
+                assert_eq!(n_corpus_tokens, tokens(order));
+            }
+            EmReport::EStep {
+                phase: Phase::EStep { round, index },
+                n_corpus_tokens,
+                ..
+            } => {
+                let order = batch(N_DOCUMENTS, 4, 2 * round + index, seed.child("e_step"));
+                assert_eq!(n_corpus_tokens, tokens(order));
+            }
+            EmReport::Annotate { .. } => annotated = state.em.annotated.clone(),
+            EmReport::Supervised {
+                phase: Phase::MStep { round, index },
+                n_corpus_tokens,
+                ..
+            } => {
+                let order = batch(8, 4, index, seed.child("m_step").nth(round));
+                let counted = order.iter().map(|i| annotated[*i].n_corpus_tokens);
+                assert_eq!(n_corpus_tokens, counted.sum::<u64>());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A share that is no multiple of a batch is met over the run, not rounded batch by batch.
+#[test]
+fn the_corpus_own_latents_have_their_share() {
+    for (share, expected) in [
+        (0.0, 0),
+        (0.2, 4),
+        (0.3, 6),
+        (0.5, 10),
+        (0.99, 19),
+        (1.0, 20),
+    ] {
+        let settings = EmConfig {
+            cold_start_updates: 0,
+            rounds: 1,
+            e_updates: 0,
+            m_updates: 1,
+            annotate_documents: 20,
+            m_batch_documents: 2,
+            corpus_latents_share: share,
+            ..config(0.4)
+        };
+        // Its own rationale is never drawn: the table's rationales do not hold a 1.
+        let mut state = State::new(settings);
+        for last in 0..6 {
+            for before in 0..7u32 {
+                let history = if before == 6 {
+                    vec![last]
+                } else {
+                    vec![before, last]
+                };
+                state.policy.logits_after(&history)[1] = -60.0;
+            }
+        }
+        while let Some(report) = state.advance() {
+            if matches!(report, EmReport::Supervised { .. }) {
+                break;
+            }
+        }
+        let own = state.em.annotated.iter().filter(|document| {
+            matches!(&document.annotated.latents[0], Some(Latent::Switch { rationale, .. }) if *rationale == [1])
+        });
+        assert_eq!(own.count(), expected, "{share}");
+        assert_eq!(state.em.annotated.len(), 20);
+    }
+}
+
+/// Rationales of random tokens are uniform, and nothing pushes the policy along them.
+#[test]
+fn random_rationales_are_uniform_and_carry_no_gradient() {
+    let settings = EmConfig {
+        ablation: Ablation::RandomRationales,
+        cold_start_updates: 0,
+        corpus_latents_share: 0.0,
+        annotate_documents: 600,
+        m_batch_documents: 100,
+        ..config(0.4)
+    };
+    let mut state = State::new(settings);
+    let mut counts = [0.0f64; 6];
+    loop {
+        let before = state.policy.clone();
+        match state.advance() {
+            Some(EmReport::Annotate { .. }) => assert_eq!(before, state.policy),
+            Some(EmReport::EStep { .. }) => panic!("there is no policy gradient"),
+            Some(EmReport::Supervised { .. }) | None => break,
+        }
+    }
+    for latent in state.em.annotated.iter().flat_map(|d| &d.annotated.latents) {
+        if let Some(Latent::Switch {
+            rationale,
+            forced_close,
+        }) = latent
+        {
+            let first = rationale.first().copied().unwrap_or(MARKERS.close);
+            assert!(*forced_close || rationale.len() < 2);
+            counts[first as usize] += 1.0;
+        }
+    }
+    let n: f64 = counts.iter().sum();
+    let chi_square: f64 = counts
+        .iter()
+        .map(|count| (count - n / 6.0).powi(2) / (n / 6.0))
+        .sum();
+    // Five degrees of freedom: 20.5 is passed once in a thousand.
+    assert!(n > 300.0 && chi_square < 20.5, "{counts:?}");
 }

@@ -1,7 +1,10 @@
 //! Writing programs, and RLVR on a problem small enough to be a bandit.
 
-use ra3::generation::{Writing, WritingRule};
-use ra3::grpo::{self, Estimator, GrpoConfig, Search, update_dynamically, write};
+use std::sync::Arc;
+
+use ra3::generation::{Writing, WritingRule, write};
+use ra3::grpo::{self, Estimator, GrpoConfig, Search, update_dynamically};
+use ra3::guided::{Guide, Guided};
 use ra3::interleave::strip;
 use ra3::policy::{Episode, Feed, Move, Observation, Policy, Surrogate, TokenId};
 use ra3::rollout::Decision;
@@ -18,20 +21,27 @@ const MARKERS: Markers = Markers {
 const NEWLINE: usize = 4;
 const VOCABULARY: usize = 8;
 
-fn rule(decision: Decision) -> WritingRule {
-    let mut line_ends = vec![false; VOCABULARY];
-    line_ends[NEWLINE] = true;
+fn rule() -> WritingRule {
     WritingRule {
-        markers: MARKERS,
-        line_ends: line_ends.into(),
-        other_ends: [].into(),
-        decision,
-        first_rationale: None,
-        rationale_tokens_max: 2,
+        markers: Some(MARKERS),
+        stops: [MARKERS.end].into(),
+        rests: None,
         program_tokens_max: 12,
         temperature: 1.0,
         top_k: None,
         top_p: None,
+    }
+}
+
+fn guide(decision: Decision) -> Guide {
+    let mut line_ends = vec![false; VOCABULARY];
+    line_ends[NEWLINE] = true;
+    Guide {
+        markers: MARKERS,
+        decision,
+        line_ends: line_ends.into(),
+        rationale_tokens_max: 2,
+        first_rationale: None,
     }
 }
 
@@ -45,63 +55,135 @@ fn programs(policy: &mut TablePolicy, rule: &WritingRule) -> Vec<Writing> {
         .0
 }
 
-/// The tokens before which a line begins: after the prompt and after newlines that end one.
-fn check_form(program: &Writing, decision: Decision) {
-    let raw = program.raw();
-    assert!(raw.len() <= 12, "{raw:?}");
-    assert!(raw.is_empty() || raw[0] == MARKERS.act || raw[0] == MARKERS.think);
-    let choices = program.example(1.0).restrictions;
-    match decision {
-        Decision::Free => assert!(!choices.is_empty()),
-        Decision::Act | Decision::Think | Decision::Absent => assert!(choices.is_empty()),
-    }
-    for restriction in choices {
-        assert_eq!(*restriction.choices, [MARKERS.act, MARKERS.think]);
-        let token = program.tokens[restriction.position];
-        assert!(token == MARKERS.act || token == MARKERS.think);
-        assert!(program.sampled[restriction.position]);
-    }
+fn guided(policy: &mut TablePolicy, rule: &WritingRule, guide: &Guide) -> Vec<Writing> {
+    let rule = Arc::new(rule.clone());
+    let row = |_| Guided::new(vec![0, 5], Arc::clone(&rule), guide.clone());
+    let mut rows: Vec<Guided> = (0..100).map(row).collect();
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    policy
+        .run(&mut episodes, Seed::root(1))
+        .expect("prompts fit");
+    rows.into_iter().map(|row| row.writing).collect()
 }
 
+/// Decisions, rationales and lines are tokens like any others: a program is one draw of the whole
+/// vocabulary after another, and ends at a limit or an end of text.
 #[test]
-fn programs_have_the_form_of_their_rule() {
-    for decision in [Decision::Free, Decision::Act, Decision::Think] {
-        let found = programs(&mut table(1), &rule(decision));
-        found
-            .iter()
-            .for_each(|program| check_form(program, decision));
-        assert!(found.iter().any(|program| program.ended));
-        assert!(
-            found
-                .iter()
-                .any(|program| !program.ended && program.raw().len() == 12)
-        );
-        let thinks = found
-            .iter()
-            .filter(|p| p.raw().contains(&MARKERS.think))
-            .count();
-        if decision == Decision::Think {
-            assert_eq!(thinks, found.len());
-        }
-    }
-    let plain = programs(&mut table(1), &rule(Decision::Absent));
-    assert!(plain.iter().all(|p| p.example(1.0).restrictions.is_empty()));
-    // All but the prompt is sampled: nothing is decided for the model.
-    assert!(plain.iter().all(|p| p.n_sampled() == p.tokens.len() - 2));
-}
-
-#[test]
-fn a_program_is_what_remains_without_its_thoughts() {
-    for program in programs(&mut table(2), &rule(Decision::Free)) {
-        assert_eq!(program.program(), strip(program.raw(), &MARKERS));
-        let markers = [MARKERS.act, MARKERS.think, MARKERS.close, MARKERS.end];
-        assert!(
-            program
-                .program()
-                .iter()
-                .all(|token| !markers.contains(token))
-        );
+fn a_program_is_sampled_plainly() {
+    let found = programs(&mut table(1), &rule());
+    for program in &found {
+        assert!(program.raw().len() <= 12 && program.n_written() > 0);
         assert_eq!(program.ended, program.tokens.last() == Some(&MARKERS.end));
+        assert!(!program.raw().contains(&MARKERS.end));
+        assert_eq!(program.program(), strip(program.raw(), &MARKERS));
+        let example = program.example(0.5);
+        assert!(example.restrictions.is_empty());
+        let weighted = example.weights.iter().filter(|w| **w == 0.5).count();
+        assert_eq!(weighted, program.n_written());
+        assert_eq!(example.weights[..2], [0.0, 0.0]);
+    }
+    let cut = |p: &&Writing| !p.ended && p.raw().len() == 12;
+    assert!(found.iter().any(|p| p.ended) && found.iter().any(|p| cut(&p)));
+    // Resting after newlines changes no draw.
+    let resting = WritingRule {
+        rests: Some([MARKERS.end, NEWLINE as TokenId].into()),
+        ..rule()
+    };
+    for (program, rested) in found.iter().zip(programs(&mut table(1), &resting)) {
+        assert_eq!(
+            (&program.tokens, program.ended),
+            (&rested.tokens, rested.ended)
+        );
+        assert_eq!(program.logprobs, rested.logprobs);
+    }
+    // The same draws with nothing deleted.
+    let bare = WritingRule {
+        markers: None,
+        ..rule()
+    };
+    for (program, bare) in found.iter().zip(programs(&mut table(1), &bare)) {
+        assert_eq!(program.tokens, bare.tokens);
+        assert_eq!(bare.program(), bare.raw());
+    }
+}
+
+/// `(1 − 1/V)^n` of programs of a uniform table have no end among their first `n` tokens.
+#[test]
+fn lengths_are_those_of_plain_sampling() {
+    let mut uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    let prompts = vec![vec![0]; 4000];
+    let (rows, _) = write(&mut uniform, &prompts, &rule(), 1, Seed::root(1)).expect("they fit");
+    for n in [1usize, 4, 11] {
+        let expected = (1.0 - 1.0 / VOCABULARY as f64).powi(n as i32);
+        let longer = rows.iter().filter(|row| row.raw().len() >= n).count() as f64 / 4000.0;
+        let error = (expected * (1.0 - expected) / 4000.0).sqrt();
+        assert!(
+            (longer - expected).abs() < 4.0 * error,
+            "{n}: {longer} {expected}"
+        );
+    }
+}
+
+#[test]
+fn guided_programs_have_the_form_of_their_guide() {
+    for decision in [Decision::Free, Decision::Act, Decision::Think] {
+        let found = guided(&mut table(1), &rule(), &guide(decision));
+        let mut n_thinks = 0;
+        for program in &found {
+            let raw = program.raw();
+            assert!(raw.len() <= 12, "{raw:?}");
+            let allowed = match decision {
+                Decision::Act => vec![MARKERS.act],
+                Decision::Think => vec![MARKERS.think],
+                Decision::Free | Decision::Absent => vec![MARKERS.act, MARKERS.think],
+            };
+            assert!(raw.is_empty() || allowed.contains(&raw[0]));
+            n_thinks += usize::from(raw[0] == MARKERS.think);
+            if raw[0] == MARKERS.think && raw.len() > 4 {
+                assert!(raw[1..4].contains(&MARKERS.close), "{raw:?}");
+            }
+        }
+        match decision {
+            Decision::Act => assert_eq!(n_thinks, 0),
+            Decision::Think => assert_eq!(n_thinks, found.len()),
+            Decision::Free | Decision::Absent => assert!(n_thinks > 10 && n_thinks < 90),
+        }
+        assert!(found.iter().any(|p| p.ended) && found.iter().any(|p| !p.ended));
+    }
+}
+
+#[test]
+fn a_given_plan_comes_first() {
+    for decision in [Decision::Free, Decision::Absent] {
+        let given = Guide {
+            first_rationale: Some(vec![7, 7]),
+            ..guide(decision)
+        };
+        let found = guided(&mut table(4), &rule(), &given);
+        for program in &found {
+            assert_eq!(program.raw()[..4], [MARKERS.think, 7, 7, MARKERS.close]);
+        }
+        assert!(found.iter().any(|program| program.raw().len() > 4));
+    }
+}
+
+/// A program ends where the context does, whatever it was about to write.
+#[test]
+fn the_end_of_the_context_ends_a_program_and_nothing_else() {
+    for n_context in 2..12 {
+        let mut small = table(1).with_limit(n_context);
+        let fits = |program: &Writing| program.tokens.len() <= n_context;
+        assert!(programs(&mut small, &rule()).iter().all(fits));
+        for decision in [Decision::Free, Decision::Act, Decision::Think] {
+            for first_rationale in [None, Some(vec![7; 3])] {
+                let guide = Guide {
+                    first_rationale,
+                    ..guide(decision)
+                };
+                assert!(guided(&mut small, &rule(), &guide).iter().all(fits));
+            }
+        }
     }
 }
 
@@ -114,8 +196,8 @@ struct Score {
 impl Episode for Score {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => Move::Feed(Feed::scored(self.tokens.clone())),
-            Observation::Fed { logprobs } => {
+            Observation::Started { .. } => Move::Feed(Feed::scored(self.tokens.clone())),
+            Observation::Fed { logprobs, .. } => {
                 self.logprobs = logprobs.to_vec();
                 Move::Done
             }
@@ -127,61 +209,43 @@ impl Episode for Score {
 #[test]
 fn recorded_logprobs_are_those_of_the_trainer() {
     let mut policy = table(3);
-    let mut n_forced = 0;
-    for program in programs(&mut policy, &rule(Decision::Free)) {
-        let mut score = Score {
-            tokens: program.tokens.clone(),
-            logprobs: vec![],
-        };
-        policy.run(&mut [&mut score], Seed::root(0)).unwrap();
-        let example = program.example(0.5);
-        let restricted: Vec<usize> = example.restrictions.iter().map(|r| r.position).collect();
-        for position in 2..program.tokens.len() {
-            if program.sampled[position] {
-                assert_eq!(example.weights[position], 0.5);
-                if !restricted.contains(&position) {
-                    assert_eq!(program.logprobs[position], score.logprobs[position]);
-                }
-            } else {
-                n_forced += 1;
-                assert_eq!(program.tokens[position], MARKERS.close);
-                assert_eq!(example.weights[position], 0.0);
-            }
+    let tempered = WritingRule {
+        temperature: 0.6,
+        top_p: Some(0.95),
+        ..rule()
+    };
+    for rule in [rule(), tempered] {
+        for program in programs(&mut policy, &rule) {
+            let mut score = Score {
+                tokens: program.tokens.clone(),
+                logprobs: vec![],
+            };
+            let seed = Seed::root(0);
+            policy.run(&mut [&mut score], seed).expect("it fits");
+            assert_eq!(program.logprobs[2..], score.logprobs[2..]);
+            // With its own old log-probabilities every ratio is 1, so the objective is Σ w.
+            let clip = Surrogate::Clipped {
+                low: 0.2,
+                high: 0.2,
+            };
+            let example = program.example(0.5);
+            let (_, stats) = policy.gradient(&[example], clip).expect("a good example");
+            let expected = 0.5 * program.n_written() as f64;
+            assert!((-stats.loss - expected).abs() < 1e-5);
         }
-        // With its own old log-probabilities every ratio is 1, so the objective is Σ w.
-        let clip = Surrogate::Clipped {
-            low: 0.2,
-            high: 0.2,
-        };
-        let (_, stats) = policy.gradient(&[example], clip).unwrap();
-        let expected = 0.5 * program.n_sampled() as f64;
-        assert!((-stats.loss - expected).abs() < 1e-5);
     }
-    assert!(n_forced > 0);
 }
 
 #[test]
 fn any_end_of_text_ends_a_program() {
     let talking = WritingRule {
-        other_ends: [7].into(),
-        ..rule(Decision::Absent)
+        stops: [MARKERS.end, 7].into(),
+        ..rule()
     };
     let found = programs(&mut table(1), &talking);
     let by_other = |p: &&Writing| p.ended && p.tokens.last() == Some(&7);
     assert!(found.iter().any(|p| by_other(&p)));
     assert!(found.iter().all(|program| !program.raw().contains(&7)));
-}
-
-#[test]
-fn a_given_plan_comes_first_and_is_not_trained() {
-    let given = WritingRule {
-        first_rationale: Some(vec![7, 7]),
-        ..rule(Decision::Free)
-    };
-    for program in programs(&mut table(4), &given) {
-        assert_eq!(program.raw()[..4], [MARKERS.think, 7, 7, MARKERS.close]);
-        assert_eq!(program.sampled[2..6], [false; 4]);
-    }
 }
 
 fn config(estimator: Estimator) -> GrpoConfig {
@@ -191,7 +255,7 @@ fn config(estimator: Estimator) -> GrpoConfig {
         drop_groups_without_signal: false,
         writing: WritingRule {
             program_tokens_max: 6,
-            ..rule(Decision::Free)
+            ..rule()
         },
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use ra3::bounds::measure;
 use ra3::e_step::{
-    self, EStepConfig, Penalty, Persistence, Policies, follow, policy_gradient, roll_out,
+    self, EStepConfig, Penalty, Persistence, Policies, Rollouts, follow, policy_gradient, roll_out,
 };
 use ra3::formulas::Baseline;
 use ra3::interleave::{TokenWeights, interleave, plain, strip};
@@ -190,13 +190,18 @@ fn a_floor_under_the_think_rate_explores() {
     let (found, moved) = rate(Persistence::StickyWithThinkFloor(0.25));
     // 2400 forced decisions at 0.25: five standard errors are 0.044.
     assert!((found - 0.25).abs() < 0.044, "{found}");
-    let mut moved = moved;
-    let mut before = never.clone();
-    // Its rationales learn; that it was forced teaches the decision nothing by itself.
+    let (mut moved, mut before) = (moved, never.clone());
+    // Its rationales learn.
     assert_ne!(
         moved.logits_after(&[MARKERS.think]),
         before.logits_after(&[MARKERS.think])
     );
+    // That it was forced teaches the decision nothing: after any token, a rationale's included,
+    // `<think>` is as unlikely as it was.
+    for last in 0..VOCABULARY as u32 {
+        let logit = moved.logits_after(&[last])[MARKERS.think as usize];
+        assert!((logit + 40.0).abs() < 1e-9, "after {last}: {logit}");
+    }
 }
 
 #[test]
@@ -246,29 +251,57 @@ fn the_first_clipped_update_is_the_policy_gradient() {
     assert!(far < 1e-5 && size > 1e-2, "{far} {size}");
 }
 
+/// A document that does not fit with one marker a line is an error; one that just fits never is.
 #[test]
-fn a_rollout_that_does_not_fit_is_an_error() {
-    let mut small = table(7).with_limit(7);
-    let rule = config(Persistence::ThinkEveryLine).latent_rule(MARKERS);
-    let mut work = Work::default();
-    let found = roll_out(
-        &mut alone(&mut small),
-        &[document()],
-        &rule,
-        1,
-        Seed::root(0),
-        &mut work,
-    );
-    assert!(
-        matches!(
-            found,
-            Err(PolicyError::SequenceTooLong {
-                n_tokens_max: 7,
-                ..
-            })
-        ),
-        "{found:?}"
-    );
+fn a_rollout_fits_wherever_its_document_does() {
+    let n_least = 2 + document()
+        .lines
+        .iter()
+        .map(|line| line.len() + 1)
+        .sum::<usize>();
+    for persistence in [Persistence::Sticky, Persistence::ThinkEveryLine] {
+        let rule = config(persistence).latent_rule(MARKERS);
+        for n_context in n_least - 1..n_least + 14 {
+            let mut small = table(7).with_limit(n_context);
+            let mut work = Work::default();
+            let batch = [document()];
+            let policies = &mut alone(&mut small);
+            let found = roll_out(policies, &batch, &rule, 40, Seed::root(0), &mut work);
+            if n_context < n_least {
+                let n_tokens_max = n_context;
+                let is_named = matches!(found, Err(PolicyError::SequenceTooLong { n_tokens_max: n, .. }) if n == n_tokens_max);
+                assert!(is_named, "{found:?}");
+                continue;
+            }
+            let drawn = found.expect("what is left is kept for the document");
+            check_room(&drawn, n_context, persistence);
+        }
+    }
+}
+
+/// By hand: a think needs `M + 2` tokens, and the rest of the document one marker a line.
+fn check_room(drawn: &Rollouts, n_context: usize, persistence: Persistence) {
+    let settings = config(persistence);
+    let examples = policy_gradient(drawn, &MARKERS, &settings);
+    for (member, records) in drawn.records[0].iter().enumerate() {
+        let mut position = document().prefix.len();
+        for (index, record) in records.iter().enumerate() {
+            let lines = &document().lines[index..];
+            let n_rest: usize = lines.iter().map(|line| line.len() + 1).sum();
+            let fits = position + n_rest - 1 + settings.rationale_tokens_max + 2 <= n_context;
+            assert_eq!(record.is_out_of_room, !fits, "{n_context} {index}");
+            if !fits {
+                assert_eq!(record.latent, Some(Latent::Keep));
+                assert_eq!(
+                    (record.decision_logprob, record.decision_sampled),
+                    (0.0, false)
+                );
+                assert_eq!(examples[member].weights[position], 0.0);
+            }
+            position += record.latent.as_ref().map_or(0, Latent::n_tokens) + lines[0].len();
+        }
+        assert!(position <= n_context);
+    }
 }
 
 /// Without a reference the policy is its own `p_0`: the same as giving it itself.
@@ -340,8 +373,8 @@ fn weights_by_hand() {
     assert_eq!(example.tokens, [0, 1, 3, 5, 4, 1, 5, 2, 5, 3, 4, 0]);
     let expected = [0.0, 0.1, 0.5, 0.25, 0.25, 1.0, 1.0, 0.5, 1.0, 0.5, 0.0, 1.0];
     assert_eq!(example.weights, expected);
-    let positions: Vec<usize> = example.restrictions.iter().map(|r| r.position).collect();
-    assert_eq!(positions, [2, 7, 9]);
+    // Markers are learnt over the whole vocabulary.
+    assert!(example.restrictions.is_empty());
 }
 
 prop_compose! {

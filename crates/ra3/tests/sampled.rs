@@ -5,10 +5,11 @@
 )]
 
 use ra3::bounds;
-use ra3::e_step::{self, EStepConfig, Penalty, Persistence, Policies};
+use ra3::e_step::{self, EStepConfig, Penalty, Persistence, Policies, follow_how};
 use ra3::enumeration::{Enumeration, annotations, latents};
 use ra3::formulas::Baseline;
-use ra3::policy::Surrogate;
+use ra3::policy::{Surrogate, Work};
+use ra3::rollout::Scored;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Markers, Trajectory};
@@ -125,14 +126,69 @@ fn bounds_stay_below_the_likelihood_and_iwae_rises_to_it() {
     let ks = [1, 4, 16];
     let seed = Seed::root(1);
     let found = bounds::measure(&mut policies, &documents, &rule, alpha, &ks, seed).unwrap();
-    let mean = |total: f64| total / documents.len() as f64;
+    let mean = |each: &[f64]| each.iter().sum::<f64>() / documents.len() as f64;
     assert!(
-        (mean(found.elbo) - elbo).abs() < 0.1,
+        (mean(&found.sticky.elbo) - elbo).abs() < 0.1,
         "{} {elbo}",
-        mean(found.elbo)
+        mean(&found.sticky.elbo)
     );
-    let iwae: Vec<f64> = found.iwae.iter().map(|(_, total)| mean(*total)).collect();
-    assert!((iwae[0] - mean(found.elbo)).abs() < 1e-9);
+    let iwae: Vec<f64> = found
+        .sticky
+        .iwae
+        .iter()
+        .map(|(_, each)| mean(each))
+        .collect();
+    assert!((iwae[0] - mean(&found.sticky.elbo)).abs() < 1e-9);
     assert!(iwae[0] < iwae[1] && iwae[1] < iwae[2], "{iwae:?}");
     assert!(iwae[2] < log_likelihood + 0.02 && log_likelihood - iwae[2] < 0.1);
+}
+
+/// The second likelihood: what plain sampling gives to the program, whatever latents it writes.
+#[test]
+fn written_bounds_stay_below_what_plain_sampling_gives_a_program() {
+    let q = table(8);
+    let all = enumerate(&q, &q, &q);
+    let (mut policy, mut work, seed) = (q.clone(), Work::default(), Seed::root(2));
+    let how = Scored::AsWritten;
+    let rows = &all.annotated;
+    let written = follow_how(&mut policy, rows, &MARKERS, how, seed, &mut work).unwrap();
+    let joint: Vec<f64> = written
+        .iter()
+        .map(|lines| {
+            let each = lines
+                .iter()
+                .map(|l| f64::from(l.line_logprob + l.latent_logprob()));
+            each.sum()
+        })
+        .collect();
+    let likelihood = joint.iter().map(|l| l.exp()).sum::<f64>().ln();
+    let pairs = all.log_q().into_iter().zip(&joint);
+    let elbo: f64 = pairs
+        .map(|(log_q, joint)| log_q.exp() * (joint - log_q))
+        .sum();
+    assert!(elbo < likelihood - 0.01);
+
+    let rule = config(Penalty::SwitchCost(0.0)).latent_rule(MARKERS);
+    let documents = vec![trajectory(); 3000];
+    let mut policies = Policies {
+        policy: &mut policy,
+        scorer: None,
+        reference: None,
+    };
+    let found = bounds::measure(&mut policies, &documents, &rule, 0.5, &[1, 16], seed).unwrap();
+    let mean = |each: &[f64]| each.iter().sum::<f64>() / documents.len() as f64;
+    let sampled = mean(&found.written.elbo);
+    assert!((sampled - elbo).abs() < 0.1, "{sampled} {elbo}");
+    let iwae = mean(&found.written.iwae[1].1);
+    assert!(sampled < iwae && iwae < likelihood + 0.02 && likelihood - iwae < 0.1);
+    // By enumeration: the probability of the two markers before each line.
+    let decisions = written.iter().zip(&all.records).zip(all.log_q());
+    let expected: f64 = decisions
+        .map(|((written, drawn), log_q)| {
+            let mass = written.iter().zip(drawn);
+            let mass = mass.map(|(w, d)| f64::from(w.decision_logprob - d.decision_logprob).exp());
+            log_q.exp() * mass.sum::<f64>() / drawn.len() as f64
+        })
+        .sum();
+    assert!((found.marker_probability - expected).abs() < 0.01);
 }

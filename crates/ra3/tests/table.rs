@@ -53,8 +53,8 @@ impl Once {
 impl Episode for Once {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => Move::Feed(Feed::scored(vec![0])),
-            Observation::Fed { logprobs } => {
+            Observation::Started { .. } => Move::Feed(Feed::scored(vec![0])),
+            Observation::Fed { logprobs, .. } => {
                 assert_eq!(logprobs, [0.0], "the first token has no context");
                 Move::Sample(self.rule.clone())
             }
@@ -62,6 +62,7 @@ impl Episode for Once {
                 tokens,
                 logprobs,
                 stop,
+                ..
             } => {
                 self.tokens = tokens.to_vec();
                 self.logprobs = logprobs.to_vec();
@@ -256,7 +257,7 @@ fn a_table_is_unchanged_after_an_error() {
         assert!(found.to_string().contains(expected), "{found}");
         assert_eq!(table, halves());
     };
-    check(example(f32::NAN), "the loss is NaN");
+    check(example(f32::NAN), "a weight is not a finite number");
     let tokens = vec![0, 1, 2, 9];
     check(
         Example {

@@ -10,6 +10,7 @@ mod closed;
 mod commands;
 mod edges;
 mod failures;
+mod files;
 mod kill;
 mod report;
 mod settings;

@@ -1,5 +1,6 @@
 //! A model's shape. How it stands in `config.json` is `config_file`'s matter.
 
+use ra3::refusals::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -115,6 +116,14 @@ pub(super) const ROPE_THETA: f64 = 10_000.0;
 pub(super) const INITIALIZER_RANGE: f32 = 0.02;
 
 impl ModelConfig {
+    /// What a policy of this shape can take.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            n_vocabulary: self.vocab_size,
+            n_tokens_max: self.max_position_embeddings,
+        }
+    }
+
     /// A configuration with the constants that these families share.
     pub fn new(architecture: Architecture) -> Self {
         Self {

@@ -110,7 +110,7 @@ struct Greedy {
 impl Episode for Greedy {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started => Move::Feed(Feed::unscored(self.prompt.clone())),
+            Observation::Started { .. } => Move::Feed(Feed::unscored(self.prompt.clone())),
             Observation::Fed { .. } => Move::Sample(SampleRule {
                 temperature: 0.0,
                 top_k: None,

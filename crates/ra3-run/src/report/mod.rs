@@ -8,6 +8,7 @@ mod card;
 mod page;
 
 mod curves;
+mod differences;
 mod facts;
 mod held_out;
 mod programs;
@@ -29,6 +30,7 @@ use crate::directory::read_journal;
 use crate::ledger::Record;
 use crate::samples::Sample;
 
+pub use differences::Difference;
 pub(crate) use table::percent;
 pub use table::{Row, Table};
 

@@ -21,7 +21,7 @@ pub(super) fn headline(table: &Table) -> String {
 
 fn arm_group(row: &Row) -> Option<Group> {
     let before = row
-        .own_decision()
+        .plain()
         .and_then(|by_k| by_k.get("1"))
         .map(|pass| bar("before RLVR", &format!("{} before", row.arm), pass));
     let after = row
@@ -60,7 +60,7 @@ pub(super) fn families(ledger: &[Record]) -> String {
     if all.is_empty() {
         return String::new();
     }
-    let is_own = |score: &&&ScoreRecord| ["plain", "free"].contains(&score.decision.as_str());
+    let is_own = |score: &&&ScoreRecord| score.decision == "plain";
     let own: Vec<&ScoreRecord> = all.iter().filter(is_own).copied().collect();
     let mut figures = chart("pass@1 by family and arm", "", &own, |score| {
         score.arm.clone()
@@ -73,8 +73,8 @@ pub(super) fn families(ledger: &[Record]) -> String {
             .collect();
         if of_arm.len() > 1 {
             let title = format!("pass@1 by family and decision: {arm}");
-            let note =
-                "decisions left free, forced to act, forced to think, and given the true plan";
+            let note = "sampled plainly; decisions drawn between the markers, forced to act, forced to think; \
+                 given the true plan";
             figures.push_str(&chart(&title, note, &of_arm, |s| {
                 format!("decision {}", s.decision)
             }));
@@ -204,6 +204,8 @@ mod tests {
             temperature: 0.8,
             pass_at: BTreeMap::from([("1".to_owned(), pass)]),
             by_family: BTreeMap::from([("days".to_owned(), 0.25), ("order".to_owned(), 0.75)]),
+            n_right: Vec::new(),
+            decided_lines: 0.0,
             verdicts: BTreeMap::from([("passed".to_owned(), 20), ("timed_out".to_owned(), 20)]),
         })
     }
@@ -212,9 +214,9 @@ mod tests {
     fn families_are_shown_by_arm_and_by_decision() {
         let ledger = [
             score("base", "plain"),
-            score("ra3", "free"),
+            score("ra3", "plain"),
             score("ra3", "act"),
-            score("rlvr-ra3", "free"),
+            score("rlvr-ra3", "plain"),
         ];
         let html = families(&ledger);
         // All and two families for two arms, then for two decisions; each chart has a legend.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::axis::number as short;
+use super::differences::{Difference, differences};
 use crate::arm::Arm;
 use crate::clock::ClockRecord;
 use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord, StageRecord};
@@ -46,6 +47,8 @@ pub struct Row {
 pub struct Table {
     /// Arms that the run has, in their order.
     pub rows: Vec<Row>,
+    /// Arms against each other, paired over problems.
+    pub differences: Vec<Difference>,
 }
 
 impl Table {
@@ -54,7 +57,10 @@ impl Table {
             .iter()
             .filter_map(|arm| row(arm.name(), ledger, clock))
             .collect();
-        Self { rows }
+        Self {
+            rows,
+            differences: differences(ledger),
+        }
     }
 
     /// As JSON.
@@ -62,25 +68,20 @@ impl Table {
         serde_json::to_string_pretty(self).expect("a table has only plain fields")
     }
 
-    /// As aligned columns.
+    /// As aligned columns, and the differences below them.
     pub fn to_text(&self) -> String {
-        let cells = self.cells();
-        let width = |column: usize| {
-            cells
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let padded = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:>width$}"));
-            padded.collect::<Vec<_>>().join("  ")
-        };
-        cells.iter().map(line).collect::<Vec<_>>().join("\n")
+        let mut text = aligned(&self.cells());
+        if !self.differences.is_empty() {
+            text += "\ndifference of pass@1, paired over problems [95 %]\n";
+            text += &aligned(&self.difference_cells());
+        }
+        text
+    }
+
+    /// The differences as text cells, without a header.
+    pub(crate) fn difference_cells(&self) -> Vec<Vec<String>> {
+        let cells = self.differences.iter().map(Difference::cells);
+        cells.map(|cells| cells.to_vec()).collect()
     }
 
     /// Header and rows as text cells.
@@ -108,12 +109,29 @@ impl Table {
     }
 }
 
+fn aligned(cells: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        cells
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:>width$}"));
+        padded.collect::<Vec<_>>().join("  ")
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 impl Row {
-    /// pass@k where the model decided as it is meant to: freely, or not at all.
-    pub(crate) fn own_decision(&self) -> Option<&BTreeMap<String, Interval>> {
-        self.pass_at
-            .get("free")
-            .or_else(|| self.pass_at.get("plain"))
+    /// pass@k by plain sampling: what any server gets.
+    pub(crate) fn plain(&self) -> Option<&BTreeMap<String, Interval>> {
+        self.pass_at.get("plain")
     }
 }
 
@@ -122,8 +140,8 @@ fn cells_of(row: &Row) -> Vec<String> {
     // An arm that was given as a checkpoint has spent nothing here.
     let spent = |amount: f64| if amount > 0.0 { short(amount) } else { dash() };
     let number = |value: Option<f64>, digits| value.map_or_else(dash, |v| format!("{v:.digits$}"));
-    let free = row.own_decision();
-    let best_k = free.and_then(|by_k| {
+    let plain = row.plain();
+    let best_k = plain.and_then(|by_k| {
         let k = by_k
             .keys()
             .filter_map(|k| k.parse::<u64>().ok())
@@ -150,7 +168,8 @@ fn cells_of(row: &Row) -> Vec<String> {
         number(row.latents.get("think_rate").copied(), 2),
         number(row.latents.get("persistence").copied(), 1),
         choices(row).unwrap_or_else(dash),
-        free.and_then(|by_k| by_k.get("1"))
+        plain
+            .and_then(|by_k| by_k.get("1"))
             .map_or_else(dash, percent),
         best_k.unwrap_or_else(dash),
         row.rlvr.as_ref().map_or_else(dash, percent),
@@ -256,13 +275,15 @@ mod tests {
             arm: arm.to_owned(),
             position,
             n_tokens_sampled: 0,
-            decision: "free".to_owned(),
+            decision: "plain".to_owned(),
             benchmark: String::new(),
             n_problems: 10,
             n_samples: 1,
             temperature: 1.0,
             pass_at: BTreeMap::from([("1".to_owned(), interval)]),
             by_family: BTreeMap::new(),
+            n_right: Vec::new(),
+            decided_lines: 0.0,
             verdicts: BTreeMap::new(),
         })
     }

@@ -112,12 +112,14 @@ pub const KEYS: &[Key] = &[
     key("midtrain.batch_documents", Whole(1, BATCH_MAX)),
     key("midtrain.supervised_peak", STEP_SIZE),
     key("midtrain.warmup", Whole(0, COUNT_MAX)),
+    key("midtrain.floor_share", SHARE),
     key("midtrain.ntp_at_ra3_compute", Flag),
     key("midtrain.ra3.cold_start_updates", Whole(0, COUNT_MAX)),
     key("midtrain.ra3.rounds", Whole(0, 1_000_000)),
     key("midtrain.ra3.e_updates", Whole(0, COUNT_MAX)),
     key("midtrain.ra3.annotate_documents", Whole(0, 10_000_000)),
     key("midtrain.ra3.m_updates", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.moments", OneOf(&["shared", "by_phase"])),
     key(
         "midtrain.ra3.ablation",
         OneOf(&[
@@ -157,6 +159,7 @@ pub const KEYS: &[Key] = &[
         OneOf(&["leave_one_out", "group_mean", "standardised", "none"]),
     ),
     key("midtrain.ra3.e_step.learning_rate", STEP_SIZE),
+    key("midtrain.ra3.e_step.warmup", Whole(0, COUNT_MAX)),
     key("midtrain.ra3.e_step.temperature", TEMPERATURE),
     key("midtrain.ra3.e_step.updates_per_batch", Whole(1, 1000)),
     key("midtrain.ra3.e_step.clip", Real(Open(0.0), Closed(1.0))),

@@ -10,8 +10,11 @@ pub struct MidtrainSection {
     pub batch_documents: usize,
     /// Step size of NTP, cold start and M-step.
     pub supervised_peak: f32,
-    /// Updates of linear warm-up of each supervised phase.
+    /// Updates of linear warm-up of the supervised updates.
     pub warmup: u64,
+    /// Share of the peak at which the supervised step size ends: it falls along a half cosine over
+    /// all supervised updates of an arm (RA3's are those of its cold start and its M-steps).
+    pub floor_share: f32,
     /// NTP also runs at RA3's compute.
     pub ntp_at_ra3_compute: bool,
     /// RA3.
@@ -32,6 +35,8 @@ pub struct Ra3Section {
     pub annotate_documents: usize,
     /// M-step updates of a round.
     pub m_updates: u64,
+    /// Whether the optimizer's moments start anew with each phase.
+    pub moments: MomentsName,
     /// The parts of the method that are left out.
     pub ablation: AblationName,
     /// The search for latents.
@@ -52,8 +57,18 @@ pub enum AblationName {
     NoEm,
     /// Cold start and M-step only (as TPT does).
     NoRl,
-    /// Rationales of random tokens.
+    /// As `no_rl`, with rationales of random tokens.
     RandomLatents,
+}
+
+/// Whether the optimizer's moments start anew with each phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentsName {
+    /// One set of moments goes through cold start, E-steps and M-steps.
+    Shared,
+    /// Each phase of each round begins with none.
+    ByPhase,
 }
 
 /// The search for latents.
@@ -78,6 +93,8 @@ pub struct EStepSection {
     pub baseline: BaselineName,
     /// Step size.
     pub learning_rate: f32,
+    /// Updates of linear warm-up, over the E-step updates of all rounds.
+    pub warmup: u64,
     /// Temperature of the rollouts.
     pub temperature: f32,
     /// Updates on one batch of rollouts; above 1 the surrogate is clipped.

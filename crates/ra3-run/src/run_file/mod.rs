@@ -25,7 +25,7 @@ pub use measure::{
 };
 pub use midtrain::{
     AblationName, BaselineName, ChooseSection, EStepSection, MStepSection, MidtrainSection,
-    PenaltySection, Ra3Section, ScorerName,
+    MomentsName, PenaltySection, Ra3Section, ScorerName,
 };
 pub use model::{
     ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,

@@ -1,5 +1,7 @@
 //! The base model: trained from scratch, or a checkpoint folder; either way in `models/base`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
@@ -15,6 +17,7 @@ use crate::atomic;
 use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::model;
+use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::run_file::{
     ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,
@@ -42,7 +45,8 @@ pub(crate) fn run(
                 let seed = Seed::root(plan.file.seed).child("base");
                 lm.grow_vocabulary(n, seed.child("markers"));
             }
-            save_model(directory, Arm::Base.name(), &lm, &tokenizer)?;
+            let note = ModelNote::of_checkpoint(&folder)?;
+            save_model(directory, Arm::Base.name(), &lm, &tokenizer, &note)?;
             let message = format!("{:.2}M parameters from {}", millions(&lm), path.display());
             watcher(Event::Finished { message });
             Ok(())
@@ -74,7 +78,8 @@ pub(crate) fn run(
                 checkpoint_every: plan.file.checkpoint_every,
             };
             let (lm, _) = drive(training, directory, watcher)?;
-            save_model(directory, Arm::Base.name(), &lm, &tokenizer)
+            let note = ModelNote::default();
+            save_model(directory, Arm::Base.name(), &lm, &tokenizer, &note)
         }
     }
 }
@@ -110,11 +115,26 @@ pub(crate) fn save_model(
     arm: &str,
     lm: &Lm,
     tokenizer: &Tokenizer,
+    note: &ModelNote,
 ) -> Result<()> {
-    atomic::write_folder(&directory.model(arm), |folder| {
+    let companions = directory.corpus();
+    save_model_to(&directory.model(arm), &companions, lm, tokenizer, note)
+}
+
+/// As [`save_model`], into a folder that is named, with the companions of another.
+pub(crate) fn save_model_to(
+    folder: &Path,
+    companions: &Path,
+    lm: &Lm,
+    tokenizer: &Tokenizer,
+    note: &ModelNote,
+) -> Result<()> {
+    atomic::write_folder(folder, |folder| {
         lm.save(folder)?;
         tokenizer.save(folder)?;
-        model::copy_companions(&directory.corpus(), folder)
+        model::copy_companions(companions, folder)?;
+        model::write_generation_config(folder, lm, tokenizer)?;
+        note.write(folder)
     })
 }
 
@@ -182,7 +202,7 @@ pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> Model
         initializer_range: model.initializer_range,
         precision: model.precision_on_disk.into(),
         eos_token_ids: vec![tokenizer.markers().end],
-        bos_token_id: Some(tokenizer.begin()),
+        bos_token_id: tokenizer.named_begin(),
         ..ModelConfig::new(architecture)
     }
 }

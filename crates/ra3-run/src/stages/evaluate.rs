@@ -1,12 +1,12 @@
 //! Measuring an arm: bits per byte and bounds on held-out documents, programs on held-out problems.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ra3::bounds::{self, without_think};
 use ra3::e_step::{Policies, follow};
-use ra3::formulas::effective_choices;
+use ra3::generation::WritingRule;
+use ra3::guided::Guide;
 use ra3::policy::{Policy, Work};
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
@@ -19,6 +19,7 @@ use ra3_lm::Lm;
 
 use super::base::load_model;
 use super::corpus::{self, Split};
+use super::held_out::Text;
 use super::midtrain::REFERENCE;
 use crate::arm::Arm;
 use crate::clock;
@@ -59,8 +60,14 @@ pub(crate) fn run(
     let bits = held_out.bits_per_byte;
     directory.record(&Record::HeldOut(held_out))?;
     let exam = exam(plan, directory, &tokenizer, Split::HeldOut)?;
+    let rule = writing_rule(
+        &lm,
+        &tokenizer,
+        section.program_tokens_max,
+        section.temperature,
+    );
     let mut first = None;
-    for sitting in sittings(arm, plan, section, &exam, directory, &tokenizer)? {
+    for sitting in sittings(arm, plan, section, &exam, directory, &rule, &tokenizer)? {
         let (score, samples, _) = sit(&mut lm, &exam, &tokenizer, &sitting)?;
         let pass = headline(&score);
         watcher(Event::Note(format!(
@@ -112,51 +119,64 @@ pub(crate) fn exam(
     Ok(Exam::new(name, problems, tokenizer, pool))
 }
 
-/// The ways in which an arm's programs are written.
+/// The ways in which an arm's programs are written: plainly, and for an arm with latents with its
+/// decisions drawn between the markers, forced, and after the true plan.
 fn sittings(
     arm: Arm,
     plan: &Plan,
     section: &EvaluateSection,
     exam: &Exam,
     directory: &RunDirectory,
+    rule: &WritingRule,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Sitting>> {
-    let rationale_max = plan.file.corpus.rationale_tokens_max;
-    let sitting = |decision_name, decision, n_shown| Sitting {
+    let sitting = |decision_name| Sitting {
         arm: arm.name().to_owned(),
         position: 0,
         n_tokens_sampled: 0,
         decision_name,
-        rule: writing_rule(
-            tokenizer,
-            decision,
-            rationale_max,
-            section.program_tokens_max,
-            section.temperature,
-        ),
+        rule: rule.clone(),
+        guide: None,
         plans: None,
         n_samples: section.n_samples,
         pass_at: section.pass_at.clone(),
-        n_shown,
+        n_shown: 0,
         seed: Seed::root(plan.file.seed)
             .child("evaluate")
             .child(decision_name),
     };
-    if !arm.is_latent() {
-        return Ok(vec![sitting("plain", Decision::Absent, N_SHOWN_PROGRAMS)]);
+    let mut sittings = vec![Sitting {
+        n_shown: N_SHOWN_PROGRAMS,
+        ..sitting("plain")
+    }];
+    if !arm.is_latent() || !section.decision_table {
+        return Ok(sittings);
     }
-    let mut sittings = vec![sitting("free", Decision::Free, N_SHOWN_PROGRAMS)];
-    if section.decision_table {
-        sittings.push(sitting("act", Decision::Act, 0));
-        sittings.push(sitting("think", Decision::Think, 0));
-        let plans = true_plans(directory, tokenizer)?;
-        anyhow::ensure!(plans.len() == exam.problems.len(), "one plan a problem");
-        let planned = sitting("true_plan", Decision::Free, 0);
-        sittings.push(Sitting {
-            plans: Some(plans),
-            ..planned
-        });
-    }
+    let guide = |decision| {
+        Some(Guide {
+            markers: tokenizer.markers(),
+            decision,
+            line_ends: tokenizer.line_ends(),
+            rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
+            first_rationale: None,
+        })
+    };
+    let forced = [
+        ("free", Decision::Free),
+        ("act", Decision::Act),
+        ("think", Decision::Think),
+    ];
+    sittings.extend(forced.map(|(name, decision)| Sitting {
+        guide: guide(decision),
+        ..sitting(name)
+    }));
+    let plans = true_plans(directory, tokenizer)?;
+    anyhow::ensure!(plans.len() == exam.problems.len(), "one plan a problem");
+    sittings.push(Sitting {
+        guide: guide(Decision::Absent),
+        plans: Some(plans),
+        ..sitting("true_plan")
+    });
     Ok(sittings)
 }
 
@@ -170,6 +190,8 @@ fn true_plans(directory: &RunDirectory, tokenizer: &Tokenizer) -> Result<Vec<Opt
     Ok(problems.iter().map(plan).collect())
 }
 
+/// Measures an arm on the text that it was trained on: plain documents as they stand in the corpus,
+/// or for an arm with latents those whose comments became latents.
 fn held_out(
     arm: Arm,
     plan: &Plan,
@@ -183,31 +205,36 @@ fn held_out(
     let stored: Vec<_> = (0..n)
         .map(|i| shards.stored(i * shards.len() / n.max(1)))
         .collect();
-    let documents: Vec<Trajectory> = stored
-        .iter()
-        .map(|stored| stored.cut.lifted.trajectory.clone())
-        .collect();
-    let n_bytes: usize = stored.iter().map(|stored| stored.cut.n_lifted_bytes).sum();
-    let per_byte = |nats: f64| -nats / std::f64::consts::LN_2 / n_bytes.max(1) as f64;
     let seed = Seed::root(plan.file.seed).child("held_out");
     let markers = tokenizer.markers();
-    let mut record = HeldOutRecord {
-        arm: arm.name().to_owned(),
-        n_documents: n as u64,
-        n_bytes: n_bytes as u64,
-        bits_per_byte: 0.0,
-        bounds: BTreeMap::new(),
-        latents: BTreeMap::new(),
-    };
     if !arm.is_latent() {
-        record.bits_per_byte = per_byte(bounds::exact(lm, &documents, &markers, seed)?.0);
-        return Ok(record);
+        // The end of a document is scored and has no bytes.
+        let n_bytes = |plain: &Trajectory| {
+            let code = plain.lines.iter().filter(|line| **line != [markers.end]);
+            code.map(|line| tokenizer.decode(line).len()).sum::<usize>()
+        };
+        let (documents, n_bytes) = stored
+            .iter()
+            .map(|stored| (stored.cut.plain.clone(), n_bytes(&stored.cut.plain)))
+            .unzip();
+        let text = Text::new("corpus", documents, n_bytes);
+        let (nats, _) = bounds::exact(lm, &text.documents, &markers, seed)?;
+        return Ok(text.record(arm, &nats));
     }
-    let all_act = bounds::all_act(lm, &documents, &markers, seed)?.0;
+    let (documents, n_bytes) = stored
+        .iter()
+        .map(|stored| {
+            let lifted = &stored.cut.lifted.trajectory;
+            (lifted.clone(), stored.cut.n_lifted_bytes)
+        })
+        .unzip();
+    let text = Text::new("lifted", documents, n_bytes);
+    let (all_act, _) = bounds::all_act(lm, &text.documents, &markers, seed)?;
     let rule = LatentRule {
         markers,
         rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
         temperature: 1.0,
+        rationale_temperature: 1.0,
         decision: Decision::Free,
     };
     let mut reference = load_model(plan, directory, REFERENCE)?;
@@ -216,15 +243,9 @@ fn held_out(
         scorer: None,
         reference: Some(&mut reference as &mut dyn Policy),
     };
-    let found = bounds::measure(
-        &mut policies,
-        &documents,
-        &rule,
-        section.alpha,
-        &section.iwae,
-        seed,
-    )?;
-    record_bounds(&found, all_act, &documents, &per_byte, &mut record);
+    let (alpha, ks) = (section.alpha, &section.iwae);
+    let found = bounds::measure(&mut policies, &text.documents, &rule, alpha, ks, seed)?;
+    let record = text.record_bounds(arm, &found, &all_act);
     for stored in &stored[..n.min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.lifted.trajectory;
         let sample = annotate(
@@ -239,36 +260,6 @@ fn held_out(
         directory.sample(&Sample::Document(sample))?;
     }
     Ok(record)
-}
-
-fn record_bounds(
-    found: &bounds::Bounds,
-    all_act: f64,
-    documents: &[Trajectory],
-    per_byte: &dyn Fn(f64) -> f64,
-    record: &mut HeldOutRecord,
-) {
-    record.bits_per_byte = per_byte(all_act);
-    record
-        .bounds
-        .insert("elbo".to_owned(), per_byte(found.elbo));
-    for (k, nats) in &found.iwae {
-        record.bounds.insert(format!("iwae_{k}"), per_byte(*nats));
-    }
-    // What a latent leaves to choose: the theory's figure, see docs/theory.md.
-    let n_lines = documents.iter().map(|document| document.lines.len()).sum();
-    let choices = |logprob| effective_choices(logprob, n_lines);
-    record.latents = BTreeMap::from([
-        ("choices_act".to_owned(), choices(all_act)),
-        ("choices".to_owned(), choices(found.line_logprob)),
-        ("think_rate".to_owned(), found.latents.think_rate),
-        ("persistence".to_owned(), found.latents.persistence),
-        (
-            "rationale_tokens".to_owned(),
-            found.latents.rationale_tokens,
-        ),
-        ("gain".to_owned(), found.gain),
-    ]);
 }
 
 /// A document with latents drawn from the model, and each line's log-probability with and without.
@@ -361,6 +352,8 @@ mod tests {
                 .map(|(k, mean)| (k.to_string(), interval(*mean)))
                 .collect(),
             by_family: BTreeMap::new(),
+            n_right: Vec::new(),
+            decided_lines: 0.0,
             verdicts: BTreeMap::new(),
         };
         // Keys are texts: "10" is before "3".

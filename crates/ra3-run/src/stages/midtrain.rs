@@ -1,7 +1,9 @@
 //! Mid-training: the arms from one base, on the same documents.
 //!
 //! RA3 runs first; NTP then sees as many corpus tokens as all of RA3's updates together (those of
-//! the E-step included), and `ntp-compute` spends as many FLOPs.
+//! the E-step included), and `ntp-compute` spends as many FLOPs. Corpus tokens are those of the
+//! documents as they stand in the corpus, for every arm, so equal tokens are equal documents. The
+//! supervised updates of each arm follow one schedule of the same shape.
 
 use anyhow::{Context, Result};
 use ra3::annotate::Choose;
@@ -9,21 +11,22 @@ use ra3::e_step::{EStepConfig, Penalty, Persistence};
 use ra3::em::{Ablation, Em, EmConfig};
 use ra3::formulas::Baseline;
 use ra3::interleave::TokenWeights;
-use ra3::policy::Surrogate;
+use ra3::policy::{Surrogate, TokenId};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
-use ra3_corpus::tokenizer::Tokenizer;
+use ra3_corpus::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 
-use super::base::{load_model, save_model};
+use super::base::{load_model, save_model, settings};
 use super::corpus;
-use super::ra3::Ra3Course;
+use super::ra3::{Ra3Course, Reference};
 use super::supervised::{SupervisedCourse, Until};
 use super::training::{Course, Training, drive};
 use crate::arm::Arm;
 use crate::directory::{RunDirectory, read_journal};
 use crate::event::Watcher;
 use crate::ledger::{Record, StageRecord};
+use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::run_file::{
     AblationName, BaselineName, ChooseSection, EStepSection, MidtrainSection, PenaltySection,
@@ -47,17 +50,24 @@ pub(crate) fn run(
     let tokenizer = corpus::tokenizer(directory)?;
     let documents = corpus::training_documents(directory)?;
     let mut lm = load_model(plan, directory, Arm::Base.name())?;
+    let base = ModelNote::read(&directory.model(Arm::Base.name()))?;
     if arm.is_latent() {
-        let markers = tokenizer.markers();
         let seed = Seed::root(plan.file.seed).child("markers");
-        lm.restart_tokens(&[markers.act, markers.think, markers.close], seed);
+        lm.restart_tokens(&untrained_markers(&base, &tokenizer), seed);
     }
-    // One seed for all arms: they see the documents in the same order.
+    // One root for all arms. Each draws all documents of an epoch before any of the next; the
+    // phases of RA3 have an order of their own each.
     let seed = Seed::root(plan.file.seed).child("midtrain");
     let course = match arm {
         Arm::Ra3 => {
             let config = em_config(section, plan.file.training.prefix_weight);
-            let mut course = ra3_course(section, config, &documents, &tokenizer, seed);
+            let reference = Reference {
+                folder: directory.model(REFERENCE),
+                companions: directory.corpus(),
+                tokenizer: tokenizer.clone(),
+                settings: settings(&plan.file.training),
+            };
+            let mut course = ra3_course(section, config, &documents, reference, seed);
             course.frozen_is_half = plan.file.training.frozen_precision == PrecisionName::Bfloat16;
             Course::Ra3(Box::new(course))
         }
@@ -91,38 +101,52 @@ pub(crate) fn run(
         course,
         checkpoint_every: plan.file.checkpoint_every,
     };
-    let (lm, course) = drive(training, directory, watcher)?;
-    if let Course::Ra3(course) = course
-        && let Some(reference) = &course.reference
-    {
-        save_model(directory, REFERENCE, reference, &tokenizer)?;
-    }
-    save_model(directory, arm.name(), &lm, &tokenizer)
+    let (lm, _) = drive(training, directory, watcher)?;
+    let note = if arm.is_latent() {
+        ModelNote::latent()
+    } else {
+        base
+    };
+    save_model(directory, arm.name(), &lm, &tokenizer, &note)
 }
 
 fn ra3_course<'a>(
     section: &MidtrainSection,
     config: EmConfig,
     documents: &'a Shards,
-    tokenizer: &Tokenizer,
+    reference: Reference,
     seed: Seed,
 ) -> Ra3Course<'a> {
     let em = Em {
         config,
-        markers: tokenizer.markers(),
+        markers: reference.tokenizer.markers(),
         position: 0,
         annotated: Vec::new(),
     };
     Ra3Course {
         em,
         documents,
+        moments: section.ra3.moments,
         scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
         frozen_is_half: false,
         needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
         scorer: None,
-        reference: None,
+        reference,
+        prior: None,
         seed,
     }
+}
+
+/// The markers whose rows begin anew: those that the base model was not trained to write.
+fn untrained_markers(base: &ModelNote, tokenizer: &Tokenizer) -> Vec<TokenId> {
+    let markers = tokenizer.markers();
+    let named = [
+        (ACT, markers.act),
+        (THINK, markers.think),
+        (CLOSE, markers.close),
+    ];
+    let untrained = named.iter().filter(|(name, _)| !base.knows(name));
+    untrained.map(|(_, id)| *id).collect()
 }
 
 /// What a finished stage has spent.
@@ -149,15 +173,14 @@ fn supervised_schedule(section: &MidtrainSection, n_updates: u64) -> Schedule {
         peak: section.supervised_peak,
         warmup: section.warmup,
         n_updates,
-        floor_share: 0.1,
+        floor_share: section.floor_share,
     }
 }
 
 /// The loop's settings from the run file's.
 pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConfig {
     let ra3 = &section.ra3;
-    let m_updates = ra3.rounds * ra3.m_updates;
-    EmConfig {
+    let mut config = EmConfig {
         cold_start_updates: ra3.cold_start_updates,
         rounds: ra3.rounds,
         e_updates: ra3.e_updates,
@@ -180,36 +203,26 @@ pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConf
             decision: ra3.m_step.decision_weight,
             rationale: ra3.m_step.rationale_weight,
         },
-        cold_start_schedule: Schedule::Constant {
-            peak: section.supervised_peak,
-            warmup: section.warmup,
-        },
+        supervised_schedule: supervised_schedule(section, 0),
         e_schedule: Schedule::Constant {
             peak: ra3.e_step.learning_rate,
-            warmup: 2,
+            warmup: ra3.e_step.warmup,
         },
-        m_schedule: supervised_schedule(section, m_updates),
         ablation: match ra3.ablation {
             AblationName::NoEm => Ablation::NoEm,
             AblationName::NoRl => Ablation::NoRl,
-            AblationName::None | AblationName::ThinkEveryLine | AblationName::RandomLatents => {
-                Ablation::None
-            }
+            AblationName::RandomLatents => Ablation::RandomRationales,
+            AblationName::None | AblationName::ThinkEveryLine => Ablation::None,
         },
-    }
+    };
+    config.supervised_schedule = supervised_schedule(section, config.n_supervised_updates());
+    config
 }
 
 fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig {
     EStepConfig {
         group_size: section.group_size,
-        // Rationales drawn at a very high temperature are random tokens.
-        temperature: match ablation {
-            AblationName::RandomLatents => 1e3,
-            AblationName::None
-            | AblationName::ThinkEveryLine
-            | AblationName::NoEm
-            | AblationName::NoRl => section.temperature,
-        },
+        temperature: section.temperature,
         rationale_tokens_max: section.rationale_tokens_max,
         horizon: (section.horizon > 0).then_some(section.horizon),
         discount: section.discount,

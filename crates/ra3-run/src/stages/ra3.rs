@@ -1,7 +1,7 @@
 //! The RA3 arm: pulls `ra3::em` and keeps what a continued run needs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ra3::e_step::{EStepReport, Policies};
@@ -11,11 +11,40 @@ use ra3::policy::{Policy, UpdateStats};
 use ra3::seed::Seed;
 use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
 use ra3_corpus::shards::Shards;
-use ra3_lm::Lm;
+use ra3_corpus::tokenizer::Tokenizer;
+use ra3_lm::{Lm, TrainSettings};
 use serde::{Deserialize, Serialize};
 
+use super::base::save_model_to;
 use super::training::Step;
 use crate::atomic;
+use crate::model_note::ModelNote;
+use crate::run_file::MomentsName;
+
+/// `p_0`, the model after the cold start: the first that knows the markers. It never changes, so it
+/// is written once, as the model `reference`, and no commit holds it again.
+pub(crate) struct Reference {
+    /// Where it is written.
+    pub(crate) folder: PathBuf,
+    /// Whose files travel with it.
+    pub(crate) companions: PathBuf,
+    /// Its tokenizer.
+    pub(crate) tokenizer: Tokenizer,
+    /// How it is run.
+    pub(crate) settings: TrainSettings,
+}
+
+impl Reference {
+    fn write(&self, lm: &Lm) -> Result<()> {
+        let note = ModelNote::latent();
+        save_model_to(&self.folder, &self.companions, lm, &self.tokenizer, &note)
+    }
+
+    fn load(&self) -> Result<Lm> {
+        Lm::load(&self.folder, self.settings)
+            .with_context(|| format!("cannot load the model {}", self.folder.display()))
+    }
+}
 
 /// The loop and the models that it compares with.
 pub(crate) struct Ra3Course<'a> {
@@ -23,6 +52,8 @@ pub(crate) struct Ra3Course<'a> {
     pub(crate) em: Em,
     /// The training documents.
     pub(crate) documents: &'a Shards,
+    /// Whether the optimizer's moments start anew with each phase.
+    pub(crate) moments: MomentsName,
     /// True if the scorer is frozen at the start of each E-step.
     pub(crate) scorer_is_frozen: bool,
     /// True if the rewards need `p_0`.
@@ -31,8 +62,10 @@ pub(crate) struct Ra3Course<'a> {
     pub(crate) frozen_is_half: bool,
     /// The model at the start of the E-step.
     pub(crate) scorer: Option<Lm>,
-    /// `p_0`: the model after the cold start, the first that knows the markers.
-    pub(crate) reference: Option<Lm>,
+    /// Where `p_0` is kept.
+    pub(crate) reference: Reference,
+    /// `p_0`, as it was written, where the rewards need it.
+    pub(crate) prior: Option<Lm>,
     /// The draws.
     pub(crate) seed: Seed,
 }
@@ -44,44 +77,43 @@ impl Ra3Course<'_> {
 
     pub(crate) fn step(&mut self, lm: &mut Lm) -> Result<Option<Step>> {
         if self.em.position == self.em.config.cold_start_updates {
-            self.reference = Some(self.frozen(lm));
+            self.reference.write(lm)?;
+        }
+        let is_warm = self.em.position >= self.em.config.cold_start_updates;
+        if self.needs_reference && is_warm && self.prior.is_none() {
+            self.prior = Some(self.halved(self.reference.load()?));
+        }
+        if self.moments == MomentsName::ByPhase && self.em.begins_phase() {
+            lm.reset_optimizer();
         }
         if self.scorer_is_frozen && self.em.begins_e_step() {
-            self.scorer = Some(self.frozen(lm));
+            self.scorer = Some(self.halved(lm.frozen()));
         }
-        let reference = if self.needs_reference {
-            self.reference.as_mut()
-        } else {
-            None
-        };
         let mut policies = Policies {
             policy: lm,
             scorer: self.scorer.as_mut().map(|scorer| scorer as &mut dyn Policy),
-            reference: reference.map(|reference| reference as &mut dyn Policy),
+            reference: self.prior.as_mut().map(|prior| prior as &mut dyn Policy),
         };
-        let documents = |index: usize| self.documents.annotated(index);
+        let documents = |index: usize| self.documents.document(index);
         let report = self
             .em
             .advance(&mut policies, &documents, self.documents.len(), self.seed)?;
         Ok(report.map(|report| step_of(&report)))
     }
 
-    fn frozen(&self, lm: &Lm) -> Lm {
-        let mut frozen = lm.frozen();
+    fn halved(&self, mut model: Lm) -> Lm {
         if self.frozen_is_half {
-            frozen.halve();
+            model.halve();
         }
-        frozen
+        model
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
         atomic::write(&folder.join("annotated.json"), &json)?;
-        for (name, model) in [("scorer", &self.scorer), ("reference", &self.reference)] {
-            if let Some(model) = model {
-                model.save_training(&folder.join(name))?;
-            }
+        if let Some(scorer) = &self.scorer {
+            scorer.save_training(&folder.join("scorer"))?;
         }
         Ok(())
     }
@@ -95,19 +127,11 @@ impl Ra3Course<'_> {
             .with_context(|| format!("{} is damaged", path.display()))?;
         self.em.annotated = kept.into_iter().map(WeightedAnnotated::from).collect();
         self.em.position = position;
-        for (name, model) in [
-            ("scorer", &mut self.scorer),
-            ("reference", &mut self.reference),
-        ] {
-            let folder = folder.join(name);
-            if folder.exists() {
-                let mut loaded = lm.frozen();
-                loaded.load_training(&folder)?;
-                if self.frozen_is_half {
-                    loaded.halve();
-                }
-                *model = Some(loaded);
-            }
+        let folder = folder.join("scorer");
+        if folder.exists() {
+            let mut scorer = lm.frozen();
+            scorer.load_training(&folder)?;
+            self.scorer = Some(self.halved(scorer));
         }
         Ok(())
     }
@@ -165,6 +189,7 @@ fn e_step_figures(report: &EStepReport) -> BTreeMap<String, f64> {
     figures.insert("mean_return".to_owned(), report.mean_return);
     figures.insert("mean_line_logprob".to_owned(), report.mean_line_logprob);
     figures.insert("mean_gain".to_owned(), report.mean_gain);
+    figures.insert("out_of_room_share".to_owned(), report.out_of_room_share);
     latent_figures(&report.latents, &mut figures);
     figures
 }
@@ -183,6 +208,7 @@ struct Kept {
     lines: Vec<Vec<u32>>,
     latents: Vec<KeptLatent>,
     weight: f32,
+    n_corpus_tokens: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -217,6 +243,7 @@ impl From<&WeightedAnnotated> for Kept {
             lines: trajectory.lines.clone(),
             latents: latents.iter().map(latent).collect(),
             weight: document.weight,
+            n_corpus_tokens: document.n_corpus_tokens,
         }
     }
 }
@@ -246,6 +273,7 @@ impl From<Kept> for WeightedAnnotated {
                 latents,
             },
             weight: kept.weight,
+            n_corpus_tokens: kept.n_corpus_tokens,
         }
     }
 }

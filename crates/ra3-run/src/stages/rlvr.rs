@@ -8,7 +8,6 @@ use ra3::formulas::overlong_penalty;
 use ra3::generation::Writing;
 use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search};
 use ra3::policy::{Surrogate, TokenId};
-use ra3::rollout::Decision;
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
@@ -25,6 +24,7 @@ use super::training::{Course, Spent, Step, Training, drive};
 use crate::arm::Arm;
 use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
+use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
 use crate::run_file::{AdvantageName, ProblemsSection, RlvrSection};
@@ -56,11 +56,6 @@ pub(crate) fn run(
         .as_ref()
         .expect("the plan checked that rlvr has it");
     let tokenizer = corpus::tokenizer(directory)?;
-    let decision = if arm.is_latent() {
-        Decision::Free
-    } else {
-        Decision::Absent
-    };
     let name = format!("rlvr-{arm}");
     let lm = load_model(plan, directory, arm.name())?;
     let (train, held_out) = match &section.problems {
@@ -77,7 +72,7 @@ pub(crate) fn run(
     let course = RlvrCourse {
         section,
         name: name.clone(),
-        config: config(section, plan, &tokenizer, decision),
+        config: config(section, plan, &lm, &tokenizer),
         train,
         held_out,
         tokenizer: &tokenizer,
@@ -91,15 +86,11 @@ pub(crate) fn run(
         checkpoint_every: plan.file.checkpoint_every,
     };
     let (lm, _) = drive(training, directory, watcher)?;
-    save_model(directory, &name, &lm, &tokenizer)
+    let note = ModelNote::read(&directory.model(arm.name()))?;
+    save_model(directory, &name, &lm, &tokenizer, &note)
 }
 
-fn config(
-    section: &RlvrSection,
-    plan: &Plan,
-    tokenizer: &Tokenizer,
-    decision: Decision,
-) -> GrpoConfig {
+fn config(section: &RlvrSection, plan: &Plan, lm: &Lm, tokenizer: &Tokenizer) -> GrpoConfig {
     let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
     GrpoConfig {
         group_size: section.group_size,
@@ -111,9 +102,8 @@ fn config(
         },
         drop_groups_without_signal: section.drop_groups_without_signal,
         writing: writing_rule(
+            lm,
             tokenizer,
-            decision,
-            plan.file.corpus.rationale_tokens_max,
             evaluate.program_tokens_max,
             section.temperature,
         ),
@@ -289,13 +279,13 @@ impl RlvrCourse<'_> {
         position: u64,
         n_tokens_sampled: u64,
     ) -> Result<(crate::ledger::ScoreRecord, Vec<crate::samples::Sample>)> {
-        let is_latent = self.config.writing.decision == Decision::Free;
         let sitting = Sitting {
             arm: self.name.clone(),
             position,
             n_tokens_sampled,
-            decision_name: if is_latent { "free" } else { "plain" },
+            decision_name: "plain",
             rule: self.config.writing.clone(),
+            guide: None,
             plans: None,
             n_samples: self.section.evaluate_samples,
             pass_at: vec![1],

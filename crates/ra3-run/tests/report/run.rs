@@ -51,7 +51,7 @@ pub(crate) fn run() -> Run {
         midtrain(arm, i, &mut ledger);
         ledger.push(held_out(arm, i));
         let decisions: &[&str] = match *arm {
-            "ra3" => &["free", "act", "think", "true_plan"],
+            "ra3" => &["plain", "free", "act", "think", "true_plan"],
             _ => &["plain"],
         };
         for (j, decision) in decisions.iter().enumerate() {
@@ -179,10 +179,12 @@ fn held_out(arm: &str, i: usize) -> Record {
     let latents: &[(&str, f64)] = &[("gain", 1.1), ("persistence", 5.2), ("think_rate", 0.19)];
     Record::HeldOut(HeldOutRecord {
         arm: arm.to_owned(),
+        text: if is_latent { "lifted" } else { "corpus" }.to_owned(),
         n_documents: 100,
         n_bytes: 4106,
         bits_per_byte: 0.446 - 0.012 * i as f64,
         bounds: numbers(if is_latent { bounds } else { &[] }),
+        intervals: numbers(&[]),
         latents: numbers(if is_latent { latents } else { &[] }),
     })
 }
@@ -208,6 +210,10 @@ fn score(arm: &str, decision: &str, position: u64, mean: f64) -> Record {
             ("order", mean - 0.2),
             ("worked", mean + 0.1),
         ]),
+        n_right: (0..200)
+            .map(|i| u64::from(i % 20 < (20.0 * mean) as u64) * 3)
+            .collect(),
+        decided_lines: if arm == "ra3" { 0.98 } else { 0.0 },
         verdicts: numbers(&[("passed", 400), ("wrong_answer", 200)]),
     })
 }
@@ -217,7 +223,7 @@ fn rlvr(arm: &str, i: usize, ledger: &mut Vec<Record>) {
     let level = |p: u64| 0.9 - (0.35 - 0.04 * i as f64) * (-(p as f64) / 8.0).exp();
     for position in 0..=20 {
         if position % 5 == 0 {
-            ledger.push(score(&name, "free", position, level(position)));
+            ledger.push(score(&name, "plain", position, level(position)));
         }
         ledger.push(update(
             &name,

@@ -1,0 +1,311 @@
+//! Bounds: what is measured is what the draws say, and more draws bound better.
+
+use proptest::prelude::*;
+use ra3::bounds::{all_act, exact, measure, without_think};
+use ra3::e_step::{Policies, follow, roll_out};
+use ra3::enumeration::{Enumeration, annotations, latents};
+use ra3::formulas::log_mean_exp;
+use ra3::policy::{TokenId, Work};
+use ra3::rollout::{Decision, LatentRule, LineRecord};
+use ra3::seed::Seed;
+use ra3::table::TablePolicy;
+use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
+
+use crate::scripted::Scripted;
+use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, VOCABULARY, alone, table};
+
+fn rule() -> LatentRule {
+    LatentRule {
+        markers: MARKERS,
+        rationale_tokens_max: 1,
+        temperature: 1.0,
+        rationale_temperature: 1.0,
+        decision: Decision::Free,
+    }
+}
+
+fn document() -> Trajectory {
+    Trajectory {
+        prefix: vec![END, 5],
+        lines: vec![vec![5, NEWLINE], vec![END]],
+    }
+}
+
+/// A line's token has `−1`, and `−1/2` while `7` is in the history; markers have `−3/4`.
+fn logprob(history: &[TokenId], token: TokenId) -> f32 {
+    match token {
+        ACT | THINK | CLOSE => -0.75,
+        7 => -1.5,
+        _ if history.contains(&7) => -0.5,
+        _ => -1.0,
+    }
+}
+
+/// Two documents, two draws of each: (think `7`, act), (act, act) and (act, act), (act, think `7`).
+#[test]
+fn bounds_by_hand() {
+    // M = 1, so the rationale's `</think>` is forced.
+    let scripts: [&[TokenId]; 4] = [&[THINK, 7, ACT], &[ACT, ACT], &[ACT, ACT], &[ACT, THINK, 7]];
+    let mut policy = Scripted::new(&scripts, logprob);
+    let mut reference = Scripted::new(&[], |_, _| -2.0);
+    let mut policies = Policies {
+        policy: &mut policy,
+        scorer: None,
+        reference: Some(&mut reference),
+    };
+    let alpha = 0.75f32;
+    let documents = [document(), document()];
+    let (ks, seed) = ([2, 1], Seed::root(2));
+    let found = measure(&mut policies, &documents, &rule(), alpha, &ks, seed).expect("it fits");
+    let (keep, switch) = (f64::from(alpha).ln(), f64::from(1.0 - alpha).ln());
+    // log π − log q + log p. The first thinks: q has −3/4 −3/2, p_0 −2.
+    let thinks = (-1.0 + 2.25 + switch - 2.0) + (-0.5 + 0.75 + keep);
+    let acts = (-2.0 + 0.75 + keep) + (-1.0 + 0.75 + keep);
+    let later = (-2.0 + 0.75 + keep) + (-0.5 + 2.25 + switch - 2.0);
+    let close = |found: &[f64], expected: [f64; 2]| {
+        assert_eq!(found.len(), 2);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    };
+    close(&found.sticky.elbo, [thinks, acts]);
+    let two = [log_mean_exp(&[thinks, acts]), log_mean_exp(&[acts, later])];
+    let [(first, of_two), (second, of_one)] = &found.sticky.iwae[..] else {
+        panic!("{:?}", found.sticky.iwae);
+    };
+    assert_eq!((*first, *second), (2, 1), "in the order that was asked for");
+    close(of_two, two);
+    close(of_one, [thinks, acts]);
+    // As written, this policy gives its tokens what it gave them when they were drawn, and a
+    // `</think>` that was forced has its −3/4: log P − log q is what the lines have, less that.
+    let (thinks, acts, later) = (-1.5 - 0.75, -3.0, -2.5 - 0.75);
+    close(&found.written.elbo, [thinks, acts]);
+    let two = [log_mean_exp(&[thinks, acts]), log_mean_exp(&[acts, later])];
+    close(&found.written.iwae[0].1, two);
+    close(&found.written.iwae[1].1, [thinks, acts]);
+    assert_eq!(found.marker_probability, 1.0);
+    assert!((found.line_logprob - (-1.5 - 3.0)).abs() < 1e-6);
+    assert_eq!(found.latents.think_rate, 0.25, "of the first draws");
+    // The one think of the first draws: its line has −1 with it and −2 with an act in its place.
+    assert!((found.gain - 1.0).abs() < 1e-6);
+}
+
+/// Markers that are drawn between the two have other probabilities where all tokens count.
+#[test]
+fn the_markers_probability_by_hand() {
+    // After any token: `<act>` 1/8, `<think>` 1/8, the rest 1/8 each: the two have 1/4 together.
+    let mut uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    let documents = vec![document(); 30];
+    let mut policies = alone(&mut uniform);
+    let found =
+        measure(&mut policies, &documents, &rule(), 0.5, &[1], Seed::root(1)).expect("it fits");
+    assert!((found.marker_probability - 0.25).abs() < 1e-6);
+    // Each line of a plain document has 1/8 a token; as written, its decision has 1/4 less.
+    let lines = 3.0 * 8f64.ln();
+    for (sticky, written) in found.sticky.elbo.iter().zip(&found.written.elbo) {
+        // Decisions are even in q and in the prior; rationales are free, a forced end is not.
+        assert!((sticky + lines).abs() < 1e-5, "{sticky}");
+        let n_forced = (-written - lines - 2.0 * 4f64.ln()) / 8f64.ln();
+        assert!(
+            (n_forced - n_forced.round()).abs() < 1e-5 && n_forced > -0.5,
+            "{n_forced}"
+        );
+    }
+    let nothing = measure(&mut policies, &[], &rule(), 0.5, &[1, 4], Seed::root(1)).expect("no");
+    assert_eq!((nothing.marker_probability, nothing.gain), (0.0, 0.0));
+    assert!(nothing.sticky.elbo.is_empty() && nothing.written.iwae[1].1.is_empty());
+}
+
+/// `Σ log π` of each document's lines.
+fn line_logprobs(mut table: TablePolicy, documents: &[Annotated]) -> Vec<f64> {
+    let (seed, mut work) = (Seed::root(0), Work::default());
+    let records = follow(&mut table, documents, &MARKERS, seed, &mut work).expect("it fits");
+    let of_row = |row: &Vec<LineRecord>| row.iter().map(|line| f64::from(line.line_logprob)).sum();
+    records.iter().map(of_row).collect()
+}
+
+/// `Σ log p` of what follows the prefix, each token over the whole vocabulary, and the probability
+/// of both markers together wherever a decision stands.
+fn plain_logprob(table: &TablePolicy, annotated: &Annotated, of_markers: &mut Vec<f64>) -> f64 {
+    let mut history = annotated.trajectory.prefix.clone();
+    let mut sum = 0.0;
+    for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {
+        let latent = latent.as_ref().expect("every line was decided");
+        let after = table.logprobs(&history, None);
+        of_markers.push(after[ACT as usize].exp() + after[THINK as usize].exp());
+        let mut tokens = vec![];
+        latent.write(&MARKERS, &mut tokens);
+        tokens.extend(line);
+        for token in tokens {
+            sum += table.logprobs(&history, None)[token as usize];
+            history.push(token);
+        }
+    }
+    sum
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Every figure again from the draws of the same seed.
+    #[test]
+    fn what_is_measured_is_what_was_drawn(
+        seed in any::<u64>(),
+        alpha in 0.05f32..0.95,
+        ks in prop::collection::vec(1usize..6, 0..4),
+        n_documents in 1usize..4,
+    ) {
+        let (policy, reference) = (table(seed), table(seed ^ 1));
+        let documents = vec![document(); n_documents];
+        let draws = Seed::root(seed).child("draws");
+        let (mut own, mut other) = (policy.clone(), reference.clone());
+        let mut policies = Policies {
+            policy: &mut own,
+            scorer: None,
+            reference: Some(&mut other),
+        };
+        let found = measure(&mut policies, &documents, &rule(), alpha, &ks, draws)
+            .expect("it fits");
+        let k_max = ks.iter().copied().max().unwrap_or(1);
+        let mut work = Work::default();
+        let drawn = roll_out(&mut policies, &documents, &rule(), k_max, draws, &mut work)
+            .expect("it fits");
+        let mut sticky = vec![vec![]; n_documents];
+        let mut written = vec![vec![]; n_documents];
+        let mut of_markers = vec![];
+        for (index, group) in drawn.annotated.iter().enumerate() {
+            let mut policies = Policies {
+                policy: &mut policy.clone(),
+                scorer: None,
+                reference: Some(&mut reference.clone()),
+            };
+            let all = Enumeration::of(&mut policies, group.clone(), &MARKERS).expect("it fits");
+            let (lines, prior, q) = (all.log_lines(), all.log_prior(alpha), all.log_q());
+            for member in 0..k_max {
+                sticky[index].push(lines[member] + prior[member] - q[member]);
+                let plain = plain_logprob(&policy, &group[member], &mut of_markers);
+                written[index].push(plain - q[member]);
+            }
+        }
+        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-4;
+        for (found, weights) in [(&found.sticky, &sticky), (&found.written, &written)] {
+            prop_assert_eq!(found.elbo.len(), n_documents);
+            for (elbo, row) in found.elbo.iter().zip(weights) {
+                prop_assert!(close(*elbo, row[0]));
+            }
+            prop_assert_eq!(found.iwae.len(), ks.len());
+            for ((k, iwae), asked) in found.iwae.iter().zip(&ks) {
+                prop_assert_eq!(k, asked);
+                for (iwae, row) in iwae.iter().zip(weights) {
+                    prop_assert!(close(*iwae, log_mean_exp(&row[..*k])));
+                }
+            }
+        }
+        let mean = of_markers.iter().sum::<f64>() / of_markers.len() as f64;
+        prop_assert!(close(found.marker_probability, mean));
+        let first: Vec<Annotated> = drawn.annotated.iter().map(|group| group[0].clone()).collect();
+        let line_logprob: f64 = line_logprobs(policy.clone(), &first).iter().sum();
+        prop_assert!(close(found.line_logprob, line_logprob));
+        prop_assert_eq!(found.latents, LatentStats::of(first.iter()));
+        // Gains: each think's line beside the same line with an act in its place.
+        let mut gains = vec![];
+        for document in &first {
+            for line in 0..document.latents.len() {
+                if !document.latents[line].as_ref().is_some_and(Latent::is_think) {
+                    continue;
+                }
+                let mut kept = document.clone();
+                kept.latents[line] = Some(Latent::Keep);
+                let of_line = |document: &Annotated| {
+                    let (seed, mut work) = (Seed::root(0), Work::default());
+                    let documents = std::slice::from_ref(document);
+                    let mut policy = policy.clone();
+                    let rows = follow(&mut policy, documents, &MARKERS, seed, &mut work);
+                    f64::from(rows.expect("it fits")[0][line].line_logprob)
+                };
+                gains.push(of_line(document) - of_line(&kept));
+            }
+        }
+        let gain = gains.iter().sum::<f64>() / gains.len().max(1) as f64;
+        prop_assert!(close(found.gain, gain), "{} {gain}", found.gain);
+        prop_assert!(found.work.n_tokens > work.n_tokens, "the gains cost, too");
+        prop_assert_eq!(found.work.n_tokens_sampled, work.n_tokens_sampled);
+    }
+
+    /// Exact means over every tuple of draws: `ELBO = IWAE_1 ≤ IWAE_2 ≤ IWAE_3 ≤ log p`.
+    #[test]
+    fn more_draws_bound_better_for_any_table(
+        seed in any::<u64>(),
+        size in 0.1f64..3.0,
+        alpha in 0.05f32..0.95,
+    ) {
+        let random = |name| TablePolicy::random(5, 1, size, Seed::root(seed).child(name));
+        let (mut q, mut pi, mut p_0) = (random("q"), random("pi"), random("p_0"));
+        let mut policies = Policies {
+            policy: &mut q,
+            scorer: Some(&mut pi),
+            reference: Some(&mut p_0),
+        };
+        let line = Trajectory {
+            prefix: vec![END],
+            lines: vec![vec![4, END]],
+        };
+        let all = annotations(&line, &latents(&MARKERS, 5, 1));
+        let all = Enumeration::of(&mut policies, all, &MARKERS).expect("it fits");
+        let (q, lines, prior) = (all.log_q(), all.log_lines(), all.log_prior(alpha));
+        let n = q.len();
+        let weight = |i: usize| lines[i] + prior[i] - q[i];
+        let mut means = [0.0; 3];
+        for code in 0..n * n * n {
+            let draws = [code % n, code / n % n, code / n / n];
+            let probability = draws.map(|i| q[i]).iter().sum::<f64>().exp();
+            let weights = draws.map(weight);
+            for (k, mean) in means.iter_mut().enumerate() {
+                *mean += probability * log_mean_exp(&weights[..=k]);
+            }
+        }
+        let [one, two, three] = means;
+        prop_assert!((one - all.bound(alpha)).abs() < 1e-4, "{one}");
+        let whole = all.log_likelihood(alpha);
+        prop_assert!(one <= two + 1e-6 && two <= three + 1e-6, "{means:?}");
+        prop_assert!(three <= whole + 1e-5, "{three} above {whole}");
+    }
+}
+
+/// Without latents nothing is bounded: log-likelihoods of the plain and of the all-act text.
+#[test]
+fn exact_likelihoods_by_hand() {
+    let by_hand = |history: &[TokenId], token: TokenId| match (token, history.contains(&ACT)) {
+        (ACT | THINK, _) => -100.0,
+        (_, true) => -0.5,
+        (_, false) => -2.0,
+    };
+    let mut policy = Scripted::new(&[], by_hand);
+    let documents = [document(), document()];
+    let (plain, work) = exact(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
+    assert_eq!(plain, [3.0 * -2.0; 2]);
+    assert_eq!(work.n_tokens, 2 * 5);
+    let (kept, work) = all_act(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
+    assert_eq!(kept, [3.0 * -0.5; 2]);
+    assert_eq!(work.n_tokens, 2 * 7);
+    let nothing = exact(&mut policy, &[], &MARKERS, Seed::root(1)).expect("it fits");
+    assert!(nothing.0.is_empty());
+}
+
+#[test]
+fn a_think_is_replaced_and_nothing_follows_it() {
+    let think = Some(Latent::Switch {
+        rationale: vec![7],
+        forced_close: false,
+    });
+    let annotated = Annotated {
+        trajectory: document(),
+        latents: vec![think.clone(), think.clone()],
+    };
+    let first = without_think(&annotated, 0);
+    assert_eq!(first.trajectory.lines, [[5, NEWLINE]]);
+    assert_eq!(first.latents, [Some(Latent::Keep)]);
+    let second = without_think(&annotated, 1);
+    assert_eq!(second.trajectory, document());
+    assert_eq!(second.latents, [think, Some(Latent::Keep)]);
+}

@@ -1,0 +1,234 @@
+//! A floor under the think rate: where it forces a decision, that decision learns nothing.
+
+use ra3::e_step::{self, EStepConfig, Penalty, Persistence};
+use ra3::rollout::Decision;
+use ra3::seed::Seed;
+use ra3::table::TablePolicy;
+use ra3::trajectory::{LatentStats, Trajectory};
+
+use crate::recording::Recording;
+use crate::scripted::Scripted;
+use crate::settings::{
+    ACT, CLOSE, END, MARKERS, NEWLINE, TEXT, THINK, VOCABULARY, alone, e_step, table,
+};
+
+const N_DOCUMENTS: usize = 40;
+
+fn document() -> Trajectory {
+    Trajectory {
+        prefix: vec![END, 5],
+        lines: vec![vec![5, NEWLINE], vec![6, NEWLINE], vec![END]],
+    }
+}
+
+fn with_floor(floor: f32) -> EStepConfig {
+    EStepConfig {
+        persistence: Persistence::StickyWithThinkFloor(floor),
+        ..e_step()
+    }
+}
+
+fn update(table: TablePolicy, config: &EStepConfig) -> (Recording, LatentStats) {
+    let mut policy = Recording::new(table);
+    let batch = vec![document(); N_DOCUMENTS];
+    let policies = &mut alone(&mut policy);
+    let report = e_step::update(policies, &batch, &MARKERS, config, 1.0, Seed::root(4));
+    let latents = report.expect("documents fit").latents;
+    (policy, latents)
+}
+
+/// Among what each line's decision was drawn, by row.
+fn choices(policy: &Recording) -> Vec<Vec<Vec<u32>>> {
+    let rows = policy.rules.iter();
+    rows.map(|rules| {
+        let decisions = rules.iter().filter_map(|rule| rule.choices.as_deref());
+        decisions.map(<[u32]>::to_vec).collect()
+    })
+    .collect()
+}
+
+/// A decision has weight where it was free, none where it was forced; rationales always have.
+#[test]
+fn forced_decisions_have_no_weight_and_their_rationales_do() {
+    let (policy, _) = update(table(1), &with_floor(0.3));
+    let (mut n_forced, mut n_free) = (0, 0);
+    let (examples, _) = &policy.updates[0];
+    for (example, choices) in examples.iter().zip(choices(&policy)) {
+        assert_eq!(choices.len(), 3, "one decision a line");
+        let mut position = 2;
+        for (choices, line) in choices.iter().zip(document().lines) {
+            let decision = position;
+            position += 1;
+            if example.tokens[decision] == THINK {
+                let rest = &example.tokens[position..];
+                position += rest
+                    .iter()
+                    .position(|token| *token == CLOSE)
+                    .expect("closed")
+                    + 1;
+                let first = example.weights[decision + 1];
+                // The first token of a rationale was sampled unless M was 0.
+                assert!(first != 0.0 && first.is_finite());
+                if choices.len() == 2 {
+                    assert_eq!(example.weights[decision], first, "one advantage a line");
+                }
+            }
+            match &choices[..] {
+                [THINK] => {
+                    n_forced += 1;
+                    assert_eq!(example.tokens[decision], THINK);
+                    assert_eq!(example.weights[decision], 0.0);
+                }
+                [ACT, THINK] => {
+                    n_free += 1;
+                    assert_ne!(example.weights[decision], 0.0);
+                }
+                other => panic!("a decision among {other:?}"),
+            }
+            position += line.len();
+        }
+        assert_eq!(position, example.tokens.len());
+    }
+    // 360 decisions at 0.3: five standard errors are 43.
+    assert!(n_forced > 65 && n_forced < 151, "{n_forced}");
+    assert_eq!(n_forced + n_free, 360);
+}
+
+/// A model that would never think: all that it learns is how a rationale goes on.
+#[test]
+fn forcing_teaches_the_decision_nothing() {
+    let mut never = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    for last in 0..VOCABULARY as u32 {
+        never.logits_after(&[last])[THINK as usize] = -40.0;
+    }
+    // A rationale's one token is drawn after `<think>`, and decisions after other tokens.
+    let config = EStepConfig {
+        rationale_tokens_max: 1,
+        penalty: Penalty::SwitchCost(3.0),
+        ..with_floor(0.25)
+    };
+    let (policy, latents) = update(never.clone(), &config);
+    assert!(latents.think_rate > 0.1);
+    let (mut moved, mut before) = (policy.table, never);
+    for last in 0..VOCABULARY as u32 {
+        let (found, kept) = (moved.logits_after(&[last]), before.logits_after(&[last]));
+        let far = found.iter().zip(kept).map(|(a, b)| (*a - *b).abs());
+        let far = far.fold(0.0, f64::max);
+        if last == THINK {
+            assert!(far > 1e-3, "rationales learn: {far}");
+        } else {
+            assert!(far < 1e-12, "after {last} a decision learnt: {far}");
+        }
+    }
+}
+
+/// The share of forced decisions is the floor's, at its ends exactly.
+#[test]
+fn the_floor_is_the_share_of_forced_decisions() {
+    let forced = |persistence| {
+        let config = EStepConfig {
+            persistence,
+            ..e_step()
+        };
+        let all = choices(&update(table(1), &config).0).concat();
+        let n_forced = all.iter().filter(|choices| choices.len() == 1).count();
+        n_forced as f64 / all.len() as f64
+    };
+    assert_eq!(forced(Persistence::Sticky), 0.0);
+    assert_eq!(forced(Persistence::ThinkEveryLine), 1.0);
+    let mut before = -1.0;
+    for floor in [0.0, 0.2, 0.5, 0.8, 1.0] {
+        let found = forced(Persistence::StickyWithThinkFloor(floor));
+        let floor = f64::from(floor);
+        let error = (floor * (1.0 - floor) / 360.0).sqrt();
+        assert!((found - floor).abs() <= 5.0 * error, "{floor}: {found}");
+        assert!(found > before, "the same lines and more of them");
+        before = found;
+    }
+}
+
+/// Rows of a group are explored at lines of their own, anew with every seed.
+#[test]
+fn every_row_explores_at_lines_of_its_own() {
+    let lines = |seed: u64| {
+        let mut policy = Recording::new(table(1));
+        let batch = vec![document(); N_DOCUMENTS];
+        let policies = &mut alone(&mut policy);
+        let seed = Seed::root(seed);
+        e_step::update(policies, &batch, &MARKERS, &with_floor(0.5), 1.0, seed).expect("it fits");
+        choices(&policy)
+    };
+    let first = lines(1);
+    let distinct = |rows: &[Vec<Vec<u32>>]| {
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        rows.dedup();
+        rows.len()
+    };
+    assert_eq!(distinct(&first), 8, "every pattern over three lines occurs");
+    assert!(first.chunks(3).any(|group| distinct(group) == 3));
+    assert_ne!(first, lines(2));
+    assert_eq!(first, lines(1));
+}
+
+/// An infinite cost leaves nothing to force, and a floor changes nothing where all lines think.
+#[test]
+fn what_rollouts_may_decide_follows_from_the_settings() {
+    let decision = |penalty, persistence| {
+        let config = EStepConfig {
+            penalty,
+            persistence,
+            ..e_step()
+        };
+        let decision = config.decision();
+        let rule = config.latent_rule(MARKERS);
+        assert_eq!(rule.decision, decision);
+        assert_eq!((rule.markers, rule.rationale_tokens_max), (MARKERS, 2));
+        decision
+    };
+    let infinite = f32::INFINITY;
+    for persistence in [
+        Persistence::Sticky,
+        Persistence::ThinkEveryLine,
+        Persistence::StickyWithThinkFloor(0.5),
+    ] {
+        for penalty in [
+            Penalty::SwitchCost(infinite),
+            Penalty::SwitchCostOnMean(infinite),
+            Penalty::SwitchCostOnProbability(infinite),
+        ] {
+            assert_eq!(decision(penalty, persistence), Decision::Absent);
+        }
+        for penalty in [
+            Penalty::SwitchCost(0.0),
+            Penalty::SwitchCost(-infinite),
+            Penalty::ExactKl { alpha: 0.5 },
+        ] {
+            let expected = match persistence {
+                Persistence::ThinkEveryLine => Decision::Think,
+                Persistence::Sticky | Persistence::StickyWithThinkFloor(_) => Decision::Free,
+            };
+            assert_eq!(decision(penalty, persistence), expected);
+        }
+    }
+    // Forced by a floor of 1 or by the setting: the same rationales, the same weights.
+    let scripts: [&[u32]; 3] = [&[THINK, TEXT, CLOSE]; 3];
+    let single = Trajectory {
+        prefix: vec![END],
+        lines: vec![vec![END]],
+    };
+    let trained = |persistence| {
+        let mut policy = Scripted::new(&scripts, |history, _| -(history.len() as f32));
+        let config = EStepConfig {
+            persistence,
+            ..e_step()
+        };
+        let policies = &mut alone(&mut policy);
+        let batch = [single.clone()];
+        e_step::update(policies, &batch, &MARKERS, &config, 1.0, Seed::root(1)).expect("it fits");
+        let weights = policy.trained().iter().map(|e| e.weights.clone());
+        weights.collect::<Vec<_>>()
+    };
+    let floor = trained(Persistence::StickyWithThinkFloor(1.0));
+    assert_eq!(floor, trained(Persistence::ThinkEveryLine));
+}

@@ -1,0 +1,287 @@
+//! RLVR's estimators by hand: three programs of 1, 2 and 4 sampled tokens.
+
+use ra3::generation::{Writing, WritingRule};
+use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search, group_advantages};
+use ra3::policy::{Example, Surrogate, TokenId};
+use ra3::seed::Seed;
+
+use crate::scripted::Scripted;
+use crate::settings::{CLIP, END, grpo, writing};
+
+/// Programs of 1, 2 and 4 tokens, and then of 2, 3 and 3.
+const SCRIPTS: [&[TokenId]; 6] = [
+    &[END],
+    &[5, END],
+    &[5, 6, 7, END],
+    &[6, END],
+    &[6, 6, END],
+    &[6, 7, END],
+];
+/// The first group's rewards have mean 1 and deviation √2; the second has no signal.
+const REWARDS: [f32; 6] = [3.0, 0.0, 0.0, 1.0, 1.0, 1.0];
+const ESTIMATORS: [Estimator; 4] = [
+    Estimator::Grpo,
+    Estimator::DrGrpo,
+    Estimator::Rloo,
+    Estimator::Dapo,
+];
+const LEARNING_RATE: f32 = 0.125;
+
+fn scripted(n_rows: usize) -> Scripted {
+    // Each token has a log-probability of its own.
+    Scripted::new(&SCRIPTS[..n_rows], |_, token| -(token as f32) / 4.0)
+}
+
+/// Prompts of different lengths, one a group.
+fn prompts(n_groups: usize) -> Vec<Vec<TokenId>> {
+    [vec![0, 5], vec![0, 6, 7]][..n_groups].to_vec()
+}
+
+fn update(n_groups: usize, config: &GrpoConfig) -> (Scripted, GrpoReport) {
+    let mut policy = scripted(n_groups * 3);
+    let mut grade = |rows: &[Writing]| REWARDS[..rows.len()].to_vec();
+    let prompts = prompts(n_groups);
+    let seed = Seed::root(1);
+    let report = grpo::update(
+        &mut policy,
+        &prompts,
+        &mut grade,
+        config,
+        LEARNING_RATE,
+        seed,
+    );
+    (policy, report.expect("nothing fails"))
+}
+
+/// Every example's weights: nothing on the prompt, the same on each sampled token.
+fn check(examples: &[Example], expected: [f64; 3], what: &str) {
+    assert_eq!(examples.len(), 3, "{what}");
+    for ((example, script), expected) in examples.iter().zip(SCRIPTS).zip(expected) {
+        assert_eq!(example.tokens, [&[0, 5], script].concat(), "{what}");
+        assert_eq!(example.weights[..2], [0.0, 0.0], "{what}: the prompt");
+        for weight in &example.weights[2..] {
+            let error = (f64::from(*weight) - expected).abs();
+            assert!(error < 1e-7, "{what}: {weight} against {expected}");
+        }
+        assert_eq!(example.weights.len(), example.tokens.len());
+        assert!(example.restrictions.is_empty(), "a program is plain text");
+    }
+}
+
+/// `(3, 0, 0)` less their mean, over √2 and the small number beside it.
+const STANDARDISED: [f64; 3] = {
+    let deviation = std::f64::consts::SQRT_2 + 1e-4;
+    [2.0 / deviation, -1.0 / deviation, -1.0 / deviation]
+};
+
+#[test]
+fn one_group_pins_every_length_normaliser() {
+    let weights = |estimator| {
+        let (policy, _) = update(1, &grpo(estimator));
+        policy.trained().to_vec()
+    };
+    let [a, b, c] = STANDARDISED;
+    // A program's mean over its own tokens, and then the mean of 3 programs.
+    let by_program = [a / 3.0, b / 6.0, c / 12.0];
+    check(&weights(Estimator::Grpo), by_program, "GRPO");
+    // 3 programs, and the longest program that the rule allows: 10 tokens.
+    let by_constant = [2.0 / 30.0, -1.0 / 30.0, -1.0 / 30.0];
+    check(&weights(Estimator::DrGrpo), by_constant, "Dr. GRPO");
+    // The others' means are 0, 1.5 and 1.5; sums over tokens, mean of 3 programs.
+    let by_sum = [3.0 / 3.0, -1.5 / 3.0, -1.5 / 3.0];
+    check(&weights(Estimator::Rloo), by_sum, "RLOO");
+    // 1 + 2 + 4 tokens count alike.
+    let by_token = [a / 7.0, b / 7.0, c / 7.0];
+    check(&weights(Estimator::Dapo), by_token, "DAPO");
+}
+
+#[test]
+fn a_group_without_signal_counts_in_the_normalisers_unless_it_is_dropped() {
+    let weights = |estimator, drop_groups_without_signal| {
+        let config = GrpoConfig {
+            drop_groups_without_signal,
+            ..grpo(estimator)
+        };
+        let (policy, _) = update(2, &config);
+        policy.trained().to_vec()
+    };
+    let [a, b, c] = STANDARDISED;
+    // Kept: 6 programs, of 1 + 2 + 4 and 2 + 3 + 3 tokens.
+    let by_program = [a / 6.0, b / 12.0, c / 24.0];
+    check(&weights(Estimator::Grpo, false), by_program, "GRPO");
+    let by_constant = [2.0 / 60.0, -1.0 / 60.0, -1.0 / 60.0];
+    check(&weights(Estimator::DrGrpo, false), by_constant, "Dr. GRPO");
+    let by_sum = [3.0 / 6.0, -1.5 / 6.0, -1.5 / 6.0];
+    check(&weights(Estimator::Rloo, false), by_sum, "RLOO");
+    let by_token = [a / 15.0, b / 15.0, c / 15.0];
+    check(&weights(Estimator::Dapo, false), by_token, "DAPO");
+    // Dropped: as if it had not been written.
+    for estimator in ESTIMATORS {
+        let (one, _) = update(1, &grpo(estimator));
+        assert_eq!(weights(estimator, true), one.trained(), "{estimator:?}");
+    }
+}
+
+#[test]
+fn advantages_of_every_estimator_by_hand() {
+    let rewards = [3.0, 0.0, 0.0];
+    let found = |estimator| group_advantages(&rewards, estimator);
+    assert_eq!(found(Estimator::DrGrpo), [2.0, -1.0, -1.0]);
+    assert_eq!(found(Estimator::Rloo), [3.0, -1.5, -1.5]);
+    let standardised = STANDARDISED.map(|advantage| advantage as f32);
+    assert_eq!(found(Estimator::Grpo), standardised);
+    assert_eq!(found(Estimator::Dapo), standardised);
+}
+
+#[test]
+fn an_update_is_repeated_and_paid_for_as_often_as_asked() {
+    let config = GrpoConfig {
+        surrogate: CLIP,
+        updates_per_batch: 3,
+        ..grpo(Estimator::Grpo)
+    };
+    let (policy, report) = update(1, &config);
+    assert_eq!(policy.seeds, [Seed::root(1)]);
+    assert_eq!(policy.updates.len(), 3);
+    for (examples, objective) in &policy.updates {
+        assert_eq!(examples, &policy.updates[0].0, "the same batch each time");
+        assert_eq!(objective.learning_rate, LEARNING_RATE);
+        assert_eq!(objective.surrogate, CLIP);
+    }
+    // The ratios' denominators: nothing for the prompt, each token's own for the program.
+    let longest = &policy.updates[0].0[2];
+    let expected = [0.0, 0.0, -1.25, -1.5, -1.75, -0.0];
+    assert_eq!(longest.old_logprobs, expected);
+    // The last of the three updates, the work of all of them and of the one run.
+    assert_eq!(report.update.loss, 3.0);
+    assert_eq!(report.work.flops, 1003.0);
+    assert_eq!(report.work.n_tokens_run, 30);
+    assert_eq!(report.work.n_tokens_sampled, 7);
+    assert_eq!(report.work.n_tokens, 7 + 3 * 2);
+    let plain = update(1, &grpo(Estimator::Grpo)).0;
+    assert_eq!(plain.updates[0].1.surrogate, Surrogate::LogLikelihood);
+}
+
+#[test]
+fn a_report_is_on_all_programs() {
+    let config = GrpoConfig {
+        writing: WritingRule {
+            program_tokens_max: 3,
+            ..writing()
+        },
+        ..grpo(Estimator::Grpo)
+    };
+    // The last program of the first group is cut off after three tokens.
+    let scripts: [&[TokenId]; 6] = [
+        SCRIPTS[0],
+        SCRIPTS[1],
+        &[5, 6, 7],
+        SCRIPTS[3],
+        SCRIPTS[4],
+        SCRIPTS[5],
+    ];
+    let mut policy = Scripted::new(&scripts, |_, _| -1.0);
+    let mut grade = |rows: &[Writing]| REWARDS[..rows.len()].to_vec();
+    let seed = Seed::root(1);
+    let report = grpo::update(&mut policy, &prompts(2), &mut grade, &config, 1.0, seed)
+        .expect("nothing fails");
+    assert_eq!(report.mean_reward, 1.0);
+    assert_eq!(report.groups_with_signal, 0.5);
+    // Without their ends: 0, 1, 3, 1, 2 and 2 tokens.
+    assert_eq!(report.program_tokens, 9.0 / 6.0);
+    assert_eq!(report.ended_share, 5.0 / 6.0);
+    assert_eq!(report.update.loss, 1.0);
+    assert_eq!(report.work.flops, 1001.0);
+}
+
+/// What dynamic sampling did: the policy, which tries it drew, its report.
+fn search(search: Search, rewards: &[[f32; 6]]) -> (Scripted, Vec<usize>, GrpoReport) {
+    let (mut policy, mut tries, mut n_graded) = (scripted(6), vec![], 0);
+    let mut draw = |index| {
+        tries.push(index);
+        // The second prompt tells the tries apart.
+        vec![vec![0, 5], vec![0, 6, index as TokenId]]
+    };
+    let mut grade = |_: &[Writing]| {
+        n_graded += 1;
+        rewards[n_graded - 1].to_vec()
+    };
+    let report = grpo::update_dynamically(
+        &mut policy,
+        &mut draw,
+        &mut grade,
+        search,
+        &grpo(Estimator::Rloo),
+        LEARNING_RATE,
+        Seed::root(1),
+    );
+    (policy, tries, report.expect("nothing fails"))
+}
+
+#[test]
+fn dynamic_sampling_trains_on_the_first_groups_with_signal() {
+    let two = Search {
+        n_groups: 2,
+        n_tries_max: 5,
+    };
+    let rewards = [
+        [1.0, 1.0, 1.0, 3.0, 0.0, 0.0],
+        [0.0; 6],
+        [0.0, 3.0, 0.0, 0.0, 0.0, 3.0],
+    ];
+    let (policy, tries, report) = search(two, &rewards);
+    assert_eq!(tries, [0, 1, 2]);
+    let seeds: Vec<Seed> = (0..3).map(|index| Seed::root(1).nth(index)).collect();
+    assert_eq!(policy.seeds, seeds, "every try has draws of its own");
+    // The second group of the first try and the first of the third; the third's other group is
+    // one too many. RLOO: (3, −1.5, −1.5) and (−1.5, 3, −1.5), over 6 programs.
+    let examples = policy.trained();
+    let weights: Vec<f32> = examples
+        .iter()
+        .map(|e| e.weights[e.weights.len() - 1])
+        .collect();
+    assert_eq!(weights, [0.5, -0.25, -0.25, -0.25, 0.5, -0.25]);
+    let prompts: Vec<&[TokenId]> = examples.iter().map(|e| &e.tokens[..3]).collect();
+    assert!(prompts[..3].iter().all(|prompt| *prompt == [0, 6, 0]));
+    assert!(prompts[3..].iter().all(|prompt| prompt[..2] == [0, 5]));
+    assert_eq!(policy.updates[0].1.learning_rate, LEARNING_RATE);
+    // The report is on all 18 programs and 6 groups.
+    assert_eq!(report.mean_reward, (6.0 + 6.0) / 18.0);
+    assert_eq!(report.groups_with_signal, 0.5);
+    assert_eq!(report.work.flops, 3001.0);
+}
+
+#[test]
+fn dynamic_sampling_makes_do_with_what_it_found() {
+    let rewards = [[0.0; 6], [0.0, 3.0, 0.0, 1.0, 1.0, 1.0]];
+    let limited = Search {
+        n_groups: 2,
+        n_tries_max: 2,
+    };
+    let (policy, tries, _) = search(limited, &rewards);
+    assert_eq!(tries, [0, 1]);
+    assert_eq!(policy.trained().len(), 3);
+    // Nothing found, and nothing looked for: no update, and no number that is none.
+    for (n_tries_max, rewards) in [(2, [[0.0; 6]; 2]), (0, [[0.0; 6]; 2])] {
+        let (policy, tries, report) = search(
+            Search {
+                n_groups: 2,
+                n_tries_max,
+            },
+            &rewards,
+        );
+        assert_eq!(tries.len(), n_tries_max);
+        assert!(policy.updates.is_empty());
+        let figures = [
+            report.mean_reward,
+            report.groups_with_signal,
+            report.program_tokens,
+            report.ended_share,
+            report.work.flops,
+        ];
+        assert!(
+            figures.iter().all(|figure| figure.is_finite()),
+            "{report:?}"
+        );
+    }
+}
