@@ -48,7 +48,7 @@ fn check_corpus(file: &RunFile) -> Result<()> {
         {
             ensure!(
                 path.exists(),
-                "corpus.sources: {} does not exist",
+                "corpus.sources.path: {} does not exist",
                 path.display()
             );
         }
@@ -152,7 +152,7 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
     );
     match &rlvr.problems {
         Some(problems) => {
-            problems.read().context("rlvr.problems")?;
+            problems.read().context("rlvr.problems.data")?;
         }
         None => ensure!(
             file.corpus

@@ -1,5 +1,6 @@
 //! What a run directory does with damage, strangers, and plans that changed.
 
+use std::collections::BTreeMap;
 use std::fs::{read, write};
 
 use super::*;
@@ -158,7 +159,7 @@ fn a_stage_that_the_plan_has_not_is_refused() {
                 stage: stage.to_owned(),
                 position: 1,
                 state: format!("{stage}-1"),
-                files: Default::default(),
+                files: BTreeMap::new(),
                 ledger_before: Mark::default(),
                 samples_before: Mark::default(),
             }),

@@ -55,7 +55,7 @@ impl Allowed {
             (Self::Text(n_max), Value::String(text)) => {
                 !text.trim().is_empty()
                     && text.chars().count() <= n_max
-                    && !text.contains(char::is_control)
+                    && !text.contains(|c: char| c.is_control() || turns_text(c))
             }
             (Self::Path, Value::String(text)) => !text.trim().is_empty() && !text.contains('\0'),
             (Self::Flag, Value::Boolean(_)) => true,
@@ -71,6 +71,11 @@ impl Allowed {
             ) => false,
         }
     }
+}
+
+/// Letters that change the direction of the text behind them, so that it reads otherwise.
+const fn turns_text(letter: char) -> bool {
+    matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl Bound {
