@@ -328,6 +328,8 @@ pub(crate) fn annotate(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::ledger::Interval;
 
