@@ -6,7 +6,9 @@
 
 mod benchmarks;
 mod checkpoints;
+mod closed;
 mod commands;
+mod edges;
 mod failures;
 mod files;
 mod kill;

@@ -20,20 +20,25 @@ pub struct Row {
     /// Tokens sampled in mid-training.
     pub n_tokens_sampled: u64,
     /// FLOPs of mid-training.
+    #[serde(serialize_with = "crate::number::serialize")]
     pub flops: f64,
     /// Wall seconds of mid-training.
     pub wall_s: f64,
     /// Bits per byte on held-out documents, without latents.
+    #[serde(serialize_with = "crate::number::option::serialize")]
     pub bits_per_byte: Option<f64>,
     /// Upper bounds on bits per byte with latents, by name.
+    #[serde(serialize_with = "crate::number::map::serialize")]
     pub bounds: BTreeMap<String, f64>,
     /// Figures about the latents, by name.
+    #[serde(serialize_with = "crate::number::map::serialize")]
     pub latents: BTreeMap<String, f64>,
     /// pass@k by `decision` and `k`.
     pub pass_at: BTreeMap<String, BTreeMap<String, Interval>>,
     /// pass@1 after RLVR.
     pub rlvr: Option<Interval>,
     /// Mean held-out pass@1 over the updates of RLVR (area under the curve, trapezoids).
+    #[serde(serialize_with = "crate::number::option::serialize")]
     pub rlvr_area: Option<f64>,
 }
 

@@ -6,6 +6,7 @@
     reason = "a test ends where something is not there"
 )]
 
+mod diverged;
 mod run;
 
 use std::io::Read;
