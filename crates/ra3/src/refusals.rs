@@ -164,10 +164,10 @@ fn example_reason(example: &Example, clips: bool) -> Option<&'static str> {
     if !positions.is_sorted_by(|before, after| before < after) {
         return Some("the positions of its restrictions do not rise");
     }
-    let reasons = example.restrictions.iter();
-    reasons
-        .filter_map(|restriction| restriction_reason(example, restriction))
-        .next()
+    example
+        .restrictions
+        .iter()
+        .find_map(|restriction| restriction_reason(example, restriction))
 }
 
 fn restriction_reason(example: &Example, restriction: &Restriction) -> Option<&'static str> {
