@@ -225,6 +225,7 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
         merge: options.merge.clone(),
         ..grade_request(&options.grading)
     };
+    grading::check_place(options.failures.as_deref())?;
     let mut bars = Bars::new();
     let report = grading::grade(&request, &mut |event| bars.show(event))?;
     if let Some(path) = &options.failures {
