@@ -100,7 +100,7 @@ fn rules(shares: &[f64]) -> Vec<(&'static str, SampleRule)> {
         ..rule
     };
     let likeliest = |k, rule: SampleRule| SampleRule {
-        top_k: top_k(k),
+        top_k: Some(top_k(k)),
         ..rule
     };
     let nucleus = |top_p| SampleRule { top_p, ..rule() };
@@ -293,7 +293,7 @@ pub(crate) fn greedy(subject: &Subject) {
             assert_eq!(draw(restricted), low, "ties go to the lowest id");
             let one = SampleRule {
                 choices,
-                top_k: top_k(1),
+                top_k: Some(top_k(1)),
                 ..rule()
             };
             assert_eq!(draw(one), low, "ties go to the lowest id, by top-k");

@@ -23,8 +23,8 @@ fn probe(policy: &mut dyn Policy, subject: &Subject) -> (Vec<f32>, Script) {
     (score(policy, &sequence), script)
 }
 
-fn choices(tokens: &[TokenId]) -> Option<Arc<[TokenId]>> {
-    Some(tokens.into())
+fn choices(tokens: &[TokenId]) -> Arc<[TokenId]> {
+    tokens.into()
 }
 
 /// Moves that no policy makes, and a word of the reason.
@@ -35,7 +35,7 @@ fn bad_moves(subject: &Subject) -> Vec<(Move, &'static str)> {
         Move::Feed(Feed {
             tokens: tokens.to_vec(),
             scored: true,
-            choices: choices(among),
+            choices: Some(choices(among)),
         })
     };
     let mut moves = vec![
@@ -54,21 +54,21 @@ fn bad_moves(subject: &Subject) -> Vec<(Move, &'static str)> {
         ),
         (
             sample(SampleRule {
-                choices: choices(&[]),
+                choices: Some(choices(&[])),
                 ..rule()
             }),
             "no choices",
         ),
         (
             sample(SampleRule {
-                choices: choices(&[3, 4, 3]),
+                choices: Some(choices(&[3, 4, 3])),
                 ..rule()
             }),
             "twice",
         ),
         (
             sample(SampleRule {
-                choices: choices(&[3, unknown]),
+                choices: Some(choices(&[3, unknown])),
                 ..rule()
             }),
             "outside the vocabulary",

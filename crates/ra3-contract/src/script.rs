@@ -133,8 +133,8 @@ pub(crate) fn rule() -> SampleRule {
     }
 }
 
-pub(crate) fn top_k(k: usize) -> Option<NonZeroUsize> {
-    Some(NonZeroUsize::new(k).expect("at least one"))
+pub(crate) fn top_k(k: usize) -> NonZeroUsize {
+    NonZeroUsize::new(k).expect("at least one")
 }
 
 /// Some tokens of the vocabulary.

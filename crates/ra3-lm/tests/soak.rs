@@ -201,7 +201,7 @@ fn check(em: &Em, documents: &[Document], n_context: usize) {
     }
 }
 
-/// Runs the loop; the largest share of lines of an E-step whose decision was forced for want of room.
+/// Runs the loop; the largest share of lines of an E-step that were decided for want of room.
 fn midtrain(
     draw: &mut Draw,
     lm: &mut Lm,

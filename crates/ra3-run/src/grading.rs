@@ -126,6 +126,9 @@ fn is_date(text: &str) -> bool {
 }
 
 /// Whether a result file can be written, before hours are spent on what belongs in it.
+///
+/// # Errors
+/// The folder is missing or cannot be written.
 pub fn check_place(out: Option<&Path>) -> Result<()> {
     let Some(out) = out else { return Ok(()) };
     ensure!(

@@ -1,7 +1,8 @@
 //! What a run records: one typed JSON line for each update, evaluation and stage.
 //!
 //! The ledger holds no times: a run that was killed and continued has the same bytes as one that
-//! was not. Every number comes back as it was written, those that are not finite too. Wall time and peak memory go to `clock.jsonl` (see [`crate::clock`]).
+//! was not. Every number comes back as it was written, those that are not finite too. Wall time and
+//! peak memory go to `clock.jsonl` (see [`crate::clock`]).
 
 use std::collections::BTreeMap;
 

@@ -274,7 +274,8 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f6
     }
 }
 
-/// How the programs of a run are written: plainly, with decisions and rationales deleted afterwards.
+/// How the programs of a run are written: plainly, with decisions and rationales deleted
+/// afterwards.
 pub(crate) fn writing_rule(
     lm: &Lm,
     tokenizer: &Tokenizer,

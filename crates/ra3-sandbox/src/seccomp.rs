@@ -53,7 +53,7 @@ const DENIED: &[c_long] = &[
     libc::SYS_io_setup,
     libc::SYS_io_submit,
     libc::SYS_io_getevents,
-    libc::SYS_io_pgetevents,
+    SYS_IO_PGETEVENTS,
     libc::SYS_io_cancel,
     libc::SYS_io_destroy,
     libc::SYS_bpf,
@@ -171,6 +171,13 @@ const FOR_ITSELF: &[(c_long, &[u32])] = &[
 /// Stands in a filter for the number of the fork that takes it upon itself, which puts its own in
 /// this place: no process has so high a number.
 pub(crate) const ITSELF: u32 = 0x7fff_fff1;
+
+/// Missing in the C library's list.
+const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
+    333
+} else {
+    292
+};
 
 /// Younger than the C library's list of names; the same numbers on every architecture.
 const SYS_QUOTACTL_FD: c_long = 443;

@@ -1,4 +1,5 @@
-//! The E-step: find latents by policy gradient, the line policy fixed (docs/algorithm.md, "E-step").
+//! The E-step: find latents by policy gradient, the line policy fixed (docs/algorithm.md,
+//! "E-step").
 //!
 //! `G` rollouts of each trajectory; the expert's lines are forced in, decisions and rationales are
 //! sampled. For line `t` of rollout `g`:
@@ -11,8 +12,8 @@
 //! maximise Σ_g Σ_t A_t · log q(z_t | h_t)
 //! ```
 //!
-//! `q` of a decision is the model's distribution *renormalised over the two markers*, among which it
-//! is drawn, and the gradient is that of `log q`: it weighs `<act>` against `<think>` and asks
+//! `q` of a decision is the model's distribution *renormalised over the two markers*, among which
+//! it is drawn, and the gradient is that of `log q`: it weighs `<act>` against `<think>` and asks
 //! nothing of the probability that the model gives to both together, which cold start and M-step
 //! teach. `q` of a rationale is over the whole vocabulary.
 //!

@@ -7,7 +7,8 @@
 //! posterior  = p(z | a) = Π_t π p / p(a)
 //! ```
 //!
-//! where `z` runs over sequences of latents, one a line (docs/algorithm.md, "The bound"). The number of terms
+//! where `z` runs over sequences of latents, one a line (docs/algorithm.md, "The bound"). The
+//! number of terms
 //! is `(1 + n_rationales)^T`; there is no sampling here.
 
 use crate::e_step::Penalty;

@@ -9,8 +9,8 @@
 //! DAPO:     A = (R − mean) / std,   tokens averaged over the batch, clip-higher (arXiv 2503.14476)
 //! ```
 //!
-//! Every token of a program was sampled from the whole vocabulary, its decisions and rationales too,
-//! and every one carries the gradient: what is optimised is what any server samples.
+//! Every token of a program was sampled from the whole vocabulary, its decisions and rationales
+//! too, and every one carries the gradient: what is optimised is what any server samples.
 //!
 //! Grading is the caller's; rewards come in as numbers. Overlong shaping is a term that the caller
 //! adds to them: [`crate::formulas::overlong_penalty`].

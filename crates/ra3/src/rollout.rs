@@ -2,8 +2,8 @@
 //! rationales are sampled (or followed), and every log-probability is kept.
 //!
 //! `s_0, z_0, a_0, z_1, a_1, …` (docs/algorithm.md, "Setting"). It computes no rewards. Decisions
-//! are drawn between `<act>` and `<think>`, and their log-probabilities are taken among the two: `q`
-//! is a distribution over latents.
+//! are drawn between `<act>` and `<think>`, and their log-probabilities are taken among the two:
+//! `q` is a distribution over latents.
 //!
 //! The model's context has to hold the document with one marker a line. Where a think (`M + 2`
 //! tokens in the worst case) would leave too little for the rest of it, the decision is `<act>` by

@@ -409,9 +409,12 @@ fn the_corpus_own_latents_have_their_share() {
                 break;
             }
         }
-        let own = state.em.annotated.iter().filter(|document| {
-            matches!(&document.annotated.latents[0], Some(Latent::Switch { rationale, .. }) if *rationale == [1])
-        });
+        let is_own = |latent: &Option<Latent>| match latent {
+            Some(Latent::Switch { rationale, .. }) => *rationale == [1],
+            Some(Latent::Keep) | None => false,
+        };
+        let own = state.em.annotated.iter();
+        let own = own.filter(|document| is_own(&document.annotated.latents[0]));
         assert_eq!(own.count(), expected, "{share}");
         assert_eq!(state.em.annotated.len(), 20);
     }

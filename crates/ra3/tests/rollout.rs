@@ -268,9 +268,10 @@ fn a_rollout_fits_wherever_its_document_does() {
             let policies = &mut alone(&mut small);
             let found = roll_out(policies, &batch, &rule, 40, Seed::root(0), &mut work);
             if n_context < n_least {
-                let n_tokens_max = n_context;
-                let is_named = matches!(found, Err(PolicyError::SequenceTooLong { n_tokens_max: n, .. }) if n == n_tokens_max);
-                assert!(is_named, "{found:?}");
+                let Err(PolicyError::SequenceTooLong { n_tokens_max, .. }) = found else {
+                    panic!("{found:?}");
+                };
+                assert_eq!(n_tokens_max, n_context);
                 continue;
             }
             let drawn = found.expect("what is left is kept for the document");

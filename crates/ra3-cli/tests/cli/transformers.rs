@@ -18,7 +18,8 @@ const TEMPERATURES: [f64; 2] = [0.6, 1.0];
 /// Runs a model's card: its first three lines once, the others for each prompt.
 const PEER: &str = r#"
 import json, sys, torch
-folder, prompts, temperature, n_samples = sys.argv[1], json.load(open(sys.argv[2])), float(sys.argv[3]), int(sys.argv[4])
+folder, prompts = sys.argv[1], json.load(open(sys.argv[2]))
+temperature, n_samples = float(sys.argv[3]), int(sys.argv[4])
 card = open(folder + "/README.md").read().split("```python\n")[1].split("```")[0].splitlines()
 loading, sampling = "\n".join(card[:3]), compile("\n".join(card[3:]), "card", "exec")
 torch.manual_seed(1)

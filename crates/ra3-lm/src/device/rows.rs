@@ -243,7 +243,6 @@ fn tile_256<const R: usize, const C: usize>(x: &[&[f32]; R], w: &[&[f32]; C]) ->
 /// [`tile_256`] in registers of twice the width: the same sums.
 #[inline(never)]
 #[target_feature(enable = "avx512f")]
-#[expect(clippy::needless_range_loop, reason = "see `tile_256`")]
 fn tile_512<const R: usize, const C: usize>(x: &[&[f32]; R], w: &[&[f32]; C]) -> [[f32; C]; R] {
     let n = x[0].len() / LANES;
     let (x, w) = (wholes(x, n), wholes(w, n));

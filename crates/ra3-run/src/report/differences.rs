@@ -45,9 +45,10 @@ pub(super) fn differences(ledger: &[Record]) -> Vec<Difference> {
     let mut found = Vec::new();
     for after_rlvr in [false, true] {
         let last = |arm: &Arm| {
-            let name = match after_rlvr {
-                false => arm.name().to_owned(),
-                true => format!("rlvr-{arm}"),
+            let name = if after_rlvr {
+                format!("rlvr-{arm}")
+            } else {
+                arm.name().to_owned()
             };
             let plain = scores(&name, ledger);
             plain.into_iter().rfind(|score| score.decision == "plain")

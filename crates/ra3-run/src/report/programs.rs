@@ -73,8 +73,8 @@ pub(super) fn families(ledger: &[Record]) -> String {
             .collect();
         if of_arm.len() > 1 {
             let title = format!("pass@1 by family and decision: {arm}");
-            let note = "sampled plainly; decisions drawn between the markers, forced to act, forced to think; \
-                 given the true plan";
+            let note = "sampled plainly; decisions drawn between the markers, forced to act, \
+                        forced to think; given the true plan";
             figures.push_str(&chart(&title, note, &of_arm, |s| {
                 format!("decision {}", s.decision)
             }));

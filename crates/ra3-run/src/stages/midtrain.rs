@@ -73,7 +73,6 @@ pub(crate) fn run(
         }
         Arm::Base | Arm::Ntp | Arm::NtpCompute => {
             let spent = spent_by(directory, Arm::Ra3.name())?;
-            let mean_tokens = mean_document_tokens(&documents);
             let (until, n_tokens) = if arm == Arm::NtpCompute {
                 // Sampling and scoring cost RA3 more than a token of training costs NTP.
                 let per_token = 6.0 * lm.config().n_matmul_params() as f64;
@@ -82,17 +81,9 @@ pub(crate) fn run(
                 let n = spent.n_corpus_tokens;
                 (Until::CorpusTokens(n), n as f64)
             };
-            let n_updates = n_tokens / (mean_tokens * section.batch_documents as f64);
-            let n_updates = (n_updates.ceil() as u64).max(1);
-            Course::Supervised(SupervisedCourse {
-                documents: &documents,
-                batch_documents: section.batch_documents,
-                prefix_weight: plan.file.training.prefix_weight,
-                schedule: supervised_schedule(section, n_updates),
-                until,
-                n_updates_expected: n_updates,
-                seed: seed.child("m_step"),
-            })
+            let prefix_weight = plan.file.training.prefix_weight;
+            let course = ntp_course(section, prefix_weight, &documents, until, n_tokens, seed);
+            Course::Supervised(course)
         }
     };
     let training = Training {
@@ -108,6 +99,27 @@ pub(crate) fn run(
         base
     };
     save_model(directory, arm.name(), &lm, &tokenizer, &note)
+}
+
+fn ntp_course<'a>(
+    section: &MidtrainSection,
+    prefix_weight: f32,
+    documents: &'a Shards,
+    until: Until,
+    n_tokens_expected: f64,
+    seed: Seed,
+) -> SupervisedCourse<'a> {
+    let n_tokens = mean_document_tokens(documents) * section.batch_documents as f64;
+    let n_updates = ((n_tokens_expected / n_tokens).ceil() as u64).max(1);
+    SupervisedCourse {
+        documents,
+        batch_documents: section.batch_documents,
+        prefix_weight,
+        schedule: supervised_schedule(section, n_updates),
+        until,
+        n_updates_expected: n_updates,
+        seed: seed.child("m_step"),
+    }
 }
 
 fn ra3_course<'a>(

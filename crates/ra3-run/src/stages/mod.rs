@@ -6,6 +6,7 @@ pub(crate) mod evaluate;
 mod held_out;
 pub(crate) mod midtrain;
 pub(crate) mod ra3;
+mod rehearsal;
 pub(crate) mod rlvr;
 pub(crate) mod supervised;
 pub(crate) mod training;

@@ -16,6 +16,7 @@ use ra3_lm::{Lm, TrainSettings};
 use serde::{Deserialize, Serialize};
 
 use super::base::save_model_to;
+use super::rehearsal;
 use super::training::Step;
 use crate::atomic;
 use crate::model_note::ModelNote;
@@ -73,6 +74,13 @@ pub(crate) struct Ra3Course<'a> {
 impl Ra3Course<'_> {
     pub(crate) fn total(&self) -> u64 {
         self.em.config.n_positions()
+    }
+
+    pub(crate) fn rehearse(&self, lm: &Lm) -> Result<()> {
+        let (config, documents) = (&self.em.config, self.documents);
+        rehearsal::documents(lm, documents, config.m_batch_documents)?;
+        let (group, n_max) = (config.e_step.group_size, config.e_step.rationale_tokens_max);
+        rehearsal::rollouts(lm, documents, &self.em.markers, group, n_max)
     }
 
     pub(crate) fn step(&mut self, lm: &mut Lm) -> Result<Option<Step>> {

@@ -20,6 +20,7 @@ use ra3_lm::Lm;
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
 use super::evaluate::exam;
+use super::rehearsal;
 use super::training::{Course, Spent, Step, Training, drive};
 use crate::arm::Arm;
 use crate::directory::RunDirectory;
@@ -169,6 +170,17 @@ fn published(
 }
 
 impl RlvrCourse<'_> {
+    pub(crate) fn rehearse(&self, lm: &Lm) -> Result<()> {
+        let writing = &self.config.writing;
+        rehearsal::programs(
+            lm,
+            &self.train.prompts,
+            &self.tokenizer.markers(),
+            self.config.group_size,
+            writing.program_tokens_max,
+        )
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.section.n_updates
     }

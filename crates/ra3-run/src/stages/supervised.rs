@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ra3::policy::{Example, Objective, Surrogate};
 use ra3::schedule::{self, Schedule};
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
@@ -88,20 +87,4 @@ impl SupervisedCourse<'_> {
             samples: Vec::new(),
         }))
     }
-}
-
-/// Runs the longest documents forward and backward; nothing moves.
-pub(crate) fn rehearse(lm: &Lm, documents: &Shards, batch_documents: usize) -> Result<()> {
-    let n_tokens = |index: &usize| documents.trajectory(*index).n_tokens();
-    let mut longest: Vec<usize> = (0..documents.len()).collect();
-    longest.sort_by_cached_key(|index| std::cmp::Reverse(n_tokens(index)));
-    longest.truncate(batch_documents);
-    let plain = |index: &usize| ra3::interleave::plain(&documents.trajectory(*index), 1.0);
-    let mut batch: Vec<Example> = longest.iter().map(plain).collect();
-    ra3::interleave::normalise(&mut batch);
-    let objective = Objective {
-        surrogate: Surrogate::LogLikelihood,
-        learning_rate: 0.0,
-    };
-    Ok(lm.rehearse(&batch, objective)?)
 }

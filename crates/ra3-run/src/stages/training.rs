@@ -13,8 +13,9 @@ use ra3_lm::Lm;
 use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
+use super::rehearsal;
 use super::rlvr::RlvrCourse;
-use super::supervised::{self, SupervisedCourse};
+use super::supervised::SupervisedCourse;
 use crate::atomic;
 use crate::clock;
 use crate::directory::RunDirectory;
@@ -66,18 +67,14 @@ pub(crate) enum Course<'a> {
 }
 
 impl Course<'_> {
-    /// Runs the largest batch that can come forward and backward and forgets it: what does not
-    /// fit fails now, not after an hour.
+    /// Tries the largest work that can come.
     fn rehearse(&self, lm: &Lm) -> Result<()> {
         match self {
             Self::Supervised(course) => {
-                supervised::rehearse(lm, course.documents, course.batch_documents)
+                rehearsal::documents(lm, course.documents, course.batch_documents)
             }
-            Self::Ra3(course) => {
-                let size = course.em.config.m_batch_documents;
-                supervised::rehearse(lm, course.documents, size)
-            }
-            Self::Rlvr(_) => Ok(()),
+            Self::Ra3(course) => course.rehearse(lm),
+            Self::Rlvr(course) => course.rehearse(lm),
         }
     }
 

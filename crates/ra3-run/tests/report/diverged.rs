@@ -58,7 +58,11 @@ fn assert_drawable(page: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_diverged_run_has_its_table_and_page(
@@ -97,7 +101,8 @@ proptest! {
         let mean = f64::from_bits(bits);
         let text = serde_json::to_string(&Interval { mean, low: -0.0, high: 5e-324 }).unwrap();
         let read: Interval = serde_json::from_str(&text).unwrap();
-        prop_assert!(read.mean.to_bits() == bits || (mean.is_nan() && read.mean.is_nan()), "{text}");
+        let is_same = read.mean.to_bits() == bits || (mean.is_nan() && read.mean.is_nan());
+        prop_assert!(is_same, "{text}");
         prop_assert_eq!((read.low.to_bits(), read.high), ((-0.0f64).to_bits(), 5e-324));
     }
 }
