@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 /// Crate, and our crates that it may depend on.
 pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3", &[]),
+    ("ra3-contract", &["ra3"]),
     ("ra3-lm", &["ra3"]),
     ("ra3-corpus", &["ra3"]),
     ("ra3-sandbox", &[]),

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "ra3", version, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed (the run directory keeps what was \
-committed; the same command continues), 2 wrong arguments."
+committed; the same command continues), 2 wrong arguments, 141 nobody reads the output."
 )]
 pub(crate) struct Arguments {
     /// What to do.
@@ -24,7 +24,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         ra3 run runs/quickstart.toml\n  \
         ra3 run runs/quickstart.toml --set seed=2 --set directory=runs/out/second")]
-    Run(PlanOptions),
+    Run(RunOptions),
     /// Print what a run file means: stages, tokens, memory, time. Runs nothing.
     #[command(after_help = "Examples:\n  \
         ra3 plan runs/quickstart.toml\n  \
@@ -71,6 +71,16 @@ pub(crate) enum Command {
         ra3 theory --out runs/out/theory\n  \
         ra3 theory --out /tmp/theory --seeds 4 --json")]
     Theory(TheoryOptions),
+}
+
+/// A run.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
+    /// Begin the stage in progress again: settings that no finished stage has read may be others.
+    #[arg(long)]
+    pub(crate) restart_stage: bool,
 }
 
 /// A run file and its overrides.

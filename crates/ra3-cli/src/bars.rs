@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use ra3_run::event::Event;
 
+use crate::output::tell;
+
 /// Draws the events of a run.
 #[derive(Debug)]
 pub(crate) struct Bars {
@@ -105,11 +107,10 @@ impl Bars {
         self.line(&format!("{:<16} {seconds:>7.1} s  {message}", self.stage));
     }
 
-    #[expect(clippy::print_stderr, reason = "the terminal is what this file is for")]
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 }

@@ -1,5 +1,4 @@
 //! One function for each subcommand: call `ra3-run` or `ra3-theory`, print text or JSON.
-#![expect(clippy::print_stdout, reason = "standard output is where results go")]
 
 use std::path::{Path, PathBuf};
 
@@ -21,23 +20,22 @@ use ra3_theory::results;
 
 use crate::arguments::{
     Confinement, DataCommand, DoctorOptions, EvalOptions, GradeOptions, GradingOptions,
-    InspectOptions, PlanOptions, ReportOptions, SampleOptions, TheoryOptions,
+    InspectOptions, PlanOptions, ReportOptions, RunOptions, SampleOptions, TheoryOptions,
 };
 use crate::bars::Bars;
+use crate::output::{print, print_as_is};
 
 /// `ra3 run`
-pub(crate) fn run(options: &PlanOptions) -> Result<()> {
-    let plan = Plan::load(&options.file, &options.overrides)?;
+pub(crate) fn run(options: &RunOptions) -> Result<()> {
+    let plan = Plan::load(&options.plan.file, &options.plan.overrides)?;
     let mut bars = Bars::new();
-    let table = pipeline::run(&plan, &mut |event| bars.show(event))?;
-    if options.json {
-        println!("{}", table.to_json());
+    let table = pipeline::run(&plan, options.restart_stage, &mut |event| bars.show(event))?;
+    if options.plan.json {
+        print(table.to_json())?;
     } else {
-        println!("{}", table.to_text());
-        println!(
-            "report: {}",
-            plan.file.directory.join("report.html").display()
-        );
+        print(table.to_text())?;
+        let page = plan.file.directory.join("report.html");
+        print(format_args!("report: {}", page.display()))?;
     }
     Ok(())
 }
@@ -48,9 +46,9 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<()> {
     let estimate = estimate::estimate(&plan)?;
     if options.json {
         let value = serde_json::json!({ "plan": plan.file, "estimate": estimate });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        print(serde_json::to_string_pretty(&value)?)?;
     } else {
-        println!("{}\n{}", plan.to_toml(), estimate.to_text());
+        print(format_args!("{}\n{}", plan.to_toml(), estimate.to_text()))?;
     }
     Ok(())
 }
@@ -73,9 +71,9 @@ pub(crate) fn sample(options: &SampleOptions) -> Result<()> {
     let watcher = &mut |event| bars.show(event);
     for program in program::sample(&options.model, &prompt, options.chat, &request, watcher)? {
         if options.json {
-            println!("{}", serde_json::to_string(&program)?);
+            print(serde_json::to_string(&program)?)?;
         } else {
-            println!("{prompt}{}", program.raw);
+            print(format_args!("{prompt}{}", program.raw))?;
         }
     }
     Ok(())
@@ -95,9 +93,9 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
         &mut |event| bars.show(event),
     )?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&score)?);
+        print(serde_json::to_string_pretty(&score)?)?;
     } else {
-        println!("{}", program::score_text(&score));
+        print(program::score_text(&score))?;
     }
     Ok(())
 }
@@ -126,12 +124,15 @@ fn eval_benches(options: &EvalOptions) -> Result<()> {
     let mut bars = Bars::new();
     let reports = answers::evaluate(&request, &options.bench, &mut |event| bars.show(event))?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
+        print(serde_json::to_string_pretty(&reports)?)?;
     } else {
         for report in &reports {
-            println!("{}", report.to_text());
+            print(report.to_text())?;
         }
-        println!("answers, results and failures: {}", options.out.display());
+        print(format_args!(
+            "answers, results and failures: {}",
+            options.out.display()
+        ))?;
     }
     Ok(())
 }
@@ -166,7 +167,7 @@ pub(crate) fn data(command: &DataCommand) -> Result<()> {
             let watcher = &mut |event| bars.show(event);
             let fetched = benchmark_data::get(name, to.as_deref(), &settings, watcher)?;
             if *json {
-                println!("{}", serde_json::to_string_pretty(&fetched)?);
+                print(serde_json::to_string_pretty(&fetched)?)?;
             } else {
                 for file in &fetched {
                     let trust = if file.is_pinned {
@@ -175,23 +176,23 @@ pub(crate) fn data(command: &DataCommand) -> Result<()> {
                         "of the first download"
                     };
                     let path = file.path.display();
-                    println!("{path}\nSHA-256 {} ({trust})", file.sha256);
+                    print(format_args!("{path}\nSHA-256 {} ({trust})", file.sha256))?;
                 }
                 let others = benchmark_data::others(name);
                 if !others.is_empty() {
-                    println!("there is also {}", others.join(", "));
+                    print(format_args!("there is also {}", others.join(", ")))?;
                 }
             }
         }
         DataCommand::List { json } => {
             let listed = benchmark_data::list(&settings);
             if *json {
-                println!("{}", serde_json::to_string_pretty(&listed)?);
+                print(serde_json::to_string_pretty(&listed)?)?;
                 return Ok(());
             }
             for data in listed {
                 let here = if data.path.is_some() { "here" } else { "–" };
-                println!("{:<24} {here:<5} {}", data.name, data.address);
+                print(format_args!("{:<24} {here:<5} {}", data.name, data.address))?;
             }
         }
     }
@@ -207,9 +208,9 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
     let mut bars = Bars::new();
     let checkup = doctor::examine(&options.model, &examination, &mut |event| bars.show(event))?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&checkup)?);
+        print(serde_json::to_string_pretty(&checkup)?)?;
     } else {
-        println!("{}", checkup.to_text());
+        print(checkup.to_text())?;
     }
     Ok(())
 }
@@ -224,6 +225,7 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
         merge: options.merge.clone(),
         ..grade_request(&options.grading)
     };
+    grading::check_place(options.failures.as_deref())?;
     let mut bars = Bars::new();
     let report = grading::grade(&request, &mut |event| bars.show(event))?;
     if let Some(path) = &options.failures {
@@ -231,9 +233,9 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(serde_json::to_string_pretty(&report)?)?;
     } else {
-        println!("{}", report.to_text());
+        print(report.to_text())?;
     }
     Ok(())
 }
@@ -242,13 +244,11 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
 pub(crate) fn report(options: &ReportOptions) -> Result<()> {
     let table = report::write_from_directory(&options.directory)?;
     if options.json {
-        println!("{}", table.to_json());
+        print(table.to_json())?;
     } else {
-        println!("{}", table.to_text());
-        println!(
-            "report: {}",
-            options.directory.join("report.html").display()
-        );
+        print(table.to_text())?;
+        let page = options.directory.join("report.html");
+        print(format_args!("report: {}", page.display()))?;
     }
     Ok(())
 }
@@ -265,9 +265,9 @@ pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
         &mut |event| bars.show(event),
     )?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&annotation)?);
+        print(serde_json::to_string_pretty(&annotation)?)?;
     } else {
-        println!("{}", annotation.to_text());
+        print(annotation.to_text())?;
     }
     Ok(())
 }
@@ -300,10 +300,10 @@ pub(crate) fn theory(options: &TheoryOptions) -> Result<()> {
     });
     let [page, records] = results::write(&options.out, &finding, &settings)?;
     if options.json {
-        print!("{}", std::fs::read_to_string(records)?);
+        print_as_is(std::fs::read_to_string(records)?)?;
     } else {
-        println!("{}", finding.to_text());
-        println!("page: {}", page.display());
+        print(finding.to_text())?;
+        print(format_args!("page: {}", page.display()))?;
     }
     Ok(())
 }

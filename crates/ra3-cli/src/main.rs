@@ -6,12 +6,14 @@
 mod arguments;
 mod bars;
 mod commands;
+mod output;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use output::{OutputClosed, tell};
 
 fn main() -> ExitCode {
     // The sandbox starts this very binary again as its helper; that call never comes back.
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<OutputClosed>() => ExitCode::from(OutputClosed::EXIT_CODE),
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -39,10 +42,9 @@ fn main() -> ExitCode {
 }
 
 /// Prints the whole chain of causes, once.
-#[expect(clippy::print_stderr, reason = "this is where errors end")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    tell(format_args!("error: {error}"));
     for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+        tell(format_args!("  because: {cause}"));
     }
 }

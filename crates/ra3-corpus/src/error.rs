@@ -23,6 +23,41 @@ pub enum CorpusError {
         #[source]
         source: std::io::Error,
     },
+    /// What has a file's name is a FIFO, a socket, a device or a folder.
+    #[error("{path} is {kind}, not a file: take it out of the source, or name a file")]
+    NotAFile {
+        /// What has the name.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// A symbolic link leads out of the folder that is read.
+    #[error(
+        "{path} is a link that leads out of the folder to {target}: put the file into the folder, \
+         or name the target as a source of its own"
+    )]
+    Outside {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A file was written to or replaced while it was read.
+    #[error("{path} changed while it was read: read it when it is complete")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A text is in another encoding.
+    #[error("{path}, {place}: not UTF-8 (perhaps {guess}): convert it, or set on_unreadable")]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// `line 3`, `row 3` or `byte 3`.
+        place: String,
+        /// What it may be.
+        guess: &'static str,
+    },
     /// A line or row is not what its source should hold.
     #[error("{path}, {place}: {reason}")]
     Record {

@@ -13,6 +13,8 @@ pub enum Rejected {
     Unreadable,
     /// Not UTF-8.
     NotUtf8,
+    /// A symbolic link that leads out of the folder.
+    Outside,
     /// Nothing but white space.
     Empty,
     /// Fewer bytes than asked for.
@@ -43,6 +45,7 @@ impl Rejected {
         match self {
             Self::Unreadable => "unreadable",
             Self::NotUtf8 => "not_utf8",
+            Self::Outside => "outside",
             Self::Empty => "empty",
             Self::TooSmall => "too_small",
             Self::TooLarge => "too_large",
@@ -130,6 +133,10 @@ pub fn judge(document: &Document, filters: &Filters) -> Result<(), Rejected> {
     if filters.drop_parse_errors {
         if text.len() > python::SOURCE_BYTES_MAX {
             return Err(Rejected::TooLarge);
+        }
+        // Python refuses source with a NUL, wherever it stands.
+        if text.contains('\0') {
+            return Err(Rejected::ParseError);
         }
         python::parse(&text).ok_or(Rejected::ParseError)?;
     }

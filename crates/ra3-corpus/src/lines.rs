@@ -31,7 +31,7 @@ pub struct Cut {
 /// Cuts a document. A rationale longer than `rationale_tokens_max` is no latent; its comment is
 /// dropped from the lifted view all the same.
 pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usize) -> Cut {
-    let prefix = [vec![tokenizer.begin()], tokenizer.encode(&document.prefix)].concat();
+    let prefix = tokenizer.encode_prompt(&document.prefix);
     let text = with_newline(&document.text);
     let plain = trajectory(prefix.clone(), tokenizer.encode_lines(&text), tokenizer);
     let (code, comments) = lift(document, &text);

@@ -68,6 +68,8 @@ pub fn gather(
     let mut documents = Vec::new();
     for source in &config.sources {
         let reading = read::read(source, config.on_error)?;
+        // A source that gave nothing is counted with nothing.
+        report.n_read.entry(source.name().to_owned()).or_default();
         for (reason, n) in reading.n_dropped {
             drop_many(report, reason, n);
         }
@@ -113,18 +115,34 @@ fn drop_many(report: &mut CorpusReport, reason: Rejected, n: u64) {
     }
 }
 
-/// Cuts documents, splits them by name, and writes `train/` and `held_out/` below a folder.
-///
-/// # Errors
-/// The folder cannot be written.
-pub fn store(
+/// Documents that are cut, on the two sides of the split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// To train on.
+    pub train: Vec<Stored>,
+    /// To measure on.
+    pub held_out: Vec<Stored>,
+}
+
+impl Split {
+    /// Writes `train/` and `held_out/` below a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), CorpusError> {
+        shards::write(&folder.join("train"), &self.train)?;
+        shards::write(&folder.join("held_out"), &self.held_out)
+    }
+}
+
+/// Cuts documents and splits them by name.
+pub fn split(
     documents: &[Document],
     tokenizer: &Tokenizer,
     config: &CorpusConfig,
-    folder: &Path,
     seed: Seed,
     report: &mut CorpusReport,
-) -> Result<(), CorpusError> {
+) -> Split {
     let documents = pieces(documents, tokenizer, config.document_tokens_max);
     let cuts: Vec<Stored> = documents
         .par_iter()
@@ -136,7 +154,7 @@ pub fn store(
             }
         })
         .collect();
-    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    let mut split = Split::default();
     for (stored, document) in cuts.into_iter().zip(&documents) {
         // Room for a marker before every line and a rationale before some.
         let n_tokens = stored.cut.plain.n_tokens() + stored.cut.plain.lines.len();
@@ -144,18 +162,17 @@ pub fn store(
             drop_many(report, Rejected::TooManyTokens, 1);
         } else if seed.child("split").child(file_of(&stored.name)).uniform() < config.held_out_share
         {
-            held_out.push(stored);
+            split.held_out.push(stored);
         } else {
             report.n_lines += stored.cut.plain.lines.len() as u64;
             report.n_tokens += stored.cut.plain.n_tokens() as u64;
             report.n_bytes += (document.prefix.len() + document.text.len()) as u64;
-            train.push(stored);
+            split.train.push(stored);
         }
     }
-    report.n_train = train.len() as u64;
-    report.n_held_out = held_out.len() as u64;
-    shards::write(&folder.join("train"), &train)?;
-    shards::write(&folder.join("held_out"), &held_out)
+    report.n_train = split.train.len() as u64;
+    report.n_held_out = split.held_out.len() as u64;
+    split
 }
 
 /// Cuts files that are too long between top-level statements; pieces of a file are named

@@ -2,7 +2,13 @@
 //!
 //! Lines are encoded one by one, so no token reaches over a newline into the next line's
 //! indentation, and the ids of the lines are the ids that are trained on. Text that happens to
-//! contain `<think>` is text, never a marker.
+//! contain `<think>` is text, never a marker. A prompt begins as transformers begins it, which the
+//! file's own post-processor says; options of a call that stand in a file (truncation, padding,
+//! dropout of merges) are none of the model's and are left out.
+
+mod alphabet;
+mod named;
+mod probe;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +21,12 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
-use tokenizers::{AddedToken, DecoderWrapper, Tokenizer as Inner};
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, Tokenizer as Inner};
 
+use self::alphabet::Alphabet;
+use self::named::Named;
 use crate::error::CorpusError;
 
 /// End of text of a tokenizer that is trained here, and of one that does not say its own.
@@ -29,8 +38,8 @@ pub const THINK: &str = "<think>";
 /// End of a rationale.
 pub const CLOSE: &str = "</think>";
 const SPECIALS: [&str; 4] = [END, ACT, THINK, CLOSE];
-/// Holds newlines, spaces at both ends of lines, and letters beyond ASCII.
-const PROBE: &str = "def f(x):\n    return 'é' + x\n\n\nclass C:\n\tpass\n";
+/// Far above every vocabulary.
+const IDS_MAX: usize = 1 << 24;
 
 /// Words with their space, digits one by one, punctuation with the newlines behind it, newlines,
 /// spaces: the division that Qwen's and Llama 3's tokenizers share, with single digits.
@@ -40,20 +49,25 @@ const PATTERN: &str =
 /// Text to ids and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
+    /// As the file has it, with the markers: for conversations, where the names of added tokens are
+    /// those tokens.
     inner: Inner,
+    /// For code, where the names of special tokens are text and no added token takes the spaces
+    /// beside it.
+    text: Inner,
+    named: Named,
     markers: Markers,
     begin: TokenId,
-    adds_begin: bool,
+    prompt_begin: Vec<TokenId>,
+    tokens: Arc<[Token]>,
     line_ends: Arc<[bool]>,
 }
 
-/// What `tokenizer_config.json` says.
-#[derive(Debug, Default)]
-struct Named {
-    begin: Option<String>,
-    end: Option<String>,
-    /// It says that nothing is put before a text.
-    is_bare: bool,
+/// What an id stands for.
+#[derive(Clone, Debug, Default)]
+struct Token {
+    bytes: Box<[u8]>,
+    is_special: bool,
 }
 
 impl Tokenizer {
@@ -100,27 +114,38 @@ impl Tokenizer {
             .into();
         let texts = texts.map(str::to_owned);
         inner.train::<_, _, _>(&mut trainer, texts).map_err(fail)?;
-        Self::new(inner, &Named::default(), Path::new("(training)"))
+        let beginning = beginning(&inner);
+        inner.with_post_processor(Some(beginning));
+        Self::new(inner, Named::ours(), Path::new("(training)"))
     }
 
-    /// Reads a `tokenizer.json`, and the begin and end of text from `tokenizer_config.json` beside
-    /// it; markers that it lacks are added.
+    /// Reads a `tokenizer.json`, and the begin and end of text from the files beside it; markers
+    /// that it lacks are added.
     ///
     /// # Errors
-    /// The file is missing or no tokenizer, or it does not give back the lines that it was given.
+    /// The file is missing or no tokenizer, or its ids and texts do not go both ways.
     pub fn load(path: &Path) -> Result<Self, CorpusError> {
-        let inner = Inner::from_file(path).map_err(|error| failure(path, error.to_string()))?;
-        let named = named(&path.with_file_name("tokenizer_config.json"))?;
-        Self::new(inner, &named, path)
+        let bytes = std::fs::read(path).map_err(|error| failure(path, absence(path, &error)))?;
+        if bytes.starts_with(b"version https://git-lfs") {
+            let reason = "this is a pointer of Git LFS and not the file: run `git lfs pull`";
+            return Err(failure(path, reason.to_owned()));
+        }
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let inner = Inner::from_bytes(bytes).map_err(|error| failure(path, error.to_string()))?;
+        Self::new(inner, Named::beside(path)?, path)
     }
 
-    fn new(mut inner: Inner, named: &Named, path: &Path) -> Result<Self, CorpusError> {
-        let end = named.end.as_deref().unwrap_or(END);
-        inner.add_special_tokens(&[end, ACT, THINK, CLOSE].map(special));
+    fn new(mut inner: Inner, named: Named, path: &Path) -> Result<Self, CorpusError> {
+        drop_options(&mut inner).map_err(|error| failure(path, error.to_string()))?;
+        let named_end = named.end_id.and_then(|id| inner.id_to_token(id));
+        let end = named.end.clone().or(named_end);
+        let end = end.as_deref().unwrap_or(END);
+        add_markers(&mut inner, [end, ACT, THINK, CLOSE]);
         let id = |text: &str| {
-            inner
-                .token_to_id(text)
-                .ok_or_else(|| failure(path, format!("{text} has no id")))
+            inner.token_to_id(text).ok_or_else(|| {
+                let reason = format!("{text} has no id, and tokenizer_config.json names it");
+                failure(path, reason)
+            })
         };
         let markers = Markers {
             act: id(ACT)?,
@@ -129,31 +154,20 @@ impl Tokenizer {
             end: id(end)?,
         };
         let begin = named.begin.as_deref().map_or(Ok(markers.end), id)?;
-        // Ids may have gaps: the last one counts.
-        let n = inner
-            .get_vocab(true)
-            .into_values()
-            .max()
-            .map_or(0, |id| id + 1);
-        // In the byte alphabet of BPE files a newline is the letter Ċ.
-        let ends = |token: TokenId| inner.id_to_token(token).is_some_and(|t| t.ends_with('Ċ'));
-        let line_ends: Arc<[bool]> = (0..n).map(ends).collect();
-        // Ids in text must never be markers.
-        inner.set_encode_special_tokens(true);
+        let tokens = tokens(&inner).map_err(|reason| failure(path, reason))?;
+        let ends = |token: &Token| !token.is_special && token.bytes.ends_with(b"\n");
         let tokenizer = Self {
+            text: for_code(&inner),
+            prompt_begin: prompt_begin(&inner).map_err(|reason| failure(path, reason))?,
+            line_ends: tokens.iter().map(ends).collect(),
+            tokens,
             inner,
+            named,
             markers,
             begin,
-            adds_begin: !named.is_bare,
-            line_ends,
         };
-        if tokenizer.decode(&tokenizer.encode(PROBE)) == PROBE {
-            Ok(tokenizer)
-        } else {
-            let reason = "it does not give back the lines that it was given; line-actions need a \
-                          byte-level BPE such as Qwen's or Llama 3's";
-            Err(failure(path, reason.to_owned()))
-        }
+        probe::check(&tokenizer).map_err(|reason| failure(path, reason))?;
+        Ok(tokenizer)
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder.
@@ -162,18 +176,31 @@ impl Tokenizer {
     /// The folder cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), CorpusError> {
         let path = folder.join("tokenizer.json");
-        self.inner
-            .save(&path, true)
+        let text = self
+            .to_text()
             .map_err(|error| failure(&path, error.to_string()))?;
-        let config = serde_json::json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": END,
-            "pad_token": END,
-            "clean_up_tokenization_spaces": false,
-        });
+        std::fs::write(&path, text).map_err(|source| CorpusError::Write {
+            path: path.clone(),
+            source,
+        })?;
+        let config = self.named.to_text(&self.name_of(self.markers.end));
         let path = folder.join("tokenizer_config.json");
-        std::fs::write(&path, format!("{config:#}\n"))
-            .map_err(|source| CorpusError::Write { path, source })
+        std::fs::write(&path, config).map_err(|source| CorpusError::Write { path, source })
+    }
+
+    /// The file. The markers of latents are no special tokens in it: a server that leaves special
+    /// tokens out of its text would leave rationales in and their ends out.
+    fn to_text(&self) -> Result<String, tokenizers::Error> {
+        let mut file: serde_json::Value = serde_json::from_str(&self.inner.to_string(false)?)?;
+        for token in file["added_tokens"].as_array_mut().into_iter().flatten() {
+            let is_marker = [ACT, THINK, CLOSE]
+                .iter()
+                .any(|name| token["content"] == **name);
+            if is_marker {
+                token["special"] = false.into();
+            }
+        }
+        Ok(serde_json::to_string_pretty(&file)?)
     }
 
     /// The ids of a text: those of its lines, one after the other.
@@ -181,51 +208,38 @@ impl Tokenizer {
         self.encode_lines(text).concat()
     }
 
-    /// The ids of a text that is not cut into lines: what cutting is measured against.
-    pub fn encode_whole(&self, text: &str) -> Vec<TokenId> {
-        let encoding = self.inner.encode_fast(text, false);
-        encoding
-            .expect("a byte-level BPE encodes any text")
-            .get_ids()
-            .to_vec()
+    /// The ids of a text that is to be continued: what transformers puts before a text (Llama 3's
+    /// begin, nothing for Qwen's and GPT-2's), and the text. Where that is nothing at all, the
+    /// begin of text, or the end that stands before each text in training: a model continues
+    /// something.
+    pub fn encode_prompt(&self, text: &str) -> Vec<TokenId> {
+        let ids = [self.prompt_begin.clone(), self.encode(text)].concat();
+        if ids.is_empty() {
+            vec![self.begin]
+        } else {
+            ids
+        }
     }
 
-    /// The ids of a rendered conversation, in which the names of special tokens are those tokens.
+    /// The ids of a text that is not cut into lines: what cutting is measured against.
+    pub fn encode_whole(&self, text: &str) -> Vec<TokenId> {
+        encode(&self.text, text)
+    }
+
+    /// The ids of a rendered conversation, in which the names of added tokens are those tokens. It
+    /// is not cut into lines: its ids are those of transformers.
     pub fn encode_chat(&self, text: &str) -> Vec<TokenId> {
-        let added = self.inner.get_added_tokens_decoder();
-        let specials: Vec<(&str, TokenId)> = added
-            .iter()
-            .map(|(id, token)| (token.content.as_str(), *id))
-            .collect();
-        let (mut ids, mut rest) = (Vec::new(), text);
-        loop {
-            // The first in the text; of several at one place, the longest.
-            let next = specials
-                .iter()
-                .filter_map(|(name, id)| Some((rest.find(name)?, name.len(), *id)))
-                .min_by_key(|(at, length, _)| (*at, std::cmp::Reverse(*length)));
-            let Some((at, length, id)) = next else {
-                ids.extend(self.encode(rest));
-                return ids;
-            };
-            ids.extend(self.encode(&rest[..at]));
-            ids.push(id);
-            rest = &rest[at + length..];
-        }
+        encode(&self.inner, text)
     }
 
     /// The ids of each line; a line ends with the first token that ends with a newline.
     pub fn encode_lines(&self, text: &str) -> Vec<Vec<TokenId>> {
         let mut lines = Vec::new();
         for chunk in chunks(text) {
-            let encoding = self
-                .inner
-                .encode_fast(chunk, false)
-                .expect("a byte-level BPE encodes any text");
             let mut line = Vec::new();
-            for id in encoding.get_ids() {
-                line.push(*id);
-                if self.line_ends[*id as usize] {
+            for id in encode(&self.text, chunk) {
+                line.push(id);
+                if self.line_ends[id as usize] {
                     lines.push(std::mem::take(&mut line));
                 }
             }
@@ -236,27 +250,34 @@ impl Tokenizer {
         lines
     }
 
-    /// The text of ids, markers written out; bytes that are no UTF-8 become replacement characters.
+    /// The text of ids, markers written out and other special tokens left out; bytes that are no
+    /// UTF-8 become replacement characters.
     pub fn decode(&self, ids: &[TokenId]) -> String {
-        let mut text = String::new();
-        let markers = [
-            self.markers.end,
-            self.markers.act,
-            self.markers.think,
-            self.markers.close,
-        ];
-        for part in ids.chunk_by(|a, b| markers.contains(a) == markers.contains(b)) {
-            if markers.contains(&part[0]) {
-                let names = part.iter().filter_map(|id| self.inner.id_to_token(*id));
-                text.extend(names);
-            } else {
-                text += &self
-                    .inner
-                    .decode(part, true)
-                    .expect("every id is in the vocabulary");
+        let Markers {
+            act,
+            think,
+            close,
+            end,
+        } = self.markers;
+        let mut bytes = Vec::new();
+        for id in ids {
+            // Rows of the embedding beyond the vocabulary have no text.
+            let Some(token) = self.tokens.get(*id as usize) else {
+                continue;
+            };
+            if !token.is_special || [act, think, close, end].contains(id) {
+                bytes.extend_from_slice(&token.bytes);
             }
         }
-        text
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The name of a token, special ones included.
+    pub fn name_of(&self, id: TokenId) -> String {
+        let bytes = self.tokens.get(id as usize).map(|token| &token.bytes);
+        bytes.map_or_else(String::new, |bytes| {
+            String::from_utf8_lossy(bytes).into_owned()
+        })
     }
 
     /// The ids of the markers.
@@ -269,15 +290,19 @@ impl Tokenizer {
         Arc::clone(&self.line_ends)
     }
 
-    /// What a document begins with: the begin of text, or the end where there is none.
+    /// The begin of text, or the end where there is none.
     pub fn begin(&self) -> TokenId {
         self.begin
     }
 
-    /// What others put before a text for this tokenizer: [`Self::begin`], or nothing where its
-    /// configuration says so, as Qwen's does.
-    pub fn customary_begin(&self) -> Option<TokenId> {
-        self.adds_begin.then_some(self.begin)
+    /// The begin of text that the files name.
+    pub fn named_begin(&self) -> Option<TokenId> {
+        self.named.begin.is_some().then_some(self.begin)
+    }
+
+    /// What is put before a text, as by transformers.
+    pub fn prompt_begin(&self) -> &[TokenId] {
+        &self.prompt_begin
     }
 
     /// One past the largest id, markers included.
@@ -286,27 +311,120 @@ impl Tokenizer {
     }
 }
 
-/// The names of the begin and end of text; none where there is no such file.
-fn named(path: &Path) -> Result<Named, CorpusError> {
-    if !path.exists() {
-        return Ok(Named::default());
+fn encode(inner: &Inner, text: &str) -> Vec<TokenId> {
+    let encoding = inner.encode_fast(text, false);
+    encoding
+        .expect("a byte-level BPE encodes any text")
+        .get_ids()
+        .to_vec()
+}
+
+/// Options of a call that a file may carry; with them, lines would be cut, padded, or different
+/// each time.
+fn drop_options(inner: &mut Inner) -> Result<(), tokenizers::Error> {
+    inner.with_truncation(None)?.with_padding(None);
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && model.dropout.is_some()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
     }
-    let text = std::fs::read_to_string(path).map_err(|source| CorpusError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let file: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| failure(path, error.to_string()))?;
-    // A token is its text, or an object that has it.
-    let token = |key: &str| {
-        let named = file[key].as_str().or_else(|| file[key]["content"].as_str());
-        named.map(str::to_owned)
+    Ok(())
+}
+
+/// Adds the markers that are not there; those that are keep what they take beside them in
+/// conversations, and become special tokens.
+fn add_markers(inner: &mut Inner, names: [&str; 4]) {
+    let added = inner.get_added_tokens_decoder();
+    let markers = names.map(|name| {
+        let found = added.values().find(|token| token.content == name).cloned();
+        found.map_or_else(|| special(name), |token| token.special(true))
+    });
+    inner.add_special_tokens(&markers);
+}
+
+/// The view for code: the names of special tokens are text, and the other added tokens leave the
+/// spaces beside them alone, which would be lost.
+fn for_code(inner: &Inner) -> Inner {
+    let mut text = inner.clone();
+    let plain: Vec<AddedToken> = inner
+        .get_added_tokens_decoder()
+        .into_values()
+        .filter(|token| !token.special && (token.lstrip || token.rstrip))
+        .map(|token| token.lstrip(false).rstrip(false))
+        .collect();
+    text.add_tokens(&plain);
+    text.set_encode_special_tokens(true);
+    text
+}
+
+/// By id; ids may have gaps, which stand for nothing.
+fn tokens(inner: &Inner) -> Result<Arc<[Token]>, String> {
+    let alphabet = Alphabet::new();
+    let vocabulary = inner.get_vocab(true);
+    let n = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
+    if n > IDS_MAX {
+        return Err(format!(
+            "it has the id {}, far beyond any vocabulary",
+            n - 1
+        ));
+    }
+    let mut tokens = vec![Token::default(); n];
+    for (token, id) in vocabulary {
+        tokens[id as usize].bytes = alphabet.bytes(&token).into();
+    }
+    for (id, token) in inner.get_added_tokens_decoder() {
+        tokens[id as usize] = Token {
+            bytes: token.content.into_bytes().into(),
+            is_special: token.special,
+        };
+    }
+    Ok(tokens.into())
+}
+
+/// What the post-processor puts before a text.
+fn prompt_begin(inner: &Inner) -> Result<Vec<TokenId>, String> {
+    let ids = |with_begin| match inner.encode_fast("x", with_begin) {
+        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+        Err(error) => Err(error.to_string()),
     };
-    Ok(Named {
-        begin: token("bos_token"),
-        end: token("eos_token"),
-        is_bare: file["add_bos_token"].as_bool() == Some(false),
-    })
+    let (with, without) = (ids(true)?, ids(false)?);
+    let at = with
+        .windows(without.len().max(1))
+        .position(|part| part == without)
+        .ok_or("its post_processor does not keep the text's own ids")?;
+    Ok(with[..at].to_vec())
+}
+
+/// The post-processor of a tokenizer that is trained here: a text stands behind an end of text, in
+/// training as in prompts.
+fn beginning(inner: &Inner) -> TemplateProcessing {
+    let id = inner.token_to_id(END).expect("the trainer has added it");
+    TemplateProcessing::builder()
+        .try_single(format!("{END} $A"))
+        .expect("a token and a text")
+        .special_tokens(vec![(END, id)])
+        .build()
+        .expect("the template's one token is there")
+}
+
+/// Why there is no `tokenizer.json` to read, and what to do about it.
+fn absence(path: &Path, error: &std::io::Error) -> String {
+    let others = [
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+        "tiktoken.model",
+    ];
+    let is_beside = |name: &&&str| path.with_file_name(name).exists();
+    match others.iter().find(is_beside) {
+        Some(other) if error.kind() == std::io::ErrorKind::NotFound => format!(
+            "it is not there, only {other} is: write it with transformers, \
+             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// Lines with their newline and the blank lines after them; together they are the text.
@@ -345,81 +463,5 @@ fn failure(path: &Path, reason: String) -> CorpusError {
     CorpusError::Tokenizer {
         path: path.to_owned(),
         reason,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokenizer() -> Tokenizer {
-        let text = "def f(xs):\n    for x in xs:\n        y = x + 12\n\n    return y\n".repeat(3);
-        Tokenizer::train(&[text], 320).unwrap()
-    }
-
-    #[test]
-    fn lines_keep_their_ids_and_end_with_a_newline() {
-        let tokenizer = tokenizer();
-        let text = "def g(a):\n\n\n    return a * 37\n<think> é\u{1F600}\n";
-        let lines = tokenizer.encode_lines(text);
-        assert_eq!(lines.concat(), tokenizer.encode(text));
-        assert_eq!(tokenizer.decode(&lines.concat()), text);
-        let ends = tokenizer.line_ends();
-        for line in &lines {
-            let n_ends = line.iter().filter(|id| ends[**id as usize]).count();
-            assert_eq!((n_ends, ends[line[line.len() - 1] as usize]), (1, true));
-        }
-        let markers = tokenizer.markers();
-        assert!(
-            !lines.concat().contains(&markers.think),
-            "text is never a marker"
-        );
-        assert_eq!(
-            tokenizer.decode(&[markers.think, markers.close]),
-            "<think></think>"
-        );
-    }
-
-    #[test]
-    fn a_saved_tokenizer_is_the_same() {
-        let tokenizer = tokenizer();
-        let dir = tempfile::tempdir().unwrap();
-        tokenizer.save(dir.path()).unwrap();
-        let again = Tokenizer::load(&dir.path().join("tokenizer.json")).unwrap();
-        let text = "x = [1, 23]\n    <act> # half\n";
-        assert_eq!(tokenizer.encode(text), again.encode(text));
-        assert_eq!(
-            (tokenizer.markers(), tokenizer.vocab_size()),
-            (again.markers(), again.vocab_size())
-        );
-        assert!(Tokenizer::load(&dir.path().join("none.json")).is_err());
-        let markers = tokenizer.markers();
-        let chat = tokenizer.encode_chat("<think>x\n</think></think>y");
-        let text = |text: &str| tokenizer.encode(text);
-        let expected = [
-            vec![markers.think],
-            text("x\n"),
-            vec![markers.close; 2],
-            text("y"),
-        ];
-        assert_eq!(chat, expected.concat());
-        assert_eq!(again.begin(), again.markers().end);
-    }
-
-    #[test]
-    fn begin_and_end_are_those_that_the_folder_names() {
-        let dir = tempfile::tempdir().unwrap();
-        tokenizer().save(dir.path()).unwrap();
-        let config = r#"{"bos_token": {"content": "<|begin|>"}, "eos_token": "<|end|>"}"#;
-        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
-        let path = dir.path().join("tokenizer.json");
-        let error = Tokenizer::load(&path).unwrap_err().to_string();
-        assert!(error.contains("<|begin|> has no id"), "{error}");
-        let config = config.replace("<|begin|>", "<think>");
-        std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
-        let named = Tokenizer::load(&path).unwrap();
-        assert_eq!(named.begin(), named.markers().think);
-        assert_eq!(named.decode(&[named.markers().end]), "<|end|>");
-        assert_eq!(named.vocab_size(), tokenizer().vocab_size() + 1);
     }
 }

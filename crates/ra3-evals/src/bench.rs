@@ -102,7 +102,8 @@ impl Name {
         };
         Limits {
             cpu_s,
-            wall_s: 3.0 * cpu_s as f64,
+            // What sleeps so long is not graded again.
+            wall_s: 2.0 * cpu_s as f64,
             memory_bytes: 4 << 30,
             result_bytes_max: 1 << 26,
         }
@@ -182,7 +183,7 @@ pub fn load(
             (version, checksum, tasks)
         }
         Name::LiveCodeBench(mode) => live_code_bench(mode, path)?,
-        Name::Contest(selection) => contest_tasks(selection, path)?,
+        Name::Contest(selection) => contest_tasks(selection, path, pool)?,
         Name::LeetCode => {
             let (problems, checksum) = leetcode::read(path)?;
             let (count, tasks) = usable("problems", problems, pool);
@@ -316,21 +317,34 @@ fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
     Ok((version, checksum, tasks?))
 }
 
-fn contest_tasks(selection: Selection, path: &Path) -> Result<Loaded, BenchError> {
-    let (tasks, checksum) = contest::records::read(path)?;
+fn contest_tasks(selection: Selection, path: &Path, pool: &Pool) -> Result<Loaded, BenchError> {
+    let (mut tasks, checksum) = contest::records::read(path)?;
     let n_cut: usize = tasks.iter().map(|task| task.n_tests_cut).sum();
     let n_rated = tasks.iter().filter(|task| task.rating.is_some()).count();
     let rule = match selection {
         Selection::All => "all tests",
         Selection::DeepCoder => "DeepCoder's choice of tests",
     };
-    let version = format!(
+    let mut version = format!(
         "{} contest problems, {rule}, {n_cut} tests cut short in the source left out, {n_rated} \
          with ratings: no percentile without a contest's standings",
         tasks.len()
     );
     // What has no test can be neither passed nor failed.
-    let tasks = tasks.into_iter().filter(|task| !task.tests.is_empty());
+    tasks.retain(|task| !task.tests.is_empty());
+    let compiles = |task: &contest::task::Task| {
+        let checker = task.checker.as_deref();
+        checker.is_none_or(|checker| contest::grade::compiles(checker, pool))
+    };
+    let sound = pool.map(&tasks, compiles, &mut |_| {});
+    let faulty = tasks.iter().zip(&sound).filter(|(_, is_sound)| !**is_sound);
+    let faulty: Vec<&str> = faulty.map(|(task, _)| task.task_id.as_str()).collect();
+    if !faulty.is_empty() {
+        let names = faulty.join(", ");
+        version += &format!("; left out, since their checkers do not compile: {names}");
+    }
+    let sound = tasks.into_iter().zip(sound);
+    let tasks = sound.filter_map(|(task, is_sound)| is_sound.then_some(task));
     let task = |task: contest::task::Task| {
         let task = match selection {
             Selection::All => task,

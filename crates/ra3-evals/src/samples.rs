@@ -1,5 +1,5 @@
 //! Samples as EvalPlus reads them: JSON lines with `task_id` and `solution` or `completion`, or a
-//! folder `HumanEval_0/0.py`.
+//! folder `HumanEval_0/0.py`; and as `LiveCodeBench` writes them: `question_id` and `code_list`.
 //!
 //! A solution is a whole program; a completion follows its task's prompt.
 
@@ -49,7 +49,7 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
         return read_folder(path);
     }
     let text = read_text(path)?;
-    let sample = |found: Result<(Place, Value), DataError>| {
+    let samples = |found: Result<(Place, Value), DataError>| {
         let (place, record) = found?;
         let fail = |key, expected| DataError::Field {
             path: path.to_owned(),
@@ -57,22 +57,48 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DataError> {
             key,
             expected,
         };
+        let stands = format!("{}, {place}", path.display());
+        let question_id = text_field(&record, "question_id");
+        if let (None, Some(question_id)) = (field(&record, "task_id"), question_id) {
+            let codes = code_list(&record, &question_id, &stands);
+            return codes.ok_or_else(|| fail("code_list", "a list of programs"));
+        }
         let task_id = text_field(&record, "task_id").ok_or_else(|| fail("task_id", "a string"))?;
         let text = program_field(&record, "solution").map(Text::Solution);
         let text = text.or_else(|| program_field(&record, "completion").map(Text::Completion));
-        Ok(Sample {
+        Ok(vec![Sample {
             task_id,
             text: text.ok_or_else(|| fail("solution", "a string, or else `completion`"))?,
-            place: format!("{}, {place}", path.display()),
+            place: stands,
+        }])
+    };
+    let samples: Result<Vec<_>, _> = json_records(&text, path)?.map(samples).collect();
+    Ok(samples?.into_iter().flatten().collect())
+}
+
+/// The programs of a question in `LiveCodeBench`'s own form.
+fn code_list(record: &Value, question_id: &str, place: &str) -> Option<Vec<Sample>> {
+    let Value::List(codes) = field(record, "code_list")? else {
+        return None;
+    };
+    let sample = |code: &Value| {
+        Some(Sample {
+            task_id: question_id.to_owned(),
+            text: Text::Solution(program_text(code)?),
+            place: place.to_owned(),
         })
     };
-    json_records(&text, path)?.map(sample).collect()
+    codes.iter().map(sample).collect()
 }
 
 /// A program in a record. What no source file can hold stays what Python refuses: in place of a
 /// lone surrogate stands a zero.
 fn program_field(record: &Value, key: &str) -> Option<String> {
-    match field(record, key)? {
+    program_text(field(record, key)?)
+}
+
+fn program_text(value: &Value) -> Option<String> {
+    match value {
         Value::Str(text) => Some(text.clone()),
         text @ Value::Surrogates(_) => {
             let bytes = text.as_bytes()?;

@@ -6,12 +6,14 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use ra3_evals::bench::{Name, Selection, load};
 use ra3_evals::contest::grade::Grader;
 use ra3_evals::contest::records;
 use ra3_evals::contest::reward::{Outcome, Scheme};
 use ra3_evals::contest::task::{Streams, Task, Test};
+use ra3_evals::evalplus::data::Rules;
 use ra3_evals::outcome::Status;
 use ra3_sandbox::{Level, Limits, Pool};
 
@@ -22,14 +24,9 @@ const LIMITS: Limits = Limits {
     result_bytes_max: 1 << 20,
 };
 
-fn pool() -> Option<Pool> {
-    let helper =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/ra3-sandbox-helper");
-    if !helper.exists() {
-        println!("skipped: {} was not built", helper.display());
-        return None;
-    }
-    Some(Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap())
+fn pool() -> Pool {
+    let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
+    Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
 }
 
 fn benchmarks() -> Option<PathBuf> {
@@ -69,7 +66,7 @@ fn larger() -> Task {
 
 #[test]
 fn programs_get_their_verdicts() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let grader = Grader { task: larger() };
     for (program, status, index, got) in [
         ("print(max(map(int, input().split())))", Status::Pass, 0, ""),
@@ -134,7 +131,7 @@ fn programs_get_their_verdicts() {
 
 #[test]
 fn rewards_count_all_tests() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let grader = Grader { task: larger() };
     let tests = |n_passed| Outcome::Tests {
         n_passed,
@@ -169,7 +166,7 @@ fn rewards_count_all_tests() {
 
 #[test]
 fn functions_of_contests_are_called() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let record = |first: &str| {
         format!(
             r#"[{{"problem": "Sum up.", "tests": [
@@ -266,7 +263,7 @@ fn what_is_null_or_zero_is_as_what_is_not_there() {
 
 #[test]
 fn checkers_decide_and_are_not_reached() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     // Any two numbers of that sum are right.
     let checker = "import sys\n\
         total = int(open(sys.argv[1]).read())\n\
@@ -302,7 +299,7 @@ fn checkers_decide_and_are_not_reached() {
 
 #[test]
 fn files_stand_for_streams() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let streams = Streams::Files {
         input: "sum.in".to_owned(),
         output: "sum.out".to_owned(),
@@ -442,9 +439,10 @@ print(n - best)
 
 #[test]
 fn a_published_problem_is_solved() {
-    let (Some(folder), Some(pool)) = (benchmarks(), pool()) else {
+    let Some(folder) = benchmarks() else {
         return;
     };
+    let pool = pool();
     let path = folder.join("codeforces/sandboxfusion_code_contests_sample.jsonl");
     let (tasks, _) = records::read(&path).unwrap();
     let task = tasks
@@ -456,4 +454,38 @@ fn a_published_problem_is_solved() {
     assert_eq!(verdict.base.status, Status::Pass, "{verdict:?}");
     let wrong = MP3.replace("8 * size // n", "8 * size // n + 1");
     assert_ne!(grader.grade(&wrong, &pool).base.status, Status::Pass);
+}
+
+#[test]
+fn a_checker_that_is_no_program_is_a_fault_of_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problems.jsonl");
+    let checkers = [
+        (
+            "1/A",
+            "import sys\nprint(1 if open(sys.argv[3]).read().strip() == '5' else 0)\n",
+        ),
+        ("2/A", "def broken(:\n"),
+        ("3/A", "if True:\nprint(1)\n"),
+    ];
+    let lines = checkers.map(|(id, checker)| {
+        let record = serde_json::json!({
+            "id": id, "title": id, "description": "x", "input_mode": "stdio", "time_limit": 1.0,
+            "memory_limit": 256.0, "official_tests": [{"input": "5\n", "output": "5\n"}],
+            "official_tests_complete": true, "generated_checker": checker,
+        });
+        format!("{record}\n")
+    });
+    std::fs::write(&path, lines.concat()).unwrap();
+    let (name, rules) = (Name::Contest(Selection::All), Rules::Current);
+    let bench = load(name, rules, &path, &pool(), None, &mut |_| {}).unwrap();
+    let ids: Vec<&str> = bench.task_ids().collect();
+    assert_eq!(ids, ["1/A"]);
+    let said = "their checkers do not compile: 2/A, 3/A";
+    assert!(bench.version.contains(said), "{}", bench.version);
+    for (program, status) in [("print(5)", Status::Pass), ("print(6)", Status::Fail)] {
+        let verdict = bench.grade("1/A", program, &pool()).unwrap();
+        assert_eq!(verdict.base.status, status);
+        assert_eq!(verdict.infrastructure(), None);
+    }
 }

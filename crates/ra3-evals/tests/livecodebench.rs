@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,14 +23,9 @@ const LIMITS: Limits = Limits {
     result_bytes_max: 1 << 20,
 };
 
-fn pool() -> Option<Pool> {
-    let helper =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/ra3-sandbox-helper");
-    if !helper.exists() {
-        println!("skipped: {} was not built", helper.display());
-        return None;
-    }
-    Some(Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap())
+fn pool() -> Pool {
+    let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
+    Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
 }
 
 /// What `base64.b64encode(zlib.compress(pickle.dumps(text)))` gives.
@@ -221,7 +216,7 @@ const PROGRAMS: &[(&str, &[Code], bool)] = &[
 
 #[test]
 fn both_modes_grade_standard_input() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let task = read("standard.jsonl", &[standard(&private())])
         .unwrap()
         .remove(0);
@@ -237,7 +232,7 @@ fn both_modes_grade_standard_input() {
 
 #[test]
 fn both_modes_grade_functions() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let task = read("function.jsonl", &[function()]).unwrap().remove(0);
     let right = Grader::new(task.clone(), Mode::Right).unwrap();
     let compatible = Grader::new(task, Mode::Compatible).unwrap();
@@ -295,7 +290,7 @@ fn both_modes_grade_functions() {
 
 #[test]
 fn long_outputs_are_compared() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let output = "1234567\n".repeat(200_000);
     let mut record = standard("[]");
     record["public_test_cases"] = cases(&[("200000\n", &output)], "stdin").into();
@@ -311,7 +306,7 @@ fn long_outputs_are_compared() {
 
 #[test]
 fn a_test_has_six_seconds() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let task = read("slow.jsonl", &[standard(&private())])
         .unwrap()
         .remove(0);
@@ -354,7 +349,7 @@ fn published_samples_are_solved() {
         println!("skipped: {} is not here", path.display());
         return;
     }
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let (tasks, _) = data::read(&path).unwrap();
     for (task, (name, program)) in tasks.into_iter().zip(SAMPLES) {
         assert!(task.task_id.contains(name), "{}", task.task_id);
@@ -368,5 +363,31 @@ fn published_samples_are_solved() {
                 .replace("t > a", "t < a");
             assert_ne!(grader.grade(&wrong, &pool).base.status, Status::Pass);
         }
+    }
+}
+
+#[test]
+fn the_official_form_of_answers_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("custom.json");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        ra3_evals::samples::read(&path)
+    };
+    let all = r#"[{"question_id": "a", "code_list": ["x = 1", "y"]}, {"question_id": "b", "code_list": []}, {"question_id": "3", "code_list": ["z"], "extra": 1}]"#;
+    let found: Vec<(String, String)> = read(all)
+        .unwrap()
+        .iter()
+        .map(|sample| (sample.task_id.clone(), sample.program("not this")))
+        .collect();
+    let pair = |id: &str, text: &str| (id.to_owned(), text.to_owned());
+    assert_eq!(found, [pair("a", "x = 1"), pair("a", "y"), pair("3", "z")]);
+    for wrong in [
+        r#"[{"question_id": "a", "code_list": "x"}]"#,
+        r#"[{"question_id": "a", "code_list": [1]}]"#,
+        r#"[{"question_id": "a"}]"#,
+    ] {
+        let error = read(wrong).unwrap_err().to_string();
+        assert!(error.contains("code_list"), "{error}");
     }
 }

@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ra3_evals::bench::{self, Name};
 use ra3_evals::contest::reward::Scheme;
@@ -31,14 +31,9 @@ const LIMITS: Limits = Limits {
     result_bytes_max: 1 << 24,
 };
 
-fn pool() -> Option<Pool> {
-    let helper =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/ra3-sandbox-helper");
-    if !helper.exists() {
-        println!("skipped: {} was not built", helper.display());
-        return None;
-    }
-    Some(Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap())
+fn pool() -> Pool {
+    let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
+    Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
 }
 
 fn benchmarks() -> Option<PathBuf> {
@@ -124,9 +119,10 @@ const FAULTY: &[&str] = &[
 ];
 
 fn all(step: usize) {
-    let (Some(folder), Some(pool)) = (benchmarks(), pool()) else {
+    let Some(folder) = benchmarks() else {
         return;
     };
+    let pool = pool();
     for file in ["v0.2.0-train", "v0.2.0-test", "v0.3.1-test"] {
         let path = folder.join(format!("rlvr/LeetCodeDataset-{file}.jsonl.gz"));
         let failed = check(file, leetcode::read(&path).unwrap().0, step, &pool);
@@ -289,7 +285,7 @@ const ASSERTS: &[(&str, Form, &str, &str)] = &[
 
 #[test]
 fn asserts_are_asked_and_not_shown() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let problems: Vec<Problem> = ASSERTS
         .iter()
         .map(|(assert, ..)| asserts(&[*assert]))
@@ -305,7 +301,7 @@ fn asserts_are_asked_and_not_shown() {
 
 #[test]
 fn a_share_of_the_asserts_is_counted() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let problem = asserts(&[
         "assert f(1) == 1",
         "assert f(2) == 2",
@@ -321,7 +317,7 @@ fn a_share_of_the_asserts_is_counted() {
 
 #[test]
 fn a_puzzle_is_judged_elsewhere() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let record = serde_json::json!([{
         "name": "P:0", "ans_type": "List[int]", "sol_header": "def sol(n=3):", "sol_bodies": [],
         "sat": "def sat(x: List[int], n=3):\n    return len(x) == n and sum(x) == n",
@@ -350,7 +346,7 @@ fn a_puzzle_is_judged_elsewhere() {
 
 #[test]
 fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let record = |id: &str, import: &str| {
         serde_json::json!({
             "task_id": id,
@@ -408,7 +404,7 @@ fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
 
 #[test]
 fn exercises_of_both_kinds_earn_their_rewards() {
-    let Some(pool) = pool() else { return };
+    let pool = pool();
     let function = Problem {
         task_id: "f".to_owned(),
         prompt: "def larger(a, b):\n".to_owned(),

@@ -44,8 +44,8 @@ impl Lm {
     /// # Errors
     /// A file is missing, damaged, or does not fit `config.json`.
     pub fn load(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
-        let weights = checkpoint::load_weights(folder, &config, InMemory::Wide)?;
+        let mut config = ModelConfig::load(&folder.join("config.json"))?;
+        let weights = checkpoint::load_weights(folder, &mut config, InMemory::Wide)?;
         Ok(Self {
             transformer: Transformer::new(config),
             weights,
@@ -61,8 +61,8 @@ impl Lm {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_to_run(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
-        let weights = checkpoint::load_weights(folder, &config, InMemory::AsOnDisk)?;
+        let mut config = ModelConfig::load(&folder.join("config.json"))?;
+        let weights = checkpoint::load_weights(folder, &mut config, InMemory::AsOnDisk)?;
         Ok(Self {
             transformer: Transformer::new(config),
             weights,
@@ -110,7 +110,14 @@ impl Lm {
     /// # Errors
     /// A file is missing, damaged, or does not fit this model.
     pub fn load_training(&mut self, folder: &Path) -> Result<(), CheckpointError> {
-        let weights = checkpoint::load_weights(folder, self.config(), InMemory::Wide)?;
+        let mut config = self.config().clone();
+        let weights = checkpoint::load_weights(folder, &mut config, InMemory::Wide)?;
+        if config.tie_word_embeddings != self.config().tie_word_embeddings {
+            return Err(CheckpointError::Shape {
+                path: folder.to_owned(),
+                reason: "it has a head of its own, and this model has none".to_owned(),
+            });
+        }
         let n_params = weights.data.len();
         let precision = self.settings.moments;
         self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;
@@ -139,6 +146,11 @@ impl Lm {
     /// Forgets the optimizer's moments: a stage begins.
     pub fn reset_optimizer(&mut self) {
         self.optimizer = None;
+    }
+
+    /// Sets the bytes of the key and value cache: what is free is known once the weights are there.
+    pub fn set_cache_bytes_max(&mut self, n_bytes: usize) {
+        self.settings.cache_bytes_max = n_bytes;
     }
 
     /// Sets the precision of the weights on disk.

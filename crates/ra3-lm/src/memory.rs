@@ -64,6 +64,12 @@ impl UpdateMemory {
     }
 }
 
+/// Bytes of a key and value cache that holds so many tokens
+/// ([`TrainSettings::cache_bytes_max`]).
+pub fn cache_bytes(config: &ModelConfig, n_tokens: usize) -> usize {
+    n_tokens * crate::generate::bytes_per_token(config)
+}
+
 /// Bytes of running a model, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunMemory {

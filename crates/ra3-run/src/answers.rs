@@ -287,11 +287,7 @@ impl Answers<'_> {
         let mut rows = Vec::new();
         let n_context = model.lm.config().max_position_embeddings;
         for (task, task_id) in tasks.iter().zip(task_ids) {
-            let ids = encode(
-                model,
-                &prompt(self.bench, task, self.form)?,
-                self.request.writing.plain,
-            )?;
+            let ids = encode(model, &prompt(self.bench, task, self.form)?)?;
             ensure!(
                 ids.len() < n_context,
                 "{task_id}: its prompt has {} tokens, and the model's context {n_context}: take \
@@ -332,19 +328,10 @@ fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
     lines.chain(stops.iter().copied()).collect()
 }
 
-/// The ids of a prompt: as the model was mid-trained, or plainly as other tools give it.
-fn encode(model: &Model, prompt: &Prompt, is_plain: bool) -> Result<Vec<TokenId>> {
+/// The ids of a prompt, as transformers gives them.
+fn encode(model: &Model, prompt: &Prompt) -> Result<Vec<TokenId>> {
     match prompt {
-        Prompt::Text(text) => {
-            let tokenizer = &model.tokenizer;
-            let begin = if is_plain {
-                tokenizer.customary_begin()
-            } else {
-                Some(tokenizer.begin())
-            };
-            let begin: Vec<TokenId> = begin.into_iter().collect();
-            Ok([begin, tokenizer.encode(text)].concat())
-        }
+        Prompt::Text(text) => Ok(model.tokenizer.encode_prompt(text)),
         Prompt::Conversation {
             system,
             user,

@@ -57,6 +57,20 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// What it leaves below the run directory for the stages behind it.
+    pub fn outputs(self) -> Vec<String> {
+        match self {
+            Self::Corpus => vec!["corpus".to_owned()],
+            Self::Base => vec!["models/base".to_owned()],
+            Self::Midtrain(Arm::Ra3) => {
+                vec!["models/ra3".to_owned(), "models/reference".to_owned()]
+            }
+            Self::Midtrain(arm) => vec![format!("models/{arm}")],
+            Self::Evaluate(_) => Vec::new(),
+            Self::Rlvr(arm) => vec![format!("models/rlvr-{arm}")],
+        }
+    }
+
     /// Its name in the ledger and in the run directory.
     pub fn name(self) -> String {
         match self {

@@ -51,6 +51,9 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
 /// # Errors
 /// The folder cannot be read, or a leftover not be removed.
 pub(crate) fn remove_leftovers(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
     for entry in
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
     {

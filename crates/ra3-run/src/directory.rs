@@ -1,9 +1,10 @@
 //! The run directory: where everything lies, who may write to it, and how far the run is.
 //!
-//! `progress.json` is the one commit point. It names the stages that are done, the state of the
-//! stage in progress and the length of each journal; everything that it does not name is cut off
-//! or removed when a run continues. So a kill at any moment costs the work since the last commit
-//! and nothing else.
+//! `progress.json` is the one commit point. It names the plan, the stages that are done, the state
+//! of the stage in progress, the length of each journal and the checksums of all of these;
+//! everything that it does not name is cut off or removed when a run continues. So a kill at any
+//! moment costs the work since the last commit and nothing else. It is written before anything
+//! else, so a folder without it is not a run's.
 //!
 //! ```text
 //! plan.toml  ledger.jsonl  samples.jsonl  clock.jsonl  report.html
@@ -14,43 +15,34 @@
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::arm::Stage;
 use crate::atomic;
+use crate::changes::{Change, Kind, changes};
+use crate::journal::Journal;
 use crate::ledger::Record;
+use crate::plan::Plan;
+use crate::progress::{self, checksums, verify};
 use crate::samples::Sample;
 
-/// How far a run is: the contents of `progress.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Hash of the plan that the run was started with.
-    pub plan_hash: String,
-    /// Stages that are done, in order.
-    pub done: Vec<String>,
-    /// The stage in progress, if it has been committed at least once.
-    pub current: Option<InProgress>,
-    /// Length of `ledger.jsonl` in bytes.
-    pub ledger_bytes: u64,
-    /// Length of `samples.jsonl` in bytes.
-    pub samples_bytes: u64,
-}
+pub use crate::journal::{Mark, read_journal};
+pub use crate::progress::{InProgress, Progress, read_progress};
 
-/// The committed state of the stage in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InProgress {
-    /// The stage.
-    pub stage: String,
-    /// Its position.
-    pub position: u64,
-    /// Folder of its state, below `work/`.
-    pub state: String,
-}
+/// What a run leaves in its directory.
+const OWN: [&str; 8] = [
+    "ledger.jsonl",
+    "samples.jsonl",
+    "clock.jsonl",
+    "plan.toml",
+    "corpus",
+    "models",
+    "work",
+    "report.html",
+];
+const LOCK: &str = "lock";
 
 /// An open run directory. Holds the lock for as long as it lives.
 #[derive(Debug)]
@@ -59,47 +51,80 @@ pub struct RunDirectory {
     progress: Progress,
     ledger: Journal,
     samples: Journal,
+    changed: Vec<String>,
     _lock: File,
 }
 
 impl RunDirectory {
-    /// Opens or creates a directory for the plan with this hash, and cuts off what is not
-    /// committed.
+    /// Opens or creates a directory for a plan, and cuts off what is not committed. With
+    /// `restart`, the stage in progress begins again, and its own settings may be others.
     ///
     /// # Errors
-    /// Another process holds the directory, it belongs to another plan, or it cannot be written.
-    pub fn open(root: &Path, plan_hash: &str) -> Result<Self> {
+    /// Another process holds the directory, it is not a run's, a finished stage had other
+    /// settings, something is not as it was committed, or it cannot be written.
+    pub fn open(root: &Path, plan: &Plan, restart: bool) -> Result<Self> {
         std::fs::create_dir_all(root)
             .with_context(|| format!("cannot create the run directory {}", root.display()))?;
+        if !root.join(progress::FILE).exists() {
+            refuse_what_is_not_ours(root)?;
+        }
         let lock = take_lock(root)?;
         atomic::remove_leftovers(root)?;
-        let progress = read_progress(root)?.unwrap_or_else(|| Progress {
-            plan_hash: plan_hash.to_owned(),
-            ..Default::default()
-        });
-        if progress.plan_hash != plan_hash {
-            bail!(
-                "{} holds a run of another plan (see its plan.toml); choose another directory \
-                 with --set directory=PATH, or remove this one",
-                root.display()
-            );
+        atomic::remove_leftovers(&root.join("models"))?;
+        let mut progress = if let Some(progress) = read_progress(root)? {
+            progress
+        } else {
+            let fresh = Progress {
+                plan: plan.settings(),
+                ..Progress::default()
+            };
+            progress::write(root, &fresh)?;
+            fresh
+        };
+        let mut changed = Vec::new();
+        if restart && let Some(current) = progress.current.take() {
+            changed.push(format!("stage {} begins again", current.stage));
+            progress.ledger = current.ledger_before;
+            progress.samples = current.samples_before;
         }
-        let ledger = Journal::open(&root.join("ledger.jsonl"), progress.ledger_bytes)?;
-        let samples = Journal::open(&root.join("samples.jsonl"), progress.samples_bytes)?;
+        changed.extend(adopt(root, &mut progress, plan)?);
+        check_stages(root, &progress, plan)?;
         let directory = Self {
+            ledger: Journal::open(&root.join("ledger.jsonl"), &progress.ledger)?,
+            samples: Journal::open(&root.join("samples.jsonl"), &progress.samples)?,
             root: root.to_owned(),
             progress,
-            ledger,
-            samples,
+            changed,
             _lock: lock,
         };
+        if directory.progress.done.len() < plan.stages.len() {
+            directory.verify()?;
+        }
         directory.remove_stale_states()?;
         Ok(directory)
+    }
+
+    /// Compares what the stages to come will read with its checksums.
+    fn verify(&self) -> Result<()> {
+        if let Some(current) = &self.progress.current {
+            verify(&self.root.join("work"), &current.files)?;
+        }
+        verify(&self.root, &self.progress.files)
     }
 
     /// How far the run is.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// True if nothing was recorded yet.
+    pub fn is_new(&self) -> bool {
+        self.progress.ledger.n_bytes == 0
+    }
+
+    /// What is not as it was the last time, for a reader.
+    pub fn changed(&self) -> &[String] {
+        &self.changed
     }
 
     /// The folder itself.
@@ -156,6 +181,14 @@ impl RunDirectory {
         self.samples.append(sample)
     }
 
+    /// Commits the plan and what was recorded about it.
+    ///
+    /// # Errors
+    /// As [`Self::commit_state`].
+    pub fn commit_plan(&mut self) -> Result<()> {
+        self.commit(self.progress.clone())
+    }
+
     /// Commits the state of a stage in progress, which `fill` writes into a fresh folder.
     ///
     /// # Errors
@@ -167,11 +200,25 @@ impl RunDirectory {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         let state = format!("{stage}-{position}");
-        atomic::write_folder(&self.root.join("work").join(&state), fill)?;
+        let work = self.root.join("work");
+        atomic::write_folder(&work.join(&state), fill)?;
+        let before = self.progress.current.as_ref();
+        let (ledger_before, samples_before) = before.map_or_else(
+            || (self.progress.ledger.clone(), self.progress.samples.clone()),
+            |current| {
+                (
+                    current.ledger_before.clone(),
+                    current.samples_before.clone(),
+                )
+            },
+        );
         let current = InProgress {
             stage: stage.to_owned(),
             position,
+            files: checksums(&work, &state)?,
             state,
+            ledger_before,
+            samples_before,
         };
         self.commit(Progress {
             current: Some(current),
@@ -179,24 +226,28 @@ impl RunDirectory {
         })
     }
 
-    /// Commits that a stage is done.
+    /// Commits that a stage is done, with the files that it has written.
     ///
     /// # Errors
     /// As [`Self::commit_state`].
-    pub fn commit_done(&mut self, stage: &str) -> Result<()> {
+    pub fn commit_done(&mut self, stage: Stage) -> Result<()> {
         let mut progress = Progress {
             current: None,
             ..self.progress.clone()
         };
-        progress.done.push(stage.to_owned());
+        progress.done.push(stage.name());
+        for output in stage.outputs() {
+            if self.root.join(&output).exists() {
+                progress.files.extend(checksums(&self.root, &output)?);
+            }
+        }
         self.commit(progress)
     }
 
     fn commit(&mut self, mut progress: Progress) -> Result<()> {
-        progress.ledger_bytes = self.ledger.flush()?;
-        progress.samples_bytes = self.samples.flush()?;
-        let json = serde_json::to_vec_pretty(&progress).expect("progress has only plain fields");
-        atomic::write(&self.root.join("progress.json"), &json)?;
+        progress.ledger = self.ledger.flush()?;
+        progress.samples = self.samples.flush()?;
+        progress::write(&self.root, &progress)?;
         self.progress = progress;
         self.remove_stale_states()
     }
@@ -224,44 +275,106 @@ impl RunDirectory {
     }
 }
 
-/// Reads every committed or uncommitted whole line of a journal.
-///
-/// # Errors
-/// The file cannot be read, or a line is not a record: the line is named.
-pub fn read_journal<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut records = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-        let record = serde_json::from_str(&line)
-            .with_context(|| format!("{}, line {}", path.display(), index + 1))?;
-        records.push(record);
+/// Refuses a folder that holds something and has no `progress.json`.
+fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
+    let mut names = Vec::new();
+    for entry in
+        std::fs::read_dir(root).with_context(|| format!("cannot read {}", root.display()))?
+    {
+        let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
     }
-    Ok(records)
+    // A process that was killed at its very start leaves these.
+    let is_locked = root.join(LOCK).metadata().is_ok_and(|lock| lock.len() == 0);
+    names.retain(|name| !(is_locked && (name == LOCK || name.starts_with(".tmp"))));
+    names.sort();
+    let first = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    ensure!(
+        !names.iter().any(|name| OWN.contains(&name.as_str())),
+        "{} has no progress.json and holds {first}: if they are a run's, put its progress.json \
+         back; nothing is overwritten, so else choose another directory with --set directory=PATH",
+        root.display()
+    );
+    ensure!(
+        names.is_empty(),
+        "{} is neither empty nor a run's: it holds {first}; choose another directory with --set \
+         directory=PATH",
+        root.display()
+    );
+    Ok(())
 }
 
-/// How far the run in a directory is, without opening it for writing.
-///
-/// # Errors
-/// `progress.json` is there and cannot be read.
-pub fn read_progress(root: &Path) -> Result<Option<Progress>> {
-    let path = root.join("progress.json");
-    if !path.exists() {
-        return Ok(None);
+/// Takes over a plan whose differences no stage has read yet; what differs, for a reader.
+fn adopt(root: &Path, progress: &mut Progress, plan: &Plan) -> Result<Vec<String>> {
+    let settings = plan.settings();
+    if progress.plan == settings {
+        return Ok(Vec::new());
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let progress = serde_json::from_str(&text).with_context(|| {
+    let old = toml::from_str(&progress.plan).with_context(|| {
         format!(
-            "{} is damaged; the run cannot continue from it",
-            path.display()
+            "{} holds a run of another version of ra3; choose another directory with --set \
+             directory=PATH",
+            root.display()
         )
     })?;
-    Ok(Some(progress))
+    let all = changes(&old, &plan.file);
+    let kind = |name: &String| {
+        let of_plan = plan.stages.iter().find(|stage| stage.name() == *name);
+        of_plan.map(|stage| Kind::of(*stage))
+    };
+    let read_by = |names: &[String]| -> Vec<Change> {
+        let last = names.iter().filter_map(kind).max();
+        let is_read = |change: &&Change| change.reader.is_some_and(|reader| Some(reader) <= last);
+        all.iter().filter(is_read).cloned().collect()
+    };
+    let texts = |changes: &[Change]| -> Vec<String> {
+        changes.iter().map(|change| change.text.clone()).collect()
+    };
+    let fixed = read_by(&progress.done);
+    ensure!(
+        fixed.is_empty(),
+        "{} holds a run of another plan, whose finished stages ({}) have read what differs: {}; \
+         take the old values, or choose another directory with --set directory=PATH",
+        root.display(),
+        progress.done.join(", "),
+        texts(&fixed).join("; ")
+    );
+    if let Some(current) = &progress.current {
+        let held = read_by(std::slice::from_ref(&current.stage));
+        ensure!(
+            held.is_empty(),
+            "{} holds a run of another plan, whose stage {} is at {}: {}; take the old values, or \
+             begin that stage again with --restart-stage",
+            root.display(),
+            current.stage,
+            current.position,
+            texts(&held).join("; ")
+        );
+    }
+    progress.plan = settings;
+    Ok(texts(&all))
+}
+
+/// The stages of `progress.json` must be the plan's, in its order.
+fn check_stages(root: &Path, progress: &Progress, plan: &Plan) -> Result<()> {
+    let expected: Vec<String> = plan.stages.iter().map(|stage| stage.name()).collect();
+    let current = progress.current.as_ref().map(|current| &current.stage);
+    let named: Vec<&String> = progress.done.iter().chain(current).collect();
+    for (place, name) in named.iter().enumerate() {
+        ensure!(
+            expected.get(place) == Some(*name),
+            "{}: stage {name} is not the plan's stage {}, which are {}; choose another directory \
+             with --set directory=PATH",
+            root.join(progress::FILE).display(),
+            place + 1,
+            expected.join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn take_lock(root: &Path) -> Result<File> {
-    let path = root.join("lock");
+    let path = root.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -281,125 +394,5 @@ fn take_lock(root: &Path) -> Result<File> {
     }
 }
 
-/// An append-only file of JSON lines.
-#[derive(Debug)]
-struct Journal {
-    path: PathBuf,
-    file: File,
-    n_bytes: u64,
-}
-
-impl Journal {
-    fn open(path: &Path, n_bytes: u64) -> Result<Self> {
-        let context = || format!("cannot open {}", path.display());
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .with_context(context)?;
-        let found = file.metadata().with_context(context)?.len();
-        if found < n_bytes {
-            bail!(
-                "{} has {found} bytes where {n_bytes} were committed; it was changed from outside",
-                path.display()
-            );
-        }
-        file.set_len(n_bytes).with_context(context)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            n_bytes,
-        })
-    }
-
-    fn append<T: Serialize>(&mut self, record: &T) -> Result<()> {
-        let mut line = serde_json::to_vec(record).expect("a record has only plain fields");
-        line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .with_context(|| format!("cannot append to {}", self.path.display()))?;
-        self.n_bytes += line.len() as u64;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<u64> {
-        self.file
-            .sync_data()
-            .with_context(|| format!("cannot flush {}", self.path.display()))?;
-        Ok(self.n_bytes)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::StageRecord;
-
-    fn record(stage: &str) -> Record {
-        Record::Stage(StageRecord {
-            stage: stage.to_owned(),
-            n_corpus_tokens: 1,
-            n_tokens_sampled: 2,
-            n_tokens_run: 3,
-            flops: 4.0,
-        })
-    }
-
-    #[test]
-    fn what_is_not_committed_is_cut_off() {
-        let root = tempfile::tempdir().unwrap();
-        {
-            let mut run = RunDirectory::open(root.path(), "p").unwrap();
-            run.record(&record("kept")).unwrap();
-            run.commit_state("base", 3, |folder| {
-                Ok(std::fs::write(folder.join("w"), "3")?)
-            })
-            .unwrap();
-            run.record(&record("lost")).unwrap();
-            std::fs::create_dir(root.path().join("work/base-5")).unwrap();
-        }
-        let run = RunDirectory::open(root.path(), "p").unwrap();
-        let records: Vec<Record> = read_journal(&root.path().join("ledger.jsonl")).unwrap();
-        assert_eq!(records, [record("kept")]);
-        let (position, state) = run.state_of("base").unwrap();
-        assert_eq!(
-            (position, std::fs::read_to_string(state.join("w")).unwrap()),
-            (3, "3".into())
-        );
-        assert!(!root.path().join("work/base-5").exists());
-    }
-
-    #[test]
-    fn a_second_process_and_another_plan_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        {
-            let mut run = RunDirectory::open(root.path(), "p").unwrap();
-            let second = RunDirectory::open(root.path(), "p").unwrap_err();
-            assert!(second.to_string().contains("another process"), "{second}");
-            run.commit_done("corpus").unwrap();
-        }
-        let other = RunDirectory::open(root.path(), "q").unwrap_err();
-        assert!(other.to_string().contains("another plan"), "{other}");
-        assert!(
-            RunDirectory::open(root.path(), "p")
-                .unwrap()
-                .is_done("corpus")
-        );
-    }
-
-    #[test]
-    fn a_shortened_ledger_is_an_error() {
-        let root = tempfile::tempdir().unwrap();
-        {
-            let mut run = RunDirectory::open(root.path(), "p").unwrap();
-            run.record(&record("kept")).unwrap();
-            run.commit_done("corpus").unwrap();
-        }
-        std::fs::write(root.path().join("ledger.jsonl"), "").unwrap();
-        let error = RunDirectory::open(root.path(), "p").unwrap_err();
-        assert!(
-            error.to_string().contains("changed from outside"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::clock::peak_rss_mib;
 use crate::event::{Event, Watcher};
+use crate::free_memory::free_bytes;
 use crate::model::{Model, folder_of};
 
 /// Scored where no document is given.
@@ -57,7 +58,7 @@ pub struct Checkup {
     pub n_rows: usize,
     /// Tokens of the tokenizer with the markers.
     pub n_tokens: usize,
-    /// What a document begins with.
+    /// What is put before a text; nothing for many models.
     pub begin: String,
     /// What ends a text.
     pub ends: Vec<String>,
@@ -138,6 +139,8 @@ struct Reading {
 /// Reads a document, then writes on.
 struct Reader {
     tokens: Vec<TokenId>,
+    /// Of them, what stands before the document.
+    n_begin: usize,
     logprob: f64,
     n_written: usize,
     began: Instant,
@@ -153,7 +156,8 @@ impl Episode for Reader {
                 Move::Feed(Feed::scored(self.tokens.clone()))
             }
             Observation::Fed { logprobs, .. } => {
-                self.logprob = logprobs.iter().map(|p| f64::from(*p)).sum();
+                let scored = logprobs.iter().skip(self.n_begin);
+                self.logprob = scored.map(|p| f64::from(*p)).sum();
                 self.seconds[0] = self.began.elapsed().as_secs_f64();
                 self.began = Instant::now();
                 Move::Sample(SampleRule {
@@ -175,12 +179,16 @@ impl Episode for Reader {
 }
 
 fn read(model: &mut Model, text: &str) -> Result<Reading> {
-    let mut tokens = [vec![model.tokenizer.begin()], model.tokenizer.encode(text)].concat();
+    // A document is no prompt: like those of a corpus, it stands behind something in any case.
+    let begin = model.tokenizer.encode_prompt("");
+    let n_begin = begin.len();
+    let mut tokens = [begin, model.tokenizer.encode(text)].concat();
     let context = model.lm.config().max_position_embeddings;
-    tokens.truncate(context.saturating_sub(N_CONTINUED));
-    let n_bytes = model.tokenizer.decode(&tokens[1..]).len();
+    tokens.truncate(context.saturating_sub(N_CONTINUED).max(n_begin));
+    let n_bytes = model.tokenizer.decode(&tokens[n_begin..]).len();
     let mut reader = Reader {
         tokens,
+        n_begin,
         logprob: 0.0,
         n_written: 0,
         began: Instant::now(),
@@ -199,7 +207,7 @@ fn read(model: &mut Model, text: &str) -> Result<Reading> {
 
 fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
     let config = model.lm.config();
-    let name_of = |id: &TokenId| model.tokenizer.decode(&[*id]);
+    let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
     let ends = &model.stops;
     let chat = model
         .template
@@ -225,7 +233,7 @@ fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup 
         is_tied: config.tie_word_embeddings,
         n_rows: on_disk.vocab_size,
         n_tokens: model.tokenizer.vocab_size(),
-        begin: name_of(&model.tokenizer.begin()),
+        begin: model.tokenizer.prompt_begin().iter().map(name_of).collect(),
         ends: ends.iter().map(name_of).collect(),
         warnings: warnings(model, on_disk, reading, chat.as_ref().err()),
         chat: chat.unwrap_or_default(),
@@ -259,6 +267,13 @@ fn warnings(
             "config.json ends texts with {:?}, the tokenizer with {end}: all of them end a text",
             on_disk.eos_token_ids
         ));
+    }
+    if model.lm.config().tie_word_embeddings != on_disk.tie_word_embeddings {
+        found.push(
+            "config.json ties the head to the embedding, and the weights have a head with other \
+             numbers: it is used, as by transformers"
+                .to_owned(),
+        );
     }
     if let Some(error) = template_error {
         found.push(format!("the chat template cannot be used: {error}"));
@@ -316,14 +331,9 @@ fn train_step(folder: &Path, n_tokens: usize) -> Result<TrainStep> {
     })
 }
 
-/// Memory that programs can still have, where Linux says it.
+/// Memory that this process can still have, where Linux says it.
 fn available_mib() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
+    Some(free_bytes()? / MIB)
 }
 
 impl Checkup {
@@ -362,7 +372,14 @@ impl Checkup {
                     self.n_rows, self.n_tokens
                 ),
             ),
-            ("begins with", self.begin.clone()),
+            (
+                "begins with",
+                if self.begin.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    self.begin.clone()
+                },
+            ),
             ("ends with", self.ends.join("  ")),
             (
                 "chat template",

@@ -8,7 +8,7 @@
 //! with `P` the parameters of matrix products. Documents are taken as long as a sample of the
 //! testbed's, and as half the longest where there is no testbed.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ra3::seed::Seed;
 use ra3_corpus::testbed;
 use ra3_lm::config::{Architecture, ModelConfig};
@@ -20,7 +20,7 @@ use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
     ArchitectureName, BaseSection, MidtrainSection, PenaltySection, PrecisionName, RlvrSection,
-    ScorerName, TokenizerSection,
+    RunFile, ScorerName, TokenizerSection,
 };
 use crate::stages::base;
 use crate::stages::corpus::testbed_config;
@@ -65,7 +65,7 @@ pub struct StageEstimate {
 /// # Errors
 /// The base checkpoint's `config.json` cannot be read.
 pub fn estimate(plan: &Plan) -> Result<Estimate> {
-    let config = config_of(plan)?;
+    let config = config_of(&plan.file)?;
     let document_tokens = document_tokens(plan);
     let costs = Costs {
         n_matmul_params: config.n_matmul_params() as f64,
@@ -75,7 +75,7 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
     Ok(Estimate {
         stages: plan.stages.iter().map(|stage| stage.name()).collect(),
         n_params: Layout::new(&config).n_params() as u64,
-        memory_mib: memory_bytes(&config, plan) as u64 >> 20,
+        memory_mib: memory(&config, plan).peak as u64 >> 20,
         document_tokens,
         training: training_stages(plan, &costs),
     })
@@ -160,21 +160,20 @@ fn training_stages(plan: &Plan, costs: &Costs) -> Vec<StageEstimate> {
     stages
 }
 
-fn memory_bytes(config: &ModelConfig, plan: &Plan) -> usize {
+/// Bytes that a plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    /// Without a single token: the model that is trained, and those beside it.
+    held: usize,
+    /// At most.
+    peak: usize,
+}
+
+fn memory(config: &ModelConfig, plan: &Plan) -> Memory {
     let file = &plan.file;
     let settings = base::settings(&file.training);
-    let batch_documents = match (&file.midtrain, &file.base) {
-        (Some(midtrain), _) => midtrain.batch_documents,
-        (
-            None,
-            BaseSection::Pretrain {
-                batch_documents, ..
-            },
-        ) => *batch_documents,
-        (None, BaseSection::Checkpoint { .. }) => usize::MAX,
-    };
-    let n_rows = batch_documents.saturating_mul(file.corpus.document_tokens_max);
-    let update = UpdateMemory::of(config, &settings, n_rows.min(settings.n_tokens_micro));
+    let n_rows = rows_max(config, file);
+    let update = UpdateMemory::of(config, &settings, n_rows);
     // The reference is kept for the bounds even where the penalty does not need it.
     let n_frozen = file.midtrain.as_ref().map_or(0, |section| {
         1 + usize::from(section.ra3.e_step.scorer == ScorerName::Frozen)
@@ -184,7 +183,90 @@ fn memory_bytes(config: &ModelConfig, plan: &Plan) -> usize {
         PrecisionName::Bfloat16 => 2,
     };
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
-    update.total() + frozen + settings.cache_bytes_max
+    Memory {
+        held: update.parameters + frozen,
+        peak: update.total() + frozen + settings.cache_bytes_max,
+    }
+}
+
+/// Rows that are live at once in the largest update of any stage: as many trees as a micro-batch
+/// holds, or one tree that is larger and runs alone.
+fn rows_max(config: &ModelConfig, file: &RunFile) -> usize {
+    let context = config.max_position_embeddings;
+    let document = file.corpus.document_tokens_max.min(context);
+    let mut batches = Vec::new();
+    if let BaseSection::Pretrain {
+        batch_documents, ..
+    } = &file.base
+    {
+        batches.push((*batch_documents, document));
+    }
+    if let Some(midtrain) = &file.midtrain {
+        let search = &midtrain.ra3.e_step;
+        batches.push((
+            midtrain.batch_documents,
+            annotated_tokens_max(file, context),
+        ));
+        // The rollouts of a document part at its first decision, in the worst case.
+        let group = search
+            .group_size
+            .saturating_mul(annotated_tokens_max(file, context));
+        batches.push((search.batch_documents, group));
+    }
+    if let (Some(rlvr), Some(evaluate)) = (&file.rlvr, &file.evaluate) {
+        // The prompt is shared, and at most the rest of the context.
+        let program = evaluate.program_tokens_max.min(context);
+        let group = (context - program).saturating_add(rlvr.group_size.saturating_mul(program));
+        batches.push((rlvr.batch_problems, group));
+    }
+    let rows = batches.iter().map(|(n_trees, tree)| {
+        let all = n_trees.saturating_mul(*tree);
+        all.min(file.training.micro_batch_tokens).max(*tree)
+    });
+    rows.max().unwrap_or(document)
+}
+
+/// Tokens of the longest document with a longest rationale before every line, or the context. A
+/// line has two tokens at least, its decision and its end.
+fn annotated_tokens_max(file: &RunFile, context: usize) -> usize {
+    let document = file.corpus.document_tokens_max;
+    let rationale = file
+        .midtrain
+        .as_ref()
+        .map_or(0, |midtrain| midtrain.ra3.e_step.rationale_tokens_max + 2);
+    let n_lines_max = document.div_ceil(2);
+    context.min(document.saturating_add(n_lines_max.saturating_mul(rationale)))
+}
+
+/// Refuses a plan whose weights, gradient and moments alone exceed this machine's memory.
+///
+/// # Errors
+/// They do: the message says both.
+pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
+    // What is not here yet is looked at when it is loaded.
+    let Ok(config) = config_of(&plan.file) else {
+        return Ok(());
+    };
+    let held_mib = memory(&config, plan).held as u64 >> 20;
+    if let Some(here_mib) = memory_of_machine_mib() {
+        ensure!(
+            held_mib <= here_mib,
+            "the model's weights, their gradient and the optimizer's moments take {held_mib} MiB, \
+             and this machine has {here_mib} MiB: take a smaller base.model, or \
+             training.moment_precision = \"bfloat16\""
+        );
+    }
+    Ok(())
+}
+
+/// `None` where the system does not say.
+fn memory_of_machine_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 fn document_tokens(plan: &Plan) -> f64 {
@@ -194,6 +276,7 @@ fn document_tokens(plan: &Plan) -> f64 {
     };
     let mut config = testbed_config(section);
     config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);
+    (config.n_train_problems, config.n_held_out_problems) = (0, 0);
     let sample = testbed::generate(&config, Seed::root(plan.file.seed)).documents;
     let n_bytes: usize = sample
         .iter()
@@ -202,8 +285,12 @@ fn document_tokens(plan: &Plan) -> f64 {
     n_bytes as f64 / sample.len().max(1) as f64 / BYTES_PER_TOKEN
 }
 
-fn config_of(plan: &Plan) -> Result<ModelConfig> {
-    match &plan.file.base {
+/// The model's shape; of a checkpoint, as its `config.json` says.
+///
+/// # Errors
+/// The `config.json` is neither in a folder nor in the cache, or cannot be read.
+pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
+    match &file.base {
         BaseSection::Checkpoint { path, .. } => {
             // Of a model of the Hub only what is in the cache: a plan downloads nothing.
             let settings = HubSettings {
@@ -219,7 +306,7 @@ fn config_of(plan: &Plan) -> Result<ModelConfig> {
                 ArchitectureName::Qwen2 => Architecture::Qwen2,
                 ArchitectureName::Llama => Architecture::Llama,
             };
-            let vocab_size = match &plan.file.tokenizer {
+            let vocab_size = match &file.tokenizer {
                 TokenizerSection::Train { n_vocabulary } => *n_vocabulary,
                 // A file's vocabulary is known when the run reads it.
                 TokenizerSection::File { .. } | TokenizerSection::Base {} => 150_000,
@@ -231,6 +318,7 @@ fn config_of(plan: &Plan) -> Result<ModelConfig> {
                 num_hidden_layers: model.n_layers,
                 num_attention_heads: model.n_heads,
                 num_key_value_heads: model.n_key_value_heads,
+                max_position_embeddings: model.context,
                 tie_word_embeddings: model.tie_embeddings,
                 ..ModelConfig::new(architecture)
             })
@@ -266,5 +354,51 @@ impl Estimate {
             );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn rows(changes: &[&str]) -> usize {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        rows_max(&config_of(&file).unwrap(), &file)
+    }
+
+    #[test]
+    fn the_largest_tree_counts_where_it_is_larger_than_a_micro_batch() {
+        // 2 documents of 8 rollouts of 1024 tokens fill micro-batches.
+        assert_eq!(rows(&["training.micro_batch_tokens=9000"]), 9000);
+        // One group is a tree, and runs alone.
+        assert_eq!(rows(&["training.micro_batch_tokens=100"]), 8 * 1024);
+        let few = "midtrain.ra3.e_step.group_size=2";
+        // RLVR: 8 programs of 200 tokens behind one prompt of at most 824.
+        assert_eq!(
+            rows(&["training.micro_batch_tokens=100", few]),
+            824 + 8 * 200
+        );
+        let short = ["rlvr.group_size=2", "training.micro_batch_tokens=100", few];
+        assert_eq!(rows(&short), 2 * 1024);
+    }
+
+    #[test]
+    fn what_no_machine_holds_is_refused() {
+        let changes = [
+            "base.model.hidden_size=32768".to_owned(),
+            "base.model.intermediate_size=131072".to_owned(),
+            "base.model.n_layers=1000".to_owned(),
+            "training.cache_mib=1000000".to_owned(),
+        ];
+        let text = include_str!("../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let plan = Plan::new(file).unwrap();
+        assert!(estimate(&plan).unwrap().memory_mib > 1 << 20);
+        let message = check_memory(&plan).unwrap_err().to_string();
+        assert!(message.contains("base.model"), "{message}");
     }
 }

@@ -146,6 +146,20 @@ fn failures(results: &Results) -> Vec<FailedSample> {
     found
 }
 
+/// Text of a program's or a data set's making as a page can show it: what would turn, hide or break
+/// it stands as an escape.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if ra3_sandbox::is_visible(character) || matches!(character, '\n' | '\t') {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_unicode());
+        }
+    }
+    shown
+}
+
 impl GradeReport {
     /// A table.
     pub fn to_text(&self) -> String {
@@ -186,16 +200,38 @@ impl GradeReport {
         let paragraph = |failed: &FailedSample| {
             format!(
                 "{} sample {}: {} ({} tests)\n  input     {}\n  expected  {}\n  got       {}\n",
-                failed.task_id,
+                visible(&failed.task_id),
                 failed.sample,
                 failed.status,
                 failed.tests,
-                failed.input,
-                failed.expected,
-                failed.got
+                visible(&failed.input),
+                visible(&failed.expected),
+                visible(&failed.got)
             )
         };
         let paragraphs: Vec<String> = self.failures.iter().map(paragraph).collect();
         paragraphs.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn nothing_turns_or_hides_the_text_of_a_page() {
+        for character in [
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{1b}',
+            '\r',
+            '\u{e0041}',
+        ] {
+            let shown = visible(&format!("a{character}b"));
+            assert!(shown.is_ascii() && shown.starts_with("a\\u{"), "{shown}");
+        }
+        assert_eq!(visible("é😀\n\tx"), "é😀\n\tx");
     }
 }

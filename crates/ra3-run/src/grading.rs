@@ -69,6 +69,8 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
 /// There is no such benchmark, its data cannot be read, or the sandbox cannot run.
 pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<(Bench, Pool)> {
     let name = name(&request.bench)?;
+    check_window(request)?;
+    check_place(request.out.as_deref())?;
     let level = match request.confinement {
         ConfinementName::Require => Level::Require,
         ConfinementName::BestEffort => Level::BestEffort,
@@ -86,6 +88,64 @@ pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Resu
     Ok((bench, pool))
 }
 
+/// Dates are compared as text, so they have to be dates.
+fn check_window(request: &GradeRequest) -> Result<()> {
+    for (option, date) in [("--from", &request.from), ("--to", &request.to)] {
+        let Some(date) = date else { continue };
+        ensure!(
+            is_date(date),
+            "{option} {date:?} is no day; write it as 2024-08-01"
+        );
+    }
+    if let (Some(from), Some(to)) = (&request.from, &request.to) {
+        ensure!(from <= to, "--from {from} is after --to {to}");
+    }
+    Ok(())
+}
+
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let is_digits = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if lengths != [4, 2, 2] || !parts.iter().all(is_digits) {
+        return false;
+    }
+    let numbers: Vec<u32> = parts.iter().filter_map(|part| part.parse().ok()).collect();
+    let &[year, month, day] = numbers.as_slice() else {
+        return false;
+    };
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let n_days = match month {
+        2 if is_leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=n_days).contains(&day)
+}
+
+/// Whether a result file can be written, before hours are spent on what belongs in it.
+pub fn check_place(out: Option<&Path>) -> Result<()> {
+    let Some(out) = out else { return Ok(()) };
+    ensure!(
+        !out.is_dir(),
+        "{} is a folder; name a file in it",
+        out.display()
+    );
+    let folder = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tempfile::tempfile_in(folder).map(|_| ()).with_context(|| {
+        let folder = folder.display();
+        format!(
+            "cannot write {}: make the folder {folder}, or one that can be written",
+            out.display()
+        )
+    })
+}
+
 /// Grades samples on a benchmark that is ready; how they were written, where that is known.
 pub(crate) fn grade_prepared(
     request: &GradeRequest,
@@ -96,6 +156,12 @@ pub(crate) fn grade_prepared(
 ) -> Result<GradeReport> {
     let name = bench.name;
     let mut samples = samples::read(&request.samples)?;
+    ensure!(
+        !samples.is_empty(),
+        "{} holds no sample: it wants a line of JSON with `task_id` and `solution` for each, or a \
+         folder such as HumanEval_0 with files 0.py",
+        request.samples.display()
+    );
     if request.sanitize {
         sanitize(&mut samples, bench);
     }
@@ -136,24 +202,31 @@ pub(crate) fn grade_prepared(
             let (task_id, program) = item;
             let verdict = verdicts[item].clone();
             if let Some(reason) = verdict.infrastructure() {
-                bail!("the sandbox failed, not the sample of {task_id}: {reason}; run again");
+                kept(request, &results)?;
+                bail!(
+                    "the sandbox failed, not the sample of {task_id}: {reason}; run again, which \
+                     goes on from what --out holds"
+                );
             }
             let entries = results.tasks.entry(task_id.clone()).or_default();
             entries.push(Entry::new(program.clone(), verdict));
         }
-        if let Some(path) = &request.out {
-            results::write(path, &results)?;
-        }
+        kept(request, &results)?;
     }
-    if let Some(path) = &request.out {
-        results::write(path, &results)?;
-    }
+    kept(request, &results)?;
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
     // A file may hold more than is asked for now, such as tasks outside the window.
     let is_asked = |task_id: &String| bench.task(task_id).is_some();
     results.tasks.retain(|task_id, _| is_asked(task_id));
     Ok(report(bench, results, todo.len()))
+}
+
+fn kept(request: &GradeRequest, results: &Results) -> Result<()> {
+    let Some(path) = &request.out else {
+        return Ok(());
+    };
+    Ok(results::write(path, results)?)
 }
 
 /// The verdict on each item. Equal programs of a task run once, and the tasks whose right programs
@@ -281,4 +354,45 @@ fn missing(
         watcher(Event::Note(text));
     }
     Ok(todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_days() {
+        for day in ["2024-08-01", "2024-02-29", "2000-02-29", "2023-12-31"] {
+            assert!(is_date(day), "{day}");
+        }
+        for no_day in [
+            "2024-13-45",
+            "2023-02-29",
+            "1900-02-29",
+            "2024-04-31",
+            "2024-00-10",
+            "2024-01-00",
+            "2024-8-1",
+            "2024-08",
+            "yesterday",
+            "",
+            "+024-08-01",
+            "2024-08-01T00:00",
+            "２024-01-01",
+        ] {
+            assert!(!is_date(no_day), "{no_day}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_found_at_once() {
+        let folder = tempfile::tempdir().expect("there is room");
+        let there = folder.path().join("results.json");
+        assert!(check_place(Some(&there)).is_ok() && check_place(None).is_ok());
+        assert!(!there.exists());
+        let missing = folder.path().join("missing/results.json");
+        let error = check_place(Some(&missing)).expect_err("there is no folder");
+        assert!(error.to_string().contains("make the folder"), "{error}");
+        assert!(check_place(Some(folder.path())).is_err());
+    }
 }

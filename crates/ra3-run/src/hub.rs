@@ -5,11 +5,14 @@
 //! client (`models--org--name/{blobs,refs,snapshots}`), so each finds what the other has fetched.
 //! `hf-hub` knows that layout and the addresses; `transfer` moves the bytes, because a download
 //! that breaks has to go on where it stopped and to be checked before it gets its name.
+//! What looks like a path is never asked for there.
 //! Uploads, datasets and files other than a causal language model's are not here.
 
 pub(crate) mod agent;
 mod cache;
 mod error;
+mod form;
+mod local;
 mod transfer;
 
 use std::path::{Path, PathBuf};
@@ -128,8 +131,9 @@ pub struct Resolved {
 /// second number grows once, when the index of a sharded model has been read.
 ///
 /// # Errors
-/// The name is neither a folder nor `org/name`; the Hub does not have or does not give the files;
-/// it cannot be reached, or may not be, and the cache is incomplete; the cache cannot be written.
+/// The name is a path where no folder is, or neither a folder nor `org/name`; the Hub does not
+/// have or does not give the files; it cannot be reached, or may not be, and the cache is
+/// incomplete; the cache cannot be written where it is needed.
 pub fn resolve(
     name: &str,
     settings: &HubSettings,
@@ -142,6 +146,10 @@ pub fn resolve(
             commit: None,
             unchecked: None,
         });
+    }
+    if let Some(why) = local::why_a_path(name) {
+        let name = name.to_owned();
+        return Err(HubError::Path { name, why });
     }
     let model = ModelName::parse(name)?;
     let store = Store::new(&settings.cache, &model);
@@ -218,15 +226,18 @@ fn download(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Resolved, HubError> {
     let folder = store.snapshot(&listing.commit);
-    if let Some(file) = REQUIRED_FILES.iter().find(|file| !listing.has(file)) {
-        return Err(client.absent(file));
+    if let Some(file) = REQUIRED_FILES.into_iter().find(|file| !listing.has(file)) {
+        return Err(
+            form::other_form(listing, store.what(), file).unwrap_or_else(|| client.absent(file))
+        );
     }
     let mut names: Vec<String> = SMALL_FILES.map(str::to_owned).to_vec();
     names.retain(|name| listing.has(name));
     names.extend(listing.below(TEMPLATE_FOLDER).map(str::to_owned));
     let weights = [WEIGHTS, WEIGHTS_INDEX];
     let Some(weights) = weights.into_iter().find(|name| listing.has(name)) else {
-        return Err(client.absent(WEIGHTS));
+        let other = form::other_form(listing, store.what(), WEIGHTS);
+        return Err(other.unwrap_or_else(|| client.absent(WEIGHTS)));
     };
     names.push(weights.to_owned());
     let mut meter = Meter::new(progress);
@@ -239,7 +250,11 @@ fn download(
         client.fetch(store, listing, &shards, &mut meter)?;
     }
     // Last, so that a branch never points from a complete snapshot to one that is not.
-    store.point(&listing.commit)?;
+    match store.point(&listing.commit) {
+        // A cache that holds everything need not be written.
+        Err(_) if meter.is_idle() => {}
+        result => result?,
+    }
     Ok(Resolved {
         folder,
         commit: Some(listing.commit.clone()),

@@ -1,7 +1,7 @@
 //! What a run records: one typed JSON line for each update, evaluation and stage.
 //!
 //! The ledger holds no times: a run that was killed and continued has the same bytes as one that
-//! was not. Wall time and peak memory go to `clock.jsonl` (see [`crate::clock`]).
+//! was not. Every number comes back as it was written, those that are not finite too. Wall time and peak memory go to `clock.jsonl` (see [`crate::clock`]).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
-    /// The first line: what runs, and on what.
+    /// The first line, and again where settings changed: what runs, and on what.
     Run(RunRecord),
     /// What the corpus stage read, dropped and kept.
     Corpus(CorpusRecord),
@@ -76,12 +76,14 @@ pub struct UpdateRecord {
     /// Number of updates of this stage before this one.
     pub position: u64,
     /// Figures by name (`loss`, `gradient_norm`, `mean_return`, `think_rate`, `reward`, …).
+    #[serde(with = "crate::number::map")]
     pub figures: BTreeMap<String, f64>,
     /// Corpus tokens seen by this stage so far.
     pub n_corpus_tokens: u64,
     /// Tokens sampled by this stage so far.
     pub n_tokens_sampled: u64,
     /// FLOPs spent by this stage so far.
+    #[serde(with = "crate::number")]
     pub flops: f64,
 }
 
@@ -100,13 +102,16 @@ pub struct HeldOutRecord {
     /// Their bytes.
     pub n_bytes: u64,
     /// Bits per byte without latents: exact for a model without latents, forced `<act>` otherwise.
+    #[serde(with = "crate::number")]
     pub bits_per_byte: f64,
     /// Upper bounds on bits per byte by name: `elbo`, `iwae_4`, … under the sticky prior,
     /// `written_elbo`, … under plain sampling; empty without latents.
+    #[serde(with = "crate::number::map")]
     pub bounds: BTreeMap<String, f64>,
     /// 95 % bootstrap intervals over documents, by the names of bounds and `bits_per_byte`.
     pub intervals: BTreeMap<String, Interval>,
     /// Mean lines per latent, think rate, rationale tokens, gain of a think over an act in nats.
+    #[serde(with = "crate::number::map")]
     pub latents: BTreeMap<String, f64>,
 }
 
@@ -115,10 +120,13 @@ pub struct HeldOutRecord {
 #[serde(deny_unknown_fields)]
 pub struct Interval {
     /// The estimate.
+    #[serde(with = "crate::number")]
     pub mean: f64,
     /// 2.5 % quantile.
+    #[serde(with = "crate::number")]
     pub low: f64,
     /// 97.5 % quantile.
+    #[serde(with = "crate::number")]
     pub high: f64,
 }
 
@@ -152,14 +160,17 @@ pub struct ScoreRecord {
     /// Samples for each problem.
     pub n_samples: u64,
     /// Sampling temperature.
+    #[serde(with = "crate::number")]
     pub temperature: f64,
     /// pass@k by `k`.
     pub pass_at: BTreeMap<String, Interval>,
     /// pass@1 by family.
+    #[serde(with = "crate::number::map")]
     pub by_family: BTreeMap<String, f64>,
     /// Right samples of each problem, in the problems' order: what arms are compared by.
     pub n_right: Vec<u64>,
     /// Share of the lines that were written after a decision of their own.
+    #[serde(with = "crate::number")]
     pub decided_lines: f64,
     /// Verdicts by name.
     pub verdicts: BTreeMap<String, u64>,
@@ -178,5 +189,6 @@ pub struct StageRecord {
     /// Tokens that the network ran.
     pub n_tokens_run: u64,
     /// FLOPs spent.
+    #[serde(with = "crate::number")]
     pub flops: f64,
 }

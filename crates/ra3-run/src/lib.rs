@@ -10,6 +10,7 @@ pub mod run_file;
 pub mod arm;
 pub mod estimate;
 pub mod plan;
+mod rules;
 
 pub mod answers;
 pub mod benchmark_data;
@@ -28,10 +29,15 @@ mod stages;
 pub mod hub;
 
 mod atomic;
+mod changes;
 pub mod clock;
 pub mod directory;
 mod download;
+mod free_memory;
+mod journal;
 pub mod ledger;
+mod number;
+mod progress;
 pub mod samples;
 mod split_files;
 

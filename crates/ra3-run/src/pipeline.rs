@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::arm::Stage;
 use crate::atomic;
 use crate::directory::{RunDirectory, read_journal};
+use crate::estimate;
 use crate::event::{Event, Watcher};
 use crate::ledger::{Record, RunRecord};
 use crate::plan::Plan;
@@ -18,14 +19,23 @@ use crate::stages::{base, corpus, evaluate, midtrain, rlvr};
 
 /// Runs what is not done yet of a plan, writes the report and returns its table.
 ///
+/// With `restart_stage`, the stage in progress begins again: its settings may then be others.
+///
 /// # Errors
 /// A stage failed. What was committed stays, and the same call continues from there.
-pub fn run(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Table> {
+pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Result<Table> {
+    estimate::check_memory(plan)?;
     ra3_lm::set_threads(plan.file.n_threads);
-    let hash = plan.hash();
-    let mut directory = RunDirectory::open(&plan.file.directory, &hash)?;
-    if directory.progress().done.is_empty() && directory.progress().current.is_none() {
-        begin(plan, &hash, &mut directory)?;
+    let mut directory = RunDirectory::open(&plan.file.directory, plan, restart_stage)?;
+    for change in directory.changed() {
+        watcher(Event::Note(change.clone()));
+    }
+    if directory.is_new() {
+        begin(plan, &mut directory)?;
+    } else if !directory.changed().is_empty() {
+        // The ledger says with which plan the stages behind this line ran.
+        begin(plan, &mut directory)?;
+        directory.commit_plan()?;
     }
     for stage in &plan.stages {
         let name = stage.name();
@@ -35,7 +45,7 @@ pub fn run(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Table> {
         }
         run_stage(*stage, plan, &mut directory, watcher)
             .with_context(|| format!("stage {name} failed; the run directory keeps its state"))?;
-        directory.commit_done(&name)?;
+        directory.commit_done(*stage)?;
     }
     report::write_from_directory(directory.root())
 }
@@ -55,7 +65,7 @@ fn run_stage(
     }
 }
 
-fn begin(plan: &Plan, hash: &str, directory: &mut RunDirectory) -> Result<()> {
+fn begin(plan: &Plan, directory: &mut RunDirectory) -> Result<()> {
     atomic::write(
         &directory.root().join("plan.toml"),
         plan.to_toml().as_bytes(),
@@ -63,7 +73,7 @@ fn begin(plan: &Plan, hash: &str, directory: &mut RunDirectory) -> Result<()> {
     directory.record(&Record::Run(RunRecord {
         name: plan.file.name.clone(),
         seed: plan.file.seed,
-        plan_hash: hash.to_owned(),
+        plan_hash: plan.hash(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         n_threads: plan.file.n_threads,
     }))

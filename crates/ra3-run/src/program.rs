@@ -80,11 +80,7 @@ pub fn sample(
         let chat = Chat::new(vec![message("user", prompt)]);
         model.tokenizer.encode_chat(&template.render(&chat)?)
     } else {
-        [
-            vec![model.tokenizer.begin()],
-            model.tokenizer.encode(prompt),
-        ]
-        .concat()
+        model.tokenizer.encode_prompt(prompt)
     };
     let (rule, seed) = (rule(&model, request), Seed::root(request.seed));
     let (rows, _) = generation::write(&mut model.lm, &[ids], &rule, request.n_samples, seed)?;

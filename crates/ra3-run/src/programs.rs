@@ -47,7 +47,7 @@ pub(crate) struct Exam {
     name: String,
     pub(crate) problems: Vec<Exercise>,
     graders: Vec<Grader>,
-    /// `[begin]` and the prompt's ids.
+    /// The prompts' ids.
     pub(crate) prompts: Vec<Vec<TokenId>>,
     pool: Pool,
 }
@@ -62,7 +62,7 @@ impl Exam {
         let graders = prepare(&problems, &pool);
         let prompts = problems
             .iter()
-            .map(|problem| [vec![tokenizer.begin()], tokenizer.encode(&problem.prompt())].concat())
+            .map(|problem| tokenizer.encode_prompt(&problem.prompt()))
             .collect();
         Self {
             name: name.to_owned(),

@@ -37,10 +37,13 @@ pub struct AnnotatedLine {
     /// The new rationale, if the decision was to think.
     pub rationale: Option<String>,
     /// `log π(line)` in nats under the latent in force.
+    #[serde(with = "crate::number")]
     pub logprob: f64,
     /// `log π(line)` with `<act>` in place of this line's decision; the same where it is `<act>`.
+    #[serde(with = "crate::number")]
     pub logprob_act: f64,
     /// `q(think)` at this line.
+    #[serde(with = "crate::number")]
     pub think_probability: f64,
 }
 

@@ -331,3 +331,106 @@ fn a_mirror_that_lists_names_alone_is_asked_for_sizes() {
     let blobs = cache.path().join("models--org--tiny/blobs");
     assert!(blobs.join(etag("model.safetensors")).exists());
 }
+
+#[test]
+fn a_path_is_never_asked_for() {
+    let (server, folder) = (single(), tempfile::tempdir().unwrap());
+    let settings = settings(&server, folder.path());
+    let file = folder.path().join("model.safetensors");
+    std::fs::write(&file, "").unwrap();
+    let missing = folder.path().join("missing");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&missing, &link).unwrap();
+    let fifo = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for (path, word) in [
+        (&file, "no folder"),
+        (&missing, "no such folder"),
+        (&link, "leads nowhere"),
+        (&fifo, "no folder"),
+    ] {
+        let name = path.to_str().unwrap();
+        check_error(
+            name,
+            &settings,
+            &[name, "is a path, not a name on the Hub", word],
+        );
+    }
+    for name in [
+        "./org/tiny",
+        "../tiny",
+        "~/tiny",
+        "runs/out/tiny",
+        "org/tiny/",
+        "src/tiny",
+    ] {
+        check_error(name, &settings, &[name, "is a path, not a name on the Hub"]);
+    }
+    assert!(paths(&server).is_empty());
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_an_error_only_where_it_is_needed() {
+    let (server, folder) = (single(), tempfile::tempdir().unwrap());
+    let cache = folder.path().join("cache");
+    let usual = settings(&server, &cache);
+    // Root may write everywhere, but not below a file.
+    let home = folder.path().join("home");
+    std::fs::write(&home, "").unwrap();
+    let closed = settings(&server, &home.join("hub"));
+    let own = folder.path().to_str().unwrap();
+    assert_eq!(get(own, &closed).unwrap().folder, folder.path());
+    let words = ["cannot write", "home/hub", "set HF_HOME"];
+    check_error("org/tiny", &closed, &words);
+
+    // Everything is there but the record of what `main` means, which cannot be written.
+    let found = get("org/tiny", &usual).unwrap();
+    let refs = cache.join("models--org--tiny/refs");
+    std::fs::remove_dir_all(&refs).unwrap();
+    std::fs::write(&refs, "").unwrap();
+    assert_eq!(get("org/tiny", &usual).unwrap(), found);
+}
+
+#[test]
+fn another_form_of_a_model_is_named_with_what_to_do() {
+    let cases: [(&[(&str, &[u8])], &[&str]); 4] = [
+        (
+            &[
+                ("config.json", b"{}"),
+                ("tokenizer.json", b"{}"),
+                ("pytorch_model.bin", b""),
+            ],
+            &[
+                "no model.safetensors, only pytorch_model.bin",
+                "save_pretrained",
+            ],
+        ),
+        (
+            &[
+                ("adapter_config.json", b"{}"),
+                ("adapter_model.safetensors", b""),
+            ],
+            &[
+                "no config.json, only adapter_config.json",
+                "merge_and_unload",
+            ],
+        ),
+        (
+            &[
+                ("config.json", b"{}"),
+                ("vocab.json", b"{}"),
+                ("merges.txt", b""),
+            ],
+            &["no tokenizer.json, only vocab.json", "AutoTokenizer"],
+        ),
+        (
+            &[("README.md", b""), ("model-q8.gguf", b"")],
+            &["no config.json, only model-q8.gguf", "llama.cpp"],
+        ),
+    ];
+    for (files, words) in cases {
+        let (server, cache) = (Server::start(files), tempfile::tempdir().unwrap());
+        check_error("org/tiny", &settings(&server, cache.path()), words);
+    }
+}

@@ -71,7 +71,7 @@ fn rules_between_keys_are_checked() {
         ("tokenizer={kind='base'}", "tokenizer.kind"),
         ("midtrain.ra3.e_step.group_size=1", "leave-one-out"),
         ("midtrain.ra3.e_step.discount=2.0", "discount"),
-        ("rlvr.group_size=1", "advantage"),
+        ("rlvr.group_size=1", "rlvr.group_size"),
         ("evaluate.pass_at=[9]", "pass_at"),
         ("base.model.context=20", "context"),
         ("base.model.n_key_value_heads=3", "heads"),

@@ -15,6 +15,8 @@ use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit, setsid};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::ITSELF;
+
 /// First argument of a process that is to be the helper.
 pub(crate) const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 
@@ -22,7 +24,7 @@ pub(crate) const HELPER_ARGUMENT: &str = "--ra3-sandbox-helper";
 const NOBODY: u32 = 65534;
 /// Users that no system has: one for each zygote, so that its program's threads are counted alone.
 const USERS_FIRST: u32 = 0x7000_0000;
-/// Threads of one user, where the kernel counts them: far more than a program needs.
+/// Threads of one program, where the kernel counts them: far more than one needs.
 const N_THREADS_MAX: u64 = 512;
 
 /// What the parent asks of the helper, as its second argument.
@@ -65,17 +67,25 @@ fn become_zygote(request: &Request) -> Result<(), String> {
         held.extend(lower_rights(&request.python));
     }
     if request.confined {
-        // Root is exempt from this one, and would share the count with all its other processes.
-        lower(Resource::Nproc, N_THREADS_MAX)?;
         rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
     }
     let code = format!(
         "import marshal;exec(marshal.loads(bytes.fromhex('{}')))",
         request.zygote
     );
+    // Forks take this limit upon themselves: one of its own would keep the zygote from forking.
+    let n_threads = if request.confined { N_THREADS_MAX } else { 0 };
+    // All processes of an ordinary user are one count.
+    let count = if held.contains(&"own_user") {
+        "alone"
+    } else {
+        "shared"
+    };
+    let numbers = [n_threads.to_string(), count.to_owned(), ITSELF.to_string()];
     let error = Command::new(&request.python)
         // Not isolated by `-I`, which would draw another hash seed for every process.
         .args(["-s", "-S", "-B", "-c", &code])
+        .args(numbers)
         .args(held)
         .env_clear()
         .env("PYTHONHASHSEED", "0")

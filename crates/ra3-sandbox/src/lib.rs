@@ -30,4 +30,4 @@ pub use marshal::{Arguments, Plain};
 pub use pool::{Pool, SandboxError};
 pub use program::{CallResult, CallRule, Check, Clock, End, Level, Limits, Program, RunResult};
 pub use script::{Script, ScriptEnd, ScriptResult};
-pub use session::{Heard, Listener};
+pub use session::{Heard, Listener, is_visible};

@@ -118,7 +118,7 @@ impl Pool {
                 End::Finished
                 | End::CheckFailed { .. }
                 | End::LoadError { .. }
-                | End::TimedOut(Clock::Cpu)
+                | End::TimedOut(Clock::Cpu | Clock::Idle)
                 | End::OutputLimit
                 | End::Died => false,
             };

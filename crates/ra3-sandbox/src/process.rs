@@ -26,6 +26,9 @@ use crate::zygote::{Exit, Forked, Order, Zygotes};
 const HEAD_BYTES: usize = 5;
 /// Bytes of the line before the first frame.
 const LINE_BYTES_MAX: usize = 1 << 12;
+/// Bytes of a frame's content, of which a driver sends no more: what a value takes of this process
+/// is some ten times that.
+const FRAME_BYTES_MAX: usize = 8 << 20;
 /// Bytes that are read at once: what a pipe holds.
 const PART_BYTES: usize = 1 << 16;
 /// A result that comes soon after another is worth no waking for its own sake.
@@ -147,6 +150,9 @@ impl<'a> Process<'a> {
         let (head, rest) = unread.split_first_chunk::<HEAD_BYTES>()?;
         let [a, b, c, d, mark] = *head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Some(News::Flooded);
+        }
         if rest.len() < length {
             return None;
         }

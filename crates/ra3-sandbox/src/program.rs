@@ -121,7 +121,9 @@ pub enum End {
 pub enum Clock {
     /// The program's own CPU time: it would run out again.
     Cpu,
-    /// The deadline: the program sleeps, or the machine is busy.
+    /// The deadline, and the program had hardly run: it sleeps, and would again.
+    Idle,
+    /// The deadline: the machine may be busy.
     Wall,
 }
 

@@ -194,6 +194,9 @@ pub(crate) fn run(
     let deadline = Instant::now() + Duration::from_secs_f64(limits.wall_s);
     let mut end = run.watch(limits.result_bytes_max, deadline)?;
     let exit = run.forked.end()?;
+    if end == Some(ScriptEnd::TimedOut(Clock::Wall)) {
+        end = Some(ScriptEnd::TimedOut(exit.clock(limits.wall_s)));
+    }
     // What is still in the pipes.
     run.output.read();
     run.error.read();

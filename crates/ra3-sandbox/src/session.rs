@@ -60,6 +60,8 @@ pub(crate) struct Session<'a> {
     rule: &'a CallRule,
     limits: Limits,
     n_heard: usize,
+    /// Values that a test has asked for.
+    n_asked: usize,
     /// Values that a test has seen.
     n_replies: usize,
     listener: &'a mut Listener<'a>,
@@ -104,6 +106,7 @@ impl<'a> Session<'a> {
             rule,
             limits,
             n_heard: 0,
+            n_asked: 0,
             n_replies: 0,
             listener,
             processes,
@@ -131,7 +134,8 @@ impl<'a> Session<'a> {
                 News::Closed { from } => Some(self.end_of_closed(from)?),
                 News::Flooded => Some(End::OutputLimit),
                 News::Deadline if self.processes[CANDIDATE].has_begun() => {
-                    Some(End::TimedOut(Clock::Wall))
+                    let exit = self.processes[CANDIDATE].end()?;
+                    Some(End::TimedOut(exit.clock(self.limits.wall_s)))
                 }
                 News::Deadline => Some(infrastructure("the program did not start in time")),
             };
@@ -204,6 +208,10 @@ impl<'a> Session<'a> {
             return Ok((!wants_more).then_some(End::Finished));
         }
         let reply = reply(&heard.into_result());
+        if self.n_replies == self.n_asked {
+            // Nobody asked.
+            return self.end_of_closed(CANDIDATE).map(Some);
+        }
         if let Some(checker) = self.processes.get_mut(CHECKER) {
             self.n_replies += 1;
             checker.send(&reply);
@@ -232,6 +240,7 @@ impl<'a> Session<'a> {
                     let reason = "the test passes an argument that is not of a built-in type";
                     return Ok(Some(self.unfit(reason)));
                 }
+                self.n_asked += 1;
                 let mut message = Writer::default();
                 message.value(&question);
                 self.processes[CANDIDATE].send(&message.finish());
@@ -318,10 +327,21 @@ fn infrastructure(reason: &str) -> End {
     }
 }
 
+/// False for what a terminal obeys or hides: controls, breaks of lines, and the characters of format
+/// that turn the direction of text or have no width.
+pub fn is_visible(character: char) -> bool {
+    !character.is_control()
+        && !matches!(u32::from(character),
+            0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
+            | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
+            | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a
+            | 0xe0001 | 0xe0020..=0xe007f)
+}
+
 /// A program's words as a terminal and a file of results can take them.
 fn shown(text: &str) -> String {
     let escaped = text.chars().take(WORDS_CHARS).flat_map(|character| {
-        let is_plain = !character.is_control();
+        let is_plain = is_visible(character);
         let plain = is_plain.then_some(character);
         let escaped = (!is_plain).then(|| character.escape_default());
         plain.into_iter().chain(escaped.into_iter().flatten())

@@ -17,6 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -28,7 +29,7 @@ use crate::confine::{HELPER_ARGUMENT, Request};
 use crate::interpreter::{Interpreter, Role};
 use crate::landlock::ruleset;
 use crate::marshal::Writer;
-use crate::program::{Level, Limits};
+use crate::program::{Clock, Level, Limits};
 use crate::seccomp::Filters;
 
 /// Linux's numbers, the same on every architecture.
@@ -36,8 +37,12 @@ const SIGXCPU: i32 = 24;
 const SIGKILL: i32 = 9;
 /// A zygote that says nothing for so long is no zygote.
 const SILENCE: Duration = Duration::from_mins(1);
+/// A machine that has no process left for so long will have none.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to fork.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What ran for a smaller share of its time was asleep: a busy machine lets a process run more.
+const IDLE_SHARE: f64 = 0.1;
 /// Bytes of a zygote's word, or of what a failed helper says.
 const WORD_BYTES: usize = 1 << 10;
 /// Most descriptors that travel to a fork.
@@ -84,6 +89,15 @@ impl Exit {
             // The second CPU limit's, unless it is ours.
             Some(SIGKILL) => self.cpu_s >= cpu_s as f64,
             _ => false,
+        }
+    }
+
+    /// Whose time ran out where it was ended after so many seconds on the clock.
+    pub(crate) fn clock(&self, wall_s: f64) -> Clock {
+        if self.cpu_s < IDLE_SHARE * wall_s {
+            Clock::Idle
+        } else {
+            Clock::Wall
         }
     }
 }
@@ -233,13 +247,15 @@ impl Zygote {
             return Err(Error::other("too many descriptors for a fork"));
         }
         let parts = [std::io::IoSlice::new(message)];
-        sendmsg(&self.control, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        retry_on_intr(|| sendmsg(&self.control, &parts, &mut ancillary, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
     fn hear(&self) -> Result<String> {
         let mut word = [0u8; WORD_BYTES];
-        let (n_bytes, _) = recv(&self.control, &mut word[..], RecvFlags::empty())?;
+        // A process that is stopped and goes on is interrupted here, since there is a time limit.
+        let receive = || recv(&self.control, &mut word[..], RecvFlags::empty());
+        let (n_bytes, _) = retry_on_intr(receive)?;
         Ok(String::from_utf8_lossy(&word[..n_bytes]).into_owned())
     }
 
@@ -250,9 +266,16 @@ impl Zygote {
             let word: i32 = self.hear()?.parse().map_err(Error::other)?;
             match Pid::from_raw(word.max(0)) {
                 Some(pid) => return Ok(pid),
-                // Another program may have taken all processes there are, for as long as it runs.
-                None if began.elapsed() < SILENCE => std::thread::sleep(PAUSE),
-                None => return Err(Error::other("the zygote cannot fork")),
+                // All processes that there are may be taken, for as long as another program runs.
+                None if began.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                None => {
+                    let reason = Error::from_raw_os_error(-word);
+                    let text = format!(
+                        "no process can be started for a program: {reason}; `ulimit -u` and the \
+                         container's limits say how many there may be"
+                    );
+                    return Err(Error::new(reason.kind(), text));
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Hostile programs, as data: each file names its verdict in the first line. None passes that
 //! should not, none blocks the pool, none is taken for a fault of the sandbox, and nothing is left
 //! behind. Each runs twice: compared by the caller, and by an assert in another process. Where the
-//! tests run as root, all runs once more as an ordinary user.
+//! tests run as root, all runs once more as an ordinary user; and both again without namespaces, the
+//! ordinary user then with many threads elsewhere.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
@@ -17,6 +18,7 @@ use ra3_sandbox::value::Value;
 use ra3_sandbox::{Arguments, CallResult, Check, End, Level, Limits, Pool, Program, RunResult};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, geteuid, waitpid};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tempfile::TempDir;
 
 const LIMITS: Limits = Limits {
@@ -26,6 +28,10 @@ const LIMITS: Limits = Limits {
     result_bytes_max: 1 << 20,
 };
 
+/// Set where namespaces cannot be had, as in many containers.
+const WITHOUT_NAMESPACES: &str = "RA3_WITHOUT_NAMESPACES";
+/// Threads of an ordinary user's other work, which the kernel counts with the sandbox's.
+const N_OTHER_THREADS: usize = 600;
 /// Names the folder of an ordinary user's test.
 const FOLDER: &str = "RA3_ORDINARY_USER";
 const NOBODY: u32 = 65534;
@@ -71,6 +77,8 @@ fn program(file: &Path, is_check: bool) -> Program {
 
 fn check_verdicts(helper: &Path, files: &[PathBuf], is_check: bool) {
     let pool = Pool::with_helper(helper.to_owned(), 4, LIMITS, Level::BestEffort).unwrap();
+    let has_namespaces = pool.confinement.iter().any(|layer| layer == "namespaces");
+    assert!(!has_namespaces || std::env::var_os(WITHOUT_NAMESPACES).is_none());
     let programs: Vec<Program> = files.iter().map(|file| program(file, is_check)).collect();
     let mut n_done = 0;
     let results = pool.run_all(&programs, &mut |_| n_done += 1);
@@ -95,13 +103,17 @@ fn programs_in(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    assert!(files.len() >= 90, "{}", files.len());
+    assert!(files.len() >= 104, "{}", files.len());
     files
 }
 
 /// This test again, as a user without rights: with copies of all that it needs, since the
 /// originals may stand where only root may look.
-fn start_as_ordinary_user(helper: &Path, files: &[PathBuf]) -> Option<(Child, TempDir)> {
+fn start_as_ordinary_user(
+    helper: &Path,
+    files: &[PathBuf],
+    has_namespaces: bool,
+) -> Option<(Child, TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -130,23 +142,62 @@ fn start_as_ordinary_user(helper: &Path, files: &[PathBuf]) -> Option<(Child, Te
         eprintln!("skipped as an ordinary user: there is no python3 in /usr/bin");
         return None;
     }
-    let child = Command::new(folder.path().join(test.file_name().unwrap()))
-        .args(["--nocapture", "hostile_programs_get_their_verdicts"])
-        .env("PATH", "/usr/bin:/bin")
-        .env(FOLDER, folder.path())
-        .current_dir("/")
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .spawn()
-        .unwrap();
+    let child = test_again(
+        &folder.path().join(test.file_name().unwrap()),
+        has_namespaces,
+    )
+    .env("PATH", "/usr/bin:/bin")
+    .env(FOLDER, folder.path())
+    .current_dir("/")
+    .uid(NOBODY)
+    .gid(NOBODY)
+    .spawn()
+    .unwrap();
     Some((child, folder))
+}
+
+/// This test once more.
+fn test_again(test: &Path, has_namespaces: bool) -> Command {
+    let mut command = Command::new(test);
+    command.args(["--nocapture", "hostile_programs_get_their_verdicts"]);
+    if !has_namespaces {
+        command.env(WITHOUT_NAMESPACES, "1");
+    }
+    command
+}
+
+/// This thread, and all that it starts, make no namespaces any more.
+fn deny_namespaces() {
+    let filter = SeccompFilter::new(
+        [(libc::SYS_unshare, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    seccompiler::apply_filter(&filter).unwrap();
+}
+
+/// Threads that wait for as long as this process lives.
+fn crowd() {
+    for _ in 0..N_OTHER_THREADS {
+        let thread = std::thread::Builder::new().stack_size(1 << 16);
+        thread.spawn(std::thread::park).unwrap();
+    }
 }
 
 #[test]
 fn hostile_programs_get_their_verdicts() {
+    let is_without = std::env::var_os(WITHOUT_NAMESPACES).is_some();
+    if is_without {
+        deny_namespaces();
+    }
     let original = PathBuf::from(env!("CARGO_BIN_EXE_ra3-sandbox-helper"));
     if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
         assert!(!geteuid().is_root());
+        if is_without {
+            crowd();
+        }
         let helper = folder.join(original.file_name().unwrap());
         let files = programs_in(&folder.join("hostile"));
         check_verdicts(&helper, &files, false);
@@ -155,13 +206,21 @@ fn hostile_programs_get_their_verdicts() {
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
     let files = programs_in(&folder);
-    let ordinary = geteuid()
-        .is_root()
-        .then(|| start_as_ordinary_user(&original, &files));
+    let mut others = Vec::new();
+    if !is_without {
+        let test = std::env::current_exe().unwrap();
+        others.push((test_again(&test, false).spawn().unwrap(), None));
+        let levels = [true, false].into_iter().filter(|_| geteuid().is_root());
+        let ordinary = levels.filter_map(|has| start_as_ordinary_user(&original, &files, has));
+        others.extend(ordinary.map(|(child, folder)| (child, Some(folder))));
+    }
     check_verdicts(&original, &files, false);
     check_verdicts(&original, &files, true);
-    if let Some((mut child, _folder)) = ordinary.flatten() {
-        assert!(child.wait().unwrap().success(), "as an ordinary user");
+    for (mut child, _folder) in others {
+        assert!(
+            child.wait().unwrap().success(),
+            "as another user, or without namespaces"
+        );
     }
     assert!(!Path::new("/tmp/escaped-from-the-sandbox").exists());
     assert!(!Path::new("/escaped").exists());

@@ -245,7 +245,7 @@ fn the_clocks_and_the_memory_are_told_apart() {
     assert_eq!(end("while True: pass"), End::TimedOut(Clock::Cpu));
     assert_eq!(
         end("import time; time.sleep(60)"),
-        End::TimedOut(Clock::Wall)
+        End::TimedOut(Clock::Idle)
     );
     let full = end("x = bytearray(10 ** 10)");
     assert!(

@@ -89,7 +89,7 @@ fn ends_are_told_apart() {
         ..Script::default()
     };
     let result = pool().run_script(&sleeper, short);
-    assert_eq!(result.end, ScriptEnd::TimedOut(Clock::Wall));
+    assert_eq!(result.end, ScriptEnd::TimedOut(Clock::Idle));
     for (source, error) in [
         ("def f(:", "SyntaxError"),
         ("x = [0] * 10**9", "MemoryError"),

@@ -7,6 +7,7 @@
 pub mod trajectory;
 
 pub mod policy;
+pub mod refusals;
 pub mod seed;
 
 pub mod formulas;

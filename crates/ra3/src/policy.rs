@@ -62,7 +62,7 @@ impl Feed {
 /// restricted to `choices` where there are any: exactly what [`Example`] trains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleRule {
-    /// 0 is greedy.
+    /// 0 is greedy, infinity even.
     pub temperature: f32,
     /// Keep the k likeliest tokens.
     pub top_k: Option<NonZeroUsize>,
@@ -237,6 +237,9 @@ pub enum PolicyError {
         /// The norm.
         value: f64,
     },
+    /// A log-probability was NaN: a weight is, or what was computed with them ran out of range.
+    #[error("a log-probability is NaN: the model's weights are damaged, or far too large")]
+    NotANumber,
     /// A token is not in the vocabulary.
     #[error("token id {token} is outside the vocabulary of {n_vocabulary} tokens")]
     UnknownToken {
@@ -254,14 +257,35 @@ pub enum PolicyError {
         n_tokens_max: usize,
     },
     /// One rollout alone needs more room than the key and value cache has.
-    #[error("a rollout of {n_tokens} tokens does not fit the cache; give it more memory")]
+    #[error(
+        "a rollout of {n_tokens} tokens does not fit the key and value cache, which holds \
+         {n_tokens_max}: give it at least {n_bytes} bytes"
+    )]
     CacheTooSmall {
         /// Its length so far.
         n_tokens: usize,
+        /// The tokens that fit.
+        n_tokens_max: usize,
+        /// Bytes that a rollout of its length needs.
+        n_bytes: usize,
     },
     /// The policy was loaded to be run only.
     #[error("the weights were loaded to be run at half the memory, and cannot be trained")]
     NotTrainable,
+    /// A move contradicts itself (no tokens, a temperature below 0, …).
+    #[error("a move of episode {index}: {reason}")]
+    BadMove {
+        /// The episode's index.
+        index: usize,
+        /// What is wrong with the move.
+        reason: &'static str,
+    },
+    /// An objective contradicts itself.
+    #[error("the objective: {reason}")]
+    BadObjective {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// An example contradicts itself (lengths that differ, a weight on the first token, …).
     #[error("example {index}: {reason}")]
     BadExample {

@@ -10,6 +10,7 @@ use crate::policy::{
     Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
     Surrogate, TokenId, UpdateStats, Work,
 };
+use crate::refusals::Limits;
 use crate::seed::Seed;
 
 /// Tokens that a table's sequence has at most: an episode that never ends is an error soon.
@@ -113,7 +114,8 @@ impl TablePolicy {
 
     fn draw(&self, logprobs: &[f64], rule: &SampleRule, uniform: f64) -> usize {
         let likelier = |a: &usize, b: &usize| logprobs[*b].total_cmp(&logprobs[*a]);
-        let mut kept: Vec<usize> = (0..self.n_vocabulary).collect();
+        let is_allowed = |token: &usize| logprobs[*token] > f64::NEG_INFINITY;
+        let mut kept: Vec<usize> = (0..self.n_vocabulary).filter(is_allowed).collect();
         if rule.temperature <= 0.0 {
             // The first of equals, so ties go to the lowest id.
             return kept.into_iter().min_by(likelier).expect("a vocabulary");
@@ -151,12 +153,7 @@ impl TablePolicy {
         rule: &SampleRule,
         seed: Seed,
         n_draws: &mut u64,
-    ) -> Result<(Vec<f32>, Stop), PolicyError> {
-        assert!(
-            rule.n_tokens_max > 0,
-            "an episode samples at least one token"
-        );
-        self.check_length(history.len() + 1)?;
+    ) -> (Vec<f32>, Stop) {
         let n_max = rule.n_tokens_max.min(self.n_tokens_max - history.len());
         let mut logprobs = Vec::new();
         for _ in 0..n_max {
@@ -166,7 +163,7 @@ impl TablePolicy {
             history.push(token as TokenId);
             logprobs.push(plain[token] as f32);
             if rule.stop.contains(&(token as TokenId)) {
-                return Ok((logprobs, Stop::Token));
+                return (logprobs, Stop::Token);
             }
         }
         let stop = if n_max == rule.n_tokens_max {
@@ -174,16 +171,10 @@ impl TablePolicy {
         } else {
             Stop::Context
         };
-        Ok((logprobs, stop))
+        (logprobs, stop)
     }
 
-    fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Result<Vec<f32>, PolicyError> {
-        assert!(
-            !feed.tokens.is_empty(),
-            "an episode feeds at least one token"
-        );
-        self.check_tokens(&feed.tokens)?;
-        self.check_length(history.len() + feed.tokens.len())?;
+    fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Vec<f32> {
         let mut logprobs = Vec::new();
         for (index, token) in feed.tokens.iter().enumerate() {
             let choices = feed.choices.as_deref().filter(|_| index == 0);
@@ -194,11 +185,12 @@ impl TablePolicy {
         if !feed.scored {
             logprobs.clear();
         }
-        Ok(logprobs)
+        logprobs
     }
 
     fn drive(
         &self,
+        index: usize,
         episode: &mut dyn Episode,
         seed: Seed,
         work: &mut Work,
@@ -209,18 +201,19 @@ impl TablePolicy {
             room: self.n_tokens_max,
         });
         loop {
+            self.limits().check_move(index, &next, history.len())?;
             let start = history.len();
             next = match next {
                 Move::Done => break,
                 Move::Feed(feed) => {
-                    let logprobs = self.feed(&mut history, &feed)?;
+                    let logprobs = self.feed(&mut history, &feed);
                     episode.next(Observation::Fed {
                         logprobs: &logprobs,
                         room: self.n_tokens_max - history.len(),
                     })
                 }
                 Move::Sample(rule) => {
-                    let (logprobs, stop) = self.sample(&mut history, &rule, seed, &mut n_draws)?;
+                    let (logprobs, stop) = self.sample(&mut history, &rule, seed, &mut n_draws);
                     work.n_tokens_sampled += logprobs.len() as u64;
                     episode.next(Observation::Sampled {
                         tokens: &history[start..],
@@ -236,48 +229,11 @@ impl TablePolicy {
         Ok(())
     }
 
-    fn check_tokens(&self, tokens: &[TokenId]) -> Result<(), PolicyError> {
-        let n_vocabulary = self.n_vocabulary;
-        let unknown = tokens.iter().find(|token| **token as usize >= n_vocabulary);
-        unknown.map_or(Ok(()), |token| {
-            Err(PolicyError::UnknownToken {
-                token: *token,
-                n_vocabulary,
-            })
-        })
-    }
-
-    fn check_length(&self, n_tokens: usize) -> Result<(), PolicyError> {
-        let n_tokens_max = self.n_tokens_max;
-        if n_tokens <= n_tokens_max {
-            return Ok(());
+    fn limits(&self) -> Limits {
+        Limits {
+            n_vocabulary: self.n_vocabulary,
+            n_tokens_max: self.n_tokens_max,
         }
-        Err(PolicyError::SequenceTooLong {
-            n_tokens,
-            n_tokens_max,
-        })
-    }
-
-    fn check(&self, index: usize, example: &Example, clips: bool) -> Result<(), PolicyError> {
-        let bad = |reason| Err(PolicyError::BadExample { index, reason });
-        let n = example.tokens.len();
-        if n == 0 || example.weights.len() != n {
-            return bad("it needs tokens, and one weight for each");
-        }
-        if example.weights[0] != 0.0 {
-            return bad("the first token has no context and cannot be a target");
-        }
-        if clips && example.old_logprobs.len() != n {
-            return bad("a clipped surrogate needs one old log-probability for each token");
-        }
-        for restriction in &example.restrictions {
-            let target = example.tokens.get(restriction.position);
-            if target.is_none_or(|token| !restriction.choices.contains(token)) {
-                return bad("a restricted target is not among its choices");
-            }
-        }
-        self.check_tokens(&example.tokens)?;
-        self.check_length(n)
     }
 
     /// What an update climbs, and by how much: the loss is `−` the objective, and the gradient is
@@ -292,9 +248,12 @@ impl TablePolicy {
     ) -> Result<(Vec<f64>, UpdateStats), PolicyError> {
         let mut ascent = vec![0.0; self.logits.len()];
         let mut sums = Sums::default();
-        for (index, example) in batch.iter().enumerate() {
-            let clips = matches!(surrogate, Surrogate::Clipped { .. });
-            self.check(index, example, clips)?;
+        let objective = Objective {
+            surrogate,
+            learning_rate: 0.0,
+        };
+        self.limits().check_batch(batch, objective)?;
+        for example in batch {
             for position in 1..example.tokens.len() {
                 if example.weights[position] != 0.0 {
                     self.climb(example, position, surrogate, &mut ascent, &mut sums);
@@ -334,8 +293,8 @@ impl TablePolicy {
         let logprobs = self.logprobs(history, restriction.map(|r| &*r.choices));
         let (row, token) = (self.row(history), example.tokens[position] as usize);
         // The slope is the derivative of the term with respect to log p.
-        let (term, slope) = match surrogate {
-            Surrogate::LogLikelihood => (weight * logprobs[token], weight),
+        let (term, slope, is_clipped) = match surrogate {
+            Surrogate::LogLikelihood => (weight * logprobs[token], weight, false),
             Surrogate::Clipped { low, high } => {
                 let old = f64::from(example.old_logprobs[position]);
                 clipped(weight, (logprobs[token] - old).exp(), low, high)
@@ -343,7 +302,7 @@ impl TablePolicy {
         };
         sums.objective += term;
         sums.n_targets += 1;
-        sums.n_clipped += usize::from(slope == 0.0);
+        sums.n_clipped += usize::from(is_clipped);
         sums.positive_weight += weight.max(0.0);
         sums.positive_logprob += weight.max(0.0) * logprobs[token];
         for (other, logprob) in logprobs.iter().enumerate() {
@@ -353,14 +312,15 @@ impl TablePolicy {
     }
 }
 
-/// `min(ρ w, clip(ρ, 1 − low, 1 + high) w)` and its derivative with respect to `log ρ`.
-fn clipped(weight: f64, ratio: f64, low: f32, high: f32) -> (f64, f64) {
+/// `min(ρ w, clip(ρ, 1 − low, 1 + high) w)`, its derivative with respect to `log ρ`, and whether
+/// that is the clipped side.
+fn clipped(weight: f64, ratio: f64, low: f32, high: f32) -> (f64, f64, bool) {
     let (floor, ceiling) = (1.0 - f64::from(low), 1.0 + f64::from(high));
     let (free, bounded) = (ratio * weight, ratio.clamp(floor, ceiling) * weight);
     if bounded < free {
-        (bounded, 0.0)
+        (bounded, 0.0, true)
     } else {
-        (free, free)
+        (free, free, false)
     }
 }
 
@@ -377,7 +337,7 @@ impl Policy for TablePolicy {
     fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         let mut work = Work::default();
         for (index, episode) in episodes.iter_mut().enumerate() {
-            self.drive(&mut **episode, seed.nth(index as u64), &mut work)?;
+            self.drive(index, &mut **episode, seed.nth(index as u64), &mut work)?;
         }
         Ok(work)
     }
@@ -388,6 +348,7 @@ impl Policy for TablePolicy {
         batch: &[Example],
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError> {
+        self.limits().check_batch(batch, objective)?;
         let (ascent, stats) = self.gradient(batch, objective.surrogate)?;
         if !stats.loss.is_finite() {
             return Err(PolicyError::NonFiniteLoss { value: stats.loss });

@@ -257,7 +257,7 @@ fn a_table_is_unchanged_after_an_error() {
         assert!(found.to_string().contains(expected), "{found}");
         assert_eq!(table, halves());
     };
-    check(example(f32::NAN), "the loss is NaN");
+    check(example(f32::NAN), "a weight is not a finite number");
     let tokens = vec![0, 1, 2, 9];
     check(
         Example {

@@ -14,7 +14,7 @@ fn a_killed_run_ends_with_the_same_bits() {
     let length = began.elapsed();
     let mut random = 0x9e37_79b9_u64;
     let mut n_kills = 0;
-    for _ in 0..10 {
+    for _ in 0..6 {
         // Moments from the very start to a quarter of the length; then one start to the end.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -28,7 +28,7 @@ fn a_killed_run_ends_with_the_same_bits() {
     }
     let (ok, text) = finish(start(&killed, &[]));
     assert!(ok, "{text}");
-    assert!(n_kills >= 3, "the run was killed {n_kills} times only");
+    assert!(n_kills >= 2, "the run was killed {n_kills} times only");
     assert_same_bits(&whole, &killed);
     assert!(whole.join("report.html").exists() && killed.join("report.html").exists());
 }

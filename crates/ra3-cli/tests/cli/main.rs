@@ -6,9 +6,13 @@
 
 mod benchmarks;
 mod checkpoints;
+mod closed;
 mod commands;
+mod edges;
 mod failures;
+mod files;
 mod kill;
 mod report;
 mod settings;
 mod support;
+mod transformers;

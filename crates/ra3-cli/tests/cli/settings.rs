@@ -17,11 +17,12 @@ const QUICK: &[&str] = &[
     "evaluate.decision_table=false",
     "midtrain.ntp_at_ra3_compute=false",
     "rlvr.evaluate_every=2",
+    "rlvr.warmup=1",
 ];
 const NO_RLVR: &str = "rlvr.n_updates=1";
 
 #[test]
-fn the_e_steps_settings_run() {
+fn the_settings_of_the_e_step_and_of_rlvr_run() {
     let exact = [
         NO_RLVR,
         "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
@@ -37,12 +38,14 @@ fn the_e_steps_settings_run() {
         NO_RLVR,
         "midtrain.ra3.e_step.penalty={kind='switch_cost_on_mean', nats=0.1}",
         "midtrain.ra3.e_step.baseline=group_mean",
+        "rlvr.advantage=dr_grpo",
         "midtrain.ra3.m_step.choose={kind='best_of', group_size=2}",
     ];
     let probability = [
         NO_RLVR,
         "midtrain.ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.01}",
         "midtrain.ra3.e_step.baseline=none",
+        "rlvr.advantage=rloo",
     ];
     let folder = tempfile::tempdir().unwrap();
     for (index, settings) in [&exact[..], &mean, &probability].iter().enumerate() {
@@ -64,6 +67,9 @@ fn the_ablations_run_and_differ() {
     ] {
         let ablation = format!("midtrain.ra3.ablation={name}");
         let ledger = ledger_of(&folder.path().join(name), &[NO_RLVR, &ablation]);
+        // The first line has the plan's hash, which differs anyway.
+        let (_, ledger) = ledger.split_once('\n').unwrap();
+        let ledger = ledger.to_owned();
         assert_eq!(ledger.contains("\"phase\":\"e_step\""), name != "no_rl");
         assert_eq!(ledger.contains("\"phase\":\"m_step\""), name != "no_em");
         assert!(!ledgers.contains(&ledger), "{name}");
@@ -72,7 +78,7 @@ fn the_ablations_run_and_differ() {
 }
 
 #[test]
-fn the_estimators_of_rlvr_run() {
+fn dapo_runs_and_pays_for_length() {
     let folder = tempfile::tempdir().unwrap();
     let dapo = [
         "rlvr.advantage=dapo",
@@ -83,10 +89,6 @@ fn the_estimators_of_rlvr_run() {
     let ledger = ledger_of(&folder.path().join("dapo"), &dapo);
     // An untrained model writes to the end: the penalty is the whole reward.
     assert!(ledger.contains("\"reward\":-"), "{ledger}");
-    for name in ["dr_grpo", "rloo"] {
-        let advantage = format!("rlvr.advantage={name}");
-        ledger_of(&folder.path().join(name), &[NO_RLVR, &advantage]);
-    }
 }
 
 #[test]
@@ -151,15 +153,12 @@ fn rlvr_takes_contest_problems() {
     std::fs::write(&data, records.join("\n")).unwrap();
     let data = data.display();
     let set = format!("rlvr.problems={{set='contest', data='{data}', held_out_share=0.4}}");
-    for reward in ["weighted", "pass"] {
-        let reward_is = format!("rlvr.reward={reward}");
-        let ledger = ledger_of(&folder.path().join(reward), &[&set, &reward_is]);
-        assert!(
-            ledger.contains("Contest, held-out problems, 0-shot"),
-            "{ledger}"
-        );
-        // An untrained model's programs do not compile.
-        assert!(ledger.contains("\"syntax_error\":"), "{ledger}");
-        assert!(ledger.contains("\"reward\":-0."), "{ledger}");
-    }
+    let ledger = ledger_of(&folder.path().join("run"), &[&set, "rlvr.reward=weighted"]);
+    assert!(
+        ledger.contains("Contest, held-out problems, 0-shot"),
+        "{ledger}"
+    );
+    // An untrained model's programs do not compile.
+    assert!(ledger.contains("\"syntax_error\":"), "{ledger}");
+    assert!(ledger.contains("\"reward\":-0."), "{ledger}");
 }

@@ -1,16 +1,13 @@
-//! JSON lines, plain or compressed: one record a line, the text under a key.
+//! JSON: one record a line, or a list of records; plain or compressed.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::folder::files_below;
-use super::{OnError, Reading, document, place_name, read_error};
-use crate::document::Document;
+use super::folder::files_of;
+use super::record::{elements, record};
+use super::regular::Regular;
+use super::{OnError, Reading, compressed, not_utf8, place_name, read_error, without_mark};
 use crate::error::CorpusError;
-use crate::filter::Rejected;
 
 const SUFFIXES: &[&str] = &[
     ".jsonl",
@@ -20,6 +17,7 @@ const SUFFIXES: &[&str] = &[
     ".jsonl.zst",
     ".json.zst",
 ];
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Where a record keeps what.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +33,11 @@ pub(super) fn read_all(
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    if !root.is_dir() {
-        return read_one(root, root, keys, on_error, reading);
-    }
-    for path in files_below(root, SUFFIXES, &[])? {
-        read_one(root, &path, keys, on_error, reading)?;
+    for path in files_of(root, SUFFIXES, on_error, reading)? {
+        match read_one(root, &path, keys, on_error, reading) {
+            Ok(()) => (),
+            Err(error) => reading.fail(error, on_error)?,
+        }
     }
     Ok(())
 }
@@ -51,70 +49,62 @@ fn read_one(
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    for (index, line) in open(path)?.split(b'\n').enumerate() {
-        let line = match line {
-            Ok(line) => line,
-            Err(source) => {
-                // A damaged stream has no next line.
-                let place = format!("line {}", index + 1);
-                let error = record_error(path, &place, format!("cannot be read: {source}"));
-                return reading.fail(error, on_error);
-            }
+    let regular = Regular::open(path)?;
+    if regular.is_empty() {
+        return Ok(());
+    }
+    let fail = |source| read_error(path, source);
+    let mut bytes = compressed::open(&regular.file).map_err(fail)?;
+    // What stands before the first record decides; a damaged stream shows when it is read.
+    let start = bytes.fill_buf().unwrap_or_default();
+    let start = start.strip_prefix(MARK).unwrap_or(start);
+    let is_list = start.trim_ascii_start().starts_with(b"[");
+    let take = |record_text: &[u8], place: &str, index, reading: &mut Reading| {
+        let Ok(text) = std::str::from_utf8(record_text) else {
+            return reading.fail(not_utf8(path, place, record_text), on_error);
         };
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
+        match record(text, keys, || place_name(root, path, index)) {
+            Ok(document) => {
+                reading.documents.push(document);
+                Ok(())
+            }
+            Err(reason) => reading.fail(record_error(path, place, reason), on_error),
         }
-        let Ok(line) = std::str::from_utf8(&line) else {
-            reading.drop_one(Rejected::NotUtf8);
-            continue;
-        };
-        match record(line, keys, || place_name(root, path, index)) {
-            Ok(document) => reading.documents.push(document),
-            Err(reason) => {
-                let place = format!("line {}", index + 1);
-                reading.fail(record_error(path, &place, reason), on_error)?;
+    };
+    if is_list {
+        let mut whole = Vec::new();
+        bytes.read_to_end(&mut whole).map_err(fail)?;
+        let text = std::str::from_utf8(&whole).map_err(|_| not_utf8(path, "list", &whole))?;
+        for (index, element) in elements(without_mark(text)).into_iter().enumerate() {
+            let place = format!("record {}", index + 1);
+            match element {
+                Ok(element) => take(element.as_bytes(), &place, index, reading)?,
+                Err(reason) => reading.fail(record_error(path, &place, reason), on_error)?,
             }
+        }
+    } else {
+        for (index, line) in bytes.split(b'\n').enumerate() {
+            let place = format!("line {}", index + 1);
+            let line = match line {
+                Ok(line) => line,
+                Err(source) => {
+                    // A damaged stream has no next line.
+                    let reason = format!("cannot be read: {source}");
+                    return Err(record_error(path, &place, reason));
+                }
+            };
+            if line
+                .strip_prefix(MARK)
+                .unwrap_or(&line)
+                .trim_ascii()
+                .is_empty()
+            {
+                continue;
+            }
+            take(&line, &place, index, reading)?;
         }
     }
-    Ok(())
-}
-
-fn record(line: &str, keys: &Keys<'_>, place: impl Fn() -> String) -> Result<Document, String> {
-    let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let text_at = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_str)
-            .ok_or_else(|| format!("there is no text under the key {key:?}"))
-    };
-    let name = match keys.name {
-        None => place(),
-        // Ids are often numbers.
-        Some(key) => match value.get(key) {
-            Some(Value::String(name)) => name.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            _ => return Err(format!("there is no name under the key {key:?}")),
-        },
-    };
-    let prefix = keys.prefix.map(text_at).transpose()?.unwrap_or_default();
-    Ok(document(
-        name,
-        prefix.to_owned(),
-        text_at(keys.text)?.to_owned(),
-    ))
-}
-
-/// Opens a file, decompressing by its suffix.
-fn open(path: &Path) -> Result<BufReader<Box<dyn Read>>, CorpusError> {
-    let file = File::open(path).map_err(|source| read_error(path, source))?;
-    let reader: Box<dyn Read> = match path.extension().and_then(|suffix| suffix.to_str()) {
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
-        Some("zst") => {
-            Box::new(zstd::Decoder::new(file).map_err(|source| read_error(path, source))?)
-        }
-        _ => Box::new(file),
-    };
-    Ok(BufReader::new(reader))
+    regular.check()
 }
 
 fn record_error(path: &Path, place: &str, reason: String) -> CorpusError {
@@ -130,6 +120,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::filter::Rejected;
     use crate::read::{Source, read};
 
     const LINES: &str = "{\"id\": 7, \"prompt\": \"def f():\\n\", \"code\": \"    pass\\n\"}\n\n\
@@ -193,11 +184,12 @@ mod tests {
     fn a_bad_record_is_named_or_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
-        let cases: [(&[u8], &str); 4] = [
+        let cases: [(&[u8], &str); 5] = [
             (b"{\"code\": 3}", "key \"code\""),
             (b"{\"text\": \"x\"}", "key \"code\""),
-            (b"{\"code\"", "EOF"),
-            (b"[]", "key \"code\""),
+            (b"{\"code\"", "a record ends with its line"),
+            (b"[]", "expected a record"),
+            (b"{\"code\": NaN}", "key \"code\""),
         ];
         for (line, reason) in cases {
             let bytes = [b"{\"code\": \"x\"}\n", line, b"\n{\"code\": \"y\"}\n"].concat();
@@ -213,9 +205,117 @@ mod tests {
             assert_eq!(reading.n_dropped[&Rejected::Unreadable], 1);
         }
         std::fs::write(&path, b"{\"code\": \"\xff\"}\n{\"code\": \"y\"}\n").unwrap();
-        let reading = read(&source(&path, false), OnError::Stop).unwrap();
+        let reading = read(&source(&path, false), OnError::Drop).unwrap();
         assert_eq!(reading.documents.len(), 1);
         assert_eq!(reading.n_dropped[&Rejected::NotUtf8], 1);
+        let error = read(&source(&path, false), OnError::Stop).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("a.jsonl, line 1: not UTF-8"), "{message}");
+    }
+
+    /// The texts of a file with these bytes.
+    fn texts_of(name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let reading = read(&source(&path, false), OnError::Stop);
+        let reading = reading.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", cause.unwrap_or_default())
+        })?;
+        Ok(reading.documents.into_iter().map(|d| d.text).collect())
+    }
+
+    #[test]
+    fn marks_are_no_part_of_a_text() {
+        let line = "\u{feff}{\"code\": \"\u{feff}x\"}\n";
+        assert_eq!(
+            texts_of("a.jsonl", line.repeat(2).as_bytes()).unwrap(),
+            ["x", "x"]
+        );
+        assert_eq!(
+            texts_of("a.jsonl", "\u{feff}\n".as_bytes()).unwrap(),
+            [""; 0]
+        );
+        let wide: Vec<u8> = "\u{feff}{}\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let error = texts_of("a.jsonl", &wide).unwrap_err();
+        assert!(error.contains("UTF-16"), "{error}");
+    }
+
+    #[test]
+    fn a_list_of_records_is_read_as_its_records() {
+        let list = "\u{feff} [\n {\"code\": \"a[,]\"},\n\n{\"x\": NaN, \"code\": \"b\"}]\n";
+        for bytes in [list.as_bytes().to_vec(), gzip(list.as_bytes())] {
+            assert_eq!(texts_of("a.json", &bytes).unwrap(), ["a[,]", "b"]);
+        }
+        assert_eq!(texts_of("a.json", b"[]").unwrap(), [""; 0]);
+        let cases = [
+            (
+                "[{\"code\": \"x\"}, {\"no\": 1}]",
+                "record 2: there is no text",
+            ),
+            (
+                "[{\"code\": \"x\"}, {\"co",
+                "record 2: the list does not end",
+            ),
+            ("[{\"code\": \"x\"}]{}", "behind the end"),
+            ("[{\"code\": \"x\"},]", "record 2"),
+        ];
+        for (list, reason) in cases {
+            let error = texts_of("a.json", list.as_bytes()).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_say_how_a_file_is_compressed() {
+        let plain = b"{\"code\": \"x\"}\n";
+        let long = {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(30).unwrap();
+            encoder.long_distance_matching(true).unwrap();
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        };
+        let frames = [
+            b"\x50\x2a\x4d\x18\x04\0\0\0abcd".to_vec(),
+            zstd::encode_all(&plain[..], 1).unwrap(),
+        ];
+        let files = [
+            ("plain.jsonl.gz", plain.to_vec()),
+            ("hidden.jsonl", gzip(plain)),
+            ("padded.jsonl.gz", [gzip(plain), vec![0; 1 << 17]].concat()),
+            ("long.jsonl.zst", long),
+            ("frames.jsonl.zst", frames.concat()),
+        ];
+        for (name, bytes) in files {
+            assert_eq!(texts_of(name, &bytes).unwrap(), ["x"], "{name}");
+        }
+        for name in ["empty.jsonl", "empty.jsonl.gz", "empty.jsonl.zst"] {
+            assert_eq!(texts_of(name, b"").unwrap(), [""; 0], "{name}");
+        }
+        let wrong = [
+            (
+                [gzip(plain), b"garbage".to_vec()].concat(),
+                "behind the end",
+            ),
+            (
+                [frames[1].clone(), b"garbage".to_vec()].concat(),
+                "cannot be read",
+            ),
+            (b"BZh91AY".to_vec(), "bzip2 is not read"),
+            (b"PK\x03\x04".to_vec(), "zip is not read"),
+        ];
+        for (bytes, reason) in wrong {
+            let error = texts_of("a.jsonl", &bytes).unwrap_err();
+            assert!(
+                error.contains(reason) && error.contains("a.jsonl"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //!
 //! The order of the documents and their names depend on the content of a source, never on the
 //! file system's order or on where the source lies. What is wanted of them is `filter`'s matter.
+//! A byte-order mark is no part of a text.
 
+mod compressed;
 mod folder;
 mod json_lines;
 mod parquet;
+mod record;
+mod regular;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +56,7 @@ pub enum Source {
     },
 }
 
-/// What a file or record that cannot be read does to the reading.
+/// What a file or record that cannot be read, or is not UTF-8, does to the reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// It ends it with an error that names the file and the line or row.
@@ -71,16 +75,17 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn drop_one(&mut self, reason: Rejected) {
-        *self.n_dropped.entry(reason).or_default() += 1;
-    }
-
     /// Counts an error as a drop, or hands it on.
     fn fail(&mut self, error: CorpusError, on_error: OnError) -> Result<(), CorpusError> {
         match on_error {
             OnError::Stop => Err(error),
             OnError::Drop => {
-                self.drop_one(Rejected::Unreadable);
+                let reason = match &error {
+                    CorpusError::NotUtf8 { .. } => Rejected::NotUtf8,
+                    CorpusError::Outside { .. } => Rejected::Outside,
+                    _ => Rejected::Unreadable,
+                };
+                *self.n_dropped.entry(reason).or_default() += 1;
                 Ok(())
             }
         }
@@ -138,13 +143,18 @@ pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> 
 }
 
 /// A document whose source is filled in by [`read`].
-fn document(name: String, prefix: String, text: String) -> Document {
+fn document(name: String, prefix: &str, text: &str) -> Document {
     Document {
         name,
         source: String::new(),
-        prefix,
-        text,
+        prefix: without_mark(prefix).to_owned(),
+        text: without_mark(text).to_owned(),
     }
+}
+
+/// A text without the byte-order mark that editors on Windows put before it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The name of a record without one: the file below its source, and the place in it.
@@ -156,6 +166,19 @@ fn place_name(root: &Path, file: &Path, index: usize) -> String {
         below
     };
     format!("{}:{}", below.display(), index + 1)
+}
+
+fn not_utf8(path: &Path, place: &str, bytes: &[u8]) -> CorpusError {
+    let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    CorpusError::NotUtf8 {
+        path: path.to_owned(),
+        place: place.to_owned(),
+        guess: if is_wide {
+            "UTF-16"
+        } else {
+            "Latin-1 or binary"
+        },
+    }
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> CorpusError {

@@ -7,10 +7,10 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::folder::files_below;
-use super::{OnError, Reading, document, place_name, read_error};
+use super::folder::files_of;
+use super::regular::Regular;
+use super::{OnError, Reading, document, not_utf8, place_name};
 use crate::error::CorpusError;
-use crate::filter::Rejected;
 
 pub(super) fn read_all(
     root: &Path,
@@ -18,10 +18,7 @@ pub(super) fn read_all(
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    if !root.is_dir() {
-        return read_one(root, root, column, on_error, reading);
-    }
-    for path in files_below(root, &[".parquet"], &[])? {
+    for path in files_of(root, &[".parquet"], on_error, reading)? {
         match read_one(root, &path, column, on_error, reading) {
             Ok(()) => (),
             Err(error) => reading.fail(error, on_error)?,
@@ -41,12 +38,19 @@ fn read_one(
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let regular = Regular::open(path)?;
+    let file = regular
+        .file
+        .try_clone()
+        .map_err(|source| CorpusError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
     let reader = SerializedFileReader::new(file).map_err(fail)?;
     let projection = only(&reader, column).ok_or_else(|| CorpusError::Record {
         path: path.to_owned(),
         place: "schema".to_owned(),
-        reason: format!("there is no column {column:?}"),
+        reason: no_column(&reader, column),
     })?;
     let rows = reader.get_row_iter(Some(projection)).map_err(fail)?;
     for (index, row) in rows.enumerate() {
@@ -63,19 +67,27 @@ fn read_one(
         let text = match row.into_columns().pop() {
             Some((_, Field::Str(text))) => Ok(text),
             // Writers without the UTF-8 annotation.
-            Some((_, Field::Bytes(bytes))) => {
-                String::from_utf8(bytes.data().to_vec()).map_err(|_| Rejected::NotUtf8)
-            }
-            _ => Err(Rejected::Unreadable),
+            Some((_, Field::Bytes(bytes))) => String::from_utf8(bytes.data().to_vec())
+                .map_err(|_| not_utf8(path, &format!("row {}", index + 1), bytes.data())),
+            _ => Err(record_error(format!("{column:?} is no text"))),
         };
         let name = place_name(root, path, index);
         match text {
-            Ok(text) => reading.documents.push(document(name, String::new(), text)),
-            Err(Rejected::NotUtf8) => reading.drop_one(Rejected::NotUtf8),
-            Err(_) => reading.fail(record_error(format!("{column:?} is no text")), on_error)?,
+            Ok(text) => reading.documents.push(document(name, "", &text)),
+            Err(error) => reading.fail(error, on_error)?,
         }
     }
-    Ok(())
+    regular.check()
+}
+
+fn no_column(reader: &SerializedFileReader<File>, column: &str) -> String {
+    let schema = reader.metadata().file_metadata().schema();
+    let names: Vec<&str> = schema
+        .get_fields()
+        .iter()
+        .map(|field| field.name())
+        .collect();
+    format!("there is no column {column:?}, only {}", names.join(", "))
 }
 
 /// The file's schema with one top-level column left.
@@ -102,6 +114,7 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
 
     use super::*;
+    use crate::filter::Rejected;
     use crate::read::{Source, read};
 
     fn write(path: &Path, kind: &str, compression: Compression, texts: &[Option<&[u8]>]) {
@@ -186,18 +199,52 @@ mod tests {
             &[Some(b"x"), Some(b"\xff"), None],
         );
         let error = read(&source(&path, "content"), OnError::Stop).unwrap_err();
-        assert!(error.to_string().contains("row 3"), "{error}");
+        assert!(error.to_string().contains("row 2: not UTF-8"), "{error}");
         let reading = read(&source(&path, "content"), OnError::Drop).unwrap();
         assert_eq!(reading.documents.len(), 1);
         assert_eq!(reading.n_dropped[&Rejected::NotUtf8], 1);
         assert_eq!(reading.n_dropped[&Rejected::Unreadable], 1);
         let error = read(&source(&path, "text"), OnError::Stop).unwrap_err();
-        assert!(error.to_string().contains("\"text\""), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("no column \"text\", only id, content"),
+            "{message}"
+        );
+        write(&path, "", Compression::UNCOMPRESSED, &[Some(b"x"), None]);
+        let error = read(&source(&path, "content"), OnError::Stop).unwrap_err();
+        assert!(
+            error.to_string().contains("row 2: \"content\" is no text"),
+            "{error}"
+        );
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let error = read(&source(&path, "content"), OnError::Stop).unwrap_err();
         assert!(error.to_string().contains("a.parquet"), "{error}");
         let folder = read(&source(dir.path(), "content"), OnError::Drop).unwrap();
         assert_eq!(folder.n_dropped[&Rejected::Unreadable], 1);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+        #[test]
+        fn damage_is_an_error_and_no_end(
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            mask in 1..=u8::MAX,
+            is_snappy in proptest::prelude::any::<bool>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.parquet");
+            let texts: [Option<&[u8]>; 3] = [Some(b"x = 1\n"), None, Some(b"y")];
+            let compression =
+                if is_snappy { Compression::SNAPPY } else { Compression::UNCOMPRESSED };
+            write(&path, "(UTF8)", compression, &texts);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+            std::fs::write(&path, &bytes).unwrap();
+            let reading = read(&source(&path, "content"), OnError::Drop).unwrap();
+            // Nothing is read that was not there in number.
+            proptest::prop_assert!(reading.documents.len() <= texts.len());
+        }
     }
 }

@@ -214,7 +214,7 @@ impl Grader {
         let cpu_s = self.task.time_s.ceil().max(1.0);
         Limits {
             cpu_s: cpu_s as u64,
-            wall_s: 3.0 * cpu_s + 2.0,
+            wall_s: 2.0 * cpu_s + 2.0,
             memory_bytes: self.task.memory_bytes + INTERPRETER_BYTES,
             result_bytes_max: OUTPUT_BYTES_MIN.max(2 * test.output.len()),
         }
@@ -334,14 +334,31 @@ fn check(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Option
     if result.end == ScriptEnd::Exited(0) && score.is_some_and(|score| score >= 1.0) {
         return Ok(None);
     }
-    // One that cannot read what was written has found it wrong.
+    // One that cannot read what was written has found it wrong; one that is no program, nothing.
     let last = result.error.trim_end().lines().last().unwrap_or_default();
+    if is_syntax_error(last) && result.stdout.is_empty() && !compiles(checker, pool) {
+        return Err(format!(
+            "the problem's checker does not compile: {}",
+            shown(last)
+        ));
+    }
     let reason = if last.is_empty() { said.trim() } else { last };
     Ok(Some(format!(
         "{} (checker: {})",
         shown(output),
         shown(reason)
     )))
+}
+
+/// True if Python can read a checker.
+pub(crate) fn compiles(checker: &str, pool: &Pool) -> bool {
+    let script = Script {
+        source: "compile(open('checker.py').read(), 'checker.py', 'exec', 0, True)".to_owned(),
+        files: vec![("checker.py".to_owned(), checker.to_owned())],
+        ..Script::default()
+    };
+    // Only what Python says of it counts against it.
+    pool.run_script(&script, CHECKER).end != ScriptEnd::Exited(1)
 }
 
 fn shown(text: &str) -> String {

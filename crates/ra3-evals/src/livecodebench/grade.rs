@@ -158,7 +158,7 @@ impl Grader {
         let cpu_s = (TEST_S as u64 + 1) * n_tests as u64 + 5;
         let limits = Limits {
             cpu_s,
-            wall_s: 3.0 * cpu_s as f64,
+            wall_s: cpu_s as f64,
             memory_bytes: MEMORY_BYTES,
             result_bytes_max: 1 << 28,
         };

@@ -5,11 +5,13 @@
 //! folder and are not this module's.
 
 mod error;
+mod foreign;
 mod read;
 mod training;
 mod write;
 
 pub use error::CheckpointError;
+pub(crate) use foreign::{adapter, missing_weights};
 pub(crate) use read::{InMemory, load_weights};
 pub(crate) use training::{load_optimizer, save_training};
 pub use write::SHARD_BYTES_MAX;

@@ -56,13 +56,26 @@ impl View for Encoded<'_> {
     }
 }
 
-/// Writes `config.json` and the weights.
+/// Writes `config.json` and the weights. Numbers that the precision cannot hold are refused: they
+/// would come back as infinite.
 pub(crate) fn save_weights(
     folder: &Path,
     config: &ModelConfig,
     weights: &Weights,
     shard_bytes_max: usize,
 ) -> Result<(), CheckpointError> {
+    let tensors = &weights.layout.tensors;
+    if config.precision == Precision::Float16
+        && let Some(tensor) = tensors.iter().find(|tensor| !fits_half(weights, tensor))
+    {
+        return Err(CheckpointError::Shape {
+            path: folder.to_owned(),
+            reason: format!(
+                "tensor {} has numbers beyond float16: write bfloat16 or float32",
+                tensor.name
+            ),
+        });
+    }
     std::fs::create_dir_all(folder).map_err(|source| CheckpointError::Write {
         path: folder.to_owned(),
         source,
@@ -74,7 +87,6 @@ pub(crate) fn save_weights(
         tensor,
         precision: config.precision,
     };
-    let tensors = &weights.layout.tensors;
     let shards = shards(tensors, config.precision.n_bytes(), shard_bytes_max);
     if shards.len() == 1 {
         let views = tensors.iter().map(|t| (t.name.as_str(), encoded(t)));
@@ -95,6 +107,13 @@ pub(crate) fn save_weights(
     });
     let json = serde_json::to_vec_pretty(&index).expect("JSON is written as JSON");
     write(&folder.join(INDEX), &json)
+}
+
+fn fits_half(weights: &Weights, tensor: &Tensor) -> bool {
+    let numbers = weights.vector(&tensor.range);
+    numbers
+        .iter()
+        .all(|number| f16::from_f32(*number).is_finite())
 }
 
 /// Consecutive tensors of at most so many bytes together; a larger one is alone.

@@ -5,7 +5,6 @@
 
 use gemm::Parallelism;
 use half::bf16;
-use rayon::prelude::*;
 
 /// Below this a part is not worth a second thread.
 const MULTIPLICATIONS_PER_PART: usize = 1 << 16;
@@ -105,39 +104,6 @@ pub(crate) fn multiply(
     part.run(n_parts);
 }
 
-/// Rows of a `bf16` matrix that are widened at once: with 2048 columns they stay in the cache.
-const ROWS_WIDENED: usize = 64;
-
-/// `out = lhs · weightᵀ` (or `+=`) for a `bf16` weight `[n_out, lhs columns]`, in `f32`: its rows
-/// are widened block by block, so that reading the weight costs half of what an `f32` one does.
-pub(crate) fn multiply_transposed(
-    out: &mut [f32],
-    accumulate: bool,
-    lhs: View<'_>,
-    weight: &[bf16],
-    n_out: usize,
-) {
-    let (m, k) = (lhs.n_rows, lhs.n_columns);
-    assert!(weight.len() >= n_out * k, "{} < {n_out}·{k}", weight.len());
-    assert!(out.len() >= m * n_out, "{} < {m}·{n_out}", out.len());
-    let start = Pointer(out.as_mut_ptr());
-    weight[..n_out * k]
-        .par_chunks(ROWS_WIDENED * k)
-        .enumerate()
-        .for_each_init(Vec::new, |wide: &mut Vec<f32>, (block, rows)| {
-            wide.clear();
-            wide.extend(rows.iter().map(|value| value.to_f32()));
-            let part = Part {
-                out: start.block(block * ROWS_WIDENED),
-                row_stride: n_out,
-                accumulate,
-                lhs,
-                rhs: View::new(wide, rows.len() / k, k).transposed(),
-            };
-            part.run_alone();
-        });
-}
-
 /// The first element of a block that one task alone writes.
 #[derive(Clone, Copy, Debug)]
 struct Pointer(*mut f32);
@@ -148,22 +114,6 @@ struct Pointer(*mut f32);
 )]
 // SAFETY: a part is the only one that writes to its block, and `multiply` outlives all parts.
 unsafe impl Send for Pointer {}
-
-#[expect(
-    unsafe_code,
-    reason = "blocks of columns are written by one task each, see multiply_transposed"
-)]
-// SAFETY: as for `Send`; a shared pointer is only ever used to make disjoint blocks.
-unsafe impl Sync for Pointer {}
-
-impl Pointer {
-    /// The block that begins `column` columns further.
-    #[expect(unsafe_code, reason = "the block begins inside `out`")]
-    fn block(self, column: usize) -> Self {
-        // SAFETY: columns are below the number of columns, which a row of `out` has.
-        Self(unsafe { self.0.add(column) })
-    }
-}
 
 /// A block of a product's rows and columns.
 #[derive(Clone, Copy, Debug)]
@@ -291,12 +241,7 @@ mod tests {
             let mut again = vec![1.0; m * n];
             let view = View::new(&transposed, n, k).transposed();
             multiply(&mut again, true, View::new(&lhs, m, k), view, Threads::One);
-            let halves: Vec<bf16> = transposed.iter().map(|x| bf16::from_f32(*x)).collect();
-            let mut widened = vec![1.0; m * n];
-            multiply_transposed(&mut widened, true, View::new(&lhs, m, k), &halves, n);
             for i in 0..m * n {
-                // These numbers are eighths, which bf16 holds exactly.
-                assert!((widened[i] - 1.0 - expected[i]).abs() < 1e-4, "{m} {k} {n}");
                 assert!((out[i] - expected[i]).abs() < 1e-4, "{m} {k} {n}");
                 assert!((again[i] - 1.0 - expected[i]).abs() < 1e-4, "{m} {k} {n}");
             }

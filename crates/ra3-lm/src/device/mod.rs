@@ -4,3 +4,4 @@
 pub(crate) mod allocator;
 pub(crate) mod mapped;
 pub(crate) mod matrix;
+pub(crate) mod rows;

@@ -1,7 +1,11 @@
 //! Keys, values and final hidden states by node of a trie of token paths.
 //!
-//! A page holds one token, so any common prefix is shared. A node lives as long as a live row's
-//! path runs through it; memory is bounded, and what is freed is used again.
+//! A page holds one token, so any common prefix is shared. A node is held while a live row's path
+//! runs through it. One that nobody holds stays for rows that come later, until its place is
+//! needed; the leaves that were let go first are the first to be replaced. Memory is bounded, and a
+//! row is promised room before it enters.
+
+use std::collections::VecDeque;
 
 use ra3::policy::TokenId;
 
@@ -16,17 +20,32 @@ struct Node {
     depth: u32,
     /// Live rows whose path runs through it.
     n_rows: u32,
+    /// When it was last let go.
+    let_go: u64,
     /// `log p(token | history)`, once somebody asked.
     logprob: Option<f32>,
+}
+
+/// Bytes of a token in the cache.
+pub(crate) fn bytes_per_token(config: &ModelConfig) -> usize {
+    let n_numbers = 2 * config.num_hidden_layers * config.key_width() + config.hidden_size;
+    size_of::<f32>() * n_numbers + size_of::<Node>()
 }
 
 /// The trie and its numbers.
 #[derive(Debug)]
 pub(crate) struct Cache {
     nodes: Vec<Node>,
-    free: Vec<usize>,
     roots: Vec<usize>,
+    /// Nodes that were let go, and when: children before their parents. An entry whose node was
+    /// held again since is stale.
+    idle: VecDeque<(usize, u64)>,
+    clock: u64,
     n_nodes_max: usize,
+    /// Nodes that live rows hold.
+    n_held: usize,
+    /// Nodes that live rows were promised beyond those.
+    n_promised: usize,
     key_width: usize,
     width: usize,
     /// By layer: `[node, key width]`.
@@ -43,12 +62,14 @@ impl Cache {
             config.hidden_size,
             config.num_hidden_layers,
         );
-        let node_bytes = size_of::<f32>() * (2 * layers * kv + d) + size_of::<Node>();
         Self {
             nodes: Vec::new(),
-            free: Vec::new(),
             roots: Vec::new(),
-            n_nodes_max: n_bytes_max / node_bytes,
+            idle: VecDeque::new(),
+            clock: 0,
+            n_nodes_max: n_bytes_max / bytes_per_token(config),
+            n_held: 0,
+            n_promised: 0,
             key_width: kv,
             width: d,
             keys: vec![Vec::new(); layers],
@@ -57,10 +78,29 @@ impl Cache {
         }
     }
 
-    /// True while an eighth of the room is left: rows that are live still grow.
-    pub(crate) fn has_room(&self) -> bool {
-        let n_used = self.nodes.len() - self.free.len();
-        n_used == 0 || n_used < self.n_nodes_max - self.n_nodes_max / 8
+    /// Nodes that it can hold.
+    pub(crate) fn n_nodes_max(&self) -> usize {
+        self.n_nodes_max
+    }
+
+    /// Nodes that are neither held nor promised.
+    pub(crate) fn n_open(&self) -> usize {
+        self.n_nodes_max - self.n_held - self.n_promised
+    }
+
+    /// Promises a row `n` nodes.
+    pub(crate) fn promise(&mut self, n: usize) {
+        debug_assert!(n <= self.n_open(), "{n} of {} promised", self.n_open());
+        self.n_promised += n;
+    }
+
+    /// A row has taken `n` of its nodes, or gives them up.
+    pub(crate) fn keep_promise(&mut self, n: usize) {
+        self.n_promised -= n;
+    }
+
+    pub(crate) fn is_held(&self, node: usize) -> bool {
+        self.nodes[node].n_rows > 0
     }
 
     /// The node of a token after a node (or at the root), if it is there.
@@ -72,25 +112,33 @@ impl Cache {
             .find(|child| self.nodes[*child].token == token)
     }
 
-    /// A new node; `None` if there is no room.
-    pub(crate) fn insert(&mut self, parent: Option<usize>, token: TokenId) -> Option<usize> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None if self.nodes.len() < self.n_nodes_max => self.grow(),
-            None => return None,
+    /// A new node, held by one row. There has to be room: open, or promised to that row.
+    pub(crate) fn insert(&mut self, parent: Option<usize>, token: TokenId) -> usize {
+        let index = if self.nodes.len() < self.n_nodes_max && self.is_worth_growing() {
+            self.grow()
+        } else {
+            self.replace()
         };
         let depth = parent.map_or(0, |parent| self.nodes[parent].depth + 1);
         self.nodes[index] = Node {
             token,
             parent,
             depth,
+            n_rows: 1,
             ..Node::default()
         };
+        self.n_held += 1;
         match parent {
             Some(parent) => self.nodes[parent].children.push(index),
             None => self.roots.push(index),
         }
-        Some(index)
+        index
+    }
+
+    /// Idle nodes are kept for rows to come, but no more of them than were ever held at once.
+    fn is_worth_growing(&self) -> bool {
+        let n_idle = self.nodes.len() - self.n_held;
+        n_idle == 0 || n_idle < self.nodes.len().div_ceil(2)
     }
 
     fn grow(&mut self) -> usize {
@@ -103,23 +151,38 @@ impl Cache {
         n - 1
     }
 
-    /// A row's path now runs through the node.
+    /// Takes the place of the idle leaf that was let go first.
+    fn replace(&mut self) -> usize {
+        loop {
+            let (node, since) = self.idle.pop_front().expect("room is asked for first");
+            if self.nodes[node].n_rows > 0 || self.nodes[node].let_go != since {
+                continue;
+            }
+            debug_assert!(self.nodes[node].children.is_empty(), "children go first");
+            let parent = self.nodes[node].parent;
+            let siblings =
+                parent.map_or(&mut self.roots, |parent| &mut self.nodes[parent].children);
+            siblings.retain(|sibling| *sibling != node);
+            return node;
+        }
+    }
+
+    /// A row's path now runs through the node, too.
     pub(crate) fn hold(&mut self, node: usize) {
+        self.n_held += usize::from(self.nodes[node].n_rows == 0);
         self.nodes[node].n_rows += 1;
     }
 
-    /// A row's path is gone; nodes that no other path holds are freed, the deepest first.
+    /// A row's path is gone; nodes that no other path holds are let go, the deepest first.
     pub(crate) fn release(&mut self, path: &[usize]) {
         for node in path.iter().rev() {
             self.nodes[*node].n_rows -= 1;
-            if self.nodes[*node].n_rows > 0 {
-                continue;
+            if self.nodes[*node].n_rows == 0 {
+                self.clock += 1;
+                self.n_held -= 1;
+                self.nodes[*node].let_go = self.clock;
+                self.idle.push_back((*node, self.clock));
             }
-            let parent = self.nodes[*node].parent;
-            let siblings =
-                parent.map_or(&mut self.roots, |parent| &mut self.nodes[parent].children);
-            siblings.retain(|sibling| sibling != node);
-            self.free.push(*node);
         }
     }
 

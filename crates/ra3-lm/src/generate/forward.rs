@@ -1,21 +1,10 @@
 //! One pass of the network over new nodes, against the keys and values of their paths.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
+use super::attention::{Run, attention};
 use super::cache::Cache;
-use crate::model::attention::{Block, attend};
 use crate::model::transformer::Transformer;
 use crate::model::weights::{LayerLayout, Weights};
 use crate::model::{rms_norm, swiglu};
-
-/// New nodes of which each follows the one before.
-struct Run {
-    rows: Range<usize>,
-    /// Nodes from the root to the last of the run.
-    path: Vec<usize>,
-}
 
 /// Computes keys, values and hidden states of new nodes; a parent comes before its children.
 pub(crate) fn forward(
@@ -58,9 +47,10 @@ pub(crate) fn forward(
             cache,
             fresh,
         );
-        let attended = attention(transformer, cache, index, &runs, &q);
+        let (keys, values) = (&cache.keys[index], &cache.values[index]);
+        let attended = attention(transformer.heads(), keys, values, &runs, &q);
         let output = transformer.output(layer);
-        output.forward_add(&mut x, weights, &attended);
+        output.forward_add_rows(&mut x, weights, &attended);
         rms_norm::forward(
             &x,
             &weights.vector(&layer.mlp_norm),
@@ -69,10 +59,10 @@ pub(crate) fn forward(
             &mut inverse,
         );
         let [to_gate, to_up, down] = transformer.mlp(layer);
-        to_gate.forward(&mut gate, weights, &normed);
-        to_up.forward(&mut up, weights, &normed);
+        to_gate.forward_rows(&mut gate, weights, &normed);
+        to_up.forward_rows(&mut up, weights, &normed);
         swiglu::forward(&gate, &up, &mut h);
-        down.forward_add(&mut x, weights, &h);
+        down.forward_add_rows(&mut x, weights, &h);
     }
     let gain = weights.vector(&weights.layout.final_norm);
     rms_norm::forward(&x, &gain, epsilon, &mut normed, &mut inverse);
@@ -98,7 +88,7 @@ fn project(
 ) -> Vec<f32> {
     let [mut q, mut k, v] = transformer.projections(layer).map(|part| {
         let mut y = vec![0.0; fresh.len() * part.n_out];
-        part.forward(&mut y, weights, normed);
+        part.forward_rows(&mut y, weights, normed);
         y
     });
     if let Some(gains) = &layer.head_norms {
@@ -142,58 +132,4 @@ fn runs(cache: &Cache, fresh: &[usize]) -> Vec<Run> {
         }
     }
     runs
-}
-
-/// `[rows, d]`: each run against its path, each key head by itself.
-fn attention(
-    transformer: &Transformer,
-    cache: &Cache,
-    layer: usize,
-    runs: &[Run],
-    q: &[f32],
-) -> Vec<f32> {
-    let heads = transformer.heads();
-    let (group, width) = (heads.group(), heads.width);
-    let (d, kv) = (heads.n_query * width, heads.n_key * width);
-    let n_rows = q.len() / d;
-    let tasks: Vec<(usize, usize)> = (0..runs.len())
-        .flat_map(|run| (0..heads.n_key).map(move |head| (run, head)))
-        .collect();
-    let done: Vec<Vec<f32>> = tasks
-        .par_iter()
-        .map(|(run, head)| {
-            let Run { rows, path } = &runs[*run];
-            let first = head * group * width;
-            let take = |numbers: &[f32]| -> Vec<f32> {
-                let row = |node: &usize| {
-                    let at = node * kv + head * width;
-                    &numbers[at..at + width]
-                };
-                path.iter().flat_map(row).copied().collect()
-            };
-            let block = Block {
-                rows: rows.clone(),
-                n_before: path.len() - rows.len(),
-                q: rows
-                    .clone()
-                    .flat_map(|row| &q[row * d + first..row * d + first + group * width])
-                    .map(|value| value * heads.scale())
-                    .collect(),
-                k: take(&cache.keys[layer]),
-                v: take(&cache.values[layer]),
-            };
-            let n = rows.len() * group;
-            let (mut out, mut log_sum) = (vec![0.0; n * width], vec![0.0; n]);
-            attend(&block, heads, &mut out, &mut log_sum);
-            out
-        })
-        .collect();
-    let mut attended = vec![0.0; n_rows * d];
-    for ((run, head), out) in tasks.iter().zip(done) {
-        let first = head * group * width;
-        for (row, values) in runs[*run].rows.clone().zip(out.chunks(group * width)) {
-            attended[row * d + first..row * d + first + group * width].copy_from_slice(values);
-        }
-    }
-    attended
 }

@@ -3,14 +3,23 @@
 //! In a step every live row says what it needs: tokens to append, or a token to sample. New tokens
 //! of all rows run together, whatever their lengths (continuous batching), and tokens that several
 //! rows append after the same history run once (prefix sharing): rollouts of one trajectory cost
-//! what their differences cost. Rows that do not fit the cache wait, and are computed again.
+//! what their differences cost.
+//!
+//! A row enters when the cache has room for it and for its growth. When no live row can move for
+//! want of room, the youngest is parked: it gives its room to the older ones, and enters again,
+//! before any younger one, when there is room for twice its length. So all rows together run at
+//! most three times their tokens, and with room enough each token once. What a row draws does not
+//! depend on any of this, to the bit.
 
+mod attention;
 mod cache;
 mod forward;
 mod row;
 mod sampler;
 
-use ra3::policy::{Episode, PolicyError, TokenId, Work};
+use std::collections::VecDeque;
+
+use ra3::policy::{Episode, Feed, Move, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
@@ -19,6 +28,7 @@ use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::train::TrainSettings;
 use cache::Cache;
+pub(crate) use cache::bytes_per_token;
 use row::{Answer, Question, Row};
 
 /// Rows that are live at once.
@@ -42,22 +52,16 @@ pub(crate) fn run(
         cache: Cache::new(&transformer.config, settings.cache_bytes_max),
         work: Work::default(),
     };
-    let mut waiting: std::collections::VecDeque<Row<'_>> = std::collections::VecDeque::new();
+    let mut waiting: VecDeque<Row<'_>> = VecDeque::new();
     for (index, episode) in episodes.iter_mut().enumerate() {
-        waiting.push_back(Row::new(&mut **episode, seed.nth(index as u64)));
+        waiting.push_back(Row::new(index, &mut **episode, seed.nth(index as u64)));
     }
     let mut live: Vec<Row<'_>> = Vec::new();
     while !(waiting.is_empty() && live.is_empty()) {
-        while live.len() < LIVE_ROWS_MAX && engine.cache.has_room() {
-            let Some(mut row) = waiting.pop_front() else {
-                break;
-            };
-            row.begin(transformer)?;
-            live.push(row);
-        }
-        let advanced = engine.step(&mut live)?;
+        engine.admit(&mut live, &mut waiting)?;
+        let moved = engine.step(&mut live)?;
         live.retain_mut(|row| row.is_live(&mut engine.cache));
-        if !advanced && !live.is_empty() {
+        if !moved && !live.is_empty() {
             engine.park(&mut live, &mut waiting)?;
         }
     }
@@ -71,23 +75,14 @@ pub(crate) fn logits(
     tokens: &[TokenId],
 ) -> Result<Vec<f32>, PolicyError> {
     let (n, config) = (tokens.len(), &transformer.config);
-    if n > config.max_position_embeddings {
-        return Err(PolicyError::SequenceTooLong {
-            n_tokens: n,
-            n_tokens_max: config.max_position_embeddings,
-        });
+    if n > 0 {
+        let whole = Move::Feed(Feed::unscored(tokens.to_vec()));
+        config.limits().check_move(0, &whole, 0)?;
     }
     let mut cache = Cache::new(config, usize::MAX);
-    let (mut path, mut last) = (Vec::with_capacity(n), None);
+    let mut path: Vec<usize> = Vec::with_capacity(n);
     for token in tokens {
-        if *token as usize >= config.vocab_size {
-            return Err(PolicyError::UnknownToken {
-                token: *token,
-                n_vocabulary: config.vocab_size,
-            });
-        }
-        last = cache.insert(last, *token);
-        path.extend(last);
+        path.push(cache.insert(path.last().copied(), *token));
     }
     forward::forward(transformer, weights, &mut cache, &path);
     let (d, v) = (config.hidden_size, config.vocab_size);
@@ -103,7 +98,7 @@ pub(crate) fn logits(
         n_in: d,
         n_out: v,
     };
-    head.forward(&mut logits, weights, &hidden);
+    head.forward_rows(&mut logits, weights, &hidden);
     Ok(logits)
 }
 
@@ -115,44 +110,75 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
+    /// Lets rows in, the oldest first, while there is room.
+    fn admit<'e>(
+        &mut self,
+        live: &mut Vec<Row<'e>>,
+        waiting: &mut VecDeque<Row<'e>>,
+    ) -> Result<(), PolicyError> {
+        let n_context = self.transformer.config.max_position_embeddings;
+        while live.len() < LIVE_ROWS_MAX
+            && let Some(row) = waiting.front_mut()
+        {
+            row.begin(self.transformer)?;
+            if !row.enter(&mut self.cache, n_context, live.is_empty()) {
+                break;
+            }
+            live.extend(waiting.pop_front());
+        }
+        Ok(())
+    }
+
     /// One step; false if nothing could move for want of room.
     fn step(&mut self, live: &mut [Row<'_>]) -> Result<bool, PolicyError> {
         let mut fresh = Vec::new();
         for row in live.iter_mut() {
             row.attach(&mut self.cache, &mut fresh, STEP_TOKENS_MAX);
         }
-        forward::forward(self.transformer, self.weights, &mut self.cache, &fresh);
+        // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
+        rayon::scope(|_| {
+            forward::forward(self.transformer, self.weights, &mut self.cache, &fresh);
+        });
         self.count_pass(&fresh);
         let mut questions = Vec::new();
         for (index, row) in live.iter().enumerate() {
             row.ask(index, &self.cache, &mut questions);
         }
         let answers = self.answer(&questions);
+        if answers.iter().any(|answer| answer.logprob.is_nan()) {
+            return Err(PolicyError::NotANumber);
+        }
         for (question, answer) in questions.iter().zip(answers) {
             live[question.row].take(question, answer, &mut self.cache);
         }
-        let mut moved = !fresh.is_empty();
+        let mut moved = !fresh.is_empty() || !questions.is_empty();
         for row in live.iter_mut() {
             moved |= row.advance(self.transformer, &self.cache, &mut self.work)?;
         }
         Ok(moved)
     }
 
-    /// Sends the youngest row back to wait; its tokens are computed again later.
+    /// Sends the youngest row back to wait; what has to make room is computed again later.
     fn park<'e>(
         &mut self,
         live: &mut Vec<Row<'e>>,
-        waiting: &mut std::collections::VecDeque<Row<'e>>,
+        waiting: &mut VecDeque<Row<'e>>,
     ) -> Result<(), PolicyError> {
         let mut row = live.pop().expect("a step that did not move has live rows");
         if live.is_empty() {
-            return Err(PolicyError::CacheTooSmall {
-                n_tokens: row.n_tokens(),
-            });
+            return Err(self.too_small(row.n_tokens()));
         }
-        row.release(&mut self.cache);
+        row.park(&mut self.cache);
         waiting.push_front(row);
         Ok(())
+    }
+
+    fn too_small(&self, n_tokens: usize) -> PolicyError {
+        PolicyError::CacheTooSmall {
+            n_tokens,
+            n_tokens_max: self.cache.n_nodes_max(),
+            n_bytes: n_tokens * bytes_per_token(&self.transformer.config),
+        }
     }
 
     /// Answers the questions; those about one node share its logits.
@@ -179,7 +205,7 @@ impl Engine<'_> {
                 .copied()
                 .collect();
             let mut logits = vec![0.0; groups.len() * v];
-            head.forward(&mut logits, self.weights, &hidden);
+            head.forward_rows(&mut logits, self.weights, &hidden);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(v)
                 .zip(groups)

@@ -8,6 +8,9 @@ use ra3::seed::Seed;
 use super::cache::Cache;
 use crate::model::transformer::Transformer;
 
+/// Tokens that a row is given room for beside those that it has.
+const GROWTH_MIN: usize = 64;
+
 /// Something that needs the logits of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -60,23 +63,32 @@ enum Waiting {
 
 /// An episode in the engine.
 pub(crate) struct Row<'e> {
+    /// Its index among all rows.
+    index: usize,
     episode: &'e mut dyn Episode,
     seed: Seed,
     n_draws: u64,
     tokens: Vec<TokenId>,
     /// Nodes of the first tokens; the others are not in the network yet.
     path: Vec<usize>,
+    /// Nodes beyond them that the cache has promised it.
+    n_promised: usize,
+    was_parked: bool,
     waiting: Waiting,
 }
 
 impl<'e> Row<'e> {
-    pub(crate) fn new(episode: &'e mut dyn Episode, seed: Seed) -> Self {
+    /// Row `index`, which draws from `seed` alone.
+    pub(crate) fn new(index: usize, episode: &'e mut dyn Episode, seed: Seed) -> Self {
         Self {
+            index,
             episode,
             seed,
             n_draws: 0,
             tokens: Vec::new(),
             path: Vec::new(),
+            n_promised: 0,
+            was_parked: false,
             waiting: Waiting::Start,
         }
     }
@@ -98,30 +110,79 @@ impl<'e> Row<'e> {
         }
     }
 
-    /// Finds or makes nodes for the tokens that have none; new ones are appended to `fresh`.
+    /// Takes the room that it needs; false if there is too little, unless it is `alone`.
+    ///
+    /// That is room for its tokens and for some more, since nobody knows how long it becomes. A row
+    /// that was parked asks for twice its length: the lengths at which it is parked at least
+    /// double, so what is computed anew for it is at most twice its last length.
+    pub(crate) fn enter(&mut self, cache: &mut Cache, n_context: usize, alone: bool) -> bool {
+        let shared = self.shared(cache);
+        let growth = if self.was_parked {
+            self.tokens.len().max(GROWTH_MIN)
+        } else {
+            GROWTH_MIN
+        };
+        let n_wanted = self.tokens.len() - shared.len() + growth.min(n_context - self.tokens.len());
+        if !alone && n_wanted > cache.n_open() {
+            return false;
+        }
+        self.n_promised = n_wanted.min(cache.n_open());
+        cache.promise(self.n_promised);
+        shared.iter().for_each(|node| cache.hold(*node));
+        self.path = shared;
+        true
+    }
+
+    /// Nodes of its first tokens that other rows hold.
+    fn shared(&self, cache: &Cache) -> Vec<usize> {
+        let mut path: Vec<usize> = Vec::new();
+        for token in &self.tokens {
+            match cache.find(path.last().copied(), *token) {
+                Some(node) if cache.is_held(node) => path.push(node),
+                Some(_) | None => break,
+            }
+        }
+        path
+    }
+
+    /// Finds or makes nodes for the tokens that have none, while there is room; new ones are
+    /// appended to `fresh`.
     pub(crate) fn attach(&mut self, cache: &mut Cache, fresh: &mut Vec<usize>, n_max: usize) {
         while let Some(token) = self.tokens.get(self.path.len()) {
             let parent = self.path.last().copied();
-            let node = match cache.find(parent, *token) {
-                Some(node) => node,
-                None if fresh.len() >= n_max => return,
-                None => match cache.insert(parent, *token) {
-                    Some(node) => {
-                        fresh.push(node);
-                        node
-                    }
-                    None => return,
-                },
+            let known = cache.find(parent, *token);
+            let is_shared = known.is_some_and(|node| cache.is_held(node));
+            let has_room = is_shared || self.n_promised > 0 || cache.n_open() > 0;
+            if !has_room || (known.is_none() && fresh.len() >= n_max) {
+                return;
+            }
+            if self.n_promised > 0 {
+                self.n_promised -= 1;
+                cache.keep_promise(1);
+            }
+            let node = if let Some(node) = known {
+                cache.hold(node);
+                node
+            } else {
+                let node = cache.insert(parent, *token);
+                fresh.push(node);
+                node
             };
-            cache.hold(node);
             self.path.push(node);
         }
     }
 
-    /// Gives its path back.
-    pub(crate) fn release(&mut self, cache: &mut Cache) {
+    /// Gives its path back, to take it again later.
+    pub(crate) fn park(&mut self, cache: &mut Cache) {
+        self.was_parked = true;
+        self.release(cache);
+    }
+
+    fn release(&mut self, cache: &mut Cache) {
         cache.release(&self.path);
         self.path.clear();
+        cache.keep_promise(self.n_promised);
+        self.n_promised = 0;
     }
 
     /// False once the episode is over; its path is then given back.
@@ -204,7 +265,7 @@ impl<'e> Row<'e> {
         }
     }
 
-    /// Collects what is known, and makes moves while that completes them. True if it moved.
+    /// Collects what is known, and makes the next move where that completes one. True if it did.
     pub(crate) fn advance(
         &mut self,
         transformer: &Transformer,
@@ -272,7 +333,7 @@ impl<'e> Row<'e> {
         } else if self.tokens.len() >= n_context {
             Stop::Context
         } else {
-            return Ok(true);
+            return Ok(false);
         };
         work.n_tokens += n_drawn as u64;
         work.n_tokens_sampled += n_drawn as u64;
@@ -289,9 +350,11 @@ impl<'e> Row<'e> {
     }
 
     fn follow(&mut self, next: Move, transformer: &Transformer) -> Result<(), PolicyError> {
-        let config = &transformer.config;
-        let (n_tokens_max, n_vocabulary) = (config.max_position_embeddings, config.vocab_size);
         let start = self.tokens.len();
+        transformer
+            .config
+            .limits()
+            .check_move(self.index, &next, start)?;
         self.waiting = match next {
             Move::Done => Waiting::Nothing,
             Move::Feed(Feed {
@@ -299,20 +362,6 @@ impl<'e> Row<'e> {
                 scored,
                 choices,
             }) => {
-                assert!(!tokens.is_empty(), "an episode feeds at least one token");
-                if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocabulary) {
-                    return Err(PolicyError::UnknownToken {
-                        token: *token,
-                        n_vocabulary,
-                    });
-                }
-                let n_tokens = start + tokens.len();
-                if n_tokens > n_tokens_max {
-                    return Err(PolicyError::SequenceTooLong {
-                        n_tokens,
-                        n_tokens_max,
-                    });
-                }
                 self.tokens.extend(tokens);
                 Waiting::Feed {
                     start,
@@ -321,24 +370,11 @@ impl<'e> Row<'e> {
                     logprobs: Vec::new(),
                 }
             }
-            Move::Sample(rule) => {
-                assert!(
-                    rule.n_tokens_max > 0,
-                    "an episode samples at least one token"
-                );
-                if start >= n_tokens_max {
-                    let n_tokens = start + 1;
-                    return Err(PolicyError::SequenceTooLong {
-                        n_tokens,
-                        n_tokens_max,
-                    });
-                }
-                Waiting::Sample {
-                    start,
-                    rule,
-                    logprobs: Vec::new(),
-                }
-            }
+            Move::Sample(rule) => Waiting::Sample {
+                start,
+                rule,
+                logprobs: Vec::new(),
+            },
         };
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A model's shape. How it stands in `config.json` is `config_file`'s matter.
 
+use ra3::refusals::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -113,8 +114,21 @@ pub struct ModelConfig {
 
 pub(super) const ROPE_THETA: f64 = 10_000.0;
 pub(super) const INITIALIZER_RANGE: f32 = 0.02;
+/// Far above every model, and far below what would overflow a product.
+const SIZE_MAX: usize = 1 << 24;
+const LAYERS_MAX: usize = 1 << 12;
+/// Angles are kept for each position.
+const CONTEXT_MAX: usize = 1 << 22;
 
 impl ModelConfig {
+    /// What a policy of this shape can take.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            n_vocabulary: self.vocab_size,
+            n_tokens_max: self.max_position_embeddings,
+        }
+    }
+
     /// A configuration with the constants that these families share.
     pub fn new(architecture: Architecture) -> Self {
         Self {
@@ -170,6 +184,35 @@ impl ModelConfig {
 
     /// What about the sizes cannot be.
     pub(super) fn contradiction(&self) -> Option<String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, SIZE_MAX),
+            ("hidden_size", self.hidden_size, SIZE_MAX),
+            ("intermediate_size", self.intermediate_size, SIZE_MAX),
+            ("num_hidden_layers", self.num_hidden_layers, LAYERS_MAX),
+            ("num_attention_heads", self.num_attention_heads, SIZE_MAX),
+            ("head_dim", self.head_dim.unwrap_or(2), SIZE_MAX),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                CONTEXT_MAX,
+            ),
+        ];
+        let is_odd = |(_, size, max): &&(&str, usize, usize)| *size == 0 || size > max;
+        if let Some((key, size, max)) = sizes.iter().find(is_odd) {
+            return Some(format!("{key} is {size}, and must be from 1 to {max}"));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Some(format!(
+                "rope_theta is {}, and must be above 0",
+                self.rope_theta
+            ));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            return Some(format!(
+                "rms_norm_eps is {}, and must be 0 or more",
+                self.rms_norm_eps
+            ));
+        }
         let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
         if heads == 0 || kv == 0 || heads % kv != 0 {
             return Some(format!(

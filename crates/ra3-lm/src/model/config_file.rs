@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 
 use super::config::{Architecture, INITIALIZER_RANGE, ModelConfig, Precision, ROPE_THETA, biases};
 use super::rope_scaling::RopeScaling;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, adapter, missing_weights};
 
 /// The keys that are read, as they stand in the file.
 #[derive(Deserialize)]
 struct Keys {
-    architectures: [Architecture; 1],
+    architectures: Option<Vec<String>>,
+    model_type: Option<String>,
     vocab_size: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -36,8 +37,9 @@ struct Keys {
     initializer_range: Option<f32>,
     eos_token_id: Option<OneOrMany>,
     bos_token_id: Option<u32>,
-    #[serde(alias = "torch_dtype")]
-    dtype: Option<Precision>,
+    dtype: Option<Value>,
+    /// The older name; where both are there, it is not read.
+    torch_dtype: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -62,10 +64,6 @@ impl ModelConfig {
     /// # Errors
     /// The file is missing, is not JSON of a known architecture, or contradicts itself.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
         let json = |source| CheckpointError::Config {
             path: path.to_owned(),
             source,
@@ -74,7 +72,22 @@ impl ModelConfig {
             path: path.to_owned(),
             reason,
         };
-        let file: Map<String, Value> = serde_json::from_slice(&bytes).map_err(json)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if let Some(reason) = adapter(folder) {
+            return Err(shape(reason));
+        }
+        let bytes = std::fs::read(path).map_err(|source| {
+            let is_missing = source.kind() == std::io::ErrorKind::NotFound;
+            match missing_weights(folder).filter(|_| is_missing && folder.is_dir()) {
+                Some(reason) => shape(format!("it is not there, and {reason}")),
+                None => CheckpointError::Read {
+                    path: path.to_owned(),
+                    source,
+                },
+            }
+        })?;
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let file: Map<String, Value> = serde_json::from_slice(bytes).map_err(json)?;
         if let Some(reason) = unsupported(&file) {
             return Err(shape(reason));
         }
@@ -91,9 +104,9 @@ impl ModelConfig {
     }
 
     fn of(keys: Keys, file: Map<String, Value>) -> Result<Self, String> {
-        let [architecture] = keys.architectures;
-        let rope = keys.rope_parameters.as_ref().or(keys.rope_scaling.as_ref());
-        let nested_theta = rope.and_then(|rope| rope["rope_theta"].as_f64());
+        let architecture = architecture(&keys)?;
+        let (rope_theta, rope_scaling) = rope(&keys)?;
+        let dtype = keys.dtype.as_ref().or(keys.torch_dtype.as_ref());
         Ok(Self {
             architecture,
             vocab_size: keys.vocab_size,
@@ -105,16 +118,14 @@ impl ModelConfig {
             head_dim: keys.head_dim,
             max_position_embeddings: keys.max_position_embeddings,
             rms_norm_eps: keys.rms_norm_eps,
-            rope_theta: nested_theta.or(keys.rope_theta).unwrap_or(ROPE_THETA),
-            rope_scaling: rope.map_or(Ok(RopeScaling::None), |rope| {
-                RopeScaling::read(rope, keys.max_position_embeddings)
-            })?,
+            rope_theta,
+            rope_scaling,
             biases: biases(architecture, keys.attention_bias),
             tie_word_embeddings: keys.tie_word_embeddings,
             initializer_range: keys.initializer_range.unwrap_or(INITIALIZER_RANGE),
             eos_token_ids: keys.eos_token_id.map_or_else(Vec::new, OneOrMany::into_vec),
             bos_token_id: keys.bos_token_id,
-            precision: keys.dtype.unwrap_or(Precision::Float32),
+            precision: dtype.map_or(Ok(Precision::Float32), precision)?,
             file,
         })
     }
@@ -135,12 +146,19 @@ impl ModelConfig {
         if let Some(width) = self.head_dim {
             file.insert("head_dim".to_owned(), json!(width));
         }
-        let dtype = if file.contains_key("dtype") {
-            "dtype"
-        } else {
-            "torch_dtype"
-        };
-        file.insert(dtype.to_owned(), json!(self.precision));
+        // Both names are kept where both are there, and say the same.
+        let mut names = vec!["dtype", "torch_dtype"];
+        names.retain(|name| file.contains_key(*name));
+        if names.is_empty() {
+            names.push("torch_dtype");
+        }
+        file.extend(
+            names
+                .iter()
+                .map(|name| ((*name).to_owned(), json!(self.precision))),
+        );
+        let tied = json!(self.tie_word_embeddings);
+        file.insert("tie_word_embeddings".to_owned(), tied);
         let mut eos = json!(self.eos_token_ids);
         if let [only] = self.eos_token_ids.as_slice() {
             eos = json!(only);
@@ -149,7 +167,6 @@ impl ModelConfig {
             ("architectures", json!([self.architecture])),
             ("model_type", json!(self.architecture.model_type())),
             ("rms_norm_eps", shortest(self.rms_norm_eps)),
-            ("tie_word_embeddings", json!(self.tie_word_embeddings)),
             ("initializer_range", shortest(self.initializer_range)),
             ("hidden_act", json!("silu")),
             ("eos_token_id", eos),
@@ -162,6 +179,88 @@ impl ModelConfig {
             file.entry(key).or_insert(value);
         }
         Value::Object(file)
+    }
+}
+
+/// The family that `architectures` names, or `model_type` where they are left out.
+fn architecture(keys: &Keys) -> Result<Architecture, String> {
+    let known = [
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::Llama,
+        Architecture::Mistral,
+    ];
+    let kind = keys.model_type.as_deref();
+    let found = match keys.architectures.as_deref().unwrap_or_default() {
+        [] => known
+            .iter()
+            .find(|family| Some(family.model_type()) == kind),
+        [name] => known.iter().find(|family| &json!(family) == name),
+        _ => None,
+    };
+    let (names, models) = (
+        &keys.architectures,
+        known.map(|family| json!(family).to_string()),
+    );
+    let Some(found) = found else {
+        let (names, kind) = (names.clone().unwrap_or_default(), kind.unwrap_or("none"));
+        return Err(format!(
+            "architectures {names:?} (model_type {kind}) are not supported, only one of {}",
+            models.join(", ")
+        ));
+    };
+    match kind.filter(|kind| *kind != found.model_type()) {
+        Some(kind) => Err(format!("{} is no model_type {kind:?}", json!(found))),
+        None => Ok(*found),
+    }
+}
+
+/// The base of the rotary frequencies and what is done to them. Two keys may say it: they must
+/// say the same, since which of them wins depends on the library and its version.
+fn rope(keys: &Keys) -> Result<(f64, RopeScaling), String> {
+    let read = |key: &str, rope: &Value| {
+        let Some(object) = rope.as_object() else {
+            return Err(format!("{key} is no object"));
+        };
+        if object.values().any(Value::is_object) {
+            return Err(format!("{key} by kind of layer is not supported"));
+        }
+        let theta = rope["rope_theta"].as_f64().or(keys.rope_theta);
+        let scaling = RopeScaling::read(rope, keys.max_position_embeddings)?;
+        Ok((theta.unwrap_or(ROPE_THETA), scaling))
+    };
+    let is_said = |rope: &&Value| rope.as_object().is_none_or(|object| !object.is_empty());
+    let newer = keys.rope_parameters.as_ref().filter(is_said);
+    let older = keys.rope_scaling.as_ref().filter(is_said);
+    match (newer, older) {
+        (None, None) => Ok((keys.rope_theta.unwrap_or(ROPE_THETA), RopeScaling::None)),
+        (Some(rope), None) => read("rope_parameters", rope),
+        (None, Some(rope)) => read("rope_scaling", rope),
+        (Some(newer), Some(older)) => {
+            let newer = read("rope_parameters", newer)?;
+            if newer == read("rope_scaling", older)? {
+                Ok(newer)
+            } else {
+                Err(
+                    "rope_parameters and rope_scaling ask for different rotations: keep the one \
+                     that the model was trained with"
+                        .to_owned(),
+                )
+            }
+        }
+    }
+}
+
+/// The precision that a `dtype` names, as PyTorch writes it.
+fn precision(dtype: &Value) -> Result<Precision, String> {
+    let name = dtype.as_str().unwrap_or_default();
+    match name.strip_prefix("torch.").unwrap_or(name) {
+        "float32" | "float" => Ok(Precision::Float32),
+        "bfloat16" => Ok(Precision::Bfloat16),
+        "float16" | "half" => Ok(Precision::Float16),
+        _ => Err(format!(
+            "dtype {dtype} is not supported, only float32, bfloat16 and float16"
+        )),
     }
 }
 
@@ -184,8 +283,29 @@ fn unsupported(file: &Map<String, Value>) -> Option<String> {
     {
         return Some(format!("a sliding_window of {window} is not supported"));
     }
+    if let Some(share) = get("partial_rotary_factor")
+        .as_f64()
+        .filter(|share| *share != 1.0)
+    {
+        return Some(format!(
+            "a partial_rotary_factor of {share} is not supported"
+        ));
+    }
+    let kinds = get("layer_types").as_array();
+    let other = kinds.and_then(|kinds| kinds.iter().find(|kind| *kind != "full_attention"));
+    if let Some(kind) = other {
+        return Some(format!("layer_types with {kind} are not supported"));
+    }
+    let quantized = get("quantization_config");
+    if !quantized.is_null() {
+        let method = &quantized["quant_method"];
+        return Some(format!(
+            "a quantization_config (quant_method {method}) is not supported: take the model that \
+             was quantized"
+        ));
+    }
     let act = get("hidden_act");
-    (!act.is_null() && act != "silu")
+    (!act.is_null() && act != "silu" && act != "swish")
         .then(|| format!("hidden_act {act} is not supported, only \"silu\""))
 }
 

@@ -154,11 +154,9 @@ fn row_loss(logits: &mut [f32], targets: &[Target], surrogate: Surrogate) -> Los
 /// Counts a target; returns `w` for the gradient `− w ∇ log p`.
 fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -> f32 {
     let (weight, logprob64) = (target.weight, f64::from(logprob));
-    loss.n_targets += 1;
-    if weight > 0.0 {
-        loss.positive_logprob += f64::from(weight) * logprob64;
-        loss.positive_weight += f64::from(weight);
-    }
+    loss.n_targets += u64::from(target.n_targets);
+    loss.positive_logprob += f64::from(target.positive_weight) * logprob64;
+    loss.positive_weight += f64::from(target.positive_weight);
     match (surrogate, target.old_logprob) {
         (Surrogate::LogLikelihood, _) | (Surrogate::Clipped { .. }, None) => {
             loss.value -= f64::from(weight) * logprob64;
@@ -169,7 +167,7 @@ fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -
             let clipped = ratio.clamp(1.0 - low, 1.0 + high);
             let is_clipped = clipped * weight < ratio * weight;
             loss.value -= f64::from((ratio * weight).min(clipped * weight));
-            loss.n_clipped += u64::from(is_clipped);
+            loss.n_clipped += u64::from(is_clipped) * u64::from(target.n_targets);
             if is_clipped { 0.0 } else { weight * ratio }
         }
     }

@@ -32,6 +32,10 @@ pub(crate) struct Target {
     pub(crate) token: TokenId,
     /// Its weight; shared targets' weights are added.
     pub(crate) weight: f32,
+    /// The positive ones among the weights that were added.
+    pub(crate) positive_weight: f32,
+    /// Targets of the examples that it stands for.
+    pub(crate) n_targets: u32,
     /// The tokens that it was chosen among, if not all.
     pub(crate) choices: Option<Arc<[TokenId]>>,
     /// Its log-probability when it was sampled, for the clipped surrogate.
@@ -53,8 +57,9 @@ pub(crate) struct Tree {
     pub(crate) n_example_tokens: usize,
 }
 
-/// Merges examples that begin alike; trees are in the order of their first example.
-pub(crate) fn grow(examples: &[Example]) -> Vec<Tree> {
+/// Merges examples that begin alike; trees are in the order of their first example. Old
+/// log-probabilities belong to the clipped surrogate: where it does not clip, more is shared.
+pub(crate) fn grow(examples: &[Example], clips: bool) -> Vec<Tree> {
     let mut index_of: BTreeMap<&[TokenId], usize> = BTreeMap::new();
     let mut groups: Vec<Vec<&Example>> = Vec::new();
     for example in examples.iter().filter(|example| !example.tokens.is_empty()) {
@@ -65,7 +70,7 @@ pub(crate) fn grow(examples: &[Example]) -> Vec<Tree> {
         });
         groups[index].push(example);
     }
-    groups.iter().map(|group| tree(group)).collect()
+    groups.iter().map(|group| tree(group, clips)).collect()
 }
 
 /// A token of the trie while it is built.
@@ -75,7 +80,7 @@ struct Node {
     children: Vec<usize>,
 }
 
-fn tree(examples: &[&Example]) -> Tree {
+fn tree(examples: &[&Example], clips: bool) -> Tree {
     let mut nodes = vec![Node {
         token: examples[0].tokens[0],
         depth: 0,
@@ -92,7 +97,7 @@ fn tree(examples: &[&Example]) -> Tree {
     let row_of = lay_out(&nodes, &mut tree);
     for (example, path) in examples.iter().zip(&paths) {
         let rows: Vec<usize> = path.iter().map(|node| row_of[*node]).collect();
-        add_targets(example, &rows, &mut tree.targets);
+        add_targets(example, &rows, clips, &mut tree.targets);
     }
     tree.targets = merged(std::mem::take(&mut tree.targets));
     tree
@@ -154,19 +159,22 @@ fn lay_out(nodes: &[Node], tree: &mut Tree) -> Vec<usize> {
     row_of
 }
 
-fn add_targets(example: &Example, rows: &[usize], targets: &mut Vec<Target>) {
+fn add_targets(example: &Example, rows: &[usize], clips: bool, targets: &mut Vec<Target>) {
     let mut restrictions = example.restrictions.iter().peekable();
     for position in 1..example.tokens.len() {
         let choices = restrictions
             .next_if(|restriction| restriction.position == position)
             .map(|restriction| Arc::clone(&restriction.choices));
-        if example.weights[position] != 0.0 {
+        let weight = example.weights[position];
+        if weight != 0.0 {
             targets.push(Target {
                 row: rows[position - 1],
                 token: example.tokens[position],
-                weight: example.weights[position],
+                weight,
+                positive_weight: weight.max(0.0),
+                n_targets: 1,
                 choices,
-                old_logprob: example.old_logprobs.get(position).copied(),
+                old_logprob: clips.then(|| example.old_logprobs[position]),
             });
         }
     }
@@ -188,6 +196,8 @@ fn merged(mut targets: Vec<Target>) -> Vec<Target> {
             && (kept.old_logprob.is_none() || next.weight.signum() == kept.weight.signum());
         if same {
             kept.weight += next.weight;
+            kept.positive_weight += next.positive_weight;
+            kept.n_targets += next.n_targets;
         }
         same
     });
@@ -255,7 +265,7 @@ mod tests {
     fn shared_tokens_stand_once_and_their_weights_add_up() {
         let a = example(&[1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4]);
         let b = example(&[1, 1, 1, 1, 1, 1, 1, 1, 2, 5]);
-        let trees = grow(&[a, b]);
+        let trees = grow(&[a, b], false);
         assert_eq!(trees.len(), 1);
         let tree = &trees[0];
         assert_eq!(tree.tokens, [1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4, 5]);
@@ -278,11 +288,12 @@ mod tests {
 
     #[test]
     fn documents_that_only_begin_alike_are_trees_of_their_own() {
-        let trees = grow(&[
+        let examples = [
             example(&[1, 2, 3]),
             example(&[1, 2, 4]),
             example(&[1, 2, 3]),
-        ]);
+        ];
+        let trees = grow(&examples, false);
         assert_eq!(trees.len(), 2);
         assert_eq!(trees[0].targets[0].weight, 2.0);
         let mut forest = Forest::default();

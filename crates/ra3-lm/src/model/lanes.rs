@@ -58,7 +58,8 @@ pub(crate) fn log_sum_exp(values: &[f32], scratch: &mut Vec<f32>) -> f32 {
     top + sum(scratch).ln()
 }
 
-/// `e^x` for `x ≤ 88`, with a relative error below 4e-7; 0 below −87, where `f32` runs out.
+/// `e^x` for `x ≤ 88`, with a relative error below 4e-7; 0 below −87, where `f32` runs out; NaN for
+/// NaN.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
@@ -66,7 +67,8 @@ pub(crate) fn log_sum_exp(values: &[f32], scratch: &mut Vec<f32>) -> f32 {
 )]
 pub(crate) fn exp(x: f32) -> f32 {
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts keeps r exact.
-    let clamped = x.max(-87.0);
+    // Not `max`, which takes the number where the other is NaN.
+    let clamped = if x < -87.0 { -87.0 } else { x };
     let n = (clamped * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
     let r = (-n).mul_add(0.693_359_4, clamped);
     let r = (-n).mul_add(-2.121_944_4e-4, r);
@@ -89,7 +91,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     reason = "a loop over it becomes vector instructions only where it is inlined"
 )]
 pub(crate) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp((-x).min(88.0)))
+    // Not `min`, see `exp`.
+    1.0 / (1.0 + exp(if x < -88.0 { 88.0 } else { -x }))
 }
 
 #[cfg(test)]
@@ -122,6 +125,9 @@ mod tests {
         }
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
+        assert!(log_sum_exp(&[1.0, f32::NAN, 2.0], &mut Vec::new()).is_nan());
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert!((sigmoid(-100.0)).abs() < 1e-30 && sigmoid(100.0) == 1.0);
     }
 }

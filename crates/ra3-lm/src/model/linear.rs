@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::weights::Weights;
-use crate::device::matrix::{Matrix, Threads, View, multiply, multiply_transposed};
+use crate::device::matrix::{Threads, View, multiply};
+use crate::device::rows::multiply_rows;
 
 /// A weight's place and shape.
 #[derive(Clone, Copy, Debug)]
@@ -27,23 +28,34 @@ impl Linear<'_> {
 
     /// `y += x · weightᵀ + bias`.
     pub(crate) fn forward_add(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
+        self.add_bias(y, weights);
+        self.product(y, true, weights, x);
+    }
+
+    /// [`Self::forward`], where a row of `y` has the same bits whatever runs beside it; the weight
+    /// may be `bf16`.
+    pub(crate) fn forward_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
+        y.fill(0.0);
+        self.forward_add_rows(y, weights, x);
+    }
+
+    /// [`Self::forward_add`], as [`Self::forward_rows`].
+    pub(crate) fn forward_add_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
+        self.add_bias(y, weights);
+        multiply_rows(y, true, x, self.n_in, weights.matrix(self.weight));
+    }
+
+    fn add_bias(&self, y: &mut [f32], weights: &Weights) {
         if let Some(bias) = self.bias {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out).for_each(|row| add(row, &bias));
         }
-        self.product(y, true, weights, x);
     }
 
     fn product(&self, y: &mut [f32], accumulate: bool, weights: &Weights, x: &[f32]) {
         let x = View::new(x, x.len() / self.n_in, self.n_in);
-        let weight = weights.matrix(self.weight);
-        match weight {
-            Matrix::F32(weight) => {
-                let weight = View::new(weight, self.n_out, self.n_in).transposed();
-                multiply(y, accumulate, x, weight, Threads::All);
-            }
-            Matrix::Bf16(weight) => multiply_transposed(y, accumulate, x, weight, self.n_out),
-        }
+        let weight = View::new(weights.at(self.weight), self.n_out, self.n_in);
+        multiply(y, accumulate, x, weight.transposed(), Threads::All);
     }
 
     /// `dx (+)= dy · weight`.

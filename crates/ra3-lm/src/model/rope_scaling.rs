@@ -57,6 +57,9 @@ impl RopeScaling {
             "linear" => Ok(Self::Linear {
                 factor: number("factor")?,
             }),
+            "llama3" if number("high_freq_factor")? <= number("low_freq_factor")? => {
+                Err("rope of type llama3 needs a high_freq_factor above its low_freq_factor".into())
+            }
             "llama3" => Ok(Self::Llama3 {
                 factor: number("factor")?,
                 low_freq_factor: number("low_freq_factor")?,

@@ -38,45 +38,6 @@ pub(crate) struct BatchGradient {
     pub(crate) work: Work,
 }
 
-/// Checks a batch against the model.
-pub(crate) fn check(
-    batch: &[Example],
-    transformer: &Transformer,
-    surrogate: Surrogate,
-) -> Result<(), PolicyError> {
-    let config = &transformer.config;
-    for (index, example) in batch.iter().enumerate() {
-        let bad = |reason| Err(PolicyError::BadExample { index, reason });
-        let n = example.tokens.len();
-        if n == 0 || example.weights.len() != n {
-            return bad("it needs tokens, and one weight for each");
-        }
-        if example.weights[0] != 0.0 {
-            return bad("the first token has no context and cannot be a target");
-        }
-        if matches!(surrogate, Surrogate::Clipped { .. }) && example.old_logprobs.len() != n {
-            return bad("a clipped surrogate needs one old log-probability for each token");
-        }
-        if n > config.max_position_embeddings {
-            let n_tokens_max = config.max_position_embeddings;
-            return Err(PolicyError::SequenceTooLong {
-                n_tokens: n,
-                n_tokens_max,
-            });
-        }
-        let choices = example.restrictions.iter().flat_map(|r| r.choices.iter());
-        let unknown = |token: &&u32| **token as usize >= config.vocab_size;
-        if let Some(token) = example.tokens.iter().chain(choices).find(unknown) {
-            let n_vocabulary = config.vocab_size;
-            return Err(PolicyError::UnknownToken {
-                token: *token,
-                n_vocabulary,
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Loss and gradient of a batch; splitting it into micro-batches changes nothing but rounding.
 pub(crate) fn batch_gradient(
     batch: &[Example],
@@ -89,22 +50,8 @@ pub(crate) fn batch_gradient(
     if weights.is_half() {
         return Err(PolicyError::NotTrainable);
     }
-    check(batch, transformer, objective.surrogate)?;
-    // The clipped surrogate alone needs the old log-probabilities; without them more is shared.
-    let plain: Vec<Example>;
-    let batch = if objective.surrogate == Surrogate::LogLikelihood {
-        plain = batch
-            .iter()
-            .map(|example| Example {
-                old_logprobs: Vec::new(),
-                ..example.clone()
-            })
-            .collect();
-        &plain
-    } else {
-        batch
-    };
-    let trees = grow(batch);
+    transformer.config.limits().check_batch(batch, objective)?;
+    let trees = grow(batch, objective.surrogate != Surrogate::LogLikelihood);
     let mut gradient = workspace.zeros(weights.data.len());
     let mut loss = Loss::default();
     let mut work = Work::default();
@@ -187,7 +134,7 @@ fn work_of(trees: &[Tree], forest: &Forest, transformer: &Transformer, recompute
     let passes = if recompute { 8.0 } else { 6.0 };
     let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
     rows.dedup();
-    let attention = 2.0 * (config.hidden_size * config.num_hidden_layers) as f64 * n_seen;
+    let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
     Work {
         n_tokens: trees.iter().map(|tree| tree.n_example_tokens as u64).sum(),
         n_tokens_run: forest.tokens.len() as u64,

@@ -38,6 +38,11 @@ impl Store {
         named.map(|text| text.trim().to_owned()).or_else(itself)
     }
 
+    /// Repository and revision.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).pointer_path(commit)
     }

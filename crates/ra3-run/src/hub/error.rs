@@ -11,6 +11,16 @@ pub enum HubError {
         /// What was written.
         name: String,
     },
+    /// What was written is a path, and no folder is there.
+    #[error(
+        "`{name}` is a path, not a name on the Hub (`org/name` or `org/name@revision`), and {why}"
+    )]
+    Path {
+        /// What was written.
+        name: String,
+        /// What is wrong with it and what to do.
+        why: String,
+    },
     /// The repository or the revision does not exist.
     #[error(
         "{endpoint} has no {what}: check the name and the revision, set HF_TOKEN if it is \
@@ -32,6 +42,18 @@ pub enum HubError {
         endpoint: String,
         /// File, repository and revision.
         what: String,
+    },
+    /// The repository holds a model in another form.
+    #[error("{what} has no {missing}, only {found}: {advice}")]
+    OtherForm {
+        /// Repository and revision.
+        what: String,
+        /// What a model needs.
+        missing: &'static str,
+        /// What is there instead.
+        found: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The Hub asks for a token (401) or does not accept the one it got (403).
     #[error("{endpoint} refuses {what} ({status}): {advice}")]

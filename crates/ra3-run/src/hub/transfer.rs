@@ -34,6 +34,11 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// True if no file was missing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.total == 0
+    }
+
     fn set(&mut self, done: u64) {
         self.done = done;
         (self.progress)(self.done, self.total);
@@ -53,10 +58,14 @@ impl Listing {
         self.siblings.iter().any(|file| file.name == name)
     }
 
+    /// The names of all files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.siblings.iter().map(|file| file.name.as_str())
+    }
+
     /// The files below a folder, given with its slash.
     pub(super) fn below(&self, folder: &str) -> impl Iterator<Item = &str> {
-        let names = self.siblings.iter().map(|file| file.name.as_str());
-        names.filter(move |name| name.starts_with(folder))
+        self.names().filter(move |name| name.starts_with(folder))
     }
 }
 

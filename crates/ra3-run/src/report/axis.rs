@@ -1,5 +1,9 @@
 //! Axes: round ticks, their labels, and where a value lies. Numbers for readers, nothing drawn.
 
+/// What can be told apart on an axis.
+const LARGEST: f64 = 1e100;
+const SMALLEST: f64 = 1e-100;
+
 /// A range with ticks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
@@ -47,9 +51,10 @@ impl Axis {
         }
     }
 
-    /// The share of the axis below a value: 0 at its low end, 1 at its high end.
+    /// The share of the axis below a value: 0 at its low end, 1 at its high end, and never far
+    /// outside.
     pub(super) fn share(&self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
+        ((value - self.low) / (self.high - self.low)).clamp(-1.0, 2.0)
     }
 }
 
@@ -63,12 +68,14 @@ pub(super) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
         })
 }
 
-/// A range in which something can be drawn, also where all values are the same.
+/// A range in which something can be drawn, also where all values are the same, or so large that
+/// their difference is no number.
 fn widened((low, high): (f64, f64)) -> (f64, f64) {
+    let [low, high] = [low, high].map(|value| value.clamp(-LARGEST, LARGEST));
     let size = low.abs().max(high.abs());
-    if high - low > 1e-9 * size {
+    if high - low > (1e-9 * size).max(SMALLEST) {
         (low, high)
-    } else if size == 0.0 {
+    } else if size < SMALLEST {
         (0.0, 1.0)
     } else {
         (low - 0.5 * size, high + 0.5 * size)
@@ -118,6 +125,9 @@ fn unit(size: f64) -> (f64, &'static str) {
 
 /// A number with four digits that count.
 pub(super) fn number(value: f64) -> String {
+    if !value.is_finite() || value.abs() > LARGEST {
+        return format!("{value:.3e}");
+    }
     let (unit, suffix) = unit(value.abs());
     let scaled = value / unit;
     if scaled.fract() == 0.0 {

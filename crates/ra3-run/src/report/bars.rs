@@ -152,7 +152,8 @@ impl Chart<'_> {
         );
         let middle = top + BAR / 2.0;
         let mut end = to;
-        if let Some((low, high)) = bar.interval {
+        let is_drawn = |(low, high): &(f64, f64)| low.is_finite() && high.is_finite();
+        if let Some((low, high)) = bar.interval.filter(is_drawn) {
             let (from, to) = (px(axis, low), px(axis, high));
             let _ = write!(
                 svg,

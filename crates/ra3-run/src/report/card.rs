@@ -11,6 +11,16 @@ use super::table::{percent, scores};
 use crate::atomic;
 use crate::ledger::{Record, ScoreRecord};
 
+/// Loads, samples and strips, in the words of transformers.
+const USAGE: &str = r#"import re, transformers
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+prompt = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+tokens = model.generate(**prompt, max_new_tokens=200)[0, prompt.input_ids.shape[1]:]
+written = tokenizer.decode(tokens, skip_special_tokens=True)
+program = re.sub(r"<act>|<think>.*?(</think>|\Z)|</think>", "", written, flags=re.DOTALL)
+"#;
+
 /// Writes `README.md` into every folder below `models/`.
 pub(super) fn write_all(directory: &Path, plan_toml: &str, ledger: &[Record]) -> Result<()> {
     let models = directory.join("models");
@@ -46,6 +56,7 @@ fn card(arm: &str, plan_toml: &str, ledger: &[Record]) -> String {
          (or end) of text.\n",
         what(arm)
     );
+    text += &usage(arm);
     text += &score_table(&scores(arm, ledger));
     // Where the run lay says nothing about the model.
     let plan: Vec<&str> = plan_toml
@@ -54,6 +65,17 @@ fn card(arm: &str, plan_toml: &str, ledger: &[Record]) -> String {
         .collect();
     let _ = write!(text, "\n## Plan\n\n```toml\n{}\n```\n", plan.join("\n"));
     text
+}
+
+/// How to sample from it, in a program that a test runs.
+fn usage(arm: &str) -> String {
+    let latents = if arm.ends_with("ra3") || arm == "reference" {
+        "Decisions and rationales are tokens like any others: sample plainly, keep the markers in \
+         the text (they are not special tokens), and delete them.\n"
+    } else {
+        ""
+    };
+    format!("\n## Use\n\n{latents}\n```python\n{USAGE}```\n")
 }
 
 fn what(arm: &str) -> String {

@@ -87,7 +87,9 @@ fn chart(records: &[&HeldOutRecord]) -> String {
     });
     Figure {
         title: "Bits per byte on held-out documents",
-        note: "lower is better; the bounds fall towards the exact value of the latent model",
+        note: "lower is better; the bounds fall towards the exact value of the latent model; each \
+               arm on the text that it was trained on, and figures of different texts do not \
+               compare",
         x_label: "latent samples K (K = 1 is the ELBO, above it IWAE)",
         y_label: "bits per byte",
         lines: falling.chain(exact).collect(),
@@ -98,11 +100,16 @@ fn chart(records: &[&HeldOutRecord]) -> String {
 }
 
 /// Figures about latents: name in the ledger, head of the column.
-const LATENTS: [(&str, &str); 4] = [
+const LATENTS: [(&str, &str); 6] = [
+    (
+        "marker_probability",
+        "probability of a marker where one is due",
+    ),
     ("think_rate", "think rate"),
     ("persistence", "lines a latent"),
     ("rationale_tokens", "tokens a rationale"),
     ("gain", "gain of a think, nats"),
+    ("choices", "choices left"),
 ];
 
 fn table(records: &[&HeldOutRecord]) -> String {
@@ -113,7 +120,9 @@ fn table(records: &[&HeldOutRecord]) -> String {
         .collect();
     all_k.sort_unstable();
     all_k.dedup();
-    let mut head = vec!["bits per byte".to_owned(), "without latents".to_owned()];
+    let mut head = ["bits per byte", "of the text", "without latents"]
+        .map(str::to_owned)
+        .to_vec();
     head.extend(all_k.iter().map(|k| match k {
         1 => "ELBO".to_owned(),
         k => format!("IWAE {k}"),
@@ -123,7 +132,11 @@ fn table(records: &[&HeldOutRecord]) -> String {
     let mut cells = vec![head];
     for record in records {
         let bounds = iwae(record);
-        let mut row = vec![record.arm.clone(), format!("{:.4}", record.bits_per_byte)];
+        let mut row = vec![
+            record.arm.clone(),
+            record.text.clone(),
+            with_interval(record),
+        ];
         row.extend(all_k.iter().map(|k| {
             let found = bounds.iter().find(|(other, _)| other == k);
             number(found.map(|(_, bits)| *bits), 4)
@@ -133,6 +146,15 @@ fn table(records: &[&HeldOutRecord]) -> String {
         cells.push(row);
     }
     html::table(&cells)
+}
+
+/// `0.4223 [0.4101, 0.4350]`.
+fn with_interval(record: &HeldOutRecord) -> String {
+    let bits = format!("{:.4}", record.bits_per_byte);
+    match record.intervals.get("bits_per_byte") {
+        Some(found) => format!("{bits} [{:.4}, {:.4}]", found.low, found.high),
+        None => bits,
+    }
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {

@@ -8,6 +8,7 @@ mod card;
 mod page;
 
 mod curves;
+mod differences;
 mod facts;
 mod held_out;
 mod programs;
@@ -29,6 +30,7 @@ use crate::directory::read_journal;
 use crate::ledger::Record;
 use crate::samples::Sample;
 
+pub use differences::Difference;
 pub(crate) use table::percent;
 pub use table::{Row, Table};
 
@@ -85,9 +87,9 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
     Ok(summary(&ledger, &clock))
 }
 
-/// Name and environment as the ledger's first record has them.
+/// Name and environment as the ledger's last record of a start has them.
 fn described(ledger: &[Record]) -> (String, BTreeMap<String, String>) {
-    let run = ledger.iter().find_map(|record| match record {
+    let run = ledger.iter().rev().find_map(|record| match record {
         Record::Run(run) => Some(run),
         _ => None,
     });

@@ -47,7 +47,9 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
     let arms = if table.rows.is_empty() {
         String::new()
     } else {
-        html::table(&table.cells()) + &html::figures(&programs::headline(&table))
+        html::table(&table.cells())
+            + &differences(&table)
+            + &html::figures(&programs::headline(&table))
     };
     let viewer = if inputs.samples.is_empty() {
         String::new()
@@ -85,6 +87,21 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
             facts::environment(&inputs.environment) + &facts::plan(&inputs.plan_toml),
         ),
     ]
+}
+
+/// Arms against each other.
+fn differences(table: &Table) -> String {
+    if table.differences.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "arms",
+        "when",
+        "difference of pass@1, paired over problems [95 %]",
+    ];
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    cells.extend(table.difference_cells());
+    html::table(&cells)
 }
 
 /// What was measured, in a line.

@@ -294,8 +294,10 @@ pub(super) fn thinned(points: &[Point], n_max: usize) -> Vec<Point> {
     if points.len() <= n_max {
         return points.to_vec();
     }
+    // One number that is none must not take its neighbours with it.
+    let points: Vec<Point> = points.iter().copied().filter(Point::is_finite).collect();
     let per_chunk = points.len().div_ceil(n_max);
-    points.chunks(per_chunk).map(middle).collect()
+    points.chunks(per_chunk.max(1)).map(middle).collect()
 }
 
 fn middle(points: &[Point]) -> Point {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::axis::number as short;
+use super::differences::{Difference, differences};
 use crate::arm::Arm;
 use crate::clock::ClockRecord;
 use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord, StageRecord};
@@ -19,20 +20,25 @@ pub struct Row {
     /// Tokens sampled in mid-training.
     pub n_tokens_sampled: u64,
     /// FLOPs of mid-training.
+    #[serde(serialize_with = "crate::number::serialize")]
     pub flops: f64,
     /// Wall seconds of mid-training.
     pub wall_s: f64,
     /// Bits per byte on held-out documents, without latents.
+    #[serde(serialize_with = "crate::number::option::serialize")]
     pub bits_per_byte: Option<f64>,
     /// Upper bounds on bits per byte with latents, by name.
+    #[serde(serialize_with = "crate::number::map::serialize")]
     pub bounds: BTreeMap<String, f64>,
     /// Figures about the latents, by name.
+    #[serde(serialize_with = "crate::number::map::serialize")]
     pub latents: BTreeMap<String, f64>,
     /// pass@k by `decision` and `k`.
     pub pass_at: BTreeMap<String, BTreeMap<String, Interval>>,
     /// pass@1 after RLVR.
     pub rlvr: Option<Interval>,
     /// Mean held-out pass@1 over the updates of RLVR (area under the curve, trapezoids).
+    #[serde(serialize_with = "crate::number::option::serialize")]
     pub rlvr_area: Option<f64>,
 }
 
@@ -41,6 +47,8 @@ pub struct Row {
 pub struct Table {
     /// Arms that the run has, in their order.
     pub rows: Vec<Row>,
+    /// Arms against each other, paired over problems.
+    pub differences: Vec<Difference>,
 }
 
 impl Table {
@@ -49,7 +57,10 @@ impl Table {
             .iter()
             .filter_map(|arm| row(arm.name(), ledger, clock))
             .collect();
-        Self { rows }
+        Self {
+            rows,
+            differences: differences(ledger),
+        }
     }
 
     /// As JSON.
@@ -57,25 +68,20 @@ impl Table {
         serde_json::to_string_pretty(self).expect("a table has only plain fields")
     }
 
-    /// As aligned columns.
+    /// As aligned columns, and the differences below them.
     pub fn to_text(&self) -> String {
-        let cells = self.cells();
-        let width = |column: usize| {
-            cells
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let padded = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:>width$}"));
-            padded.collect::<Vec<_>>().join("  ")
-        };
-        cells.iter().map(line).collect::<Vec<_>>().join("\n")
+        let mut text = aligned(&self.cells());
+        if !self.differences.is_empty() {
+            text += "\ndifference of pass@1, paired over problems [95 %]\n";
+            text += &aligned(&self.difference_cells());
+        }
+        text
+    }
+
+    /// The differences as text cells, without a header.
+    pub(crate) fn difference_cells(&self) -> Vec<Vec<String>> {
+        let cells = self.differences.iter().map(Difference::cells);
+        cells.map(|cells| cells.to_vec()).collect()
     }
 
     /// Header and rows as text cells.
@@ -101,6 +107,25 @@ impl Table {
         cells.extend(self.rows.iter().map(cells_of));
         cells
     }
+}
+
+fn aligned(cells: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        cells
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:>width$}"));
+        padded.collect::<Vec<_>>().join("  ")
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Row {

@@ -41,7 +41,12 @@
   };
 
   const showDocument = (sample) => {
-    const lines = sample.lines;
+    // Numbers that are not finite are words in JSON.
+    const numbers = ["logprob", "logprob_act", "think_probability"];
+    const lines = sample.lines.map((line) => ({
+      ...line,
+      ...Object.fromEntries(numbers.map((name) => [name, Number(line[name])])),
+    }));
     const thinks = lines.filter((line) => line.rationale !== null);
     const gain = thinks.reduce((sum, line) => sum + line.logprob - line.logprob_act, 0);
     heading(sample, sample.name, [

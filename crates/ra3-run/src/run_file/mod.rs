@@ -2,8 +2,11 @@
 //!
 //! Strict TOML: an unknown key is an error that names the nearest known one. There are no
 //! defaults for anything that changes results; what it all means is decided in [`crate::plan`].
+//! What each key may be stands in [`KEYS`].
 
+mod allowed;
 mod corpus;
+mod keys;
 mod measure;
 mod midtrain;
 mod model;
@@ -13,7 +16,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use allowed::{Allowed, Bound, Key, Leaf, NotAllowed, check, key, leaves, shown};
 pub use corpus::{CorpusSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName};
+pub use keys::KEYS;
 pub use measure::{
     AdvantageName, ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName,
     RlvrSection,

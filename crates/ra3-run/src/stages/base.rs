@@ -202,7 +202,7 @@ pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> Model
         initializer_range: model.initializer_range,
         precision: model.precision_on_disk.into(),
         eos_token_ids: vec![tokenizer.markers().end],
-        bos_token_id: Some(tokenizer.begin()),
+        bos_token_id: tokenizer.named_begin(),
         ..ModelConfig::new(architecture)
     }
 }

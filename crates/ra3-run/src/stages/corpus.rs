@@ -1,8 +1,9 @@
 //! The corpus stage: documents, tokenizer, shards and problems, all below `corpus/`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use ra3::seed::Seed;
 use ra3_corpus::document::Document;
 use ra3_corpus::filter::Filters;
@@ -11,6 +12,7 @@ use ra3_corpus::read::{OnError, Source};
 use ra3_corpus::shards::Shards;
 use ra3_corpus::testbed::{self, Problem, Testbed, TestbedConfig};
 use ra3_corpus::tokenizer::Tokenizer;
+use ra3_lm::config::ModelConfig;
 
 use crate::atomic;
 use crate::clock;
@@ -55,18 +57,23 @@ pub(crate) fn run(
         "corpus: {} documents kept",
         documents.len()
     )));
+    if documents.is_empty() {
+        bail!(nothing_left(&report, plan));
+    }
     let base = base_folder(plan, watcher)?;
+    let tokenizer = match &base {
+        Some(base) => load_tokenizer(&base.join("tokenizer.json"))?,
+        None => make_tokenizer(plan, &documents)?,
+    };
+    let split = pipeline::split(&documents, &tokenizer, &config, seed, &mut report);
+    check_split(&report, plan)?;
     let folder = directory.corpus();
     atomic::write_folder(&folder, |folder| {
-        let tokenizer = match &base {
-            Some(base) => load_tokenizer(&base.join("tokenizer.json"))?,
-            None => make_tokenizer(plan, &documents)?,
-        };
         tokenizer.save(folder)?;
         if let Some(base) = &base {
             model::copy_companions(base, folder)?;
         }
-        pipeline::store(&documents, &tokenizer, &config, folder, seed, &mut report)?;
+        split.write(folder)?;
         if let Some(testbed) = &testbed {
             write_problems(&folder.join(TRAIN_PROBLEMS), &testbed.train_problems)?;
             write_problems(&folder.join(HELD_OUT_PROBLEMS), &testbed.held_out_problems)?;
@@ -84,6 +91,70 @@ pub(crate) fn run(
     });
     directory.record(&Record::Corpus(record))?;
     clock::stage(directory, "corpus", 0, began)
+}
+
+/// Nothing is committed that no stage can train on or measure on.
+fn check_split(report: &CorpusReport, plan: &Plan) -> Result<()> {
+    if report.n_train == 0 {
+        bail!(nothing_left(report, plan));
+    }
+    let evaluate = plan.file.evaluate.as_ref();
+    let needs_held_out = evaluate.is_some_and(|evaluate| evaluate.n_documents > 0);
+    ensure!(
+        !needs_held_out || report.n_held_out > 0,
+        "none of the {} documents is held out to measure on: raise corpus.held_out_share, or set \
+         evaluate.n_documents to 0",
+        report.n_train
+    );
+    Ok(())
+}
+
+/// Why there is no document: what was read and dropped, and what to do.
+fn nothing_left(report: &CorpusReport, plan: &Plan) -> String {
+    let counts = |counts: &BTreeMap<String, u64>| {
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect();
+        if counts.is_empty() {
+            "nothing".to_owned()
+        } else {
+            counts.join(", ")
+        }
+    };
+    let places: Vec<String> = plan.file.corpus.sources.iter().map(place).collect();
+    let held_out = match report.n_held_out {
+        0 => String::new(),
+        n => format!("; held out: {n}"),
+    };
+    format!(
+        "the corpus is empty, nothing was written: no document to train on is left of {}; \
+         read: {}; dropped: {}{held_out}; check the paths and keys of corpus.sources, or loosen \
+         what is dropped",
+        if places.is_empty() {
+            "the testbed".to_owned()
+        } else {
+            places.join(", ")
+        },
+        counts(&report.n_read),
+        counts(&report.n_dropped)
+    )
+}
+
+/// Where a source lies.
+fn place(section: &SourceSection) -> String {
+    match section {
+        SourceSection::PythonStandardLibrary { python, .. } => {
+            format!("the standard library of {}", python.display())
+        }
+        SourceSection::Folder { path } => format!("{} (*.py)", path.display()),
+        SourceSection::JsonLines { path, text_key, .. } => {
+            format!("{} (key {text_key:?})", path.display())
+        }
+        SourceSection::Parquet { path, column } => {
+            format!("{} (column {column:?})", path.display())
+        }
+    }
 }
 
 /// The documents of the sources and of the testbed.
@@ -118,7 +189,10 @@ fn gather(
 fn base_folder(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Option<PathBuf>> {
     match (&plan.file.tokenizer, &plan.file.base) {
         (TokenizerSection::Base {}, BaseSection::Checkpoint { path, .. }) => {
-            model::folder_of(path, watcher).map(Some)
+            let folder = model::folder_of(path, watcher)?;
+            // A folder that holds no model says so before its tokenizer is looked for.
+            ModelConfig::load(&folder.join("config.json"))?;
+            Ok(Some(folder))
         }
         _ => Ok(None),
     }

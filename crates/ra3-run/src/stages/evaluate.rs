@@ -25,7 +25,7 @@ use crate::arm::Arm;
 use crate::clock;
 use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
-use crate::ledger::{HeldOutRecord, Record};
+use crate::ledger::{HeldOutRecord, Record, ScoreRecord};
 use crate::plan::Plan;
 use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
 use crate::run_file::EvaluateSection;
@@ -69,13 +69,9 @@ pub(crate) fn run(
     let mut first = None;
     for sitting in sittings(arm, plan, section, &exam, directory, &rule, &tokenizer)? {
         let (score, samples, _) = sit(&mut lm, &exam, &tokenizer, &sitting)?;
-        let pass = score
-            .pass_at
-            .values()
-            .next()
-            .map_or(0.0, |interval| interval.mean);
+        let pass = headline(&score);
         watcher(Event::Note(format!(
-            "  {arm} {}: pass@1 {pass:.3}",
+            "  {arm} {}: {pass}",
             sitting.decision_name
         )));
         first.get_or_insert(pass);
@@ -84,12 +80,21 @@ pub(crate) fn run(
             .iter()
             .try_for_each(|sample| directory.sample(sample))?;
     }
-    let message = format!(
-        "{bits:.4} bits per byte, pass@1 {:.1} %",
-        100.0 * first.unwrap_or_default()
-    );
+    let message = format!("{bits:.4} bits per byte, {}", first.unwrap_or_default());
     watcher(Event::Finished { message });
     clock::stage(directory, &stage, 0, began)
+}
+
+/// pass@k at the smallest k that was asked for.
+fn headline(score: &ScoreRecord) -> String {
+    let smallest = score
+        .pass_at
+        .iter()
+        .filter_map(|(k, interval)| Some((k.parse::<u64>().ok()?, interval.mean)))
+        .min_by_key(|(k, _)| *k);
+    smallest.map_or_else(String::new, |(k, mean)| {
+        format!("pass@{k} {:.1} %", 100.0 * mean)
+    })
 }
 
 /// Problems of a split, ready to be graded.
@@ -319,4 +324,43 @@ pub(crate) fn annotate(
         prefix: tokenizer.decode(&document.prefix[1..]),
         lines,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ledger::Interval;
+
+    #[test]
+    fn a_score_is_called_by_its_smallest_k() {
+        let interval = |mean| Interval {
+            mean,
+            low: 0.0,
+            high: 1.0,
+        };
+        let score = |pass_at: &[(usize, f64)]| ScoreRecord {
+            arm: "ra3".to_owned(),
+            position: 0,
+            n_tokens_sampled: 0,
+            decision: "free".to_owned(),
+            benchmark: String::new(),
+            n_problems: 1,
+            n_samples: 10,
+            temperature: 1.0,
+            pass_at: pass_at
+                .iter()
+                .map(|(k, mean)| (k.to_string(), interval(*mean)))
+                .collect(),
+            by_family: BTreeMap::new(),
+            n_right: Vec::new(),
+            decided_lines: 0.0,
+            verdicts: BTreeMap::new(),
+        };
+        // Keys are texts: "10" is before "3".
+        assert_eq!(headline(&score(&[(10, 0.75), (3, 0.5)])), "pass@3 50.0 %");
+        assert_eq!(headline(&score(&[(10, 0.75), (1, 0.25)])), "pass@1 25.0 %");
+        assert_eq!(headline(&score(&[])), "");
+    }
 }

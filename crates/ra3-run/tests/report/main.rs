@@ -6,6 +6,7 @@
     reason = "a test ends where something is not there"
 )]
 
+mod diverged;
 mod run;
 
 use std::io::Read;
@@ -76,12 +77,22 @@ fn the_summary_has_every_arm_in_both_forms() {
         arms.collect::<Vec<_>>(),
         ["base", "ntp", "ntp-compute", "ra3"]
     );
-    // Decisions are 5 % apart from 65 % on; the free one comes first.
-    let ra3 = table.to_text().lines().last().unwrap().to_owned();
+    // Decisions are 5 % apart from 65 % on; plain sampling comes first.
+    let text = table.to_text();
+    let ra3 = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("ra3 "))
+        .unwrap();
     assert!(
         ra3.contains("65.0 [61.0, 69.0]") && ra3.contains("0.3960"),
         "{ra3}"
     );
+    // 65 of 100 problems against 50, the same ones among them.
+    let difference = text
+        .lines()
+        .find(|line| line.contains("ra3 − base"))
+        .unwrap();
+    assert!(difference.contains("before RLVR  +15.0 ["), "{difference}");
 }
 
 /// What the page looks like from inside, after its own buttons and keys were pressed.

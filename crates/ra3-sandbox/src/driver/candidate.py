@@ -25,7 +25,8 @@ def watch(limits):
         if process_time() - seen[1] >= seconds:
             raise TimeoutException("the call used up its time")
         if monotonic() - seen[2] >= 3 * seconds:
-            raise TimeoutException("the call was late")
+            slept = process_time() - seen[1] < 0.1 * (monotonic() - seen[2])
+            raise TimeoutException("the call slept" if slept else "the call was late")
 
     seen = [-1, 0.0, 0.0]
     tick = min(0.05, min(limits) / 10)

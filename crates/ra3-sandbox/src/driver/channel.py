@@ -19,6 +19,8 @@ N_ITEMS_MAX = 20_000
 # No integer that marshal writes in PLAIN_BYTES has so many.
 BITS_MAX = 160_000
 PLAIN_BYTES = 20_000
+# A frame's content: what is longer is not read.
+VALUE_BYTES_MAX = 8 << 20
 CHUNK = 4096
 BASES = (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 # How the base's own conversion is called, whatever a class made of it.
@@ -78,7 +80,7 @@ def tagged(tag, value):
 
 
 def opaque(reason):
-    return tagged("opaque", text(reason))
+    return tagged("opaque", text(reason[:300]))
 
 
 class TooLarge(Exception):
@@ -109,7 +111,9 @@ def send_value(value):
 
 def encode(value):
     try:
-        return encode_part(value, 0, Budget())
+        encoded = encode_part(value, 0, Budget())
+        if len(encoded) <= VALUE_BYTES_MAX:
+            return encoded
     except TooLarge:
         pass
     try:
@@ -156,6 +160,8 @@ def encode_derived(value, kind, depth, budget):
     else:
         value = base(value) if base is complex else getattr(base, CONVERSIONS[base])(value)
     if type(value) is not base:
+        return opaque(kind.__name__)
+    if len(kind.__name__) > 300:
         return opaque(kind.__name__)
     return tagged("derived", "[%s,%s]" % (text(kind.__name__), encode_part(value, depth, budget)))
 

@@ -43,17 +43,28 @@ def zygote():
         at = range(0, len(numbers), 4)
         return loads(data), [int.from_bytes(numbers[i:i + 4], sys.byteorder) for i in at]
 
-    held = sys.argv[1:]
+    # Threads of one user: the program's own count, or beside all that there are.
+    n_threads_max, counts_alone, itself = int(sys.argv[1]), sys.argv[2] == "alone", int(sys.argv[3])
+    held = sys.argv[4:]
     del sys.argv[1:]
 
     def prepared(instructions):
         """A filter as the kernel wants it, and what it points to. To make one takes as long as a
         fork, so it is made before."""
         text = ctypes.create_string_buffer(instructions)
-        return ctypes.pointer(Filter(len(instructions) // 8, ctypes.addressof(text))), text
+        places = [
+            at for at in range(4, len(instructions), 8)
+            if int.from_bytes(instructions[at:at + 4], sys.byteorder) == itself
+        ]
+        filter = ctypes.pointer(Filter(len(instructions) // 8, ctypes.addressof(text)))
+        return filter, text, places
 
     def apply(part):
-        """Forbids this process what a filter says; true if the kernel does."""
+        """Forbids this process what a filter says; true if the kernel does. What it may do to
+        itself names this process."""
+        own = posix.getpid().to_bytes(4, sys.byteorder)
+        for at in part[2]:
+            part[1][at:at + 4] = own
         return libc.prctl(PR_SET_SECCOMP, FILTER, part[0], 0, 0) == 0
 
     (required, codes, filters, fork_filters), _ = hear()
@@ -75,6 +86,13 @@ def zygote():
             soft, hard = min(soft, given), min(hard, given)
         resource.setrlimit(which, (soft, hard))
 
+    def all_threads():
+        """Of this machine, so no fewer than this user has."""
+        number = posix.open("/proc/loadavg", posix.O_RDONLY)
+        _, _, _, running, _ = posix.read(number, 200).split()
+        posix.close(number)
+        return int(running.split(b"/")[1])
+
     def confine(limits, ruleset):
         """Limits and confines this process; the layers that hold."""
         cpu_s, memory_bytes, file_bytes = limits
@@ -82,6 +100,9 @@ def zygote():
         lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
         lower(resource.RLIMIT_AS, memory_bytes, memory_bytes)
         lower(resource.RLIMIT_FSIZE, file_bytes, file_bytes)
+        if n_threads_max:
+            n_threads = n_threads_max if counts_alone else n_threads_max + all_threads()
+            lower(resource.RLIMIT_NPROC, n_threads, n_threads)
         layers = list(held)
         if ruleset is not None and libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0:
             layers.append("landlock")
@@ -126,9 +147,9 @@ def zygote():
         if order == "fork":
             try:
                 pid = posix.fork()
-            except OSError:
+            except OSError as error:
                 # Too many processes, which may pass.
-                pid = -1
+                pid = -error.errno
             if pid == 0:
                 return become(*details, numbers)
             for number in numbers:

@@ -130,7 +130,7 @@ fn forward_task(
 }
 
 /// Writes `out` `[rows · group, width]` and the log-sum-exp of each of its rows.
-pub(crate) fn attend(block: &Block, heads: Heads, out: &mut [f32], log_sum: &mut [f32]) {
+fn attend(block: &Block, heads: Heads, out: &mut [f32], log_sum: &mut [f32]) {
     let mut scores = Vec::new();
     for tile in block.tiles(heads) {
         block.scores(&tile, heads, &mut scores);
@@ -151,7 +151,7 @@ pub(crate) fn attend(block: &Block, heads: Heads, out: &mut [f32], log_sum: &mut
 }
 
 /// Softmax over the first `seen` scores, zero behind them; returns the log-sum-exp.
-fn softmax(scores: &mut [f32], seen: usize) -> f32 {
+pub(crate) fn softmax(scores: &mut [f32], seen: usize) -> f32 {
     let (visible, hidden) = scores.split_at_mut(seen);
     let top = max(visible);
     for score in visible.iter_mut() {
@@ -166,14 +166,14 @@ fn softmax(scores: &mut [f32], seen: usize) -> f32 {
 
 /// A segment's queries and the keys and values of its path, for one key head.
 #[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) rows: Range<usize>,
-    pub(crate) n_before: usize,
+struct Block {
+    rows: Range<usize>,
+    n_before: usize,
     /// `[rows · group, width]`, scaled by `1 / √width`.
-    pub(crate) q: Vec<f32>,
+    q: Vec<f32>,
     /// `[keys, width]`.
-    pub(crate) k: Vec<f32>,
-    pub(crate) v: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
 }
 
 impl Block {

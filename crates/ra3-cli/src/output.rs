@@ -1,0 +1,50 @@
+//! Standard output and standard error, either of which may be closed at any moment: `ra3 … | head`
+//! and a terminal that is gone.
+
+use std::fmt::{self, Display};
+use std::io::{ErrorKind, Write};
+
+use anyhow::{Context, Result};
+
+/// Nobody reads standard output any more; there is nothing left to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutputClosed;
+
+impl OutputClosed {
+    /// What a shell reports of a program that `SIGPIPE` ended.
+    pub(crate) const EXIT_CODE: u8 = 141;
+}
+
+impl Display for OutputClosed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("standard output was closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// Writes a line of results.
+///
+/// # Errors
+/// [`OutputClosed`], or the output cannot be written.
+pub(crate) fn print(text: impl Display) -> Result<()> {
+    print_as_is(format_args!("{text}\n"))
+}
+
+/// [`print`] without an end of line.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_as_is(text: impl Display) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    let written = write!(output, "{text}").and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Writes a line for whoever watches; that nobody does is no reason to stop.
+pub(crate) fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

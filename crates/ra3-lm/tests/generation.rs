@@ -1,0 +1,242 @@
+//! Rollouts under a cache of any size: the same bits, a bound on the work, and an end.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+use proptest::prelude::*;
+use ra3::policy::{
+    Episode, Feed, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work,
+};
+use ra3::seed::Seed;
+use ra3_lm::config::{Architecture, ModelConfig, Precision};
+use ra3_lm::{Lm, TrainSettings, memory};
+
+const N_CONTEXT: usize = 160;
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 40,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: N_CONTEXT,
+        ..ModelConfig::new(Architecture::Qwen2)
+    }
+}
+
+/// The same model with room for so many tokens.
+fn model(n_tokens: usize) -> Lm {
+    let settings = TrainSettings {
+        weight_decay: 0.0,
+        clip_norm: 1.0,
+        n_tokens_micro: 4096,
+        recompute: false,
+        cache_bytes_max: memory::cache_bytes(&config(), n_tokens),
+        moments: Precision::Float32,
+    };
+    let mut lm = Lm::random(config(), settings, Seed::root(3));
+    lm.weights_mut().data.iter_mut().for_each(|w| {
+        if *w != 1.0 {
+            *w *= 20.0;
+        }
+    });
+    lm
+}
+
+/// What a row does: tokens of a prompt, then feeds and samples by turns.
+#[derive(Clone, Debug)]
+struct Script {
+    prompt: Vec<TokenId>,
+    /// Lengths; even ones are sampled, odd ones fed.
+    pieces: Vec<usize>,
+}
+
+/// Follows a script while the context has room, and keeps all that it sees.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    prompt: Vec<TokenId>,
+    pieces: Vec<usize>,
+    seen: Vec<(Vec<TokenId>, Vec<u32>, Option<Stop>)>,
+}
+
+impl Row {
+    fn new(script: &Script) -> Self {
+        Self {
+            prompt: script.prompt.clone(),
+            pieces: script.pieces.clone(),
+            seen: Vec::new(),
+        }
+    }
+}
+
+fn bits(logprobs: &[f32]) -> Vec<u32> {
+    logprobs.iter().map(|logprob| logprob.to_bits()).collect()
+}
+
+impl Episode for Row {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        let room = seen.room();
+        match seen {
+            Observation::Started { .. } => {
+                return Move::Feed(Feed::scored(self.prompt.clone()));
+            }
+            Observation::Fed { logprobs, .. } => self.seen.push((vec![], bits(logprobs), None)),
+            Observation::Sampled {
+                tokens,
+                logprobs,
+                stop,
+                ..
+            } => {
+                self.seen
+                    .push((tokens.to_vec(), bits(logprobs), Some(stop)));
+            }
+        }
+        let Some(n) = self.pieces.pop() else {
+            return Move::Done;
+        };
+        if room == 0 {
+            return Move::Done;
+        }
+        if n % 2 == 1 {
+            let tokens: Vec<TokenId> = (0..n.min(room)).map(|i| (i % 7) as TokenId).collect();
+            return Move::Feed(Feed::scored(tokens));
+        }
+        Move::Sample(SampleRule {
+            temperature: 0.8,
+            top_k: None,
+            top_p: None,
+            choices: None,
+            stop: [3].into(),
+            n_tokens_max: n.max(1),
+        })
+    }
+}
+
+fn run(n_room: usize, scripts: &[Script]) -> Result<(Vec<Row>, Work), PolicyError> {
+    let mut rows: Vec<Row> = scripts.iter().map(Row::new).collect();
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    let work = model(n_room).run(&mut episodes, Seed::root(5))?;
+    Ok((rows, work))
+}
+
+fn script() -> impl Strategy<Value = Script> {
+    let prompt = prop_oneof![
+        // Prompts that share a long beginning, and prompts of their own.
+        (1..30usize, 0..4u32).prop_map(|(n, last)| {
+            let mut prompt = vec![7; n];
+            prompt.push(last);
+            prompt
+        }),
+        prop::collection::vec(0..40u32, 1..50),
+    ];
+    (prompt, prop::collection::vec(0..40usize, 0..6))
+        .prop_map(|(prompt, pieces)| Script { prompt, pieces })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn the_size_of_the_cache_changes_no_bit_and_costs_a_bounded_amount(
+        scripts in prop::collection::vec(script(), 1..14),
+        n_room in N_CONTEXT..3 * N_CONTEXT,
+    ) {
+        let (rows, free) = run(100 * N_CONTEXT, &scripts).unwrap();
+        let (pressed_rows, pressed) = run(n_room, &scripts).unwrap();
+        prop_assert_eq!(&rows, &pressed_rows);
+        prop_assert_eq!(free.n_tokens, pressed.n_tokens);
+        prop_assert!(free.n_tokens_run <= free.n_tokens);
+        prop_assert!(
+            pressed.n_tokens_run <= 3 * pressed.n_tokens,
+            "{} run for {}", pressed.n_tokens_run, pressed.n_tokens
+        );
+        // A row's neighbours change no bit either.
+        let alone = run(N_CONTEXT, &scripts[..1]).unwrap().0;
+        prop_assert_eq!(&rows[0], &alone[0]);
+    }
+}
+
+/// Rows of so many tokens each: a prompt of five of its own, and the rest sampled.
+fn plain(n_rows: usize, n_tokens: usize) -> Vec<Script> {
+    (0..n_rows)
+        .map(|row| Script {
+            prompt: vec![row as TokenId; 5],
+            // Stops are rare, so a row samples again until it is long enough.
+            pieces: vec![2; (n_tokens - 5) / 2],
+        })
+        .collect()
+}
+
+/// Rows that were started anew for each token of a neighbour ran seven times their tokens here.
+#[test]
+fn parked_rows_are_computed_again_at_most_once_or_twice() {
+    for (n_rows, n_room) in [(2, 150), (2, 120), (8, 120), (8, 100), (20, 90)] {
+        let scripts: Vec<Script> = plain(n_rows, 80);
+        // 90 tokens hold one row of 80 and no more.
+        let (rows, work) = run(n_room, &scripts).unwrap();
+        let n = work.n_tokens as f64;
+        assert!(
+            work.n_tokens_run as f64 <= 1.6 * n,
+            "{n_rows} rows, room {n_room}: {} run for {n}",
+            work.n_tokens_run
+        );
+        assert_eq!(rows, run(10_000, &scripts).unwrap().0);
+    }
+}
+
+/// Groups whose prompt fits the cache only once are one prompt's price, also from group to group.
+#[test]
+fn a_shared_prompt_is_not_computed_again_for_the_rows_that_wait() {
+    let prompt: Vec<TokenId> = (0..100).map(|i| i * 7 % 40).collect();
+    let script = Script {
+        prompt,
+        pieces: vec![8],
+    };
+    let (_, work) = run(N_CONTEXT, &vec![script; 40]).unwrap();
+    let n_sampled = work.n_tokens_sampled;
+    assert!(
+        work.n_tokens_run <= 100 + n_sampled,
+        "{} run for 100 and {n_sampled}",
+        work.n_tokens_run
+    );
+}
+
+#[test]
+fn a_rollout_that_can_never_fit_says_what_it_needs() {
+    let feed = Script {
+        prompt: vec![1; 61],
+        pieces: vec![],
+    };
+    let error = run(60, &[feed.clone(), feed.clone()]).unwrap_err();
+    let n_bytes = memory::cache_bytes(&config(), 61);
+    assert_eq!(
+        error,
+        PolicyError::CacheTooSmall {
+            n_tokens: 61,
+            n_tokens_max: 60,
+            n_bytes,
+        }
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("at least {n_bytes} bytes")),
+        "{text}"
+    );
+    assert!(run(61, &[feed.clone(), feed]).is_ok());
+    // The tokens that are sampled count, too: the last one is drawn and never computed.
+    let sample = plain(1, 61);
+    assert!(run(60, &sample).is_ok());
+    assert!(matches!(
+        run(40, &sample).unwrap_err(),
+        PolicyError::CacheTooSmall {
+            n_tokens: 41,
+            n_tokens_max: 40,
+            ..
+        }
+    ));
+    assert!(run(0, &sample).is_err());
+}

@@ -1,0 +1,133 @@
+//! Counted work against numbers worked out by hand, for a model whose heads are wider than itself.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not there"
+)]
+
+use ra3::policy::{
+    Episode, Example, Feed, Move, Objective, Observation, Policy, Surrogate, TokenId,
+};
+use ra3::seed::Seed;
+use ra3_lm::config::{Architecture, ModelConfig, Precision};
+use ra3_lm::{Lm, TrainSettings};
+
+/// A layer has `2 · 16 · 32 + 2 · 16 · 16 + 3 · 16 · 24 = 2688` parameters in products, the body
+/// 8064, the head `16 · 40 = 640`; a token that sees another takes `3 · 2 · 32` products.
+fn model(recompute: bool) -> Lm {
+    let config = ModelConfig {
+        vocab_size: 40,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: Some(8),
+        max_position_embeddings: 64,
+        ..ModelConfig::new(Architecture::Qwen3)
+    };
+    let settings = TrainSettings {
+        weight_decay: 0.0,
+        clip_norm: 1.0,
+        n_tokens_micro: 20,
+        recompute,
+        cache_bytes_max: 1 << 20,
+        moments: Precision::Float32,
+    };
+    Lm::random(config, settings, Seed::root(1))
+}
+
+/// FLOPs of one forward pass over `n_tokens`, of which each sees itself and those before it.
+fn body(n_tokens: u32) -> f64 {
+    let n_seen = n_tokens * (n_tokens + 1) / 2;
+    2.0 * f64::from(8064 * n_tokens + 192 * n_seen)
+}
+
+fn head(n_targets: u32) -> f64 {
+    2.0 * f64::from(640 * n_targets)
+}
+
+struct Feeds(Vec<Feed>);
+
+impl Episode for Feeds {
+    fn next(&mut self, _: Observation<'_>) -> Move {
+        if self.0.is_empty() {
+            return Move::Done;
+        }
+        Move::Feed(self.0.remove(0))
+    }
+}
+
+fn run(rows: &[&[Feed]]) -> f64 {
+    let mut rows: Vec<Feeds> = rows.iter().map(|row| Feeds(row.to_vec())).collect();
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    model(false)
+        .run(&mut episodes, Seed::root(0))
+        .unwrap()
+        .flops
+}
+
+fn tokens(n: u32) -> Vec<TokenId> {
+    (0..n).map(|i| i * 7 % 40).collect()
+}
+
+#[test]
+fn a_run_counts_its_products() {
+    assert_eq!(body(1), 2.0 * (8064.0 + 192.0));
+    let (loud, quiet) = (Feed::scored(tokens(10)), Feed::unscored(tokens(10)));
+    // The first token has no score.
+    assert_eq!(run(&[std::slice::from_ref(&loud)]), body(10) + head(9));
+    assert_eq!(run(&[std::slice::from_ref(&quiet)]), body(10));
+    // Shared tokens run once, and their logits are computed once.
+    let other = Feed::scored(vec![3, 4]);
+    let one = std::slice::from_ref(&loud);
+    assert_eq!(run(&[one, &[loud.clone(), other]]), body(12) + head(11));
+    assert_eq!(run(&[one, one]), body(10) + head(9));
+}
+
+fn example(weights: impl Fn(usize) -> f32) -> Example {
+    Example {
+        tokens: tokens(10),
+        weights: (0..10)
+            .map(|i| if i == 0 { 0.0 } else { weights(i) })
+            .collect(),
+        restrictions: vec![],
+        old_logprobs: vec![],
+    }
+}
+
+#[test]
+fn an_update_counts_its_products() {
+    let objective = Objective {
+        surrogate: Surrogate::LogLikelihood,
+        learning_rate: 1e-3,
+    };
+    let flops = |recompute, batch: &[Example]| {
+        model(recompute)
+            .update(batch, objective)
+            .unwrap()
+            .work
+            .flops
+    };
+    let all = example(|_| 0.1);
+    let batch = std::slice::from_ref(&all);
+    assert_eq!(flops(false, batch), 3.0 * (body(10) + head(9)));
+    assert_eq!(flops(true, batch), 4.0 * body(10) + 3.0 * head(9));
+    // Rows without a target have no logits; a shared row has them once.
+    let some = example(|i| if i % 2 == 0 { 0.1 } else { 0.0 });
+    assert_eq!(
+        flops(false, std::slice::from_ref(&some)),
+        3.0 * (body(10) + head(4))
+    );
+    assert_eq!(
+        flops(false, &[all.clone(), some]),
+        3.0 * (body(10) + head(9))
+    );
+    // Two trees in two micro-batches are twice the work.
+    let mut other = all.clone();
+    other.tokens[0] = 39;
+    other.tokens.extend([1; 6]);
+    other.weights.extend([0.0; 6]);
+    let both = 3.0 * (body(10) + body(16) + head(18));
+    assert_eq!(flops(false, &[all, other]), both);
+}

@@ -1,0 +1,226 @@
+//! The keys of a run file and what each may be: a flat list, in the order of the sections.
+//!
+//! A key that is not here is not checked, and a test says so; `docs/run-files.md` has a row for
+//! each, which a test compares with this list. The upper ends are far above what anyone has run:
+//! they keep a slip of the finger from becoming a machine without memory.
+
+use super::allowed::Allowed::{Flag, OneOf, Path, Real, Text, Whole};
+use super::allowed::Bound::{Closed, Open};
+use super::allowed::{Allowed, Key};
+
+/// Updates, tokens and other counts that a long run may have.
+const COUNT_MAX: u64 = 1_000_000_000;
+/// Documents or problems of an update.
+const BATCH_MAX: u64 = 65_536;
+/// Rows of a group, which share a prompt and are in memory together.
+const GROUP_MAX: u64 = 1_024;
+const CONTEXT_MAX: u64 = 1 << 20;
+const ANY: u64 = i64::MAX as u64;
+
+const SHARE: Allowed = Real(Closed(0.0), Closed(1.0));
+/// A step size; 0 moves nothing, which is a control.
+const STEP_SIZE: Allowed = Real(Closed(0.0), Closed(1.0));
+/// Of rollouts whose gradient is taken: greedy ones have none.
+const TEMPERATURE: Allowed = Real(Closed(0.01), Closed(100.0));
+const PROBABILITY: Allowed = Real(Open(0.0), Open(1.0));
+const WEIGHT: Allowed = Real(Closed(0.0), Closed(1000.0));
+const PRECISIONS: Allowed = OneOf(&["float32", "bfloat16"]);
+
+const fn key(path: &'static str, allowed: Allowed) -> Key {
+    Key { path, allowed }
+}
+
+/// Every key.
+pub const KEYS: &[Key] = &[
+    key("name", Text(100)),
+    key("seed", Whole(0, ANY)),
+    key("directory", Path),
+    key("n_threads", Whole(1, 1024)),
+    key("checkpoint_every", Whole(1, ANY)),
+    // The documents.
+    key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),
+    key("corpus.decontaminate_n_words", Whole(1, COUNT_MAX)),
+    key(
+        "corpus.near_duplicate_similarity",
+        Real(Open(0.0), Closed(1.0)),
+    ),
+    key("corpus.n_bytes_max", Whole(1, ANY)),
+    key("corpus.rationale_tokens_max", Whole(1, CONTEXT_MAX)),
+    key("corpus.document_tokens_max", Whole(16, CONTEXT_MAX)),
+    key("corpus.on_unreadable", OneOf(&["stop", "drop"])),
+    key(
+        "corpus.sources.kind",
+        OneOf(&["python_standard_library", "folder", "json_lines", "parquet"]),
+    ),
+    key("corpus.sources.python", Path),
+    key("corpus.sources.n_files_max", Whole(1, COUNT_MAX)),
+    key("corpus.sources.path", Path),
+    key("corpus.sources.text_key", Text(1000)),
+    key("corpus.sources.prefix_key", Text(1000)),
+    key("corpus.sources.name_key", Text(1000)),
+    key("corpus.sources.column", Text(1000)),
+    key("corpus.testbed.n_documents", Whole(0, 10_000_000)),
+    key("corpus.testbed.comment_share", SHARE),
+    key("corpus.testbed.n_train_problems", Whole(0, 10_000)),
+    key("corpus.testbed.n_held_out_problems", Whole(0, 10_000)),
+    // The tokenizer.
+    key("tokenizer.kind", OneOf(&["train", "file", "base"])),
+    // 256 bytes and four tokens of its own.
+    key("tokenizer.n_vocabulary", Whole(260, 1_000_000)),
+    key("tokenizer.path", Path),
+    // The base model.
+    key("base.kind", OneOf(&["pretrain", "checkpoint"])),
+    key("base.path", Path),
+    key("base.vocabulary_multiple", Whole(1, BATCH_MAX)),
+    key("base.n_updates", Whole(0, COUNT_MAX)),
+    key("base.batch_documents", Whole(1, BATCH_MAX)),
+    key(
+        "base.schedule.kind",
+        OneOf(&["constant", "cosine", "warmup_stable_decay"]),
+    ),
+    key("base.schedule.peak", STEP_SIZE),
+    key("base.schedule.warmup", Whole(0, COUNT_MAX)),
+    key("base.schedule.decay", Whole(0, COUNT_MAX)),
+    key("base.schedule.floor_share", SHARE),
+    key("base.model.architecture", OneOf(&["qwen2", "llama"])),
+    key("base.model.hidden_size", Whole(2, 32_768)),
+    key("base.model.intermediate_size", Whole(1, 131_072)),
+    key("base.model.n_layers", Whole(1, 1000)),
+    key("base.model.n_heads", Whole(1, 1024)),
+    key("base.model.n_key_value_heads", Whole(1, 1024)),
+    key("base.model.context", Whole(16, CONTEXT_MAX)),
+    key("base.model.rope_theta", Real(Closed(1.0), Closed(1e12))),
+    key(
+        "base.model.initializer_range",
+        Real(Closed(1e-6), Closed(10.0)),
+    ),
+    key("base.model.tie_embeddings", Flag),
+    key("base.model.precision_on_disk", PRECISIONS),
+    // The optimizer.
+    key("training.weight_decay", Real(Closed(0.0), Closed(1.0))),
+    key(
+        "training.clip_norm",
+        Real(Closed(1e-6), Closed(f64::INFINITY)),
+    ),
+    key("training.prefix_weight", WEIGHT),
+    key("training.micro_batch_tokens", Whole(1, 1 << 24)),
+    key("training.recompute", Flag),
+    key("training.cache_mib", Whole(1, 1 << 24)),
+    key("training.moment_precision", PRECISIONS),
+    key("training.frozen_precision", PRECISIONS),
+    // Mid-training.
+    key("midtrain.batch_documents", Whole(1, BATCH_MAX)),
+    key("midtrain.supervised_peak", STEP_SIZE),
+    key("midtrain.warmup", Whole(0, COUNT_MAX)),
+    key("midtrain.floor_share", SHARE),
+    key("midtrain.ntp_at_ra3_compute", Flag),
+    key("midtrain.ra3.cold_start_updates", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.rounds", Whole(0, 1_000_000)),
+    key("midtrain.ra3.e_updates", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.annotate_documents", Whole(0, 10_000_000)),
+    key("midtrain.ra3.m_updates", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.moments", OneOf(&["shared", "by_phase"])),
+    key(
+        "midtrain.ra3.ablation",
+        OneOf(&[
+            "none",
+            "think_every_line",
+            "no_em",
+            "no_rl",
+            "random_latents",
+        ]),
+    ),
+    key("midtrain.ra3.e_step.batch_documents", Whole(1, BATCH_MAX)),
+    key("midtrain.ra3.e_step.group_size", Whole(1, GROUP_MAX)),
+    key(
+        "midtrain.ra3.e_step.rationale_tokens_max",
+        Whole(1, CONTEXT_MAX),
+    ),
+    key("midtrain.ra3.e_step.horizon", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.e_step.discount", SHARE),
+    key(
+        "midtrain.ra3.e_step.penalty.kind",
+        OneOf(&[
+            "switch_cost",
+            "exact_kl",
+            "switch_cost_on_mean",
+            "switch_cost_on_probability",
+        ]),
+    ),
+    key(
+        "midtrain.ra3.e_step.penalty.nats",
+        Real(Closed(0.0), Closed(f64::INFINITY)),
+    ),
+    key("midtrain.ra3.e_step.penalty.alpha", PROBABILITY),
+    key("midtrain.ra3.e_step.penalty.cost", SHARE),
+    key("midtrain.ra3.e_step.scorer", OneOf(&["live", "frozen"])),
+    key(
+        "midtrain.ra3.e_step.baseline",
+        OneOf(&["leave_one_out", "group_mean", "standardised", "none"]),
+    ),
+    key("midtrain.ra3.e_step.learning_rate", STEP_SIZE),
+    key("midtrain.ra3.e_step.warmup", Whole(0, COUNT_MAX)),
+    key("midtrain.ra3.e_step.temperature", TEMPERATURE),
+    key("midtrain.ra3.e_step.updates_per_batch", Whole(1, 1000)),
+    key("midtrain.ra3.e_step.clip", Real(Open(0.0), Closed(1.0))),
+    key("midtrain.ra3.e_step.think_floor", SHARE),
+    key(
+        "midtrain.ra3.m_step.choose.kind",
+        OneOf(&["sample", "best_of", "importance_weights"]),
+    ),
+    key("midtrain.ra3.m_step.choose.group_size", Whole(1, GROUP_MAX)),
+    key("midtrain.ra3.m_step.corpus_latents_share", SHARE),
+    key(
+        "midtrain.ra3.m_step.line_weight",
+        Real(Open(0.0), Closed(1000.0)),
+    ),
+    key("midtrain.ra3.m_step.decision_weight", WEIGHT),
+    key("midtrain.ra3.m_step.rationale_weight", WEIGHT),
+    // What is measured.
+    key("evaluate.n_samples", Whole(1, 10_000)),
+    key("evaluate.temperature", Real(Closed(0.0), Closed(100.0))),
+    key("evaluate.pass_at", Whole(1, 10_000)),
+    key("evaluate.n_documents", Whole(1, COUNT_MAX)),
+    key("evaluate.iwae", Whole(1, 4096)),
+    key("evaluate.alpha", PROBABILITY),
+    key("evaluate.program_tokens_max", Whole(1, CONTEXT_MAX)),
+    key("evaluate.decision_table", Flag),
+    key("evaluate.n_workers", Whole(1, 256)),
+    key(
+        "evaluate.confinement",
+        OneOf(&["require", "best_effort", "off"]),
+    ),
+    // RLVR.
+    key("rlvr.n_updates", Whole(1, COUNT_MAX)),
+    key("rlvr.batch_problems", Whole(1, BATCH_MAX)),
+    key("rlvr.group_size", Whole(2, GROUP_MAX)),
+    key("rlvr.learning_rate", STEP_SIZE),
+    key("rlvr.warmup", Whole(0, COUNT_MAX)),
+    key("rlvr.temperature", TEMPERATURE),
+    key(
+        "rlvr.advantage",
+        OneOf(&["grpo", "dr_grpo", "rloo", "dapo"]),
+    ),
+    key("rlvr.drop_groups_without_signal", Flag),
+    key("rlvr.n_tries_max", Whole(1, 1000)),
+    key("rlvr.overlong_tokens", Whole(0, CONTEXT_MAX)),
+    key("rlvr.updates_per_batch", Whole(1, 1000)),
+    key("rlvr.clip_low", Real(Open(0.0), Closed(1.0))),
+    key("rlvr.clip_high", Real(Open(0.0), Closed(10.0))),
+    key("rlvr.evaluate_every", Whole(1, ANY)),
+    key("rlvr.evaluate_samples", Whole(1, 10_000)),
+    key("rlvr.reward", OneOf(&["pass", "share", "weighted"])),
+    key(
+        "rlvr.problems.set",
+        OneOf(&[
+            "humaneval",
+            "leetcode",
+            "mbpp_train",
+            "puzzles",
+            "asserts",
+            "contest",
+        ]),
+    ),
+    key("rlvr.problems.data", Path),
+    key("rlvr.problems.held_out_share", PROBABILITY),
+];
