@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(root.child("a").0, 0x1e21_2435_f2c8_45ce);
         assert_eq!(root.child("ab").0, 0x7478_7890_228b_dc81);
         assert_eq!(root.nth(3).0, 0xf8b6_f569_9dd9_b876);
-        assert_eq!(root.uniform(), 0.9327827105034742);
+        assert_eq!(root.uniform(), 0.932_782_710_503_474_2);
     }
 
     /// Each of the six orders of three, in equal shares.
