@@ -374,7 +374,9 @@ fn the_official_form_of_answers_is_read() {
         std::fs::write(&path, text).unwrap();
         ra3_evals::samples::read(&path)
     };
-    let all = r#"[{"question_id": "a", "code_list": ["x = 1", "y"]}, {"question_id": "b", "code_list": []}, {"question_id": "3", "code_list": ["z"], "extra": 1}]"#;
+    let all = r#"[{"question_id": "a", "code_list": ["x = 1", "y"]},
+        {"question_id": "b", "code_list": []},
+        {"question_id": "3", "code_list": ["z"], "extra": 1}]"#;
     let found: Vec<(String, String)> = read(all)
         .unwrap()
         .iter()

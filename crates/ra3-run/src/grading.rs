@@ -191,6 +191,24 @@ pub(crate) fn grade_prepared(
         total: todo.len() as u64,
         unit: "samples",
     });
+    grade_missing(request, bench, &todo, &mut results, pool, watcher)?;
+    let message = format!("{} samples graded", todo.len());
+    watcher(Event::Finished { message });
+    // A file may hold more than is asked for now, such as tasks outside the window.
+    let is_asked = |task_id: &String| bench.task(task_id).is_some();
+    results.tasks.retain(|task_id, _| is_asked(task_id));
+    Ok(report(bench, results, todo.len()))
+}
+
+/// Grades batch by batch, and keeps each as it is whole.
+fn grade_missing(
+    request: &GradeRequest,
+    bench: &Bench,
+    todo: &[Item],
+    results: &mut Results,
+    pool: &Pool,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
     let mut n_done = 0;
     for batch in todo.chunks(N_BATCH) {
         let verdicts = grade_batch(bench, batch, pool, &mut |n_samples| {
@@ -205,7 +223,7 @@ pub(crate) fn grade_prepared(
             let (task_id, program) = item;
             let verdict = verdicts[item].clone();
             if let Some(reason) = verdict.infrastructure() {
-                kept(request, &results)?;
+                kept(request, results)?;
                 bail!(
                     "the sandbox failed, not the sample of {task_id}: {reason}; run again, which \
                      goes on from what --out holds"
@@ -214,15 +232,9 @@ pub(crate) fn grade_prepared(
             let entries = results.tasks.entry(task_id.clone()).or_default();
             entries.push(Entry::new(program.clone(), verdict));
         }
-        kept(request, &results)?;
+        kept(request, results)?;
     }
-    kept(request, &results)?;
-    let message = format!("{} samples graded", todo.len());
-    watcher(Event::Finished { message });
-    // A file may hold more than is asked for now, such as tasks outside the window.
-    let is_asked = |task_id: &String| bench.task(task_id).is_some();
-    results.tasks.retain(|task_id, _| is_asked(task_id));
-    Ok(report(bench, results, todo.len()))
+    kept(request, results)
 }
 
 fn kept(request: &GradeRequest, results: &Results) -> Result<()> {

@@ -392,9 +392,12 @@ fn a_cache_that_cannot_be_written_is_an_error_only_where_it_is_needed() {
     assert_eq!(get("org/tiny", &usual).unwrap(), found);
 }
 
+/// A name and its bytes.
+type File<'a> = (&'a str, &'a [u8]);
+
 #[test]
 fn another_form_of_a_model_is_named_with_what_to_do() {
-    let cases: [(&[(&str, &[u8])], &[&str]); 4] = [
+    let cases: [(&[File<'_>], &[&str]); 4] = [
         (
             &[
                 ("config.json", b"{}"),

@@ -391,8 +391,8 @@ fn deny_others(rules: &mut Rules) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Pairs of local streams lead nowhere else, and event loops wake themselves with one; a datagram of
-/// a pair can be sent to any address.
+/// Pairs of local streams lead nowhere else, and event loops wake themselves with one; a datagram
+/// of a pair can be sent to any address.
 fn deny_strange_pairs(rules: &mut Rules) -> Result<(), Box<dyn Error>> {
     let dword = SeccompCmpArgLen::Dword;
     let local = libc::AF_UNIX as u64;

@@ -327,8 +327,8 @@ fn infrastructure(reason: &str) -> End {
     }
 }
 
-/// False for what a terminal obeys or hides: controls, breaks of lines, and the characters of format
-/// that turn the direction of text or have no width.
+/// False for what a terminal obeys or hides: controls, breaks of lines, and the characters of
+/// format that turn the direction of text or have no width.
 pub fn is_visible(character: char) -> bool {
     !character.is_control()
         && !matches!(u32::from(character),

@@ -1,8 +1,8 @@
 //! Hostile programs, as data: each file names its verdict in the first line. None passes that
 //! should not, none blocks the pool, none is taken for a fault of the sandbox, and nothing is left
 //! behind. Each runs twice: compared by the caller, and by an assert in another process. Where the
-//! tests run as root, all runs once more as an ordinary user; and both again without namespaces, the
-//! ordinary user then with many threads elsewhere.
+//! tests run as root, all runs once more as an ordinary user; and both again without namespaces,
+//! the ordinary user then with many threads elsewhere.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
