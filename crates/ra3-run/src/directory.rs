@@ -317,7 +317,9 @@ fn adopt(root: &Path, progress: &mut Progress, plan: &Plan) -> Result<Vec<String
             root.display()
         )
     })?;
-    let all = changes(&old, &plan.file);
+    let mut all = changes(&old, &plan.file);
+    // A run may be moved: its plan is kept without its place.
+    all.retain(|change| change.key != "directory");
     let kind = |name: &String| {
         let of_plan = plan.stages.iter().find(|stage| stage.name() == *name);
         of_plan.map(|stage| Kind::of(*stage))

@@ -163,8 +163,12 @@ fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
 pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokenizer) -> Result<()> {
     let path = folder.join("generation_config.json");
     let mut file = generation_config(folder)?;
+    let said = generation_ends(folder)?;
     let mut ends = stops(lm, tokenizer);
-    ends.extend(generation_ends(folder)?);
+    if ends.iter().all(|end| said.contains(end)) {
+        return Ok(());
+    }
+    ends.extend(said);
     ends.sort_unstable();
     ends.dedup();
     if file.is_empty() {

@@ -362,8 +362,11 @@ mod tests {
         let made = ModelConfig {
             vocab_size: 8,
             hidden_size: 4,
+            intermediate_size: 6,
+            num_hidden_layers: 1,
             num_attention_heads: 2,
             num_key_value_heads: 1,
+            max_position_embeddings: 16,
             eos_token_ids: vec![0],
             ..ModelConfig::new(Architecture::Qwen3)
         };
