@@ -1,6 +1,7 @@
 //! The M-step: next-token prediction on the documents annotated with their latents
 //! (docs/algorithm.md, "M-step"). The cold start is the same step on the corpus' own comments.
-//! Markers are learnt over the whole vocabulary, so that the model writes them wherever it is sampled.
+//! Markers are learnt over the whole vocabulary, so that the model writes them wherever it is
+//! sampled.
 
 use crate::interleave::{TokenWeights, interleave, normalise};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
