@@ -3,6 +3,10 @@
 //!
 //! It needs torch and transformers: in the interpreter that `RA3_PYTHON` names, in `python3`, or in
 //! `target/peers`, where `RA3_PEERS=install` puts them. Without them it says that it is skipped.
+#![expect(
+    clippy::print_stdout,
+    reason = "a test says what it measured, or that it is skipped"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
