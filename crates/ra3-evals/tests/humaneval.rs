@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
 )]
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::path::Path;
 

@@ -222,7 +222,7 @@ fn numbers_beyond_a_precision_are_not_written_in_it() {
 
 #[test]
 fn other_forms_of_a_model_are_named_with_what_to_do() {
-    let cases: [(&[(&str, &str)], &[&str]); 9] = [
+    let cases: [(&[File<'_>], &[&str]); 9] = [
         (
             &[("config.json", ""), ("pytorch_model.bin", "")],
             &["pytorch_model.bin", "save_pretrained"],
@@ -456,3 +456,6 @@ fn forms_of_a_configuration() {
     std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
     assert!(load(marked.path()).is_ok());
 }
+
+/// A name and its text.
+type File<'a> = (&'a str, &'a str);

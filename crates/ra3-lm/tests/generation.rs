@@ -1,8 +1,4 @@
 //! Rollouts under a cache of any size: the same bits, a bound on the work, and an end.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use proptest::prelude::*;
 use ra3::policy::{
