@@ -31,10 +31,10 @@ pub(crate) fn print(text: impl Display) -> Result<()> {
     print_as_is(format_args!("{text}\n"))
 }
 
-/// [`print`] without an end of line.
+/// [`print()`] without an end of line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_as_is(text: impl Display) -> Result<()> {
     let mut output = std::io::stdout().lock();
     let written = write!(output, "{text}").and_then(|()| output.flush());
