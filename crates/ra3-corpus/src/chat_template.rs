@@ -283,7 +283,8 @@ fn normalize(message: &Value) -> Value {
     Value::from_pairs(pairs)
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, CorpusError> {
+/// The text of a file; none where there is no such file.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CorpusError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

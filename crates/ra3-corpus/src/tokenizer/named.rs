@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{END, failure};
+use crate::chat_template::read_if_there;
 use crate::error::CorpusError;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -37,11 +38,11 @@ impl Named {
 
     /// Reads what lies beside a `tokenizer.json`, as transformers reads it.
     pub(super) fn beside(path: &Path) -> Result<Self, CorpusError> {
-        let text = read(&path.with_file_name(CONFIG))?;
+        let text = read_if_there(&path.with_file_name(CONFIG))?;
         let file = parse(text.as_deref(), &path.with_file_name(CONFIG))?;
         let object = |name: &str| {
             let path = path.with_file_name(name);
-            parse(read(&path)?.as_deref(), &path)
+            parse(read_if_there(&path)?.as_deref(), &path)
         };
         let older = if file.contains_key("added_tokens_decoder") {
             Map::new()
@@ -102,18 +103,6 @@ fn name_of(value: &Value) -> Option<&str> {
 
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// The text of a file; none where there is no such file.
-fn read(path: &Path) -> Result<Option<String>, CorpusError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(CorpusError::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
 }
 
 /// The object of a file; an empty one where there is no such file.
