@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ra3::model::{Model, Saved};
 use ra3::policy::Work;
-use ra3_lm::Lm;
 use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
@@ -68,7 +68,7 @@ pub(crate) enum Course<'a> {
 
 impl Course<'_> {
     /// Tries the largest work that can come.
-    fn rehearse(&self, lm: &Lm) -> Result<()> {
+    fn rehearse(&self, lm: &dyn Model) -> Result<()> {
         match self {
             Self::Supervised(course) => {
                 rehearsal::documents(lm, course.documents, course.batch_documents)
@@ -87,7 +87,7 @@ impl Course<'_> {
         }
     }
 
-    fn step(&mut self, lm: &mut Lm, position: u64, spent: &Spent) -> Result<Option<Step>> {
+    fn step(&mut self, lm: &mut dyn Model, position: u64, spent: &Spent) -> Result<Option<Step>> {
         match self {
             Self::Supervised(course) => course.step(lm, position, spent),
             Self::Ra3(course) => course.step(lm),
@@ -95,16 +95,16 @@ impl Course<'_> {
         }
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    fn save(&mut self, folder: &Path) -> Result<()> {
         match self {
             Self::Ra3(course) => course.save(folder),
             Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
         }
     }
 
-    fn load(&mut self, folder: &Path, position: u64, lm: &Lm) -> Result<()> {
+    fn load(&mut self, folder: &Path, position: u64) -> Result<()> {
         match self {
-            Self::Ra3(course) => course.load(folder, position, lm),
+            Self::Ra3(course) => course.load(folder, position),
             Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
         }
     }
@@ -115,7 +115,7 @@ pub(crate) struct Training<'a> {
     /// Its name.
     pub(crate) stage: String,
     /// The model: where the stage begins, or replaced by the committed state.
-    pub(crate) lm: Lm,
+    pub(crate) lm: Box<dyn Model>,
     /// What it does.
     pub(crate) course: Course<'a>,
     /// Updates between two commits.
@@ -140,7 +140,7 @@ pub(crate) fn drive<'a>(
     training: Training<'a>,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
-) -> Result<(Lm, Course<'a>)> {
+) -> Result<(Box<dyn Model>, Course<'a>)> {
     let Training {
         stage,
         mut lm,
@@ -149,12 +149,12 @@ pub(crate) fn drive<'a>(
     } = training;
     let (mut position, mut spent) = (0, Spent::default());
     if let Some((committed, folder)) = directory.state_of(&stage) {
-        let state = load_state(&folder, &mut lm, &mut course)
+        let state = load_state(&folder, &mut *lm, &mut course)
             .with_context(|| format!("cannot continue {stage} from {}", folder.display()))?;
         (position, spent) = (committed, state.spent);
     }
     course
-        .rehearse(&lm)
+        .rehearse(&*lm)
         .with_context(|| format!("the largest batch of {stage} does not run"))?;
     let (from_position, began) = (position, Instant::now());
     let total = course.total(position, &spent);
@@ -165,7 +165,7 @@ pub(crate) fn drive<'a>(
         unit: "updates",
     });
     while let Some(step) = course
-        .step(&mut lm, position, &spent)
+        .step(&mut *lm, position, &spent)
         .with_context(|| format!("update {position} of {stage} failed"))?
     {
         spent.add(step.n_corpus_tokens, &step.work);
@@ -175,7 +175,7 @@ pub(crate) fn drive<'a>(
         if position % checkpoint_every == 0 {
             let state = State { position, spent };
             directory.commit_state(&stage, position, |folder| {
-                save_state(folder, &state, &lm, &course)
+                save_state(folder, &state, &*lm, &mut course)
             })?;
         }
     }
@@ -240,20 +240,22 @@ fn summary(spent: &Spent) -> String {
     )
 }
 
-fn save_state(folder: &Path, state: &State, lm: &Lm, course: &Course<'_>) -> Result<()> {
-    lm.save_training(&folder.join("model"))?;
+fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &mut Course<'_>) -> Result<()> {
+    lm.save(&folder.join("model"), Saved::State)
+        .map_err(anyhow::Error::from_boxed)?;
     course.save(folder)?;
     let json = serde_json::to_vec(state).expect("a state has only plain fields");
     atomic::write(&folder.join("state.json"), &json)
 }
 
-fn load_state(folder: &Path, lm: &mut Lm, course: &mut Course<'_>) -> Result<State> {
+fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Result<State> {
     let path = folder.join("state.json");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let state: State =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    lm.load_training(&folder.join("model"))?;
-    course.load(folder, state.position, lm)?;
+    lm.load_state(&folder.join("model"))
+        .map_err(anyhow::Error::from_boxed)?;
+    course.load(folder, state.position)?;
     Ok(state)
 }
