@@ -20,6 +20,7 @@ use super::rehearsal;
 use super::training::Step;
 use crate::atomic;
 use crate::model_note::ModelNote;
+use crate::number;
 use crate::run_file::MomentsName;
 
 /// `p_0`, the model after the cold start: the first that knows the markers. It never changes, so it
@@ -215,6 +216,8 @@ struct Kept {
     prefix: Vec<u32>,
     lines: Vec<Vec<u32>>,
     latents: Vec<KeptLatent>,
+    /// An importance weight, so whatever a diverging model gives.
+    #[serde(with = "number::single")]
     weight: f32,
     n_corpus_tokens: u64,
 }
@@ -282,6 +285,48 @@ impl From<Kept> for WeightedAnnotated {
             },
             weight: kept.weight,
             n_corpus_tokens: kept.n_corpus_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_kept_document_is_read_as_it_was(
+            bits in any::<u32>(),
+            odd in prop::sample::select(vec![
+                f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX,
+            ]),
+            is_odd in any::<bool>(),
+            rationale in prop::collection::vec(any::<u32>(), 0..4),
+            forced_close in any::<bool>(),
+        ) {
+            let weight = if is_odd { odd } else { f32::from_bits(bits) };
+            let switch = Latent::Switch { rationale: rationale.clone(), forced_close };
+            let document = WeightedAnnotated {
+                annotated: Annotated {
+                    trajectory: Trajectory {
+                        prefix: rationale,
+                        lines: vec![vec![1, 2], vec![3], vec![0]],
+                    },
+                    latents: vec![None, Some(Latent::Keep), Some(switch)],
+                },
+                weight,
+                n_corpus_tokens: u64::from(bits),
+            };
+            let json = serde_json::to_string(&Kept::from(&document)).unwrap();
+            let kept: Kept = serde_json::from_str(&json).unwrap();
+            let read = WeightedAnnotated::from(kept);
+            prop_assert_eq!(&read.annotated, &document.annotated);
+            prop_assert_eq!(read.n_corpus_tokens, document.n_corpus_tokens);
+            let is_same = read.weight.to_bits() == weight.to_bits()
+                || (read.weight.is_nan() && weight.is_nan());
+            prop_assert!(is_same, "{} became {}", weight, read.weight);
         }
     }
 }
