@@ -117,6 +117,11 @@ impl Ra3Course<'_> {
         model
     }
 
+    /// True if `p_0` is written: nothing writes it again, and what follows reads it.
+    pub(crate) fn has_reference(&self) -> bool {
+        self.em.position > self.em.config.cold_start_updates
+    }
+
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");

@@ -12,6 +12,7 @@ use ra3::policy::Work;
 use ra3_lm::Lm;
 use serde::{Deserialize, Serialize};
 
+use super::midtrain::REFERENCE;
 use super::ra3::Ra3Course;
 use super::rehearsal;
 use super::rlvr::RlvrCourse;
@@ -95,6 +96,14 @@ impl Course<'_> {
         }
     }
 
+    /// What it has written of the stage's outputs for good.
+    fn outputs(&self) -> Vec<String> {
+        match self {
+            Self::Ra3(course) if course.has_reference() => vec![format!("models/{REFERENCE}")],
+            Self::Ra3(_) | Self::Supervised(_) | Self::Rlvr(_) => Vec::new(),
+        }
+    }
+
     fn save(&self, folder: &Path) -> Result<()> {
         match self {
             Self::Ra3(course) => course.save(folder),
@@ -174,7 +183,8 @@ pub(crate) fn drive<'a>(
         position += 1;
         if position % checkpoint_every == 0 {
             let state = State { position, spent };
-            directory.commit_state(&stage, position, |folder| {
+            let outputs = course.outputs();
+            directory.commit_state(&stage, position, &outputs, |folder| {
                 save_state(folder, &state, &lm, &course)
             })?;
         }
