@@ -186,6 +186,7 @@ fn step_of(report: &EmReport) -> Step {
         work,
         scores: Vec::new(),
         samples: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! RLVR from an arm: GRPO on training problems, scored on held-out problems at intervals.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ra3::formulas::overlong_penalty;
@@ -14,7 +14,7 @@ use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
 use ra3_evals::rlvr::exercise::{Exercise, Graded};
 use ra3_evals::rlvr::split::split;
-use ra3_evals::rlvr::usable::keep_usable;
+use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 use ra3_lm::Lm;
 
 use super::base::{load_model, save_model};
@@ -42,6 +42,8 @@ pub(crate) struct RlvrCourse<'a> {
     held_out: Exam,
     tokenizer: &'a Tokenizer,
     seed: Seed,
+    /// Problems whose checkers are broken, as this process has said.
+    known_faults: BTreeSet<String>,
 }
 
 pub(crate) fn run(
@@ -79,6 +81,7 @@ pub(crate) fn run(
         tokenizer: &tokenizer,
         // One seed for all arms: they meet the problems in the same order.
         seed: Seed::root(plan.file.seed).child("rlvr"),
+        known_faults: BTreeSet::new(),
     };
     let training = Training {
         stage: name.clone(),
@@ -141,6 +144,10 @@ fn published(
             first.reason
         )));
     }
+    for left_out in keep_checked(&mut problems, &sorting) {
+        let LeftOut { task_id, reason } = left_out;
+        watcher(Event::Note(format!("{task_id} is left out: {reason}")));
+    }
     let (training, held_out) = split(problems, section.held_out_share, seed);
     let mut exam = |side: &str, problems: Vec<Exercise>| -> Result<Exam> {
         anyhow::ensure!(
@@ -201,7 +208,8 @@ impl RlvrCourse<'_> {
             let (score, _) = self.score(lm, 0, spent.n_tokens_sampled)?;
             scores.push(score);
         }
-        let report = self.update(lm, position)?;
+        let (report, faults) = self.update(lm, position)?;
+        let notes = self.notes_of_new(faults);
         let n_sampled = spent.n_tokens_sampled + report.work.n_tokens_sampled;
         let is_last = position + 1 == self.section.n_updates;
         if is_last || (position + 1).is_multiple_of(self.section.evaluate_every) {
@@ -222,11 +230,24 @@ impl RlvrCourse<'_> {
             work: report.work,
             scores,
             samples,
+            notes,
         }))
     }
 
-    /// One GRPO update at `position`.
-    fn update(&self, lm: &mut Lm, position: u64) -> Result<GrpoReport> {
+    /// Words about checkers that were not known to be broken.
+    fn notes_of_new(&mut self, faults: BTreeMap<String, String>) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (task_id, reason) in faults {
+            if self.known_faults.insert(task_id.clone()) {
+                notes.push(format!("{task_id} is left out: {reason}"));
+            }
+        }
+        notes
+    }
+
+    /// One GRPO update at `position`, and the problems whose checkers turned out to be broken: no
+    /// program for them earns or loses anything, so they have no part in it.
+    fn update(&self, lm: &mut Lm, position: u64) -> Result<(GrpoReport, BTreeMap<String, String>)> {
         let section = self.section;
         // The problems of the programs that are graded next.
         let by_row = RefCell::new(Vec::new());
@@ -240,15 +261,31 @@ impl RlvrCourse<'_> {
             of.iter().map(prompt).collect()
         };
         let mut n_broken = 0;
+        let mut faults = BTreeMap::new();
         let mut grade = |rows: &[Writing]| -> Vec<f32> {
             let of = by_row.borrow();
             let scheme = section.reward.scheme();
             let graded = self.train.grade(&of, rows, scheme, self.tokenizer);
-            let is_broken = |g: &&Graded| matches!(g.verdict, Verdict::Infrastructure { .. });
-            n_broken += graded.iter().filter(is_broken).count();
+            let mut faulty = BTreeSet::new();
+            for (graded, problem) in graded.iter().zip(&of[..]) {
+                if let Some(reason) = graded.verdict.broken_checker() {
+                    let task_id = self.train.problems[*problem].task_id();
+                    faults.insert(task_id.to_owned(), reason.to_owned());
+                    faulty.insert(*problem);
+                } else if matches!(graded.verdict, Verdict::Infrastructure { .. }) {
+                    n_broken += 1;
+                }
+            }
             rows.iter()
                 .zip(&graded)
-                .map(|(row, graded)| self.reward(row, graded))
+                .zip(&of[..])
+                .map(|((row, graded), problem)| {
+                    if faulty.contains(problem) {
+                        0.0
+                    } else {
+                        self.reward(row, graded)
+                    }
+                })
                 .collect()
         };
         let schedule = Schedule::Constant {
@@ -270,7 +307,7 @@ impl RlvrCourse<'_> {
             grpo::update(lm, &prompts(0), &mut grade, config, lr, seed)?
         };
         anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
-        Ok(report)
+        Ok((report, faults))
     }
 
     /// What the tests come to, less what the program pays for its length.

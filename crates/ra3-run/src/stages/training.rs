@@ -58,6 +58,8 @@ pub(crate) struct Step {
     pub(crate) scores: Vec<ScoreRecord>,
     /// Samples worth looking at.
     pub(crate) samples: Vec<Sample>,
+    /// What a user should know.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a stage does with its model.
@@ -179,6 +181,9 @@ pub(crate) fn drive<'a>(
     {
         spent.add(step.n_corpus_tokens, &step.work);
         watcher(advanced(&step, position + 1));
+        for note in &step.notes {
+            watcher(Event::Note(note.clone()));
+        }
         record(directory, &stage, position, &spent, step)?;
         position += 1;
         if position % checkpoint_every == 0 {
