@@ -265,6 +265,13 @@ fn warnings(
             on_disk.eos_token_ids
         ));
     }
+    if let Some(says) = model.tokenizer.contradicts_its_begin() {
+        let puts = if says { "nothing" } else { "a token" };
+        found.push(format!(
+            "tokenizer_config.json says add_bos_token = {says}, and the post_processor of \
+             tokenizer.json puts {puts} before a text: the second is done, as by transformers"
+        ));
+    }
     if model.lm.shape().is_tied != on_disk.tie_word_embeddings {
         found.push(
             "config.json ties the head to the embedding, and the weights have a head with other \

@@ -41,6 +41,7 @@ mod number;
 mod progress;
 pub mod samples;
 mod split_files;
+pub mod visible;
 
 pub mod report;
 

@@ -24,6 +24,7 @@ use super::training::Step;
 use crate::atomic;
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
+use crate::number;
 use crate::run_file::MomentsName;
 
 /// Copies of the model that the loop compares with, each written once, under a name.
@@ -47,7 +48,7 @@ impl Snapshots {
     }
 
     fn scorer(&self, round: u64) -> PathBuf {
-        self.models.join(format!("scorer-{round}"))
+        self.models.join(scorer_name(round))
     }
 
     /// Writes what a continued run cannot make again.
@@ -73,10 +74,8 @@ impl Snapshots {
 
     /// Gives the loop back what it had taken when a run was at `place`.
     fn restore(&self, em: &mut Em, place: Place) -> Result<()> {
-        let begins_e_step = place.phase == Phase::EStep && place.index == 0;
-        let has_scorer = em.config.e_updates > 0 && em.config.scorer_is_frozen;
-        if has_scorer && place.phase != Phase::ColdStart && !begins_e_step {
-            em.frozen.scorer = Some(self.engine.load_frozen(&self.scorer(place.round))?);
+        if let Some(round) = scorer_needed(em, place) {
+            em.frozen.scorer = Some(self.engine.load_frozen(&self.scorer(round))?);
         }
         Ok(())
     }
@@ -91,6 +90,18 @@ impl Snapshots {
         }
         Ok(())
     }
+}
+
+fn scorer_name(round: u64) -> String {
+    format!("scorer-{round}")
+}
+
+/// The round whose scorer a run reads that continues at `place`.
+fn scorer_needed(em: &Em, place: Place) -> Option<u64> {
+    let is_taken_anew = place.phase == Phase::EStep && place.index == 0;
+    let has_scorers = em.config.e_updates > 0 && em.config.scorer_is_frozen;
+    let is_needed = has_scorers && place.phase != Phase::ColdStart && !is_taken_anew;
+    is_needed.then_some(place.round)
 }
 
 /// The loop and what a run keeps of it.
@@ -145,6 +156,23 @@ impl Ra3Course<'_> {
         Ok(report.map(|report| step_of(&report)))
     }
 
+    /// The models that are written and that a run needs which continues here, by their place below
+    /// the run directory: nothing writes them again.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        let em = &self.em;
+        let mut names = Vec::new();
+        if em.position > em.config.cold_start_updates {
+            names.push(REFERENCE.to_owned());
+        }
+        let place = em.config.place(em.position);
+        names.extend(
+            place
+                .and_then(|place| scorer_needed(em, place))
+                .map(scorer_name),
+        );
+        names.iter().map(|name| format!("models/{name}")).collect()
+    }
+
     pub(crate) fn save(&mut self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
@@ -191,6 +219,7 @@ fn step_of(report: &EmReport) -> Step {
         work: report.work,
         scores: Vec::new(),
         samples: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -227,6 +256,8 @@ struct Kept {
     prefix: Vec<u32>,
     lines: Vec<Vec<u32>>,
     latents: Vec<KeptLatent>,
+    /// An importance weight, so whatever a diverging model gives.
+    #[serde(with = "number::single")]
     weight: f32,
     n_corpus_tokens: u64,
 }
@@ -294,6 +325,48 @@ impl From<Kept> for WeightedAnnotated {
             },
             weight: kept.weight,
             n_corpus_tokens: kept.n_corpus_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_kept_document_is_read_as_it_was(
+            bits in any::<u32>(),
+            odd in prop::sample::select(vec![
+                f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX,
+            ]),
+            is_odd in any::<bool>(),
+            rationale in prop::collection::vec(any::<u32>(), 0..4),
+            forced_close in any::<bool>(),
+        ) {
+            let weight = if is_odd { odd } else { f32::from_bits(bits) };
+            let switch = Latent::Switch { rationale: rationale.clone(), forced_close };
+            let document = WeightedAnnotated {
+                annotated: Annotated {
+                    trajectory: Trajectory {
+                        prefix: rationale,
+                        lines: vec![vec![1, 2], vec![3], vec![0]],
+                    },
+                    latents: vec![None, Some(Latent::Keep), Some(switch)],
+                },
+                weight,
+                n_corpus_tokens: u64::from(bits),
+            };
+            let json = serde_json::to_string(&Kept::from(&document)).unwrap();
+            let kept: Kept = serde_json::from_str(&json).unwrap();
+            let read = WeightedAnnotated::from(kept);
+            prop_assert_eq!(&read.annotated, &document.annotated);
+            prop_assert_eq!(read.n_corpus_tokens, document.n_corpus_tokens);
+            let is_same = read.weight.to_bits() == weight.to_bits()
+                || (read.weight.is_nan() && weight.is_nan());
+            prop_assert!(is_same, "{} became {}", weight, read.weight);
         }
     }
 }

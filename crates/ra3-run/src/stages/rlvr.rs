@@ -1,6 +1,6 @@
 //! RLVR from an arm: GRPO on training problems, scored on held-out problems at intervals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ra3::formulas::overlong_penalty;
@@ -14,7 +14,7 @@ use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
 use ra3_evals::rlvr::exercise::{Exercise, Graded};
 use ra3_evals::rlvr::split::split;
-use ra3_evals::rlvr::usable::keep_usable;
+use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
@@ -41,6 +41,8 @@ pub(crate) struct RlvrCourse<'a> {
     held_out: Exam,
     tokenizer: &'a Tokenizer,
     seed: Seed,
+    /// Problems whose checkers are broken, as this process has said.
+    known_faults: BTreeSet<String>,
 }
 
 /// What an update did.
@@ -50,6 +52,18 @@ struct Report {
     /// The last update.
     update: UpdateStats,
     /// Everything that ran.
+    work: Work,
+    /// What a user should know.
+    notes: Vec<String>,
+}
+
+/// Programs of a batch of problems.
+struct Written {
+    /// They and their rewards, by problem.
+    groups: Vec<Group>,
+    /// Problems with a broken checker, and what is wrong with it.
+    faults: BTreeMap<usize, String>,
+    /// What writing them cost.
     work: Work,
 }
 
@@ -88,6 +102,7 @@ pub(crate) fn run(
         tokenizer: &tokenizer,
         // One seed for all arms: they meet the problems in the same order.
         seed: Seed::root(plan.file.seed).child("rlvr"),
+        known_faults: BTreeSet::new(),
     };
     let training = Training {
         stage: name.clone(),
@@ -149,6 +164,10 @@ fn published(
             first.task_id,
             first.reason
         )));
+    }
+    for left_out in keep_checked(&mut problems, &sorting) {
+        let LeftOut { task_id, reason } = left_out;
+        watcher(Event::Note(format!("{task_id} is left out: {reason}")));
     }
     let (training, held_out) = split(problems, section.held_out_share, seed);
     let mut exam = |side: &str, problems: Vec<Exercise>| -> Result<Exam> {
@@ -234,47 +253,63 @@ impl RlvrCourse<'_> {
             work: report.work,
             scores,
             samples,
+            notes: report.notes,
         }))
+    }
+
+    /// Words about checkers that were not known to be broken.
+    fn notes_of_new(&mut self, faults: BTreeMap<usize, String>) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (problem, reason) in faults {
+            let task_id = self.train.problems[problem].task_id();
+            if self.known_faults.insert(task_id.to_owned()) {
+                notes.push(format!("{task_id} is left out: {reason}"));
+            }
+        }
+        notes
     }
 
     /// One GRPO update at `position`: programs, rewards, gradient. With several tries it is DAPO's
     /// dynamic sampling (arXiv 2503.14476): until as many groups as a batch has problems have
     /// signal, or the tries are used up, more problems are drawn, and only groups with signal are
     /// learnt from.
-    fn update(&self, lm: &mut dyn Model, position: u64) -> Result<Report> {
-        let (section, config) = (self.section, &self.config);
-        let is_dynamic = section.n_tries_max > 1;
+    fn update(&mut self, lm: &mut dyn Model, position: u64) -> Result<Report> {
+        let n_tries = self.section.n_tries_max as u64;
+        let n_wanted = self.section.batch_problems;
+        let is_dynamic = n_tries > 1;
         let seed = self.seed.child("programs").nth(position);
         let (mut all, mut kept, mut work) = (Vec::new(), Vec::new(), Work::default());
-        for index in 0..section.n_tries_max as u64 {
-            if kept.len() >= section.batch_problems {
+        let mut notes = Vec::new();
+        for index in 0..n_tries {
+            if kept.len() >= n_wanted {
                 break;
             }
-            let nth = position * section.n_tries_max as u64 + index;
             let seed = if is_dynamic { seed.nth(index) } else { seed };
-            let (groups, sampling) = self.groups(lm, nth, seed)?;
-            work += sampling;
-            let learnt = groups
-                .iter()
-                .filter(|group| group.has_signal() || !is_dynamic);
-            kept.extend(learnt.take(section.batch_problems - kept.len()).cloned());
-            all.extend(groups);
+            let written = self.written(lm, position * n_tries + index, seed)?;
+            work += written.work;
+            notes.extend(self.notes_of_new(written.faults));
+            let learnt = written.groups.iter();
+            let learnt = learnt.filter(|group| group.has_signal() || !is_dynamic);
+            kept.extend(learnt.take(n_wanted - kept.len()).cloned());
+            all.extend(written.groups);
         }
         let schedule = Schedule::Constant {
-            peak: section.learning_rate,
-            warmup: section.warmup,
+            peak: self.section.learning_rate,
+            warmup: self.section.warmup,
         };
-        let (update, training) = grpo::update(lm, &kept, config, schedule.at(position))?;
+        let (update, training) = grpo::update(lm, &kept, &self.config, schedule.at(position))?;
         work += training;
         Ok(Report {
             groups: GroupStats::of(&all),
             update,
             work,
+            notes,
         })
     }
 
-    /// Writes and grades the programs of batch `nth` of the problems.
-    fn groups(&self, lm: &dyn Model, nth: u64, seed: Seed) -> Result<(Vec<Group>, Work)> {
+    /// Writes and grades the programs of batch `nth` of the problems. A problem whose checker turns
+    /// out to be broken has no part in the update: no program for it earns or loses anything.
+    fn written(&self, lm: &dyn Model, nth: u64, seed: Seed) -> Result<Written> {
         let (section, config) = (self.section, &self.config);
         let n_problems = self.train.problems.len();
         let problems = batch(n_problems, section.batch_problems, nth, self.seed);
@@ -287,15 +322,27 @@ impl RlvrCourse<'_> {
             .collect();
         let scheme = section.reward.scheme();
         let graded = self.train.grade(&of, &programs, scheme, self.tokenizer);
-        let is_broken = |g: &&Graded| matches!(g.verdict, Verdict::Infrastructure { .. });
-        let n_broken = graded.iter().filter(is_broken).count();
+        let (mut faults, mut n_broken) = (BTreeMap::new(), 0);
+        for (graded, problem) in graded.iter().zip(&of) {
+            if let Some(reason) = graded.verdict.broken_checker() {
+                faults.insert(*problem, reason.to_owned());
+            } else if matches!(graded.verdict, Verdict::Infrastructure { .. }) {
+                n_broken += 1;
+            }
+        }
         anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
-        let rewards: Vec<f32> = programs
-            .iter()
-            .zip(&graded)
+        let pairs = programs.iter().zip(&graded);
+        let rewards: Vec<f32> = pairs
             .map(|(program, graded)| self.reward(program, graded))
             .collect();
-        Ok((Group::split(programs, &rewards, config.group_size), work))
+        let groups = Group::split(programs, &rewards, config.group_size);
+        let sound = groups.into_iter().zip(&problems);
+        let sound = sound.filter(|(_, problem)| !faults.contains_key(*problem));
+        Ok(Written {
+            groups: sound.map(|(group, _)| group).collect(),
+            faults,
+            work,
+        })
     }
 
     /// What the tests come to, less what the program pays for its length.

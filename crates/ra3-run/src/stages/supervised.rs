@@ -85,6 +85,7 @@ impl SupervisedCourse<'_> {
             work: stats.work,
             scores: Vec::new(),
             samples: Vec::new(),
+            notes: Vec::new(),
         }))
     }
 }

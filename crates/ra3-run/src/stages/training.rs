@@ -57,6 +57,8 @@ pub(crate) struct Step {
     pub(crate) scores: Vec<ScoreRecord>,
     /// Samples worth looking at.
     pub(crate) samples: Vec<Sample>,
+    /// What a user should know.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a stage does with its model.
@@ -92,6 +94,14 @@ impl Course<'_> {
             Self::Supervised(course) => course.step(lm, position, spent),
             Self::Ra3(course) => course.step(lm),
             Self::Rlvr(course) => course.step(lm, position, spent),
+        }
+    }
+
+    /// What it has written of the stage's outputs for good, and a continued run needs.
+    fn outputs(&self) -> Vec<String> {
+        match self {
+            Self::Ra3(course) => course.outputs(),
+            Self::Supervised(_) | Self::Rlvr(_) => Vec::new(),
         }
     }
 
@@ -170,11 +180,15 @@ pub(crate) fn drive<'a>(
     {
         spent.add(step.n_corpus_tokens, &step.work);
         watcher(advanced(&step, position + 1));
+        for note in &step.notes {
+            watcher(Event::Note(note.clone()));
+        }
         record(directory, &stage, position, &spent, step)?;
         position += 1;
         if position % checkpoint_every == 0 {
             let state = State { position, spent };
-            directory.commit_state(&stage, position, |folder| {
+            let outputs = course.outputs();
+            directory.commit_state(&stage, position, &outputs, |folder| {
                 save_state(folder, &state, &*lm, &mut course)
             })?;
         }
