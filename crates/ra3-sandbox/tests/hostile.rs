@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, Check, End, Level, Limits, Pool, Program, RunResult};
+use ra3_sandbox::{
+    Arguments, CallResult, Check, Clock, End, Level, Limits, Pool, Program, RunResult,
+};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, geteuid, waitpid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -81,8 +83,15 @@ fn check_verdicts(helper: &Path, files: &[PathBuf], is_check: bool) {
     assert!(!has_namespaces || std::env::var_os(WITHOUT_NAMESPACES).is_none());
     let programs: Vec<Program> = files.iter().map(|file| program(file, is_check)).collect();
     let mut n_done = 0;
-    let results = pool.run_all(&programs, &mut |_| n_done += 1);
+    let mut results = pool.run_all(&programs, &mut |_| n_done += 1);
     assert_eq!(n_done, programs.len());
+    // On a machine that is busy with other things a right program starves: alone it does not.
+    for (program, result) in programs.iter().zip(&mut results) {
+        let is_right = program.source.starts_with("# expect: passed");
+        if is_right && matches!(result.end, End::TimedOut(Clock::Idle | Clock::Wall)) {
+            *result = pool.run(program);
+        }
+    }
     let mut wrong = Vec::new();
     for ((file, program), result) in files.iter().zip(&programs).zip(&results) {
         let first = program.source.lines().next().unwrap();
