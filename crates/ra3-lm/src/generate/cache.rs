@@ -345,6 +345,8 @@ mod tests {
         }
         assert_eq!(cache.n_open(), 0);
         let last = parent.expect("five were inserted");
+        let before = cache.parent(last).expect("the last one is no root");
+        assert_eq!(cache.token(before), 33);
         assert_eq!((cache.depth(last), cache.token(last)), (4, 34));
         let tokens = cache.path(last).into_iter().map(|node| cache.token(node));
         assert_eq!(tokens.collect::<Vec<_>>(), [30, 31, 32, 33, 34]);
