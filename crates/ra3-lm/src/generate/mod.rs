@@ -292,7 +292,14 @@ mod tests {
         assert_eq!((live.len(), waiting.len()), (1, 0), "a row alone is let in");
         let moves = (0..3).map(|_| engine.step(&mut live).expect("numbers"));
         let moves = moves.collect();
-        (moves, live[0].is_live(&mut engine.cache))
+        let is_live = live[0].is_live(&mut engine.cache);
+        if is_live {
+            let error = engine
+                .park(&mut live, &mut waiting)
+                .expect_err("it is alone");
+            assert_eq!(error, engine.too_small(5));
+        }
+        (moves, is_live)
     }
 
     /// A step that says that something moved when nothing can would go on for ever.
