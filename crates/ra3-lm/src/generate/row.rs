@@ -462,4 +462,39 @@ mod tests {
         assert_eq!(enter(5, 68, 300, true, 0, false), (true, 0));
         assert_eq!(enter(5, 3, 300, true, 0, false), (true, 0));
     }
+
+    /// Two rows of the same five tokens that enter before either has nodes, and take them in turn
+    /// in steps of at most `n_max` new ones: nodes of the rows, new ones, and open room, a step.
+    fn attach(n_room: usize, n_max: usize) -> Vec<([usize; 2], usize, usize)> {
+        let (mut first, mut second, mut cache) = (Prompt(5), Prompt(5), room_for(n_room));
+        let mut rows = [&mut first, &mut second].map(|prompt| Row::new(0, prompt, Seed::root(0)));
+        for row in &mut rows {
+            row.begin(&transformer()).expect("a good move");
+            assert!(row.enter(&mut cache, 300, true));
+        }
+        let mut steps = Vec::new();
+        for _ in 0..2 {
+            let mut fresh = Vec::new();
+            for row in &mut rows {
+                row.attach(&mut cache, &mut fresh, n_max);
+            }
+            let lengths = [0, 1].map(|at| rows[at].path.len());
+            assert_eq!(rows[0].path[..lengths[1]], rows[1].path[..lengths[1]]);
+            steps.push((lengths, fresh.len(), cache.n_open()));
+        }
+        steps
+    }
+
+    #[test]
+    fn rows_share_nodes_and_keep_to_their_room_and_to_the_step() {
+        // Room for everything: 69 are promised to each, and what is shared is promised to neither.
+        assert_eq!(attach(200, 9), [([5, 5], 5, 67), ([5, 5], 0, 67)]);
+        // The second row was promised the 31 that were left.
+        assert_eq!(attach(100, 9), [([5, 5], 5, 5), ([5, 5], 0, 5)]);
+        // It was promised nothing, and needs no room for what the first one holds.
+        assert_eq!(attach(5, 9), [([5, 5], 5, 0), ([5, 5], 0, 0)]);
+        assert_eq!(attach(4, 9), [([4, 4], 4, 0), ([4, 4], 0, 0)]);
+        // New nodes of a step are counted, those of other rows are not.
+        assert_eq!(attach(200, 3), [([3, 3], 3, 65), ([5, 5], 2, 67)]);
+    }
 }
