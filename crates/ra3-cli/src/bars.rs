@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ra3_run::event::Event;
+use ra3_run::visible::visible;
 
 use crate::output::tell;
 
@@ -109,7 +110,7 @@ impl Bars {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(visible(text)),
             None => tell(text),
         }
     }

@@ -13,6 +13,7 @@ use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
 use ra3_run::run_file::ConfinementName;
+use ra3_run::visible::to_visible_json;
 use ra3_run::{estimate, pipeline, report};
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::finding::Finding;
@@ -124,7 +125,7 @@ fn eval_benches(options: &EvalOptions) -> Result<()> {
     let mut bars = Bars::new();
     let reports = answers::evaluate(&request, &options.bench, &mut |event| bars.show(event))?;
     if options.json {
-        print(serde_json::to_string_pretty(&reports)?)?;
+        print(to_visible_json(&reports))?;
     } else {
         for report in &reports {
             print(report.to_text())?;
@@ -233,7 +234,7 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if options.json {
-        print(serde_json::to_string_pretty(&report)?)?;
+        print(to_visible_json(&report))?;
     } else {
         print(report.to_text())?;
     }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
+use ra3_run::visible::visible;
 
 /// Nobody reads standard output any more; there is nothing left to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub(crate) fn print_as_is(text: impl Display) -> Result<()> {
     }
 }
 
-/// Writes a line for whoever watches; that nobody does is no reason to stop.
+/// Writes a line for whoever watches; that nobody does is no reason to stop. Names and reasons from
+/// files that users bring neither turn nor hide it.
 pub(crate) fn tell(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", visible(&text.to_string()));
 }

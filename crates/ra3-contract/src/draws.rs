@@ -260,8 +260,9 @@ pub(crate) fn reported(subject: &Subject) {
         ..rule()
     };
     let row = &play(subject, vec![vec![feed(&prompt), Move::Sample(long)]], 8)[0];
-    let whole = [prompt, row.tokens()].concat();
-    assert_eq!(row.logprobs(), score(&mut *(subject.make)(), &whole));
+    let whole = [&prompt[..], &row.tokens()].concat();
+    let scored = score(&*(subject.make)(), &whole);
+    assert_eq!(row.logprobs(), scored[prompt.len()..]);
 }
 
 /// Greedy is the likeliest token; among equals it is the lowest id, in any order of the choices.
@@ -385,7 +386,7 @@ pub(crate) fn context_end(subject: &Subject) {
     assert_eq!(rooms(&rows[3]), [n, 3, 0]);
     for beyond in [feed(&[0]), sample(1, &[])] {
         let row = vec![feed(&prompt), feed(&prompt[..3]), beyond];
-        let found = run(&mut *(subject.make)(), &mut [Script::new(row)], 1);
+        let found = run(&*(subject.make)(), &mut [Script::new(row)], 1);
         let error = PolicyError::SequenceTooLong {
             n_tokens: n + 1,
             n_tokens_max: n,
@@ -393,7 +394,7 @@ pub(crate) fn context_end(subject: &Subject) {
         assert_eq!(found, Err(error));
     }
     let long = run(
-        &mut *(subject.make)(),
+        &*(subject.make)(),
         &mut [Script::new(vec![feed(&tokens(subject, n + 2, 32))])],
         1,
     );

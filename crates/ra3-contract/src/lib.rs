@@ -10,6 +10,7 @@
 mod draws;
 mod feeds;
 mod refusals;
+mod scores;
 mod script;
 mod training;
 
@@ -49,9 +50,12 @@ pub const CHECKS: &[Check] = &[
     ("stops", draws::stops),
     ("the end of the context", draws::context_end),
     ("feeds in pieces", feeds::pieces),
-    ("unscored feeds", feeds::unscored),
-    ("scores among choices", feeds::choices),
     ("work", feeds::work),
+    ("scores are shares", scores::shares),
+    ("scores of targets alone", scores::targets),
+    ("scores among choices", scores::choices),
+    ("scores do not depend on neighbours", scores::neighbours),
+    ("snapshots", scores::snapshots),
     ("bad moves", refusals::moves),
     ("bad examples", refusals::examples),
     ("losses are the scores", training::losses),

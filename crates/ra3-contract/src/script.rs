@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use ra3::policy::{
-    Episode, Feed, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work,
+    Episode, Example, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work,
 };
 use ra3::seed::Seed;
 
@@ -41,7 +41,7 @@ impl Script {
             .collect()
     }
 
-    /// All log-probabilities that were reported.
+    /// The log-probabilities of all tokens that were sampled.
     pub(crate) fn logprobs(&self) -> Vec<f32> {
         self.seen
             .iter()
@@ -54,8 +54,7 @@ impl Episode for Script {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         let room = seen.room();
         let (tokens, logprobs, stop) = match seen {
-            Observation::Started { .. } => (&[][..], &[][..], None),
-            Observation::Fed { logprobs, .. } => (&[][..], logprobs, None),
+            Observation::Started { .. } | Observation::Fed { .. } => (&[][..], &[][..], None),
             Observation::Sampled {
                 tokens,
                 logprobs,
@@ -79,7 +78,7 @@ impl Episode for Script {
 
 /// Runs scripts to their end.
 pub(crate) fn run(
-    policy: &mut dyn Policy,
+    policy: &dyn Policy,
     scripts: &mut [Script],
     seed: u64,
 ) -> Result<Work, PolicyError> {
@@ -93,44 +92,52 @@ pub(crate) fn run(
 /// Runs lists of moves in a fresh policy.
 pub(crate) fn play(subject: &Subject, rows: Vec<Vec<Move>>, seed: u64) -> Vec<Script> {
     let mut scripts: Vec<Script> = rows.into_iter().map(Script::new).collect();
-    run(&mut *(subject.make)(), &mut scripts, seed).expect("moves that are in order");
+    run(&*(subject.make)(), &mut scripts, seed).expect("moves that are in order");
     scripts
 }
 
-/// Log-probabilities of a sequence, fed at once; the first is 0.
-pub(crate) fn score(policy: &mut dyn Policy, tokens: &[TokenId]) -> Vec<f32> {
-    let mut script = [Script::new(vec![feed(tokens)])];
-    run(policy, &mut script, 0).expect("a sequence that fits");
-    script[0].logprobs()
+/// All tokens of a sequence but the first as targets.
+pub(crate) fn sequence(tokens: &[TokenId]) -> Example {
+    let mut weights = vec![1.0; tokens.len()];
+    if let Some(first) = weights.first_mut() {
+        *first = 0.0;
+    }
+    Example {
+        tokens: tokens.to_vec(),
+        weights,
+        restrictions: vec![],
+        old_logprobs: vec![],
+    }
+}
+
+/// Log-probabilities of a sequence; the first is 0.
+pub(crate) fn score(policy: &dyn Policy, tokens: &[TokenId]) -> Vec<f32> {
+    let (mut found, _) = policy
+        .score(&[sequence(tokens)])
+        .expect("a sequence that fits");
+    found.remove(0)
 }
 
 /// `p(token | prompt)` of every token, by the scores of the sequences that end in it.
 pub(crate) fn distribution(subject: &Subject, prompt: &[TokenId]) -> Vec<f64> {
-    let rows = (0..subject.n_vocabulary as TokenId)
-        .map(|token| vec![feed(&[prompt, &[token]].concat())])
+    let rows: Vec<Example> = (0..subject.n_vocabulary as TokenId)
+        .map(|token| sequence(&[prompt, &[token]].concat()))
         .collect();
-    let rows = play(subject, rows, 0);
-    let last = |row: &Script| row.logprobs()[prompt.len()];
-    let shares: Vec<f64> = rows.iter().map(|row| f64::from(last(row)).exp()).collect();
+    let (rows, _) = (subject.make)().score(&rows).expect("sequences that fit");
+    let last = |row: &Vec<f32>| f64::from(row[prompt.len()]).exp();
+    let shares: Vec<f64> = rows.iter().map(last).collect();
     let total: f64 = shares.iter().sum();
     assert!((total - 1.0).abs() < 1e-4, "probabilities sum to {total}");
     shares
 }
 
 pub(crate) fn feed(tokens: &[TokenId]) -> Move {
-    Move::Feed(Feed::scored(tokens.to_vec()))
+    Move::Feed(tokens.to_vec())
 }
 
 /// One token from the whole distribution.
 pub(crate) fn rule() -> SampleRule {
-    SampleRule {
-        temperature: 1.0,
-        top_k: None,
-        top_p: None,
-        choices: None,
-        stop: [].into(),
-        n_tokens_max: 1,
-    }
+    SampleRule::plain(1.0, 1)
 }
 
 pub(crate) fn top_k(k: usize) -> NonZeroUsize {

@@ -40,10 +40,11 @@ fn restriction(example: &Example, position: usize, others: &[TokenId]) -> Restri
     }
 }
 
-/// Log-probabilities of an example's tokens as they count in its loss.
+/// Log-probabilities of an example's tokens as they count in its loss, from scores over the whole
+/// vocabulary.
 fn logprobs(subject: &Subject, example: &Example) -> Vec<f64> {
-    let mut policy = (subject.make)();
-    let mut logprobs: Vec<f64> = score(&mut *policy, &example.tokens)
+    let policy = (subject.make)();
+    let mut logprobs: Vec<f64> = score(&*policy, &example.tokens)
         .into_iter()
         .map(f64::from)
         .collect();
@@ -52,7 +53,7 @@ fn logprobs(subject: &Subject, example: &Example) -> Vec<f64> {
             .iter()
             .map(|choice| {
                 let sequence = [&example.tokens[..*position], &[*choice]].concat();
-                f64::from(score(&mut *policy, &sequence)[*position]).exp()
+                f64::from(score(&*policy, &sequence)[*position]).exp()
             })
             .sum();
         logprobs[*position] -= among.ln();
@@ -314,15 +315,11 @@ pub(crate) fn updates(subject: &Subject) {
     for weight in [1.0, -1.0] {
         let one = example(sequence.clone(), |i| if i == 7 { weight } else { 0.0 });
         let mut policy = (subject.make)();
-        let before = score(&mut *policy, &sequence);
+        let before = score(&*policy, &sequence);
         let still = policy
             .update(std::slice::from_ref(&one), LIKELIHOOD)
             .expect("a good batch");
-        assert_eq!(
-            score(&mut *policy, &sequence),
-            before,
-            "a step size of zero"
-        );
+        assert_eq!(score(&*policy, &sequence), before, "a step size of zero");
         let moved = Objective {
             learning_rate: 1e-3,
             ..LIKELIHOOD
@@ -331,7 +328,7 @@ pub(crate) fn updates(subject: &Subject) {
             .update(std::slice::from_ref(&one), moved)
             .expect("a good batch");
         assert_near("loss of the same policy", first.loss, still.loss, 1e-9);
-        let after = score(&mut *policy, &sequence);
+        let after = score(&*policy, &sequence);
         assert!(
             (after[7] - before[7]) * weight > 0.0,
             "{} → {} with weight {weight}",

@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use ra3::seed::Seed;
+use ra3::trajectory::Latent;
 use rayon::prelude::*;
 
 use crate::decontaminate::Contamination;
 use crate::document::Document;
 use crate::error::CorpusError;
 use crate::filter::{Filters, Rejected, judge};
-use crate::lines::cut;
+use crate::lines::{Cut, cut};
 use crate::shards::{self, Stored};
 use crate::tokenizer::Tokenizer;
 use crate::{dedupe, python, read};
@@ -156,8 +157,7 @@ pub fn split(
         .collect();
     let mut split = Split::default();
     for (stored, document) in cuts.into_iter().zip(&documents) {
-        // Room for a marker before every line and a rationale before some.
-        let n_tokens = stored.cut.plain.n_tokens() + stored.cut.plain.lines.len();
+        let n_tokens = n_tokens_written(&stored.cut);
         if n_tokens > config.document_tokens_max {
             drop_many(report, Rejected::TooManyTokens, 1);
         } else if seed.child("split").child(file_of(&stored.name)).uniform() < config.held_out_share
@@ -173,6 +173,15 @@ pub fn split(
     report.n_train = split.train.len() as u64;
     report.n_held_out = split.held_out.len() as u64;
     split
+}
+
+/// Tokens of the longer of the two views as they are written: with a marker before every line, and
+/// with the document's own rationales.
+fn n_tokens_written(cut: &Cut) -> usize {
+    let plain = cut.plain.n_tokens() + cut.plain.lines.len();
+    let latents = cut.lifted.latents.iter().flatten();
+    let lifted = cut.lifted.trajectory.n_tokens() + latents.map(Latent::n_tokens).sum::<usize>();
+    plain.max(lifted)
 }
 
 /// Cuts files that are too long between top-level statements; pieces of a file are named
@@ -244,6 +253,8 @@ fn file_of(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use ra3::interleave::{TokenWeights, interleave};
+
     use super::*;
 
     #[test]
@@ -274,5 +285,53 @@ mod tests {
             cut.iter()
                 .all(|piece| tokenizer.encode(&piece.text).len() <= 100)
         );
+    }
+
+    #[test]
+    fn a_document_is_measured_with_its_own_rationales() {
+        // A comment that is one token as a line, and many as a rationale.
+        let text = "#abcdefghij\nx = 1\n".repeat(20);
+        let tokenizer = Tokenizer::train(std::slice::from_ref(&text), 300).unwrap();
+        let document = Document {
+            name: "f.py".to_owned(),
+            source: String::new(),
+            prefix: String::new(),
+            text,
+        };
+        let cut = cut(&document, &tokenizer, 100);
+        let markers = tokenizer.markers();
+        let weights = TokenWeights {
+            prefix: 1.0,
+            line: 1.0,
+            decision: 1.0,
+            rationale: 1.0,
+        };
+        let trained_on = interleave(&cut.lifted, &markers, weights).tokens.len();
+        assert!(trained_on > cut.plain.n_tokens() + cut.plain.lines.len());
+        assert_eq!(n_tokens_written(&cut), trained_on);
+        let kept = |document_tokens_max| {
+            let config = CorpusConfig {
+                sources: Vec::new(),
+                on_error: read::OnError::Stop,
+                filters: Filters::standard(1 << 20),
+                document_tokens_max,
+                rationale_tokens_max: 100,
+                near_duplicate_similarity: 1.0,
+                decontaminate_n_words: 10,
+                held_out_share: 0.0,
+            };
+            // Behind a prefix, so that it is not cut.
+            let document = Document {
+                prefix: "y = 2\n".to_owned(),
+                ..document.clone()
+            };
+            let mut report = CorpusReport::default();
+            let seed = Seed::root(0);
+            split(&[document], &tokenizer, &config, seed, &mut report);
+            (report.n_train, report.n_dropped.values().sum::<u64>())
+        };
+        let n_prefix = tokenizer.encode_prompt("y = 2\n").len() - tokenizer.encode_prompt("").len();
+        assert_eq!(kept(trained_on + n_prefix), (1, 0));
+        assert_eq!(kept(trained_on + n_prefix - 1), (0, 1));
     }
 }

@@ -300,6 +300,12 @@ impl Tokenizer {
         self.named.begin.is_some().then_some(self.begin)
     }
 
+    /// What `tokenizer_config.json` says of the begin before a text, against what is put there.
+    pub fn contradicts_its_begin(&self) -> Option<bool> {
+        let is_put = !self.prompt_begin.is_empty();
+        self.named.adds_begin.filter(|says| *says != is_put)
+    }
+
     /// What is put before a text, as by transformers.
     pub fn prompt_begin(&self) -> &[TokenId] {
         &self.prompt_begin

@@ -119,6 +119,32 @@ fn what_has_nothing_before_it_begins_with_the_begin_or_the_end() {
 }
 
 #[test]
+fn a_begin_that_two_files_disagree_about_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    trained().save(folder.path()).unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let mut file: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for has_begin in [true, false] {
+        if !has_begin {
+            file["post_processor"] = Value::Null;
+            std::fs::write(&path, file.to_string()).unwrap();
+        }
+        for says in [None, Some(true), Some(false)] {
+            let mut names = json!({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"});
+            if let Some(says) = says {
+                names["add_bos_token"] = json!(says);
+            }
+            let beside = folder.path().join("tokenizer_config.json");
+            std::fs::write(beside, names.to_string()).unwrap();
+            let tokenizer = Tokenizer::load(&path).unwrap();
+            assert_eq!(!tokenizer.prompt_begin().is_empty(), has_begin);
+            let expected = says.filter(|says| *says != has_begin);
+            assert_eq!(tokenizer.contradicts_its_begin(), expected);
+        }
+    }
+}
+
+#[test]
 fn lines_keep_their_ids_and_end_with_a_newline() {
     let tokenizer = trained();
     let text = "def g(a):\n\n\n    return a * 37\n<think> é\u{1F600}\n";

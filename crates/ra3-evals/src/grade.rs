@@ -8,7 +8,7 @@
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{Arguments, CallResult, Check, Clock, End, Limits, Pool, Program, RunResult};
 
-use crate::outcome::{self, Failure, Part, Status};
+use crate::outcome::{self, CHECKER, Failure, Part, Status};
 use crate::problem::Problem;
 use crate::question::{Questions, WALK};
 
@@ -109,6 +109,14 @@ impl Verdict {
             Self::Died => "died",
             Self::Infrastructure { .. } => "infrastructure",
         }
+    }
+
+    /// The fault of the problem's checker, if that is why there is no verdict.
+    pub fn broken_checker(&self) -> Option<&str> {
+        let Self::Infrastructure { detail } = self else {
+            return None;
+        };
+        detail.starts_with(CHECKER).then_some(detail)
     }
 
     /// What a reader wants to know beyond the name.

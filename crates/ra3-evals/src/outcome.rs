@@ -6,6 +6,10 @@ use ra3_sandbox::Pool;
 /// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
 pub(crate) const LATE: &str = "TimeoutException: the call was late";
 
+/// How the reason begins where no verdict is possible since the problem's checker is broken: that is
+/// a fault of the data, and grading again does not help.
+pub const CHECKER: &str = "the problem's checker";
+
 /// The verdict on one part, in EvalPlus's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -123,6 +127,12 @@ impl Verdict {
         self.base.is_chance || self.plus.as_ref().is_some_and(|plus| plus.is_chance)
     }
 
+    /// The fault of the problem's checker, if that is why there is no verdict.
+    pub fn broken_checker(&self) -> Option<&str> {
+        self.infrastructure()
+            .filter(|reason| reason.starts_with(CHECKER))
+    }
+
     /// Why there is no verdict.
     pub fn infrastructure(&self) -> Option<&str> {
         let plus = self.plus.as_ref();
@@ -142,7 +152,7 @@ pub fn grade_all<T: Sync>(
 ) -> Vec<Verdict> {
     let mut verdicts = pool.map(items, &grade, on_done);
     for (item, verdict) in items.iter().zip(&mut verdicts) {
-        if verdict.is_chance() {
+        if verdict.is_chance() && verdict.broken_checker().is_none() {
             *verdict = grade(item);
         }
     }

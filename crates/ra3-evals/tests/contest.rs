@@ -298,6 +298,46 @@ fn checkers_decide_and_are_not_reached() {
 }
 
 #[test]
+fn a_checker_that_gives_no_number_says_nothing_of_a_program() {
+    let pool = pool();
+    let test = |output: &str| Test {
+        input: "1\n".to_owned(),
+        output: output.to_owned(),
+    };
+    let grade = |checker: &str, output: &str, program: &str| {
+        let task = Task {
+            checker: Some(checker.to_owned()),
+            ..Task::new(None, "Say it.".to_owned(), vec![test(output)])
+        };
+        Grader { task }.grade(program, &pool)
+    };
+    // Numbers for what can be read, and an exception for what cannot.
+    let reads = "import sys\nprint(int(int(open(sys.argv[3]).read()) == 5))\n";
+    for (checker, output, program, is_broken) in [
+        (reads, "5\n", "print(5)", false),
+        (reads, "5\n", "print(6)", false),
+        (reads, "5\n", "print('five')", false),
+        // Without an expected output, it can be judged by nothing.
+        (reads, "", "print('five')", false),
+        ("def broken(:\n", "", "print(5)", true),
+        (reads, "five\n", "print('six')", true),
+        ("print('wrong')", "5\n", "print(5)", true),
+        ("print('wrong')", "5\n", "print(6)", true),
+        ("print('nan')", "5\n", "print(6)", true),
+        ("", "5\n", "print(6)", true),
+        ("print(1); raise SystemExit(3)", "5\n", "print(5)", true),
+    ] {
+        let verdict = grade(checker, output, program);
+        let found = verdict.broken_checker();
+        assert_eq!(found.is_some(), is_broken, "{checker} {program}: {found:?}");
+        if !is_broken {
+            let is_right = program == "print(5)";
+            assert_eq!(verdict.base.status == Status::Pass, is_right, "{program}");
+        }
+    }
+}
+
+#[test]
 fn files_stand_for_streams() {
     let pool = pool();
     let streams = Streams::Files {
@@ -467,6 +507,8 @@ fn a_checker_that_is_no_program_is_a_fault_of_the_data() {
         ),
         ("2/A", "def broken(:\n"),
         ("3/A", "if True:\nprint(1)\n"),
+        ("4/A", "print('ok')\n"),
+        ("5/A", "raise ValueError\n"),
     ];
     let lines = checkers.map(|(id, checker)| {
         let record = serde_json::json!({
@@ -481,7 +523,7 @@ fn a_checker_that_is_no_program_is_a_fault_of_the_data() {
     let bench = load(name, rules, &path, &pool(), None, &mut |_| {}).unwrap();
     let ids: Vec<&str> = bench.task_ids().collect();
     assert_eq!(ids, ["1/A"]);
-    let said = "their checkers do not compile: 2/A, 3/A";
+    let said = "their checkers are broken: 2/A, 3/A, 4/A, 5/A";
     assert!(bench.version.contains(said), "{}", bench.version);
     for (program, status) in [("print(5)", Status::Pass), ("print(6)", Status::Fail)] {
         let verdict = bench.grade("1/A", program, &pool()).unwrap();

@@ -100,6 +100,7 @@ fn main() {
         recompute: arguments.get(2).is_some_and(|word| word == "recompute"),
         cache_bytes_max: 0,
         moments: ra3_lm::config::Precision::Float32,
+        frozen: ra3_lm::config::Precision::Float32,
     };
     let mut lm = Lm::random(config(size), settings, Seed::root(0));
     let batch = batch(lm.config().vocab_size);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ra3::model::{Model, ModelError, Saved, Shape};
 use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work};
 use ra3::seed::Seed;
 
@@ -125,27 +126,27 @@ impl Lm {
         Ok(())
     }
 
-    /// The model as it is now, without the optimizer's moments: a frozen scorer or reference.
+    /// The model as it is now, to be run and not trained ([`Self::freeze`]).
     #[must_use]
     pub fn frozen(&self) -> Self {
-        Self {
+        let mut frozen = Self {
             transformer: self.transformer.clone(),
             weights: self.weights.clone(),
             optimizer: None,
             settings: self.settings,
             workspace: Workspace::default(),
+        };
+        frozen.freeze();
+        frozen
+    }
+
+    /// Forgets what training alone needs: the optimizer's moments, and half of each weight where
+    /// the settings say so ([`TrainSettings::frozen`]).
+    pub fn freeze(&mut self) {
+        self.optimizer = None;
+        if self.settings.frozen == Precision::Bfloat16 {
+            self.weights.halve();
         }
-    }
-
-    /// Rounds the weights to `bf16`: half the memory for a model that is run and not trained.
-    pub fn halve(&mut self) {
-        self.optimizer = None;
-        self.weights.halve();
-    }
-
-    /// Forgets the optimizer's moments: a stage begins.
-    pub fn reset_optimizer(&mut self) {
-        self.optimizer = None;
     }
 
     /// Sets the bytes of the key and value cache: what is free is known once the weights are there.
@@ -214,22 +215,6 @@ impl Lm {
                 rows[at..at + d].copy_from_slice(row);
             }
         }
-    }
-
-    /// Runs a batch forward and backward and forgets the result: whether it fits is then known.
-    ///
-    /// # Errors
-    /// As [`Policy::update`].
-    pub fn rehearse(&self, batch: &[Example], objective: Objective) -> Result<(), PolicyError> {
-        batch_gradient(
-            batch,
-            objective,
-            &self.transformer,
-            &self.weights,
-            &self.settings,
-            &mut Workspace::default(),
-        )
-        .map(|_| ())
     }
 
     /// Loss and gradient of a batch, in the layout of [`Self::weights`]; nothing moves.
@@ -302,7 +287,7 @@ fn grow_rows(place: &mut [f32], source: &[f32], d: usize, seed: Seed) {
 }
 
 impl Policy for Lm {
-    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
+    fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         generate::run(
             &self.transformer,
             &self.weights,
@@ -310,6 +295,16 @@ impl Policy for Lm {
             episodes,
             seed,
         )
+    }
+
+    fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+        let (transformer, weights) = (&self.transformer, &self.weights);
+        generate::score(transformer, weights, &self.settings, sequences)
+    }
+
+    /// Without the optimizer's moments, in half the memory where the settings say so.
+    fn snapshot(&self) -> Box<dyn Policy> {
+        Box::new(self.frozen())
     }
 
     fn update(
@@ -341,5 +336,55 @@ impl Policy for Lm {
         self.workspace.give([result.gradient]);
         self.workspace.sweep();
         Ok(stats)
+    }
+}
+
+impl Model for Lm {
+    fn shape(&self) -> Shape {
+        let config = self.config();
+        Shape {
+            n_vocabulary: config.vocab_size,
+            n_context: config.max_position_embeddings,
+            n_params: self.n_params(),
+            n_matmul_params: config.n_matmul_params(),
+            stop_ids: config.eos_token_ids.clone(),
+            is_tied: config.tie_word_embeddings,
+            is_half: self.is_half(),
+        }
+    }
+
+    fn grow_vocabulary(&mut self, n_vocabulary: usize, seed: Seed) {
+        Self::grow_vocabulary(self, n_vocabulary, seed);
+    }
+
+    fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
+        Self::restart_tokens(self, tokens, seed);
+    }
+
+    fn reset_optimizer(&mut self) {
+        self.optimizer = None;
+    }
+
+    fn freeze(&mut self) {
+        Self::freeze(self);
+    }
+
+    fn rehearse(&self, batch: &[Example], objective: Objective) -> Result<(), PolicyError> {
+        self.gradient(batch, objective).map(|_| ())
+    }
+
+    fn save(&self, folder: &Path, saved: Saved) -> Result<(), ModelError> {
+        match saved {
+            Saved::Finished => Self::save(self, folder)?,
+            Saved::Weights => {
+                checkpoint::save_training(folder, self.config(), &self.weights, None)?;
+            }
+            Saved::State => self.save_training(folder)?,
+        }
+        Ok(())
+    }
+
+    fn load_state(&mut self, folder: &Path) -> Result<(), ModelError> {
+        Ok(self.load_training(folder)?)
     }
 }

@@ -127,6 +127,7 @@ mod tests {
             recompute: false,
             cache_bytes_max: 0,
             moments: Precision::Float32,
+            frozen: Precision::Float32,
         };
         // A layer has 16 + 8 + 8 + 16 + 3 · 24 + 8 parameters, and 40 are the embedding, 4 the
         // last norm; a row keeps 24 + 4 + 12 + 2 + 2 numbers of it.

@@ -17,6 +17,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     recompute: false,
     cache_bytes_max: 1 << 20,
     moments: ra3_lm::config::Precision::Float32,
+    frozen: ra3_lm::config::Precision::Float32,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -86,8 +87,13 @@ fn half_the_memory_has_the_logits_of_the_rounded_weights() {
                 "{name}: {found} against {expected}"
             );
         }
-        let mut halved = rounded.frozen();
-        halved.halve();
+        let settings = TrainSettings {
+            frozen: Precision::Bfloat16,
+            ..SETTINGS
+        };
+        let mut halved = Lm::load(folder.path(), settings).unwrap();
+        assert_eq!(halved.frozen().logits(&TOKENS).unwrap(), found);
+        halved.freeze();
         assert_eq!(halved.logits(&TOKENS).unwrap(), found);
         let example = Example {
             tokens: TOKENS.to_vec(),

@@ -31,6 +31,7 @@ fn model(architecture: Architecture, tied: bool, n_tokens: usize) -> Box<dyn Pol
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config, n_tokens),
         moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     let d = config.hidden_size;
     let mut lm = Lm::random(config, settings, Seed::root(3));

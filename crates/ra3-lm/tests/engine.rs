@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, Restriction,
-    SampleRule, Stop, Surrogate, TokenId,
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, Restriction, SampleRule,
+    Stop, Surrogate, TokenId,
 };
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig};
@@ -22,6 +22,7 @@ fn settings() -> TrainSettings {
         recompute: false,
         cache_bytes_max: 64 << 20,
         moments: ra3_lm::config::Precision::Float32,
+        frozen: ra3_lm::config::Precision::Float32,
     }
 }
 
@@ -194,7 +195,7 @@ fn splitting_sharing_packing_and_recomputing_change_nothing() {
 #[test]
 fn the_clipped_surrogate_is_reinforce_at_ratio_one_and_flat_outside() {
     let lm = model(Architecture::Qwen2, true);
-    let logprobs = score(&mut lm.clone(), &batch()[2].tokens);
+    let logprobs = score(&lm, &batch()[2].tokens);
     let mut example = batch().remove(2);
     example.old_logprobs = logprobs;
     let clipped = Surrogate::Clipped {
@@ -319,32 +320,9 @@ fn a_grown_vocabulary_leaves_old_tokens_alone() {
     assert!(added.iter().all(|w| w.abs() < 1.0) && added.iter().any(|w| *w != 0.0));
 }
 
-/// Feeds given tokens in pieces and keeps their log-probabilities.
-struct Feeder {
-    pieces: Vec<Vec<TokenId>>,
-    logprobs: Vec<f32>,
-}
-
-impl Episode for Feeder {
-    fn next(&mut self, seen: Observation<'_>) -> Move {
-        if let Observation::Fed { logprobs, .. } = seen {
-            self.logprobs.extend_from_slice(logprobs);
-        }
-        if self.pieces.is_empty() {
-            return Move::Done;
-        }
-        Move::Feed(Feed::scored(self.pieces.remove(0)))
-    }
-}
-
-fn score(lm: &mut Lm, tokens: &[TokenId]) -> Vec<f32> {
-    let pieces = tokens.chunks(5).map(<[_]>::to_vec).collect();
-    let mut feeder = Feeder {
-        pieces,
-        logprobs: Vec::new(),
-    };
-    lm.run(&mut [&mut feeder], Seed::root(0)).unwrap();
-    feeder.logprobs
+fn score(lm: &Lm, tokens: &[TokenId]) -> Vec<f32> {
+    let (mut found, _) = lm.score(&[example(tokens.to_vec(), 1.0)]).unwrap();
+    found.remove(0)
 }
 
 /// Feeds a prompt, then samples twice.
@@ -370,7 +348,7 @@ impl Sampler {
 impl Episode for Sampler {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started { .. } => return Move::Feed(Feed::unscored(self.prompt.clone())),
+            Observation::Started { .. } => return Move::Feed(self.prompt.clone()),
             Observation::Fed { .. } => {}
             Observation::Sampled {
                 tokens,
@@ -397,7 +375,7 @@ impl Episode for Sampler {
     }
 }
 
-fn sample(lm: &mut Lm, rows: &mut [Sampler]) {
+fn sample(lm: &Lm, rows: &mut [Sampler]) {
     let mut episodes: Vec<&mut dyn Episode> =
         rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
     lm.run(&mut episodes, Seed::root(5)).unwrap();
@@ -426,9 +404,9 @@ fn trainer_logprob(lm: &Lm, tokens: &[TokenId], position: usize) -> f64 {
 
 #[test]
 fn the_samplers_logprobs_are_the_trainers() {
-    for mut lm in all_models() {
+    for lm in all_models() {
         let document = tokens(40, 9);
-        for (position, logprob) in score(&mut lm, &document).iter().enumerate().skip(1) {
+        for (position, logprob) in score(&lm, &document).iter().enumerate().skip(1) {
             let expected = trainer_logprob(&lm, &document, position);
             assert!(
                 (f64::from(*logprob) - expected).abs() < 1e-4,
@@ -436,7 +414,7 @@ fn the_samplers_logprobs_are_the_trainers() {
             );
         }
         let mut rows = rows();
-        sample(&mut lm, &mut rows);
+        sample(&lm, &mut rows);
         for row in &rows {
             let whole = [row.prompt.clone(), row.tokens.clone()].concat();
             for (index, logprob) in row.logprobs.iter().enumerate() {
@@ -457,25 +435,15 @@ fn the_samplers_logprobs_are_the_trainers() {
 
 #[test]
 fn shared_prefixes_run_once() {
-    let mut lm = model(Architecture::Qwen2, true);
-    let document = tokens(40, 9);
-    let pieces = || document.chunks(7).map(<[_]>::to_vec).collect();
-    let mut feeders: Vec<Feeder> = (0..4)
-        .map(|_| Feeder {
-            pieces: pieces(),
-            logprobs: Vec::new(),
-        })
-        .collect();
-    let mut episodes: Vec<&mut dyn Episode> = feeders
-        .iter_mut()
-        .map(|feeder| feeder as &mut dyn Episode)
-        .collect();
-    let work = lm.run(&mut episodes, Seed::root(0)).unwrap();
+    let lm = model(Architecture::Qwen2, true);
+    let sequences = vec![example(tokens(40, 9), 1.0); 4];
+    let (found, work) = lm.score(&sequences).unwrap();
     assert_eq!((work.n_tokens, work.n_tokens_run), (160, 40));
-    assert!(
-        feeders
-            .iter()
-            .all(|feeder| feeder.logprobs == feeders[0].logprobs)
-    );
+    assert!(found.iter().all(|logprobs| *logprobs == found[0]));
+    let mut rows = vec![Sampler::new(tokens(40, 9)); 4];
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    let work = lm.run(&mut episodes, Seed::root(0)).unwrap();
+    assert!(work.n_tokens_run <= 40 + work.n_tokens_sampled);
     assert_eq!(lm.run(&mut [], Seed::root(0)).unwrap().n_tokens, 0);
 }

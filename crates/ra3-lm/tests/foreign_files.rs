@@ -21,6 +21,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     recompute: false,
     cache_bytes_max: 1 << 20,
     moments: Precision::Float32,
+    frozen: Precision::Float32,
 };
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";

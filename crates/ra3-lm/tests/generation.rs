@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use ra3::policy::{
-    Episode, Feed, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work,
+    Episode, Example, Move, Observation, Policy, PolicyError, Restriction, SampleRule, Stop,
+    TokenId, Work,
 };
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
@@ -32,6 +33,7 @@ fn model(n_tokens: usize) -> Lm {
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config(), n_tokens),
         moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     let mut lm = Lm::random(config(), settings, Seed::root(3));
     lm.weights_mut().data.iter_mut().for_each(|w| {
@@ -77,9 +79,9 @@ impl Episode for Row {
         let room = seen.room();
         match seen {
             Observation::Started { .. } => {
-                return Move::Feed(Feed::scored(self.prompt.clone()));
+                return Move::Feed(self.prompt.clone());
             }
-            Observation::Fed { logprobs, .. } => self.seen.push((vec![], bits(logprobs), None)),
+            Observation::Fed { .. } => self.seen.push((vec![], vec![], None)),
             Observation::Sampled {
                 tokens,
                 logprobs,
@@ -98,7 +100,7 @@ impl Episode for Row {
         }
         if n % 2 == 1 {
             let tokens: Vec<TokenId> = (0..n.min(room)).map(|i| (i % 7) as TokenId).collect();
-            return Move::Feed(Feed::scored(tokens));
+            return Move::Feed(tokens);
         }
         Move::Sample(SampleRule {
             temperature: 0.8,
@@ -153,6 +155,52 @@ proptest! {
         // A row's neighbours change no bit either.
         let alone = run(N_CONTEXT, &scripts[..1]).unwrap().0;
         prop_assert_eq!(&rows[0], &alone[0]);
+    }
+
+    #[test]
+    fn the_size_of_the_cache_changes_no_score(
+        rows in prop::collection::vec((script(), 0..40u32, 1..60usize), 1..14),
+        n_room in N_CONTEXT..3 * N_CONTEXT,
+    ) {
+        let sequences: Vec<Example> = rows.iter().map(sequence).collect();
+        let (found, free) = model(100 * N_CONTEXT).score(&sequences).unwrap();
+        let (pressed_found, pressed) = model(n_room).score(&sequences).unwrap();
+        let bits = |rows: &[Vec<f32>]| rows.iter().map(|row| bits(row)).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&found), bits(&pressed_found));
+        prop_assert_eq!(free.n_tokens, pressed.n_tokens);
+        prop_assert!(free.n_tokens_run <= free.n_tokens);
+        prop_assert!(pressed.n_tokens_run <= 3 * pressed.n_tokens);
+        for (sequence, found) in sequences.iter().zip(&found) {
+            for (weight, logprob) in sequence.weights.iter().zip(found) {
+                prop_assert_eq!(*weight == 0.0, *logprob == 0.0);
+            }
+        }
+    }
+}
+
+/// A script's prompt and some tokens more, of which those after the prompt and every third before
+/// are targets, one of them restricted.
+fn sequence((script, token, n): &(Script, TokenId, usize)) -> Example {
+    let n_prompt = script.prompt.len();
+    let tokens: Vec<TokenId> = script
+        .prompt
+        .iter()
+        .copied()
+        .chain((0..*n as TokenId).map(|i| (token + 3 * i) % 40))
+        .take(N_CONTEXT)
+        .collect();
+    let is_target = |at: usize| at > 0 && (at >= n_prompt || at.is_multiple_of(3));
+    let restriction = (n_prompt < tokens.len()).then(|| Restriction {
+        position: n_prompt,
+        choices: [tokens[n_prompt], (tokens[n_prompt] + 1) % 40].into(),
+    });
+    Example {
+        weights: (0..tokens.len())
+            .map(|at| f32::from(u8::from(is_target(at))))
+            .collect(),
+        tokens,
+        restrictions: restriction.into_iter().collect(),
+        old_logprobs: vec![],
     }
 }
 

@@ -13,10 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, Restriction, Surrogate, TokenId,
-};
-use ra3::seed::Seed;
+use ra3::policy::{Example, Objective, Policy, Restriction, Surrogate, TokenId};
 use ra3_lm::{Lm, TrainSettings};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -104,6 +101,7 @@ fn all() -> Vec<(Golden, Lm)> {
             recompute: false,
             cache_bytes_max: 1 << 20,
             moments: ra3_lm::config::Precision::Float32,
+            frozen: ra3_lm::config::Precision::Float32,
         };
         (golden, Lm::load(&folder(name), settings).unwrap())
     };
@@ -169,40 +167,27 @@ fn five_steps_of_adamw_with_clipping() {
     }
 }
 
-/// Feeds a document and one token more, and keeps that token's log-probability.
-struct Continuation {
-    moves: Vec<Feed>,
-    logprob: f32,
-}
-
-impl Episode for Continuation {
-    fn next(&mut self, seen: Observation<'_>) -> Move {
-        if let Observation::Fed {
-            logprobs: [only], ..
-        } = seen
-        {
-            self.logprob = *only;
-        }
-        self.moves.pop().map_or(Move::Done, Move::Feed)
-    }
-}
-
 #[test]
 fn the_distribution_of_the_next_token() {
-    for (golden, mut lm) in all() {
+    for (golden, lm) in all() {
         let document = &golden.batch[2].tokens;
-        let mut rows: Vec<Continuation> = (0..lm.config().vocab_size as TokenId)
-            .map(|token| Continuation {
-                moves: vec![Feed::scored(vec![token]), Feed::unscored(document.clone())],
-                logprob: f32::NAN,
+        let at = document.len();
+        let rows: Vec<Example> = (0..lm.config().vocab_size as TokenId)
+            .map(|token| {
+                let mut weights = vec![0.0; at + 1];
+                weights[at] = 1.0;
+                Example {
+                    tokens: [&document[..], &[token]].concat(),
+                    weights,
+                    restrictions: vec![],
+                    old_logprobs: vec![],
+                }
             })
             .collect();
-        let mut episodes: Vec<&mut dyn Episode> =
-            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-        lm.run(&mut episodes, Seed::root(0)).unwrap();
+        let (rows, _) = lm.score(&rows).unwrap();
         assert_eq!(rows.len(), golden.next_logprobs.len());
         for (row, expected) in rows.iter().zip(&golden.next_logprobs) {
-            let found = row.logprob;
+            let found = row[at];
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }
     }

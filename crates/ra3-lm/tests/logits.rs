@@ -1,10 +1,10 @@
-//! Logits of whole sequences are those that rollouts are scored by.
+//! Logits of whole sequences are those that sequences are scored by.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where something is not there"
 )]
 
-use ra3::policy::{Episode, Feed, Move, Observation, Policy, PolicyError, TokenId};
+use ra3::policy::{Example, Policy, PolicyError, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
@@ -31,6 +31,7 @@ fn model(architecture: Architecture, tied: bool) -> Lm {
         recompute: false,
         cache_bytes_max: 1 << 20,
         moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     let mut lm = Lm::random(config, settings, Seed::root(8));
     lm.weights_mut().data.iter_mut().for_each(|weight| {
@@ -41,23 +42,6 @@ fn model(architecture: Architecture, tied: bool) -> Lm {
     lm
 }
 
-/// Feeds a sequence, and keeps its log-probabilities.
-struct Whole(Vec<TokenId>, Vec<f32>);
-
-impl Episode for Whole {
-    fn next(&mut self, seen: Observation<'_>) -> Move {
-        match seen {
-            Observation::Fed { logprobs, .. } => {
-                self.1 = logprobs.to_vec();
-                Move::Done
-            }
-            Observation::Started { .. } | Observation::Sampled { .. } => {
-                Move::Feed(Feed::scored(self.0.clone()))
-            }
-        }
-    }
-}
-
 #[test]
 fn every_row_is_the_distribution_after_its_token() {
     for (architecture, tied) in [
@@ -65,14 +49,19 @@ fn every_row_is_the_distribution_after_its_token() {
         (Architecture::Llama, false),
         (Architecture::Qwen3, true),
     ] {
-        let mut lm = model(architecture, tied);
+        let lm = model(architecture, tied);
         for n in [1, 7, N_CONTEXT] {
             let tokens: Vec<TokenId> = (0..n).map(|i| (i * 7 % N_VOCABULARY) as TokenId).collect();
             let logits = lm.logits(&tokens).unwrap();
             assert_eq!(logits.len(), n * N_VOCABULARY);
-            let mut fed = Whole(tokens.clone(), Vec::new());
-            lm.run(&mut [&mut fed], Seed::root(0)).unwrap();
-            for (row, (token, expected)) in tokens.iter().zip(&fed.1).enumerate().skip(1) {
+            let sequence = Example {
+                tokens: tokens.clone(),
+                weights: (0..n).map(|i| f32::from(u8::from(i > 0))).collect(),
+                restrictions: Vec::new(),
+                old_logprobs: Vec::new(),
+            };
+            let scores = lm.score(&[sequence]).unwrap().0.remove(0);
+            for (row, (token, expected)) in tokens.iter().zip(&scores).enumerate().skip(1) {
                 let before = &logits[(row - 1) * N_VOCABULARY..row * N_VOCABULARY];
                 let sum: f64 = before.iter().map(|logit| f64::from(*logit).exp()).sum();
                 let found = f64::from(before[*token as usize]) - sum.ln();

@@ -42,6 +42,7 @@ fn measure(recompute: bool) -> Option<(usize, usize)> {
         recompute,
         cache_bytes_max: 0,
         moments: ra3_lm::config::Precision::Float32,
+        frozen: ra3_lm::config::Precision::Float32,
     };
     let document = |index: u64| {
         let mut weights = vec![1e-3; N_TOKENS];

@@ -7,13 +7,15 @@
 )]
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies};
-use ra3::em::{Ablation, Em, EmConfig, EmReport};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::em::{Done, Em};
 use ra3::formulas::Baseline;
-use ra3::generation::{Writing, WritingRule};
-use ra3::grpo::{self, Estimator, GrpoConfig};
+use ra3::generation::{Completion, WritingRule, complete};
+use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
 use ra3::interleave::TokenWeights;
+use ra3::phases::EmConfig;
 use ra3::policy::{Surrogate, TokenId};
+use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
@@ -115,52 +117,65 @@ fn model(draw: &mut Draw, n_context: usize, seed: Seed) -> Lm {
         recompute: draw.number(0, 1) == 1,
         cache_bytes_max: n_bytes_a_token * n_context * draw.number(2, 8),
         moments: draw.pick(&[Precision::Float32, Precision::Bfloat16]),
+        frozen: draw.pick(&[Precision::Float32, Precision::Bfloat16]),
     };
     Lm::random(config, settings, seed)
 }
 
-fn em_config(draw: &mut Draw) -> EmConfig {
+fn e_step_config(draw: &mut Draw) -> EStepConfig {
     let clip = Surrogate::Clipped {
         low: 0.2,
         high: 0.3,
     };
     let surrogate = draw.pick(&[Surrogate::LogLikelihood, clip]);
+    EStepConfig {
+        group_size: draw.number(1, 4),
+        rationale_tokens_max: draw.number(1, 6),
+        horizon: draw.pick(&[None, Some(1), Some(2)]),
+        discount: draw.pick(&[0.0, 0.5, 1.0]),
+        penalty: draw.pick(&[
+            Penalty::SwitchCost(0.3),
+            Penalty::SwitchCost(f32::INFINITY),
+            Penalty::ExactKl { alpha: 0.8 },
+            Penalty::SwitchCostOnMean(0.1),
+            Penalty::SwitchCostOnProbability(0.1),
+        ]),
+        baseline: draw.pick(&[
+            Baseline::LeaveOneOut,
+            Baseline::GroupMean,
+            Baseline::Standardised,
+            Baseline::None,
+        ]),
+        surrogate,
+        updates_per_batch: draw.number(1, 2),
+        temperature: draw.pick(&[1.0, 0.5]),
+        persistence: draw.pick(&[
+            Persistence::Sticky,
+            Persistence::ThinkEveryLine,
+            Persistence::StickyWithThinkFloor(0.5),
+        ]),
+    }
+}
+
+fn em_config(draw: &mut Draw) -> EmConfig {
+    // A loop without annotation has nothing for an M-step.
+    let annotate_documents = draw.number(0, 5);
     EmConfig {
         cold_start_updates: draw.number(0, 2) as u64,
         rounds: draw.number(0, 2) as u64,
         e_updates: draw.number(0, 2) as u64,
         e_batch_documents: draw.number(1, 3),
-        annotate_documents: draw.number(1, 5),
-        m_updates: draw.number(0, 2) as u64,
+        annotate_documents,
+        m_updates: if annotate_documents > 0 {
+            draw.number(0, 2) as u64
+        } else {
+            0
+        },
         m_batch_documents: draw.number(1, 3),
         corpus_latents_share: draw.pick(&[0.0, 0.3, 1.0]),
-        e_step: EStepConfig {
-            group_size: draw.number(1, 4),
-            rationale_tokens_max: draw.number(1, 6),
-            horizon: draw.pick(&[None, Some(1), Some(2)]),
-            discount: draw.pick(&[0.0, 0.5, 1.0]),
-            penalty: draw.pick(&[
-                Penalty::SwitchCost(0.3),
-                Penalty::SwitchCost(f32::INFINITY),
-                Penalty::ExactKl { alpha: 0.8 },
-                Penalty::SwitchCostOnMean(0.1),
-                Penalty::SwitchCostOnProbability(0.1),
-            ]),
-            baseline: draw.pick(&[
-                Baseline::LeaveOneOut,
-                Baseline::GroupMean,
-                Baseline::Standardised,
-                Baseline::None,
-            ]),
-            surrogate,
-            updates_per_batch: draw.number(1, 2),
-            temperature: draw.pick(&[1.0, 0.5]),
-            persistence: draw.pick(&[
-                Persistence::Sticky,
-                Persistence::ThinkEveryLine,
-                Persistence::StickyWithThinkFloor(0.5),
-            ]),
-        },
+        e_step: e_step_config(draw),
+        scorer_is_frozen: draw.number(0, 1) == 1,
+        rationales_are_random: draw.number(0, 3) == 0,
         choose: draw.pick(&[
             Choose::Sample,
             Choose::BestOf(2),
@@ -180,12 +195,6 @@ fn em_config(draw: &mut Draw) -> EmConfig {
             peak: 1e-2,
             warmup: 0,
         },
-        ablation: draw.pick(&[
-            Ablation::None,
-            Ablation::NoEm,
-            Ablation::NoRl,
-            Ablation::RandomRationales,
-        ]),
     }
 }
 
@@ -210,29 +219,19 @@ fn midtrain(
     seed: Seed,
 ) -> f64 {
     let mut out_of_room: f64 = 0.0;
-    let mut em = Em {
-        config: em_config(draw),
-        markers: MARKERS,
-        position: 0,
-        annotated: Vec::new(),
-    };
-    let mut reference = lm.frozen();
+    let mut em = Em::new(em_config(draw), MARKERS);
     let give = |index: usize| documents[index].clone();
     loop {
-        let mut policies = Policies {
-            policy: lm,
-            scorer: None,
-            reference: Some(&mut reference),
-        };
-        let report = em.advance(&mut policies, &give, documents.len(), seed);
-        match report.unwrap_or_else(|error| panic!("{:?}: {error}", em.config)) {
+        let report = em.advance(lm, &give, documents.len(), seed);
+        let report = report.unwrap_or_else(|error| panic!("{:?}: {error}", em.config));
+        match report.map(|report| report.done) {
             None => return out_of_room,
-            Some(EmReport::EStep { report, .. }) => {
-                assert!(report.mean_return.is_finite());
-                out_of_room = out_of_room.max(report.out_of_room_share);
+            Some(Done::EStep(report)) => {
+                assert!(report.rollouts.mean_return.is_finite());
+                out_of_room = out_of_room.max(report.rollouts.out_of_room_share);
             }
-            Some(EmReport::Supervised { update, .. }) => assert!(update.loss.is_finite()),
-            Some(EmReport::Annotate { .. }) => check(&em, documents, n_context),
+            Some(Done::Supervised(update)) => assert!(update.loss.is_finite()),
+            Some(Done::Annotated(_)) => check(&em, documents, n_context),
         }
     }
 }
@@ -270,16 +269,18 @@ fn rlvr(draw: &mut Draw, lm: &mut Lm, n_context: usize, seed: Seed) {
                 draw.tokens(n)
             })
             .collect();
-        let mut grade = |rows: &[Writing]| -> Vec<f32> {
-            let reward = |row: &Writing| {
-                assert!(row.tokens.len() <= n_context);
-                f32::from(u8::from(row.program().len().is_multiple_of(2)))
-            };
-            rows.iter().map(reward).collect()
-        };
         let seed = seed.child("rlvr").nth(update);
-        let report = grpo::update(lm, &prompts, &mut grade, &config, 1e-2, seed).unwrap();
-        assert!(report.update.loss.is_finite() && report.ended_share <= 1.0);
+        let (programs, _) =
+            complete(lm, &prompts, &config.writing, config.group_size, seed).unwrap();
+        let reward = |program: &Completion| {
+            assert!(program.trace.tokens.len() <= n_context);
+            f32::from(u8::from(program.program().len().is_multiple_of(2)))
+        };
+        let rewards: Vec<f32> = programs.iter().map(reward).collect();
+        let groups = Group::split(programs, &rewards, config.group_size);
+        assert!(GroupStats::of(&groups).ended_share <= 1.0);
+        let (update, _) = grpo::update(lm, &groups, &config, 1e-2).unwrap();
+        assert!(update.loss.is_finite());
     }
 }
 

@@ -4,6 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
+use ra3::model::Model;
 use ra3::policy::{Example, Objective, Policy, Surrogate};
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
@@ -30,6 +31,7 @@ fn model(tied: bool, moments: Precision) -> Lm {
         recompute: false,
         cache_bytes_max: 1 << 20,
         moments,
+        frozen: Precision::Float32,
     };
     Lm::random(config, settings, Seed::root(6))
 }

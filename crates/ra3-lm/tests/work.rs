@@ -4,9 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
-use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, Surrogate, TokenId,
-};
+use ra3::policy::{Episode, Example, Move, Objective, Observation, Policy, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
@@ -32,6 +30,7 @@ fn model(recompute: bool) -> Lm {
         recompute,
         cache_bytes_max: 1 << 20,
         moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     Lm::random(config, settings, Seed::root(1))
 }
@@ -46,25 +45,20 @@ fn head(n_targets: u32) -> f64 {
     2.0 * f64::from(640 * n_targets)
 }
 
-struct Feeds(Vec<Feed>);
+struct Feeds(Vec<Vec<TokenId>>);
 
 impl Episode for Feeds {
     fn next(&mut self, _: Observation<'_>) -> Move {
-        if self.0.is_empty() {
-            return Move::Done;
-        }
-        Move::Feed(self.0.remove(0))
+        self.0.pop().map_or(Move::Done, Move::Feed)
     }
 }
 
-fn run(rows: &[&[Feed]]) -> f64 {
-    let mut rows: Vec<Feeds> = rows.iter().map(|row| Feeds(row.to_vec())).collect();
+fn run(rows: &[&[TokenId]]) -> f64 {
+    let mut rows: Vec<Feeds> = rows.iter().map(|row| Feeds(vec![row.to_vec()])).collect();
     let mut episodes: Vec<&mut dyn Episode> =
         rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    model(false)
-        .run(&mut episodes, Seed::root(0))
-        .unwrap()
-        .flops
+    let work = model(false).run(&mut episodes, Seed::root(0));
+    work.unwrap().flops
 }
 
 fn tokens(n: u32) -> Vec<TokenId> {
@@ -74,15 +68,30 @@ fn tokens(n: u32) -> Vec<TokenId> {
 #[test]
 fn a_run_counts_its_products() {
     assert_eq!(body(1), 2.0 * (8064.0 + 192.0));
-    let (loud, quiet) = (Feed::scored(tokens(10)), Feed::unscored(tokens(10)));
+    assert_eq!(run(&[&tokens(10)]), body(10));
+    // Shared tokens run once.
+    assert_eq!(run(&[&tokens(10), &tokens(10)]), body(10));
+    let longer = [&tokens(10)[..], &[3, 4]].concat();
+    assert_eq!(run(&[&tokens(10), &longer]), body(12));
+}
+
+#[test]
+fn a_score_counts_its_products() {
+    let score = |sequences: &[Example]| model(false).score(sequences).unwrap().1.flops;
+    let one = example(|_| 1.0);
     // The first token has no score.
-    assert_eq!(run(&[std::slice::from_ref(&loud)]), body(10) + head(9));
-    assert_eq!(run(&[std::slice::from_ref(&quiet)]), body(10));
+    assert_eq!(score(std::slice::from_ref(&one)), body(10) + head(9));
+    assert_eq!(
+        score(&[example(|i| if i > 6 { 0.5 } else { 0.0 })]),
+        body(10) + head(3)
+    );
+    assert_eq!(score(&[example(|_| 0.0)]), body(10));
     // Shared tokens run once, and their logits are computed once.
-    let other = Feed::scored(vec![3, 4]);
-    let one = std::slice::from_ref(&loud);
-    assert_eq!(run(&[one, &[loud.clone(), other]]), body(12) + head(11));
-    assert_eq!(run(&[one, one]), body(10) + head(9));
+    let mut longer = one.clone();
+    longer.tokens.extend([3, 4]);
+    longer.weights.extend([1.0, 1.0]);
+    assert_eq!(score(&[one.clone(), longer]), body(12) + head(11));
+    assert_eq!(score(&[one.clone(), one]), body(10) + head(9));
 }
 
 fn example(weights: impl Fn(usize) -> f32) -> Example {

@@ -173,6 +173,7 @@ fn bits_per_byte(
         recompute: false,
         cache_bytes_max: 256 << 20,
         moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     let seed = Seed::root(seed);
     let mut lm = Lm::random(config, settings, seed.child("weights"));

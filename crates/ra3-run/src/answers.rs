@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use ra3::generation::{Writing, WritingRule};
-use ra3::policy::{Episode, Move, Observation, Policy, TokenId};
+use ra3::generation::{Completion, WritingRule};
+use ra3::policy::{Episode, Move, Observation, TokenId};
+use ra3::rollout::Rollout;
 use ra3::seed::Seed;
+use ra3::trajectory::Markers;
 use ra3_corpus::chat_template::{Chat, message};
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::bench::{Bench, Task};
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, Watcher};
 use crate::grade_report::GradeReport;
 use crate::grading::{self, GradeRequest};
-use crate::model::Model;
+use crate::model::Loaded;
 use crate::program::{ProgramRequest, rule};
 
 /// Tasks whose answers are written together, and kept together.
@@ -76,7 +78,7 @@ pub fn evaluate(
     watcher: &mut Watcher<'_>,
 ) -> Result<Vec<GradeReport>> {
     ensure!(!benches.is_empty(), "no benchmark is named");
-    let mut model = Model::load(&request.model, watcher)?;
+    let mut model = Loaded::load(&request.model, watcher)?;
     let form = form(request)?;
     std::fs::create_dir_all(&request.out)
         .with_context(|| format!("cannot create {}", request.out.display()))?;
@@ -140,7 +142,7 @@ struct Answers<'a> {
 
 impl Answers<'_> {
     /// Writes what is not written yet.
-    fn write(&self, model: &mut Model, watcher: &mut Watcher<'_>) -> Result<()> {
+    fn write(&self, model: &mut Loaded, watcher: &mut Watcher<'_>) -> Result<()> {
         let n_tasks_max = self.request.n_tasks_max.unwrap_or(usize::MAX);
         let task_ids: Vec<&str> = self.bench.task_ids().take(n_tasks_max).collect();
         let n = self.request.writing.n_samples;
@@ -264,7 +266,7 @@ impl Answers<'_> {
 
     fn write_batch(
         &self,
-        model: &mut Model,
+        model: &mut Loaded,
         task_ids: &[&str],
         n_samples: usize,
         seed: Seed,
@@ -285,7 +287,7 @@ impl Answers<'_> {
             .map(|task_id| self.bench.task(task_id).expect("it is one of its own"))
             .collect();
         let mut rows = Vec::new();
-        let n_context = model.lm.config().max_position_embeddings;
+        let n_context = model.lm.shape().n_context;
         for (task, task_id) in tasks.iter().zip(task_ids) {
             let ids = encode(model, &prompt(self.bench, task, self.form)?)?;
             ensure!(
@@ -295,12 +297,7 @@ impl Answers<'_> {
                 ids.len()
             );
             rows.extend((0..n_samples).map(|_| {
-                Answering::new(
-                    ids.clone(),
-                    Arc::clone(&rule),
-                    &model.tokenizer,
-                    &self.style.stops,
-                )
+                Answering::new(&ids, Arc::clone(&rule), &model.tokenizer, &self.style.stops)
             }));
         }
         let mut episodes: Vec<&mut dyn Episode> =
@@ -313,8 +310,8 @@ impl Answers<'_> {
         let line = |((task_id, task), row): ((&&str, &&Task), &Answering<'_>)| SampleLine {
             task_id: (*task_id).to_owned(),
             solution: program(task, self.form, &self.style.cut(&row.answer())),
-            raw: model.tokenizer.decode(row.writing.raw()),
-            ended: row.writing.ended || row.is_stopped,
+            raw: model.tokenizer.decode(row.completion().raw()),
+            ended: row.rollout.ended || row.is_stopped,
         };
         Ok((of.zip(&rows).map(line).collect(), work.n_tokens_sampled))
     }
@@ -329,7 +326,7 @@ fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
 }
 
 /// The ids of a prompt, as transformers gives them.
-fn encode(model: &Model, prompt: &Prompt) -> Result<Vec<TokenId>> {
+fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
     match prompt {
         Prompt::Text(text) => Ok(model.tokenizer.encode_prompt(text)),
         Prompt::Conversation {
@@ -351,7 +348,9 @@ fn encode(model: &Model, prompt: &Prompt) -> Result<Vec<TokenId>> {
 
 /// An answer in the making, which ends where a stop has been written.
 struct Answering<'a> {
-    writing: Writing,
+    rollout: Rollout<'a>,
+    n_prompt: usize,
+    markers: Option<Markers>,
     tokenizer: &'a Tokenizer,
     stops: &'a [&'static str],
     is_stopped: bool,
@@ -359,29 +358,35 @@ struct Answering<'a> {
 
 impl<'a> Answering<'a> {
     fn new(
-        prompt: Vec<TokenId>,
+        prompt: &[TokenId],
         rule: Arc<WritingRule>,
         tokenizer: &'a Tokenizer,
         stops: &'a [&'static str],
     ) -> Self {
         Self {
-            writing: Writing::new(prompt, rule),
+            n_prompt: prompt.len(),
+            markers: rule.markers,
+            rollout: Rollout::plain(prompt, rule),
             tokenizer,
             stops,
             is_stopped: false,
         }
     }
 
+    fn completion(&self) -> Completion {
+        Completion::of(self.rollout.clone(), self.n_prompt, self.markers)
+    }
+
     /// The answer without decisions and rationales.
     fn answer(&self) -> String {
-        self.tokenizer.decode(&self.writing.program())
+        self.tokenizer.decode(&self.completion().program())
     }
 }
 
 impl Episode for Answering<'_> {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         let is_written = matches!(seen, Observation::Sampled { .. });
-        let next = self.writing.next(seen);
+        let next = self.rollout.next(seen);
         if is_written && next != Move::Done {
             let answer = self.answer();
             self.is_stopped = self.stops.iter().any(|stop| answer.contains(stop));

@@ -25,7 +25,7 @@ use crate::changes::{Change, Kind, changes};
 use crate::journal::Journal;
 use crate::ledger::Record;
 use crate::plan::Plan;
-use crate::progress::{self, checksums, verify};
+use crate::progress::{self, Checksums, checksums, verify};
 use crate::samples::Sample;
 
 pub use crate::journal::{Mark, read_journal};
@@ -108,6 +108,7 @@ impl RunDirectory {
     fn verify(&self) -> Result<()> {
         if let Some(current) = &self.progress.current {
             verify(&self.root.join("work"), &current.files)?;
+            verify(&self.root, &current.outputs)?;
         }
         verify(&self.root, &self.progress.files)
     }
@@ -189,7 +190,8 @@ impl RunDirectory {
         self.commit(self.progress.clone())
     }
 
-    /// Commits the state of a stage in progress, which `fill` writes into a fresh folder.
+    /// Commits the state of a stage in progress, which `fill` writes into a fresh folder, and what
+    /// it has written for good elsewhere: the `outputs`, below the run directory.
     ///
     /// # Errors
     /// Anything that cannot be written; the last commit then stands.
@@ -197,6 +199,7 @@ impl RunDirectory {
         &mut self,
         stage: &str,
         position: u64,
+        outputs: &[String],
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         let state = format!("{stage}-{position}");
@@ -216,6 +219,7 @@ impl RunDirectory {
             stage: stage.to_owned(),
             position,
             files: checksums(&work, &state)?,
+            outputs: self.output_checksums(outputs)?,
             state,
             ledger_before,
             samples_before,
@@ -224,6 +228,27 @@ impl RunDirectory {
             current: Some(current),
             ..self.progress.clone()
         })
+    }
+
+    /// The checksums of what the stage in progress has written for good; those that the last commit
+    /// holds are not reckoned again.
+    fn output_checksums(&self, outputs: &[String]) -> Result<Checksums> {
+        let mut found = Checksums::new();
+        for output in outputs {
+            let before = self.progress.current.as_ref().map(|it| &it.outputs);
+            let known = before.into_iter().flatten();
+            let below = format!("{output}/");
+            let known: Checksums = known
+                .filter(|(name, _)| name.starts_with(&below))
+                .map(|(name, sum)| (name.clone(), sum.clone()))
+                .collect();
+            found.extend(if known.is_empty() {
+                checksums(&self.root, output)?
+            } else {
+                known
+            });
+        }
+        Ok(found)
     }
 
     /// Commits that a stage is done, with the files that it has written.

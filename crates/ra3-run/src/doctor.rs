@@ -8,20 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, SampleRule, Surrogate, TokenId,
-};
+use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
+use ra3_lm::TrainSettings;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::memory::{RunMemory, UpdateMemory};
-use ra3_lm::{Lm, TrainSettings};
 use serde::Serialize;
 
 use crate::clock::peak_rss_mib;
+use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
-use crate::model::{Model, folder_of};
+use crate::model::{Loaded, folder_of};
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");
@@ -109,7 +108,7 @@ pub fn examine(
     let folder = folder_of(name, watcher)?;
     let on_disk = ModelConfig::load(&folder.join("config.json"))?;
     watcher(Event::Note(format!("loading {}", folder.display())));
-    let mut model = Model::load(&folder, watcher)?;
+    let model = Loaded::load(&folder, watcher)?;
     let text = match &examination.document {
         None => DOCUMENT.to_owned(),
         Some(path) => std::fs::read_to_string(path)
@@ -118,14 +117,14 @@ pub fn examine(
     watcher(Event::Note(
         "scoring a document and continuing it".to_owned(),
     ));
-    let reading = read(&mut model, &text)?;
+    let reading = read(&model, &text)?;
     let mut checkup = describe(&model, &on_disk, &reading);
     drop(model);
     if let Some(n_tokens) = examination.train_tokens {
         watcher(Event::Note(format!(
             "two training steps of {n_tokens} tokens"
         )));
-        checkup.train_step = Some(train_step(&folder, n_tokens)?);
+        checkup.train_step = Some(train_step(&folder, &on_disk, n_tokens)?);
     }
     Ok(checkup)
 }
@@ -136,77 +135,75 @@ struct Reading {
     tokens_per_second: [f64; 2],
 }
 
-/// Reads a document, then writes on.
-struct Reader {
-    tokens: Vec<TokenId>,
-    /// Of them, what stands before the document.
-    n_begin: usize,
-    logprob: f64,
+/// Takes a prompt, then writes on.
+struct Writer {
+    prompt: Vec<TokenId>,
     n_written: usize,
     began: Instant,
-    /// Seconds of reading and of writing.
-    seconds: [f64; 2],
+    seconds: f64,
 }
 
-impl Episode for Reader {
+impl Episode for Writer {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started { .. } => {
+            Observation::Started { .. } => Move::Feed(self.prompt.clone()),
+            Observation::Fed { .. } => {
                 self.began = Instant::now();
-                Move::Feed(Feed::scored(self.tokens.clone()))
-            }
-            Observation::Fed { logprobs, .. } => {
-                let scored = logprobs.iter().skip(self.n_begin);
-                self.logprob = scored.map(|p| f64::from(*p)).sum();
-                self.seconds[0] = self.began.elapsed().as_secs_f64();
-                self.began = Instant::now();
-                Move::Sample(SampleRule {
-                    temperature: 0.0,
-                    top_k: None,
-                    top_p: None,
-                    choices: None,
-                    stop: [].into(),
-                    n_tokens_max: N_CONTINUED,
-                })
+                Move::Sample(SampleRule::plain(0.0, N_CONTINUED))
             }
             Observation::Sampled { tokens, .. } => {
                 self.n_written = tokens.len();
-                self.seconds[1] = self.began.elapsed().as_secs_f64();
+                self.seconds = self.began.elapsed().as_secs_f64();
                 Move::Done
             }
         }
     }
 }
 
-fn read(model: &mut Model, text: &str) -> Result<Reading> {
+fn read(model: &Loaded, text: &str) -> Result<Reading> {
     // A document is no prompt: like those of a corpus, it stands behind something in any case.
     let begin = model.tokenizer.encode_prompt("");
     let n_begin = begin.len();
     let mut tokens = [begin, model.tokenizer.encode(text)].concat();
-    let context = model.lm.config().max_position_embeddings;
+    let context = model.lm.shape().n_context;
     tokens.truncate(context.saturating_sub(N_CONTINUED).max(n_begin));
     let n_bytes = model.tokenizer.decode(&tokens[n_begin..]).len();
-    let mut reader = Reader {
-        tokens,
-        n_begin,
-        logprob: 0.0,
+    let mut weights = vec![1.0; tokens.len()];
+    weights[..n_begin.max(1)].fill(0.0);
+    let document = Example {
+        tokens: tokens.clone(),
+        weights,
+        restrictions: Vec::new(),
+        old_logprobs: Vec::new(),
+    };
+    let began = Instant::now();
+    let (logprobs, _) = model.lm.score(&[document])?;
+    let seconds = began.elapsed().as_secs_f64();
+    let n_read = tokens.len();
+    let mut writer = Writer {
+        prompt: tokens,
         n_written: 0,
         began: Instant::now(),
-        seconds: [0.0; 2],
+        seconds: 0.0,
     };
-    model.lm.run(&mut [&mut reader], Seed::root(0))?;
+    model.lm.run(&mut [&mut writer], Seed::root(0))?;
     let rate = |n: usize, seconds: f64| n as f64 / seconds.max(1e-9);
+    let logprob: f64 = logprobs[0].iter().map(|p| f64::from(*p)).sum();
     Ok(Reading {
-        bits_per_byte: -reader.logprob / std::f64::consts::LN_2 / n_bytes.max(1) as f64,
+        bits_per_byte: -logprob / std::f64::consts::LN_2 / n_bytes.max(1) as f64,
         tokens_per_second: [
-            rate(reader.tokens.len(), reader.seconds[0]),
-            rate(reader.n_written, reader.seconds[1]),
+            rate(n_read, seconds),
+            rate(writer.n_written, writer.seconds),
         ],
     })
 }
 
-fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
-    let config = model.lm.config();
+fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
+    let shape = model.lm.shape();
+    let config = &ModelConfig {
+        tie_word_embeddings: shape.is_tied,
+        ..on_disk.clone()
+    };
     let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
     let ends = &model.stops;
     let chat = model
@@ -218,7 +215,7 @@ fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup 
         let settings = training(512, recompute);
         UpdateMemory::of(config, &settings, 512).total() / MIB
     };
-    let in_memory = if model.lm.is_half() {
+    let in_memory = if shape.is_half {
         Precision::Bfloat16
     } else {
         Precision::Float32
@@ -226,7 +223,7 @@ fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup 
     Checkup {
         folder: model.folder.clone(),
         architecture: format!("{:?}", config.architecture),
-        n_params: model.lm.n_params() as u64,
+        n_params: shape.n_params as u64,
         precision: [on_disk.precision, in_memory],
         context: config.max_position_embeddings,
         rope: format!("base {}, {:?}", config.rope_theta, config.rope_scaling),
@@ -248,7 +245,7 @@ fn describe(model: &Model, on_disk: &ModelConfig, reading: &Reading) -> Checkup 
 }
 
 fn warnings(
-    model: &Model,
+    model: &Loaded,
     on_disk: &ModelConfig,
     reading: &Reading,
     template_error: Option<&ra3_corpus::error::CorpusError>,
@@ -268,7 +265,14 @@ fn warnings(
             on_disk.eos_token_ids
         ));
     }
-    if model.lm.config().tie_word_embeddings != on_disk.tie_word_embeddings {
+    if let Some(says) = model.tokenizer.contradicts_its_begin() {
+        let puts = if says { "nothing" } else { "a token" };
+        found.push(format!(
+            "tokenizer_config.json says add_bos_token = {says}, and the post_processor of \
+             tokenizer.json puts {puts} before a text: the second is done, as by transformers"
+        ));
+    }
+    if model.lm.shape().is_tied != on_disk.tie_word_embeddings {
         found.push(
             "config.json ties the head to the embedding, and the weights have a head with other \
              numbers: it is used, as by transformers"
@@ -297,13 +301,19 @@ fn training(n_tokens: usize, recompute: bool) -> TrainSettings {
         recompute,
         cache_bytes_max: 0,
         moments: Precision::Bfloat16,
+        frozen: Precision::Bfloat16,
     }
 }
 
-fn train_step(folder: &Path, n_tokens: usize) -> Result<TrainStep> {
+fn train_step(folder: &Path, on_disk: &ModelConfig, n_tokens: usize) -> Result<TrainStep> {
     let settings = training(n_tokens, true);
-    let mut lm = Lm::load(folder, settings)?;
-    let vocabulary = lm.config().vocab_size as f64;
+    let mut lm = Engine::Cpu(settings).load(folder)?;
+    let shape = lm.shape();
+    let config = ModelConfig {
+        tie_word_embeddings: shape.is_tied,
+        ..on_disk.clone()
+    };
+    let vocabulary = shape.n_vocabulary as f64;
     let seed = Seed::root(0);
     let mut weights = vec![1.0 / n_tokens as f32; n_tokens];
     weights[0] = 0.0;
@@ -326,7 +336,7 @@ fn train_step(folder: &Path, n_tokens: usize) -> Result<TrainStep> {
         n_tokens,
         seconds: began.elapsed().as_secs_f64(),
         loss: [first, second],
-        estimated_mib: UpdateMemory::of(lm.config(), &settings, n_tokens).total() / MIB,
+        estimated_mib: UpdateMemory::of(&config, &settings, n_tokens).total() / MIB,
         peak_mib: peak_rss_mib(),
     })
 }

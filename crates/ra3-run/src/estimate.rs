@@ -16,13 +16,13 @@ use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
+use crate::engine::Engine;
 use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
     ArchitectureName, BaseSection, MidtrainSection, PenaltySection, PrecisionName, RlvrSection,
     RunFile, ScorerName, TokenizerSection,
 };
-use crate::stages::base;
 use crate::stages::corpus::testbed_config;
 
 /// FLOP/s of a thread in quickstart's stages; a wider model is faster.
@@ -171,7 +171,7 @@ struct Memory {
 
 fn memory(config: &ModelConfig, plan: &Plan) -> Memory {
     let file = &plan.file;
-    let settings = base::settings(&file.training);
+    let Engine::Cpu(settings) = Engine::of(&file.training);
     let n_rows = rows_max(config, file);
     let update = UpdateMemory::of(config, &settings, n_rows);
     // The reference is kept for the bounds even where the penalty does not need it.

@@ -2,12 +2,16 @@
 //!
 //! Not done here: grading (`grading`).
 
+use std::collections::BTreeMap;
+
 use ra3::seed::Seed;
 use ra3_evals::bench::Bench;
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::results::{Entry, Results};
 use ra3_evals::sampling::Sampling;
 use serde::Serialize;
+
+use crate::visible::visible;
 
 /// k of pass@k, where every task has so many samples.
 const KS: [usize; 3] = [1, 10, 100];
@@ -44,6 +48,15 @@ pub struct FailedSample {
     pub got: String,
 }
 
+/// A task that cannot be graded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Its name.
+    pub task_id: String,
+    /// What is wrong with its data.
+    pub reason: String,
+}
+
 /// The outcome.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GradeReport {
@@ -69,12 +82,20 @@ pub struct GradeReport {
     pub n_graded: usize,
     /// Scores.
     pub pass_at: Vec<PassAt>,
+    /// Tasks whose samples count for nothing, since their checkers are broken.
+    pub faults: Vec<Fault>,
     /// Failures, by task.
     pub failures: Vec<FailedSample>,
 }
 
 /// The report on results of this benchmark.
-pub(crate) fn report(bench: &Bench, results: Results, n_graded: usize) -> GradeReport {
+pub(crate) fn report(
+    bench: &Bench,
+    results: Results,
+    n_graded: usize,
+    faults: BTreeMap<String, String>,
+) -> GradeReport {
+    let fault = |(task_id, reason)| Fault { task_id, reason };
     let all: Vec<&Entry> = results.tasks.values().flatten().collect();
     let has_plus = all.iter().any(|entry| entry.plus.is_some());
     let mut pass_at = Vec::new();
@@ -113,6 +134,7 @@ pub(crate) fn report(bench: &Bench, results: Results, n_graded: usize) -> GradeR
         n_samples,
         n_graded,
         pass_at,
+        faults: faults.into_iter().map(fault).collect(),
         failures,
     }
 }
@@ -144,20 +166,6 @@ fn failures(results: &Results) -> Vec<FailedSample> {
         }
     }
     found
-}
-
-/// Text of a program's or a data set's making as a page can show it: what would turn, hide or break
-/// it stands as an escape.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if ra3_sandbox::is_visible(character) || matches!(character, '\n' | '\t') {
-            shown.push(character);
-        } else {
-            shown.extend(character.escape_unicode());
-        }
-    }
-    shown
 }
 
 impl GradeReport {
@@ -192,7 +200,13 @@ impl GradeReport {
                 100.0 * pass.mean
             );
         }
-        text
+        for fault in &self.faults {
+            text += &format!(
+                "left out, by a fault of the data: {}: {}\n",
+                fault.task_id, fault.reason
+            );
+        }
+        visible(&text)
     }
 
     /// The failures, one paragraph each.
@@ -211,27 +225,5 @@ impl GradeReport {
         };
         let paragraphs: Vec<String> = self.failures.iter().map(paragraph).collect();
         paragraphs.join("\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::visible;
-
-    #[test]
-    fn nothing_turns_or_hides_the_text_of_a_page() {
-        for character in [
-            '\u{202e}',
-            '\u{2066}',
-            '\u{200b}',
-            '\u{feff}',
-            '\u{1b}',
-            '\r',
-            '\u{e0041}',
-        ] {
-            let shown = visible(&format!("a{character}b"));
-            assert!(shown.is_ascii() && shown.starts_with("a\\u{"), "{shown}");
-        }
-        assert_eq!(visible("é😀\n\tx"), "é😀\n\tx");
     }
 }

@@ -191,16 +191,19 @@ pub(crate) fn grade_prepared(
         total: todo.len() as u64,
         unit: "samples",
     });
-    grade_missing(request, bench, &todo, &mut results, pool, watcher)?;
+    let faults = grade_missing(request, bench, &todo, &mut results, pool, watcher)?;
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
     // A file may hold more than is asked for now, such as tasks outside the window.
     let is_asked = |task_id: &String| bench.task(task_id).is_some();
-    results.tasks.retain(|task_id, _| is_asked(task_id));
-    Ok(report(bench, results, todo.len()))
+    results
+        .tasks
+        .retain(|task_id, _| is_asked(task_id) && !faults.contains_key(task_id));
+    Ok(report(bench, results, todo.len(), faults))
 }
 
-/// Grades batch by batch, and keeps each as it is whole.
+/// Grades batch by batch, and keeps each as it is whole. The tasks whose checkers are broken, which
+/// the first sample that shows it leaves out, with what is wrong with them.
 fn grade_missing(
     request: &GradeRequest,
     bench: &Bench,
@@ -208,10 +211,13 @@ fn grade_missing(
     results: &mut Results,
     pool: &Pool,
     watcher: &mut Watcher<'_>,
-) -> Result<()> {
+) -> Result<BTreeMap<String, String>> {
     let mut n_done = 0;
+    let mut faults = BTreeMap::new();
     for batch in todo.chunks(N_BATCH) {
-        let verdicts = grade_batch(bench, batch, pool, &mut |n_samples| {
+        let sound = |(task_id, _): &&Item| !faults.contains_key(task_id);
+        let batch: Vec<Item> = batch.iter().filter(sound).cloned().collect();
+        let verdicts = grade_batch(bench, &batch, pool, &mut |n_samples| {
             n_done += n_samples as u64;
             watcher(Event::Advanced {
                 position: n_done,
@@ -219,9 +225,16 @@ fn grade_missing(
                 message: String::new(),
             });
         });
-        for item in batch {
+        for item in &batch {
             let (task_id, program) = item;
             let verdict = verdicts[item].clone();
+            if let Some(reason) = verdict.broken_checker() {
+                if !faults.contains_key(task_id) {
+                    watcher(Event::Note(format!("{task_id} is left out: {reason}")));
+                    faults.insert(task_id.clone(), reason.to_owned());
+                }
+                continue;
+            }
             if let Some(reason) = verdict.infrastructure() {
                 kept(request, results)?;
                 bail!(
@@ -234,7 +247,8 @@ fn grade_missing(
         }
         kept(request, results)?;
     }
-    kept(request, results)
+    kept(request, results)?;
+    Ok(faults)
 }
 
 fn kept(request: &GradeRequest, results: &Results) -> Result<()> {

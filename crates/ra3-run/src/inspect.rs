@@ -10,7 +10,7 @@ use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
 
 use crate::event::Watcher;
-use crate::model::Model;
+use crate::model::Loaded;
 use crate::samples::DocumentSample;
 use crate::stages::evaluate;
 
@@ -29,16 +29,14 @@ pub fn annotate(
     seed: u64,
     watcher: &mut Watcher<'_>,
 ) -> Result<Annotation> {
-    let loaded = Model::load(model, watcher)?;
+    let loaded = Loaded::load(model, watcher)?;
     anyhow::ensure!(
         loaded.has_markers(),
         "{} has no latents to show: its vocabulary lacks <act>, <think> or </think>, which \
          mid-training with RA3 adds",
         model.display()
     );
-    let Model {
-        mut lm, tokenizer, ..
-    } = loaded;
+    let Loaded { lm, tokenizer, .. } = loaded;
     let document = Document {
         name: "document".to_owned(),
         source: String::new(),
@@ -56,10 +54,7 @@ pub fn annotate(
         decision: Decision::Free,
     };
     let seed = Seed::root(seed);
-    evaluate::annotate(
-        &mut lm, &lines, "document", "model", &rule, &tokenizer, seed,
-    )
-    .map(Annotation)
+    evaluate::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed).map(Annotation)
 }
 
 impl Annotation {

@@ -15,6 +15,7 @@ mod rules;
 pub mod answers;
 pub mod benchmark_data;
 pub mod doctor;
+mod engine;
 pub mod event;
 pub mod grade_report;
 pub mod grading;
@@ -40,6 +41,7 @@ mod number;
 mod progress;
 pub mod samples;
 mod split_files;
+pub mod visible;
 
 pub mod report;
 

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ra3::model::Model;
 use ra3::policy::TokenId;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::config::{ModelConfig, Precision};
-use ra3_lm::{Lm, TrainSettings, memory};
+use ra3_lm::config::ModelConfig;
 
+use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};
-use crate::free_memory::free_bytes;
 use crate::hub::{self, HubSettings};
 use crate::programs::stops;
 
@@ -23,21 +23,17 @@ const COMPANIONS: &[&str] = &[
     "chat_template.jinja",
 ];
 const BYTES_PER_UNIT: u64 = 1 << 20;
-/// Bytes of the key and value cache where nothing says how much memory is free.
-const CACHE_BYTES: usize = 1 << 30;
-
 /// A model that is run and not trained.
-#[derive(Debug)]
-pub(crate) struct Model {
+pub(crate) struct Loaded {
     pub(crate) folder: PathBuf,
-    pub(crate) lm: Lm,
+    pub(crate) lm: Box<dyn Model>,
     pub(crate) tokenizer: Tokenizer,
     /// Ends of text: the tokenizer's, and those of `config.json` and `generation_config.json`.
     pub(crate) stops: Vec<TokenId>,
     pub(crate) template: Option<ChatTemplate>,
 }
 
-impl Model {
+impl Loaded {
     /// Loads a folder or a model of the Hub.
     pub(crate) fn load(name: &Path, watcher: &mut Watcher<'_>) -> Result<Self> {
         let folder = folder_of(name, watcher)?;
@@ -46,13 +42,8 @@ impl Model {
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
-        let mut lm = Lm::load_to_run(&folder, to_run())
-            .with_context(|| format!("cannot load the model {}", folder.display()))?;
-        lm.set_cache_bytes_max(cache_bytes_max(lm.config(), free_bytes()));
-        let mut stops = stops(&lm, &tokenizer);
-        stops.extend(generation_ends(&folder)?);
-        stops.sort_unstable();
-        stops.dedup();
+        let lm = load_to_run(&folder)?;
+        let stops = joined(stops(&*lm, &tokenizer), generation_ends(&folder)?);
         Ok(Self {
             template: ChatTemplate::load(&folder)?,
             folder,
@@ -66,29 +57,8 @@ impl Model {
     pub(crate) fn has_markers(&self) -> bool {
         let markers = self.tokenizer.markers();
         let last = markers.act.max(markers.think).max(markers.close);
-        (last as usize) < self.lm.config().vocab_size
+        (last as usize) < self.lm.shape().n_vocabulary
     }
-}
-
-/// Settings of a model that is not trained.
-fn to_run() -> TrainSettings {
-    TrainSettings {
-        weight_decay: 0.0,
-        clip_norm: 1.0,
-        n_tokens_micro: 4096,
-        recompute: false,
-        cache_bytes_max: CACHE_BYTES,
-        moments: Precision::Float32,
-    }
-}
-
-/// Half of the memory that is free once the weights are there, and at least what one context
-/// needs. The cache takes no more than its rows need, and its size changes no result.
-fn cache_bytes_max(config: &ModelConfig, n_free: Option<usize>) -> usize {
-    let one_context = memory::cache_bytes(config, config.max_position_embeddings);
-    n_free
-        .map_or(CACHE_BYTES, |n_free| n_free / 2)
-        .max(one_context)
 }
 
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
@@ -155,22 +125,31 @@ fn generation_ends(folder: &Path) -> Result<Vec<TokenId>> {
     })
 }
 
+/// The ids of both, by rising id.
+fn joined(mut ids: Vec<TokenId>, others: Vec<TokenId>) -> Vec<TokenId> {
+    ids.extend(others);
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 /// Writes `generation_config.json`: what a server stops at and begins with. What a checkpoint from
 /// elsewhere says beside it is kept.
 ///
 /// # Errors
 /// A file is there and no JSON, or the folder cannot be written.
-pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokenizer) -> Result<()> {
+pub(crate) fn write_generation_config(
+    folder: &Path,
+    lm: &dyn Model,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
     let path = folder.join("generation_config.json");
     let mut file = generation_config(folder)?;
     let said = generation_ends(folder)?;
-    let mut ends = stops(lm, tokenizer);
+    let ends = stops(lm, tokenizer);
     if ends.iter().all(|end| said.contains(end)) {
         return Ok(());
     }
-    ends.extend(said);
-    ends.sort_unstable();
-    ends.dedup();
     if file.is_empty() {
         // Plain sampling, where a server's own defaults would cut the distribution.
         for (key, value) in [("temperature", 1.0), ("top_p", 1.0)] {
@@ -179,7 +158,7 @@ pub(crate) fn write_generation_config(folder: &Path, lm: &Lm, tokenizer: &Tokeni
         file.insert("do_sample".to_owned(), true.into());
         file.insert("top_k".to_owned(), 0.into());
     }
-    file.insert("eos_token_id".to_owned(), ends.into());
+    file.insert("eos_token_id".to_owned(), joined(ends, said).into());
     file.insert("bos_token_id".to_owned(), tokenizer.begin().into());
     file.entry("pad_token_id")
         .or_insert_with(|| tokenizer.markers().end.into());
@@ -200,28 +179,4 @@ pub(crate) fn copy_companions(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use ra3_lm::config::Architecture;
-
-    use super::*;
-
-    #[test]
-    fn the_cache_is_half_of_what_is_free_and_at_least_one_context() {
-        let config = ModelConfig {
-            hidden_size: 1536,
-            num_hidden_layers: 28,
-            num_attention_heads: 12,
-            num_key_value_heads: 2,
-            max_position_embeddings: 1 << 15,
-            ..ModelConfig::new(Architecture::Qwen2)
-        };
-        let context = memory::cache_bytes(&config, 1 << 15);
-        assert!(context > 1 << 30, "a fixed GiB held half a context");
-        assert_eq!(cache_bytes_max(&config, None), context);
-        assert_eq!(cache_bytes_max(&config, Some(1 << 20)), context);
-        assert_eq!(cache_bytes_max(&config, Some(100 << 30)), 50 << 30);
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ra3::generation::{self, WritingRule};
+use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
 use ra3_evals::rlvr::exercise::Exercise;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::event::{Event, Watcher};
 use crate::ledger::ScoreRecord;
-use crate::model::Model;
+use crate::model::Loaded;
 use crate::programs::{Exam, Sitting, pool, sit};
 use crate::report::percent;
 use crate::run_file::ConfinementName;
@@ -45,7 +45,7 @@ pub struct WrittenProgram {
 }
 
 /// How programs are written by this model.
-pub(crate) fn rule(model: &Model, request: &ProgramRequest) -> WritingRule {
+pub(crate) fn rule(model: &Loaded, request: &ProgramRequest) -> WritingRule {
     WritingRule {
         markers: (!request.plain).then(|| model.tokenizer.markers()),
         stops: model.stops.clone().into(),
@@ -68,7 +68,7 @@ pub fn sample(
     request: &ProgramRequest,
     watcher: &mut Watcher<'_>,
 ) -> Result<Vec<WrittenProgram>> {
-    let mut model = Model::load(model, watcher)?;
+    let model = Loaded::load(model, watcher)?;
     let ids = if is_chat {
         let folder = &model.folder;
         let template = model.template.as_ref().with_context(|| {
@@ -83,13 +83,18 @@ pub fn sample(
         model.tokenizer.encode_prompt(prompt)
     };
     let (rule, seed) = (rule(&model, request), Seed::root(request.seed));
-    let (rows, _) = generation::write(&mut model.lm, &[ids], &rule, request.n_samples, seed)?;
+    let (rows, _) = complete(&*model.lm, &[ids], &rule, request.n_samples, seed)?;
     let tokenizer = &model.tokenizer;
     let written = rows.iter().map(|row| WrittenProgram {
         raw: tokenizer.decode(row.raw()),
         program: tokenizer.decode(&row.program()),
         ended: row.ended,
-        logprob: row.logprobs.iter().map(|logprob| f64::from(*logprob)).sum(),
+        logprob: row
+            .trace
+            .logprobs
+            .iter()
+            .map(|logprob| f64::from(*logprob))
+            .sum(),
     });
     Ok(written.collect())
 }
@@ -105,7 +110,7 @@ pub fn grade_model(
     n_workers: usize,
     watcher: &mut Watcher<'_>,
 ) -> Result<ScoreRecord> {
-    let mut loaded = Model::load(model, watcher)?;
+    let loaded = Loaded::load(model, watcher)?;
     watcher(Event::Started {
         stage: "eval".to_owned(),
         position: 0,
@@ -127,7 +132,7 @@ pub fn grade_model(
         decision_name: "plain",
         rule: rule(&loaded, request),
         guide: None,
-        plans: None,
+        plans: Vec::new(),
         n_samples: request.n_samples,
         pass_at: if request.n_samples > 1 {
             vec![1, request.n_samples]
@@ -137,7 +142,7 @@ pub fn grade_model(
         n_shown: 0,
         seed: Seed::root(request.seed),
     };
-    let (score, _, work) = sit(&mut loaded.lm, &exam, &loaded.tokenizer, &sitting)?;
+    let (score, _, work) = sit(&*loaded.lm, &exam, &loaded.tokenizer, &sitting)?;
     let message = format!("{} tokens sampled", work.n_tokens_sampled);
     watcher(Event::Finished { message });
     Ok(score)

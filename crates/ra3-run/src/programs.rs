@@ -1,19 +1,17 @@
 //! Programs of a model for problems: written, stripped, graded, counted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ra3::generation::{self, Writing, WritingRule};
-use ra3::guided::{Guide, Guided};
-use ra3::policy::{Episode, Policy, TokenId, Work};
+use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
+use ra3::model::Model;
+use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::grade::Verdict;
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::rlvr::exercise::{Exercise, Graded, Grader, grade_all, prepare};
-use ra3_lm::Lm;
 use ra3_sandbox::{Level, Limits, Pool};
 
 use crate::ledger::ScoreRecord;
@@ -23,7 +21,8 @@ use crate::samples::{ProgramSample, Sample};
 /// Limits of a short program; those of contests are their problems'.
 const LIMITS: Limits = Limits {
     cpu_s: 3,
-    wall_s: 10.0,
+    // What missed it runs once more.
+    wall_s: 3.0,
     memory_bytes: 1 << 30,
     result_bytes_max: 1 << 20,
 };
@@ -94,11 +93,11 @@ impl Exam {
     pub(crate) fn grade(
         &self,
         of: &[usize],
-        rows: &[Writing],
+        rows: &[Completion],
         scheme: Scheme,
         tokenizer: &Tokenizer,
     ) -> Vec<Graded> {
-        let program = |row: &Writing| tokenizer.decode(&row.program());
+        let program = |row: &Completion| tokenizer.decode(&row.program());
         let items: Vec<(&Grader, String)> = of
             .iter()
             .zip(rows)
@@ -119,8 +118,8 @@ pub(crate) struct Sitting {
     pub(crate) rule: WritingRule,
     /// What is forced upon the programs; nothing for plain sampling.
     pub(crate) guide: Option<Guide>,
-    /// A given first rationale for each problem, if that is the guide.
-    pub(crate) plans: Option<Vec<Option<Vec<TokenId>>>>,
+    /// A given first rationale for each problem that has one, where the guide is that.
+    pub(crate) plans: Vec<Option<Vec<TokenId>>>,
     pub(crate) n_samples: usize,
     pub(crate) pass_at: Vec<usize>,
     /// Programs that are kept for the report.
@@ -133,23 +132,25 @@ pub(crate) struct Sitting {
 /// # Errors
 /// The engine refuses a prompt, or the sandbox fails (which is never counted as a wrong answer).
 pub(crate) fn sit(
-    lm: &mut Lm,
+    policy: &dyn Policy,
     exam: &Exam,
     tokenizer: &Tokenizer,
     sitting: &Sitting,
 ) -> Result<(ScoreRecord, Vec<Sample>, Work)> {
     let n = sitting.n_samples;
     let of: Vec<usize> = (0..exam.problems.len() * n).map(|row| row / n).collect();
+    let (prompts, rule, plans) = (&exam.prompts, &sitting.rule, &sitting.plans);
     let (rows, work) = match &sitting.guide {
-        None => generation::write(lm, &exam.prompts, &sitting.rule, n, sitting.seed)?,
-        Some(guide) => write_guided(lm, exam, &of, guide, sitting)?,
+        None => complete(policy, prompts, rule, n, sitting.seed)?,
+        Some(guide) => complete_guided(policy, prompts, rule, guide, plans, n, sitting.seed)?,
     };
     let graded = exam.grade(&of, &rows, Scheme::PassFail, tokenizer);
     let verdicts: Vec<Verdict> = graded.into_iter().map(|graded| graded.verdict).collect();
-    if let Some(Verdict::Infrastructure { detail }) = verdicts
-        .iter()
-        .find(|verdict| matches!(verdict, Verdict::Infrastructure { .. }))
-    {
+    // A broken checker is a fault of the data, which the record counts under its own name.
+    let is_failure = |verdict: &&Verdict| {
+        matches!(verdict, Verdict::Infrastructure { .. }) && verdict.broken_checker().is_none()
+    };
+    if let Some(Verdict::Infrastructure { detail }) = verdicts.iter().find(is_failure) {
         anyhow::bail!("the sandbox failed while grading: {detail}");
     }
     let samples = rows
@@ -178,7 +179,7 @@ pub(crate) fn sit(
 }
 
 /// Share of the lines of programs that stand after a decision of their own.
-fn decided_lines(rows: &[Writing], tokenizer: &Tokenizer) -> f64 {
+fn decided_lines(rows: &[Completion], tokenizer: &Tokenizer) -> f64 {
     let (markers, line_ends) = (tokenizer.markers(), tokenizer.line_ends());
     let (mut n_lines, mut n_decided) = (0usize, 0usize);
     for row in rows {
@@ -198,29 +199,6 @@ fn decided_lines(rows: &[Writing], tokenizer: &Tokenizer) -> f64 {
         }
     }
     n_decided as f64 / n_lines.max(1) as f64
-}
-
-fn write_guided(
-    lm: &mut Lm,
-    exam: &Exam,
-    of: &[usize],
-    guide: &Guide,
-    sitting: &Sitting,
-) -> Result<(Vec<Writing>, Work)> {
-    let rule = Arc::new(sitting.rule.clone());
-    let row = |problem: &usize| {
-        let plan = sitting.plans.as_ref().map(|plans| &plans[*problem]);
-        let guide = Guide {
-            first_rationale: plan.cloned().flatten(),
-            ..guide.clone()
-        };
-        Guided::new(exam.prompts[*problem].clone(), Arc::clone(&rule), guide)
-    };
-    let mut rows: Vec<Guided> = of.iter().map(row).collect();
-    let mut episodes: Vec<&mut dyn Episode> =
-        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    let work = lm.run(&mut episodes, sitting.seed)?;
-    Ok((rows.into_iter().map(|row| row.writing).collect(), work))
 }
 
 fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f64) -> ScoreRecord {
@@ -277,7 +255,7 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f6
 /// How the programs of a run are written: plainly, with decisions and rationales deleted
 /// afterwards.
 pub(crate) fn writing_rule(
-    lm: &Lm,
+    lm: &dyn Model,
     tokenizer: &Tokenizer,
     program_tokens_max: usize,
     temperature: f32,
@@ -294,8 +272,8 @@ pub(crate) fn writing_rule(
 }
 
 /// The ends of text of a model: its tokenizer's, and those of its configuration.
-pub(crate) fn stops(lm: &Lm, tokenizer: &Tokenizer) -> Vec<TokenId> {
-    let mut stops = lm.config().eos_token_ids.clone();
+pub(crate) fn stops(lm: &dyn Model, tokenizer: &Tokenizer) -> Vec<TokenId> {
+    let mut stops = lm.shape().stop_ids;
     stops.push(tokenizer.markers().end);
     stops.sort_unstable();
     stops.dedup();

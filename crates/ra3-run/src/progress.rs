@@ -48,6 +48,8 @@ pub struct InProgress {
     pub state: String,
     /// The files of that folder.
     pub files: BTreeMap<String, String>,
+    /// The files that the stage has written elsewhere, for good.
+    pub outputs: BTreeMap<String, String>,
     /// How far the ledger counted before the stage.
     pub ledger_before: Mark,
     /// How far the samples counted before the stage.

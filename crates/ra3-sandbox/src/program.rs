@@ -119,7 +119,8 @@ pub enum End {
 /// Whose time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// The program's own CPU time: it would run out again.
+    /// The program's own CPU time, or the deadline after it had run all the while: it would run out
+    /// again.
     Cpu,
     /// The deadline, and the program had hardly run: it sleeps, and would again.
     Idle,

@@ -10,16 +10,21 @@
 use std::collections::BTreeMap;
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, roll_out};
-use ra3::em::{Ablation, Em, EmConfig};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::em::Em;
 use ra3::formulas::{Baseline, effective_choices};
 use ra3::interleave::TokenWeights;
-use ra3::policy::{PolicyError, Surrogate, TokenId, Work};
+use ra3::phases::EmConfig;
+use ra3::policy::{Policy, PolicyError, Surrogate, TokenId};
+use ra3::rewards::Penalty;
 use ra3::rollout::LatentRule;
 use ra3::schedule::Schedule;
+use ra3::scoring::{draw, lines_logprobs};
 use ra3::seed::Seed;
+use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Document, Latent, LatentStats, Markers, Trajectory};
+use ra3::trace::Trace;
+use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
 
 use crate::families::program::Language;
 
@@ -43,6 +48,16 @@ const SHARE_MIN: f64 = 0.05;
 /// Documents of the corpus, and those that are looked at in the end.
 const N_DOCUMENTS: usize = 96;
 const N_LOOKED_AT: usize = 128;
+
+/// How latents are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learner {
+    /// The whole loop.
+    Ra3,
+    /// The loop without its E-step: nothing but the comments says where a latent is worth its
+    /// cost.
+    Supervised,
+}
 
 /// What a learner found.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,12 +165,15 @@ impl<'a> Corpus<'a> {
     }
 }
 
-fn config(switch_cost: f32, ablation: Ablation) -> EmConfig {
+fn config(switch_cost: f32, learner: Learner) -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 20,
         rounds: 12,
-        e_updates: 8,
+        e_updates: match learner {
+            Learner::Ra3 => 8,
+            Learner::Supervised => 0,
+        },
         e_batch_documents: 16,
         annotate_documents: 64,
         m_updates: 8,
@@ -173,7 +191,9 @@ fn config(switch_cost: f32, ablation: Ablation) -> EmConfig {
             temperature: 1.0,
             persistence: Persistence::StickyWithThinkFloor(THINK_FLOOR),
         },
+        scorer_is_frozen: true,
         choose: Choose::BestOf(8),
+        rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,
             line: 1.0,
@@ -182,7 +202,6 @@ fn config(switch_cost: f32, ablation: Ablation) -> EmConfig {
         },
         supervised_schedule: constant(8.0),
         e_schedule: constant(4.0),
-        ablation,
     }
 }
 
@@ -193,69 +212,50 @@ fn config(switch_cost: f32, ablation: Ablation) -> EmConfig {
 pub fn learn(
     corpus: &Corpus<'_>,
     switch_cost: f32,
-    ablation: Ablation,
+    learner: Learner,
     seed: Seed,
 ) -> Result<Learnt, PolicyError> {
     let n_vocabulary = CUE + corpus.language.idioms.len() + corpus.language.n_tokens;
     let mut policy = TablePolicy::random(n_vocabulary, 2, 0.1, seed.child("table"))
         .with_latent_in_force(MARKERS.think);
-    let mut em = Em {
-        config: config(switch_cost, ablation),
-        markers: MARKERS,
-        position: 0,
-        annotated: Vec::new(),
-    };
-    let mut scorer = policy.clone();
-    loop {
-        if em.begins_e_step() {
-            scorer = policy.clone();
-        }
-        let mut policies = Policies {
-            policy: &mut policy,
-            scorer: Some(&mut scorer),
-            reference: None,
-        };
-        let documents = |index| corpus.document(index);
-        let report = em.advance(&mut policies, &documents, N_DOCUMENTS, seed.child("loop"))?;
-        if report.is_none() {
-            break;
-        }
-    }
+    let mut em = Em::new(config(switch_cost, learner), MARKERS);
+    // Until an E-step begins, and so always without one, draws are judged by the table as it was
+    // before it learnt anything.
+    em.frozen.scorer = Some(policy.snapshot());
+    let (documents, of_loop) = (|index| corpus.document(index), seed.child("loop"));
+    while em
+        .advance(&mut policy, &documents, N_DOCUMENTS, of_loop)?
+        .is_some()
+    {}
     let rule = em.config.e_step.latent_rule(MARKERS);
-    look(corpus, &mut policy, &rule, seed.child("look"))
+    look(corpus, &policy, &rule, seed.child("look"))
 }
 
 /// Draws latents for the corpus' documents and reads the options off them.
 fn look(
     corpus: &Corpus<'_>,
-    policy: &mut TablePolicy,
+    policy: &TablePolicy,
     rule: &LatentRule,
     seed: Seed,
 ) -> Result<Learnt, PolicyError> {
     let batch: Vec<Trajectory> = (0..N_LOOKED_AT)
         .map(|index| corpus.document(index % N_DOCUMENTS).trajectory())
         .collect();
-    let mut policies = Policies {
-        policy,
-        scorer: None,
-        reference: None,
-    };
-    let mut work = Work::default();
-    let drawn = roll_out(&mut policies, &batch, rule, 1, seed, &mut work)?;
-    let lines = drawn.records.iter().flatten().flatten();
-    let logprobs: Vec<f64> = lines.map(|line| f64::from(line.line_logprob)).collect();
-    let annotated: Vec<&Annotated> = drawn.annotated.iter().flatten().collect();
+    let (drawn, _) = draw(policy, &batch, rule, 1, 0.0, seed)?;
+    let (lines, _) = lines_logprobs(policy, &drawn)?;
+    let logprobs: Vec<f64> = lines.into_iter().flatten().map(f64::from).collect();
+    let annotated: Vec<Annotated> = drawn.iter().map(Trace::annotated).collect();
     let first_action = CUE + corpus.language.idioms.len();
     Ok(Learnt {
         options: options_of(&annotated, first_action),
-        lines_per_latent: LatentStats::of(annotated.iter().copied()).persistence,
+        lines_per_latent: LatentStats::of(annotated.iter()).persistence,
         choices: effective_choices(logprobs.iter().sum(), logprobs.len()),
     })
 }
 
 /// The most common segment of each latent, if common enough. What stands before a document's first
 /// switch belongs to the empty latent.
-fn options_of(annotated: &[&Annotated], first_action: usize) -> Vec<Vec<usize>> {
+fn options_of(annotated: &[Annotated], first_action: usize) -> Vec<Vec<usize>> {
     let mut counts: BTreeMap<(Option<TokenId>, Vec<usize>), usize> = BTreeMap::new();
     for document in annotated {
         let (mut latent, mut segment) = (None, Vec::new());

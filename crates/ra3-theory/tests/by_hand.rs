@@ -1,12 +1,11 @@
 //! Tasks solved by hand, learners on them, and the loop that learns options.
 
-use ra3::em::Ablation;
 use ra3::seed::Seed;
 use ra3_theory::draws::Draws;
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::families::corridors::Layout;
 use ra3_theory::families::program::Language;
-use ra3_theory::learnt::{Corpus, learn};
+use ra3_theory::learnt::{Corpus, Learner, learn};
 use ra3_theory::mdp::{Mdp, Outcome};
 use ra3_theory::option::{Course, OptionModel};
 use ra3_theory::page;
@@ -105,7 +104,7 @@ fn ra3_finds_idioms_and_keeps_one_latent_where_switching_is_dear() {
     };
     let corpus = Corpus::new(&language, Seed::root(2));
     let plain = corpus.choices_without_latents();
-    let found = |cost| learn(&corpus, cost, Ablation::None, Seed::root(3)).expect("finite losses");
+    let found = |cost| learn(&corpus, cost, Learner::Ra3, Seed::root(3)).expect("finite losses");
     let cheap = found(0.1);
     let n_true = cheap
         .options

@@ -1,11 +1,13 @@
 //! Drawing the M-step's data: which of `G` draws from `q` are kept (docs/algorithm.md, "M-step").
 
-use crate::e_step::{Penalty, Policies, Rollouts, reward, roll_out, sticky_log_prior};
 use crate::formulas::softmax;
 use crate::m_step::WeightedAnnotated;
-use crate::policy::{PolicyError, Work};
+use crate::policy::{Policy, PolicyError, Work};
+use crate::rewards::{LineScore, Penalty};
 use crate::rollout::LatentRule;
+use crate::scoring::{Frozen, Scored, draw, rescore};
 use crate::seed::Seed;
+use crate::trace::Trace;
 use crate::trajectory::{Document, Trajectory};
 
 /// Which draws are kept.
@@ -19,85 +21,86 @@ pub enum Choose {
     ImportanceWeights(usize),
 }
 
+impl Choose {
+    fn group_size(self) -> usize {
+        match self {
+            Self::Sample => 1,
+            Self::BestOf(n) | Self::ImportanceWeights(n) => n,
+        }
+    }
+}
+
 /// Annotates documents; their own latents are not looked at.
 ///
 /// # Errors
-/// As [`crate::policy::Policy::run`].
+/// As [`Policy::run`] and [`Policy::score`].
 pub fn annotate(
-    policies: &mut Policies<'_>,
+    policy: &dyn Policy,
+    frozen: &Frozen,
     batch: &[Document],
     rule: &LatentRule,
     choose: Choose,
     penalty: Penalty,
     seed: Seed,
 ) -> Result<(Vec<WeightedAnnotated>, Work), PolicyError> {
-    let group_size = match choose {
-        Choose::Sample => 1,
-        Choose::BestOf(n) | Choose::ImportanceWeights(n) => n,
-    };
-    let mut work = Work::default();
     let trajectories: Vec<Trajectory> = batch.iter().cloned().map(Document::trajectory).collect();
-    let rollouts = roll_out(policies, &trajectories, rule, group_size, seed, &mut work)?;
-    let weights = weights(&rollouts, choose, penalty);
-    let by_row = batch
+    let group_size = choose.group_size();
+    let (traces, mut work) = draw(policy, &trajectories, rule, group_size, 0.0, seed)?;
+    let rows: Vec<(Trace, f32)> = if choose == Choose::Sample {
+        // The only draw is kept whatever it is worth.
+        traces.into_iter().map(|trace| (trace, 1.0)).collect()
+    } else {
+        let (rollouts, scoring) = rescore(policy, frozen, traces)?;
+        work += scoring;
+        let groups = rollouts.chunks(group_size);
+        let weights: Vec<f32> = groups
+            .flat_map(|group| weights(group, choose, penalty))
+            .collect();
+        let traces = rollouts.into_iter().map(|rollout| rollout.trace);
+        traces.zip(weights).collect()
+    };
+    let documents = batch
         .iter()
-        .flat_map(|document| std::iter::repeat_n(document.n_corpus_tokens, group_size));
-    let kept = rollouts
-        .annotated
+        .flat_map(|document| std::iter::repeat_n(document, group_size));
+    let kept = rows
         .into_iter()
-        .flatten()
-        .zip(weights)
-        .zip(by_row)
+        .zip(documents)
         .filter(|((_, weight), _)| *weight > 0.0)
-        .map(|((annotated, weight), n_corpus_tokens)| WeightedAnnotated {
-            annotated,
+        .map(|((trace, weight), document)| WeightedAnnotated {
+            annotated: trace.annotated(),
             weight,
-            n_corpus_tokens,
+            n_corpus_tokens: document.n_corpus_tokens,
+        });
+    Ok((kept.collect(), work))
+}
+
+/// One weight for each draw of a group.
+fn weights(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
+    let totals: Vec<f64> = group
+        .iter()
+        .map(|rollout| {
+            let lines = rollout.lines.iter();
+            lines.map(|line| value(line, choose, penalty)).sum()
         })
         .collect();
-    Ok((kept, work))
-}
-
-/// One weight a rollout, in the order of the rollouts.
-fn weights(rollouts: &Rollouts, choose: Choose, penalty: Penalty) -> Vec<f32> {
-    let mut weights = Vec::new();
-    for (rows, references) in rollouts.records.iter().zip(&rollouts.reference) {
-        let totals: Vec<f64> = rows
-            .iter()
-            .zip(references)
-            .map(|(records, reference)| {
-                let lines = records.iter().zip(reference);
-                lines
-                    .map(|(line, p0)| f64::from(log_weight(line, *p0, choose, penalty)))
-                    .sum()
-            })
-            .collect();
-        match choose {
-            Choose::Sample => weights.push(1.0),
-            Choose::BestOf(_) => {
-                let best = (0..totals.len())
-                    .rev()
-                    .max_by(|a, b| totals[*a].total_cmp(&totals[*b]));
-                weights.extend((0..totals.len()).map(|i| f32::from(u8::from(Some(i) == best))));
-            }
-            Choose::ImportanceWeights(_) => {
-                weights.extend(softmax(&totals).into_iter().map(|weight| weight as f32));
-            }
-        }
+    if matches!(choose, Choose::ImportanceWeights(_)) {
+        let shares = softmax(&totals).into_iter();
+        return shares.map(|share| share as f32).collect();
     }
-    weights
+    // The first of equals.
+    let best = (0..totals.len())
+        .rev()
+        .max_by(|a, b| totals[*a].total_cmp(&totals[*b]));
+    let keep = |index: usize| f32::from(u8::from(Some(index) == best));
+    (0..totals.len()).map(keep).collect()
 }
 
-fn log_weight(
-    line: &crate::rollout::LineRecord,
-    reference: f32,
-    choose: Choose,
-    penalty: Penalty,
-) -> f32 {
-    match (choose, penalty, &line.latent) {
-        (Choose::ImportanceWeights(_), Penalty::ExactKl { alpha }, Some(latent)) => {
-            line.line_logprob - line.latent_logprob() + sticky_log_prior(latent, reference, alpha)
+/// What a draw is judged by, line by line.
+fn value(line: &LineScore, choose: Choose, penalty: Penalty) -> f64 {
+    match (choose, penalty) {
+        (Choose::ImportanceWeights(_), Penalty::ExactKl { alpha }) => {
+            f64::from(line.line_logprob - line.latent_logprob + line.log_prior(alpha))
         }
-        _ => reward(line, reference, penalty),
+        _ => f64::from(line.reward(penalty)),
     }
 }

@@ -13,12 +13,14 @@
 //! The second is what a server would assign to the program with decisions and rationales deleted
 //! (as far as every line has its decision, and no rationale is longer than `M`).
 
-use crate::e_step::{Policies, Rollouts, follow, follow_how, roll_out, sticky_log_prior};
 use crate::formulas::log_mean_exp;
-use crate::policy::{Policy, PolicyError, Work};
-use crate::rollout::{Decision, LatentRule, LineRecord, Scored};
+use crate::policy::{Example, Policy, PolicyError, Work};
+use crate::rollout::{Decision, LatentRule};
+use crate::scoring::{Scored, draw, line_scores, lines_logprobs, rationale_logprobs, sum};
 use crate::seed::Seed;
-use crate::trajectory::{Annotated, Latent, LatentStats, Markers, Trajectory};
+use crate::statistics::LatentStats;
+use crate::trace::{Part, Trace};
+use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
 
 /// Bounds on one log-likelihood.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,59 +55,51 @@ pub struct Bounds {
 /// `log p` of each document's lines, with no markers written.
 ///
 /// # Errors
-/// As [`Policy::run`].
+/// As [`Policy::score`].
 pub fn exact(
-    policy: &mut dyn Policy,
+    policy: &dyn Policy,
     documents: &[Trajectory],
-    markers: &Markers,
-    seed: Seed,
 ) -> Result<(Vec<f64>, Work), PolicyError> {
-    given(policy, documents, markers, &|_| None, seed)
+    let traces: Vec<Trace> = documents.iter().map(Trace::plain).collect();
+    documents_logprobs(policy, &traces)
 }
 
 /// `log π` of each document's lines with `<act>` before each.
 ///
 /// # Errors
-/// As [`Policy::run`].
+/// As [`Policy::score`].
 pub fn all_act(
-    policy: &mut dyn Policy,
+    policy: &dyn Policy,
     documents: &[Trajectory],
     markers: &Markers,
-    seed: Seed,
 ) -> Result<(Vec<f64>, Work), PolicyError> {
-    given(policy, documents, markers, &|_| Some(Latent::Keep), seed)
-}
-
-fn given(
-    policy: &mut dyn Policy,
-    documents: &[Trajectory],
-    markers: &Markers,
-    latent: &dyn Fn(usize) -> Option<Latent>,
-    seed: Seed,
-) -> Result<(Vec<f64>, Work), PolicyError> {
-    let annotated: Vec<Annotated> = documents
-        .iter()
-        .map(|trajectory| Annotated {
+    let act = |trajectory: &Trajectory| {
+        let annotated = Annotated {
             trajectory: trajectory.clone(),
-            latents: (0..trajectory.lines.len()).map(latent).collect(),
-        })
-        .collect();
-    let mut work = Work::default();
-    let records = follow(policy, &annotated, markers, seed, &mut work)?;
-    let totals = records.iter().map(|lines| line_logprob(lines)).collect();
-    Ok((totals, work))
+            latents: vec![Some(Latent::Keep); trajectory.lines.len()],
+        };
+        Trace::of(&annotated, markers)
+    };
+    let traces: Vec<Trace> = documents.iter().map(act).collect();
+    documents_logprobs(policy, &traces)
 }
 
-fn line_logprob(lines: &[LineRecord]) -> f64 {
-    lines.iter().map(|line| f64::from(line.line_logprob)).sum()
+fn documents_logprobs(
+    policy: &dyn Policy,
+    traces: &[Trace],
+) -> Result<(Vec<f64>, Work), PolicyError> {
+    let (lines, work) = lines_logprobs(policy, traces)?;
+    Ok((lines.iter().map(|lines| sum(lines)).collect(), work))
 }
 
-/// Draws `max K` rollouts of each document and bounds its log-likelihood.
+/// Draws `max K` rollouts of each document and bounds its log-likelihood. Lines are scored by the
+/// policy itself; without a reference it is its own `p_0`.
 ///
 /// # Errors
-/// As [`Policy::run`].
+/// As [`Policy::run`] and [`Policy::score`].
 pub fn measure(
-    policies: &mut Policies<'_>,
+    policy: &dyn Policy,
+    reference: Option<&dyn Policy>,
     documents: &[Trajectory],
     rule: &LatentRule,
     alpha: f32,
@@ -118,141 +112,123 @@ pub fn measure(
         "bounds are of a model that decides"
     );
     let k_max = ks.iter().copied().max().unwrap_or(1).max(1);
-    let mut work = Work::default();
-    let rollouts = roll_out(policies, documents, rule, k_max, seed, &mut work)?;
-    let policy = &mut *policies.policy;
-    let written = as_written(policy, &rollouts, &rule.markers, seed, &mut work)?;
-    let first: Vec<Annotated> = rollouts
-        .annotated
-        .iter()
-        .map(|group| group[0].clone())
+    let (traces, mut work) = draw(policy, documents, rule, k_max, 0.0, seed)?;
+    let (written, scoring) = policy.score(&as_written(&traces))?;
+    work += scoring;
+    let (of_rationales, scoring) = rationale_logprobs(reference, &traces)?;
+    work += scoring;
+    let rollouts: Vec<Scored> = traces
+        .into_iter()
+        .zip(written.iter().zip(&of_rationales))
+        .map(|(trace, (written, of_rationales))| Scored {
+            lines: line_scores(&trace, written, of_rationales),
+            trace,
+        })
         .collect();
-    let gains = gains(policy, &first, rule, seed, &mut work)?;
-    let first_lines = rollouts.records.iter().map(|rows| line_logprob(&rows[0]));
+    let first: Vec<&Scored> = rollouts.iter().step_by(k_max).collect();
+    let (gains, scoring) = gains(policy, &first, &rule.markers)?;
+    work += scoring;
+    let sticky = |rollout: &Scored| {
+        let lines = rollout.lines.iter();
+        lines.map(|line| line.log_weight(alpha)).sum()
+    };
+    let first_lines = first.iter().flat_map(|rollout| &rollout.lines);
     Ok(Bounds {
-        sticky: bound(&sticky_log_weights(&rollouts, alpha), ks),
-        written: bound(&written_log_weights(&rollouts, &written), ks),
+        sticky: bound(&rollouts.iter().map(sticky).collect::<Vec<_>>(), ks, k_max),
+        written: bound(&written_log_weights(&rollouts, &written), ks, k_max),
         marker_probability: marker_probability(&rollouts, &written),
-        line_logprob: first_lines.sum(),
-        latents: LatentStats::of(first.iter()),
+        line_logprob: first_lines.map(|line| f64::from(line.line_logprob)).sum(),
+        latents: LatentStats::of_lengths(first.iter().map(|r| r.trace.latent_lengths())),
         gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
         work,
     })
 }
 
-/// The rollouts scored as plain sampling would write them.
-fn as_written(
-    policy: &mut dyn Policy,
-    rollouts: &Rollouts,
-    markers: &Markers,
-    seed: Seed,
-    work: &mut Work,
-) -> Result<Vec<Vec<Vec<LineRecord>>>, PolicyError> {
-    let mut written = Vec::with_capacity(rollouts.annotated.len());
-    for group in &rollouts.annotated {
-        let how = Scored::AsWritten;
-        written.push(follow_how(policy, group, markers, how, seed, work)?);
-    }
-    Ok(written)
-}
-
-/// `Σ_t log π + log p − log q` of every draw, by document.
-fn sticky_log_weights(rollouts: &Rollouts, alpha: f32) -> Vec<Vec<f64>> {
-    let of_line = |line: &LineRecord, p_0: f32| {
-        let latent = line.latent.as_ref().expect("every line was decided");
-        f64::from(line.line_logprob) - f64::from(line.latent_logprob())
-            + f64::from(sticky_log_prior(latent, p_0, alpha))
+/// The rollouts as plain sampling would write them: every token over the whole vocabulary.
+fn as_written(traces: &[Trace]) -> Vec<Example> {
+    let everywhere = |trace: &Trace| Example {
+        restrictions: Vec::new(),
+        ..trace.sequence(|part| part != Part::Outside)
     };
-    let groups = rollouts.records.iter().zip(&rollouts.reference);
-    groups
-        .map(|(rows, references)| {
-            let rows = rows.iter().zip(references);
-            rows.map(|(lines, p_0)| lines.iter().zip(p_0).map(|(l, p)| of_line(l, *p)).sum())
-                .collect()
-        })
-        .collect()
+    traces.iter().map(everywhere).collect()
 }
 
-/// `Σ_t log P(z_t, a_t | before) − log q` of every draw, by document.
-fn written_log_weights(rollouts: &Rollouts, written: &[Vec<Vec<LineRecord>>]) -> Vec<Vec<f64>> {
-    let of_line = |(drawn, written): (&LineRecord, &LineRecord)| {
-        f64::from(written.line_logprob) + f64::from(written.latent_logprob())
-            - f64::from(drawn.latent_logprob())
+/// `Σ_t log P(z_t, a_t | before) − log q` of every draw.
+fn written_log_weights(rollouts: &[Scored], written: &[Vec<f32>]) -> Vec<f64> {
+    let of_row = |(rollout, written): (&Scored, &Vec<f32>)| {
+        let spans = rollout.trace.lines.iter().zip(&rollout.lines);
+        spans
+            .map(|(span, line)| {
+                f64::from(line.line_logprob) + sum(&written[span.latent.clone()])
+                    - f64::from(line.latent_logprob)
+            })
+            .sum()
     };
-    let groups = rollouts.records.iter().zip(written);
-    groups
-        .map(|(rows, written)| {
-            let rows = rows.iter().zip(written);
-            rows.map(|(drawn, written)| drawn.iter().zip(written).map(of_line).sum())
-                .collect()
-        })
-        .collect()
+    rollouts.iter().zip(written).map(of_row).collect()
 }
 
-fn marker_probability(rollouts: &Rollouts, written: &[Vec<Vec<LineRecord>>]) -> f64 {
-    let drawn = rollouts.records.iter().flatten().flatten();
-    let written = written.iter().flatten().flatten();
-    let decided: Vec<f64> = drawn
-        .zip(written)
-        .filter(|(drawn, _)| drawn.decision_sampled)
-        .map(|(drawn, written)| {
-            (f64::from(written.decision_logprob) - f64::from(drawn.decision_logprob)).exp()
-        })
-        .collect();
+/// What plain sampling gives to both markers together: at a decision that was drawn, the ratio of
+/// its probability among all tokens to that among the two.
+fn marker_probability(rollouts: &[Scored], written: &[Vec<f32>]) -> f64 {
+    let of_row = |(rollout, written): (&Scored, &Vec<f32>)| -> Vec<f64> {
+        let trace = &rollout.trace;
+        let decided = trace.restrictions.iter().map(|restriction| {
+            let at = restriction.position;
+            (f64::from(written[at]) - f64::from(trace.logprobs[at])).exp()
+        });
+        decided.collect()
+    };
+    let decided: Vec<f64> = rollouts.iter().zip(written).flat_map(of_row).collect();
     decided.iter().sum::<f64>() / decided.len().max(1) as f64
 }
 
-fn bound(log_weights: &[Vec<f64>], ks: &[usize]) -> Bound {
+/// From the log-weights of `n_draws` draws a document.
+fn bound(log_weights: &[f64], ks: &[usize], n_draws: usize) -> Bound {
+    let documents = || log_weights.chunks(n_draws);
     let iwae = |k: &usize| {
-        let of = |draws: &Vec<f64>| log_mean_exp(&draws[..*k]);
-        (*k, log_weights.iter().map(of).collect())
+        (
+            *k,
+            documents()
+                .map(|draws| log_mean_exp(&draws[..*k]))
+                .collect(),
+        )
     };
     Bound {
-        elbo: log_weights.iter().map(|draws| draws[0]).collect(),
+        elbo: documents().map(|draws| draws[0]).collect(),
         iwae: ks.iter().map(iwae).collect(),
     }
 }
 
-/// For every think of the documents, what it gained over an act at the same place.
+/// For every think of the rollouts, what it gained over an act at the same place.
 fn gains(
-    policy: &mut dyn Policy,
-    documents: &[Annotated],
-    rule: &LatentRule,
-    seed: Seed,
-    work: &mut Work,
-) -> Result<Vec<f64>, PolicyError> {
-    let mut variants = Vec::new();
-    let mut places = Vec::new();
-    for (index, document) in documents.iter().enumerate() {
-        for line in 0..document.latents.len() {
-            if document.latents[line]
-                .as_ref()
-                .is_some_and(Latent::is_think)
-            {
-                variants.push(without_think(document, line));
-                places.push((index, line));
+    policy: &dyn Policy,
+    rollouts: &[&Scored],
+    markers: &Markers,
+) -> Result<(Vec<f64>, Work), PolicyError> {
+    let (mut variants, mut with) = (Vec::new(), Vec::new());
+    for rollout in rollouts {
+        for (line, score) in rollout.lines.iter().enumerate() {
+            if score.is_think == Some(true) {
+                variants.push(without_think(&rollout.trace, line, markers));
+                with.push(score.line_logprob);
             }
         }
     }
-    let with = follow(policy, documents, &rule.markers, seed, work)?;
-    let without = follow(policy, &variants, &rule.markers, seed, work)?;
-    let gain = |(variant, (index, line)): (usize, (usize, usize))| {
-        let (think, act) = (&with[index][line], &without[variant][line]);
-        f64::from(think.line_logprob) - f64::from(act.line_logprob)
+    let (without, work) = lines_logprobs(policy, &variants)?;
+    let gain = |(with, without): (&f32, &Vec<f32>)| {
+        let act = without
+            .last()
+            .expect("it ends with the line that is asked about");
+        f64::from(*with) - f64::from(*act)
     };
-    Ok(places.into_iter().enumerate().map(gain).collect())
+    Ok((with.iter().zip(&without).map(gain).collect(), work))
 }
 
 /// The document up to `line`, with an act there in place of its think.
-pub fn without_think(document: &Annotated, line: usize) -> Annotated {
-    let mut latents = document.latents[..=line].to_vec();
-    latents[line] = Some(Latent::Keep);
-    let trajectory = Trajectory {
-        prefix: document.trajectory.prefix.clone(),
-        lines: document.trajectory.lines[..=line].to_vec(),
-    };
-    Annotated {
-        trajectory,
-        latents,
-    }
+pub fn without_think(trace: &Trace, line: usize, markers: &Markers) -> Trace {
+    let mut annotated = trace.annotated();
+    annotated.trajectory.lines.truncate(line + 1);
+    annotated.latents.truncate(line + 1);
+    annotated.latents[line] = Some(Latent::Keep);
+    Trace::of(&annotated, markers)
 }

@@ -11,11 +11,12 @@
 //! number of terms
 //! is `(1 + n_rationales)^T`; there is no sampling here.
 
-use crate::e_step::Penalty;
-use crate::e_step::{Policies, Rollouts, follow, reward, sticky_log_prior};
-use crate::policy::{PolicyError, TokenId, Work};
-use crate::rollout::LineRecord;
-use crate::seed::Seed;
+use std::sync::Arc;
+
+use crate::policy::{Example, Policy, PolicyError, TokenId};
+use crate::rewards::{LineScore, Penalty};
+use crate::scoring::{Frozen, Scored, rescore};
+use crate::trace::Trace;
 use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
 
 /// Every latent that a decision and a rationale of at most `rationale_tokens_max` sampled tokens
@@ -63,71 +64,49 @@ pub fn annotations(trajectory: &Trajectory, latents: &[Latent]) -> Vec<Annotated
 /// A trajectory under every sequence of latents.
 #[derive(Clone, Debug)]
 pub struct Enumeration {
-    /// The annotated trajectories.
-    pub annotated: Vec<Annotated>,
-    /// What a rollout of each would have recorded: `log q` of the policy, `log π` of the scorer.
-    pub records: Vec<Vec<LineRecord>>,
-    /// `log p_0(r)` by line; 0 where there is no rationale.
-    pub reference: Vec<Vec<f32>>,
+    /// What a rollout of each would have been: `log q` of the policy, `log π` of the scorer.
+    pub rollouts: Vec<Scored>,
 }
 
 impl Enumeration {
     /// Scores all annotations as an E-step scores its rollouts.
     ///
     /// # Errors
-    /// As [`crate::policy::Policy::run`].
+    /// As [`Policy::score`].
     pub fn of(
-        policies: &mut Policies<'_>,
-        annotated: Vec<Annotated>,
+        policy: &dyn Policy,
+        frozen: &Frozen,
+        annotated: &[Annotated],
         markers: &Markers,
     ) -> Result<Self, PolicyError> {
-        // Nothing is drawn and nobody asks what it cost.
-        let (seed, mut work) = (Seed::root(0), Work::default());
-        let mut records = follow(policies.policy, &annotated, markers, seed, &mut work)?;
-        if let Some(scorer) = policies.scorer.as_deref_mut() {
-            let scored = follow(scorer, &annotated, markers, seed, &mut work)?;
-            let lines = records.iter_mut().flatten();
-            lines
-                .zip(scored.into_iter().flatten())
-                .for_each(|(line, scored)| line.line_logprob = scored.line_logprob);
+        let mut traces: Vec<Trace> = annotated.iter().map(|a| as_drawn(a, markers)).collect();
+        let latents: Vec<Example> = traces.iter().map(|trace| trace.example(|_| 1.0)).collect();
+        let (logprobs, _) = policy.score(&latents)?;
+        for (trace, logprobs) in traces.iter_mut().zip(logprobs) {
+            trace.logprobs = logprobs;
         }
-        let rows = match policies.reference.as_deref_mut() {
-            Some(reference) => follow(reference, &annotated, markers, seed, &mut work)?,
-            None => records.clone(),
-        };
-        let of_line = |line: &LineRecord| line.rationale_logprobs.iter().sum();
-        let reference = rows
-            .iter()
-            .map(|lines| lines.iter().map(of_line).collect())
-            .collect();
-        Ok(Self {
-            annotated,
-            records,
-            reference,
-        })
+        let (rollouts, _) = rescore(policy, frozen, traces)?;
+        Ok(Self { rollouts })
     }
 
     /// `log q(z)` of each.
     pub fn log_q(&self) -> Vec<f64> {
-        self.sums(|line, _| f64::from(line.latent_logprob()))
+        self.sums(|line| f64::from(line.latent_logprob))
     }
 
     /// `Σ_t log p(z_t | h_t)` of each.
     pub fn log_prior(&self, alpha: f32) -> Vec<f64> {
-        self.sums(|line, reference| {
-            let latent = line.latent.as_ref().expect("every line was decided");
-            f64::from(sticky_log_prior(latent, reference, alpha))
-        })
+        self.sums(|line| f64::from(line.log_prior(alpha)))
     }
 
     /// `Σ_t log π(a_t | h_t, z_t)` of each.
     pub fn log_lines(&self) -> Vec<f64> {
-        self.sums(|line, _| f64::from(line.line_logprob))
+        self.sums(|line| f64::from(line.line_logprob))
     }
 
     /// `Σ_t r_t` of each.
     pub fn rewards(&self, penalty: Penalty) -> Vec<f64> {
-        self.sums(|line, reference| f64::from(reward(line, reference, penalty)))
+        self.sums(|line| f64::from(line.reward(penalty)))
     }
 
     /// `E_q Σ_t r_t`: what the E-step raises.
@@ -154,13 +133,9 @@ impl Enumeration {
     }
 
     /// These members as one group of rollouts.
-    pub fn group(&self, members: &[usize]) -> Rollouts {
-        let pick = |member: &usize| self.annotated[*member].clone();
-        Rollouts {
-            annotated: vec![members.iter().map(pick).collect()],
-            records: vec![members.iter().map(|m| self.records[*m].clone()).collect()],
-            reference: vec![members.iter().map(|m| self.reference[*m].clone()).collect()],
-        }
+    pub fn group(&self, members: &[usize]) -> Vec<Scored> {
+        let pick = |member: &usize| self.rollouts[*member].clone();
+        members.iter().map(pick).collect()
     }
 
     fn log_joint(&self, alpha: f32) -> Vec<f64> {
@@ -168,16 +143,38 @@ impl Enumeration {
         prior.zip(self.log_lines()).map(|(z, a)| z + a).collect()
     }
 
-    fn sums(&self, of_line: impl Fn(&LineRecord, f32) -> f64) -> Vec<f64> {
-        let rows = self.records.iter().zip(&self.reference);
-        rows.map(|(lines, references)| {
-            let lines = lines.iter().zip(references);
-            lines
-                .map(|(line, reference)| of_line(line, *reference))
-                .sum()
-        })
-        .collect()
+    fn sums(&self, of_line: impl Fn(&LineScore) -> f64) -> Vec<f64> {
+        let of_row = |rollout: &Scored| rollout.lines.iter().map(&of_line).sum();
+        self.rollouts.iter().map(of_row).collect()
     }
+}
+
+/// The rollout that draws these latents, not scored yet.
+fn as_drawn(annotated: &Annotated, markers: &Markers) -> Trace {
+    let choices: Arc<[TokenId]> = Arc::new([markers.act, markers.think]);
+    let mut trace = Trace::default();
+    trace.force(&annotated.trajectory.prefix);
+    for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {
+        let start = trace.tokens.len();
+        match latent {
+            None => {}
+            Some(Latent::Keep) => trace.decide(markers.act, 0.0, &choices),
+            Some(Latent::Switch {
+                rationale,
+                forced_close,
+            }) => {
+                trace.decide(markers.think, 0.0, &choices);
+                trace.draw(rationale, &vec![0.0; rationale.len()]);
+                if *forced_close {
+                    trace.force(&[markers.close]);
+                } else {
+                    trace.draw(&[markers.close], &[0.0]);
+                }
+            }
+        }
+        trace.end_line(start, |trace| trace.force(line));
+    }
+    trace
 }
 
 /// `Σ exp(log_q) · value`.

@@ -1,17 +1,18 @@
-//! Writing a program as an episode: plain sampling, for evaluation and for RLVR.
+//! Writing programs: plain sampling, for evaluation and for RLVR, and the table of forced decisions
+//! beside it.
 //!
 //! A model that was mid-trained with latents writes its decisions and rationales as tokens like any
-//! others; they are deleted afterwards. What is sampled here is what any server samples from the
-//! same checkpoint. [`crate::guided`] writes with decisions that are forced; nothing grades here.
+//! others; they are deleted afterwards. What [`complete`] samples is what any server samples from
+//! the same checkpoint. Nothing grades here.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::interleave::strip;
-use crate::policy::{
-    Episode, Example, Feed, Move, Observation, Policy, PolicyError, SampleRule, TokenId, Work,
-};
+use crate::policy::{Episode, Policy, PolicyError, SampleRule, TokenId, Work};
+use crate::rollout::{LatentRule, Rollout};
 use crate::seed::Seed;
+use crate::trace::Trace;
 use crate::trajectory::Markers;
 
 /// How a program is written.
@@ -19,7 +20,7 @@ use crate::trajectory::Markers;
 pub struct WritingRule {
     /// The markers that are deleted, rationales with them; `None` deletes nothing.
     pub markers: Option<Markers>,
-    /// Ends of text; writing stops after any of them.
+    /// Stop ids: ends of text; writing stops after any of them.
     pub stops: Arc<[TokenId]>,
     /// Where given, all tokens after which sampling rests, the stops among them: a caller can then
     /// look at what is written so far. The draws are the same.
@@ -38,50 +39,47 @@ impl WritingRule {
     /// Sampling of at most so many tokens under this rule.
     pub(crate) fn sample(&self, stop: Arc<[TokenId]>, n_tokens_max: usize) -> SampleRule {
         SampleRule {
-            temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
-            choices: None,
             stop,
-            n_tokens_max,
+            ..SampleRule::plain(self.temperature, n_tokens_max)
         }
     }
 }
 
-/// A program in the making, and then the program.
-#[derive(Clone, Debug)]
-pub struct Writing {
-    pub(crate) rule: Arc<WritingRule>,
-    pub(crate) n_prompt: usize,
-    /// Prompt and program.
-    pub tokens: Vec<TokenId>,
-    /// Log-probability of each token, 0 for the prompt.
-    pub logprobs: Vec<f32>,
+/// A program that was written for a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Prompt and program, token by token.
+    pub trace: Trace,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
     /// True if the program ended with an end of text, not at a limit.
     pub ended: bool,
+    /// What is deleted.
+    pub markers: Option<Markers>,
 }
 
-impl Writing {
-    /// A program for a prompt; the prompt is never empty.
-    pub fn new(prompt: Vec<TokenId>, rule: Arc<WritingRule>) -> Self {
+impl Completion {
+    /// What a rollout has written for a prompt of `n_prompt` tokens.
+    pub fn of(rollout: Rollout<'_>, n_prompt: usize, markers: Option<Markers>) -> Self {
         Self {
-            rule,
-            n_prompt: prompt.len(),
-            logprobs: vec![0.0; prompt.len()],
-            tokens: prompt,
-            ended: false,
+            ended: rollout.ended,
+            trace: rollout.trace,
+            n_prompt,
+            markers,
         }
     }
 
     /// The program as the model wrote it, markers included, without the end of text.
     pub fn raw(&self) -> &[TokenId] {
-        let end = self.tokens.len() - usize::from(self.ended);
-        &self.tokens[self.n_prompt..end]
+        let end = self.trace.tokens.len() - usize::from(self.ended);
+        &self.trace.tokens[self.n_prompt..end]
     }
 
     /// The program without decisions and rationales.
     pub fn program(&self) -> Vec<TokenId> {
-        match &self.rule.markers {
+        match &self.markers {
             Some(markers) => strip(self.raw(), markers),
             None => self.raw().to_vec(),
         }
@@ -89,73 +87,89 @@ impl Writing {
 
     /// Number of tokens that were written, the end of text included.
     pub fn n_written(&self) -> usize {
-        self.tokens.len() - self.n_prompt
-    }
-
-    /// The program as an example with this weight on every token that was written.
-    pub fn example(&self, weight: f32) -> Example {
-        let mut weights = vec![0.0; self.n_prompt];
-        weights.resize(self.tokens.len(), weight);
-        Example {
-            tokens: self.tokens.clone(),
-            weights,
-            restrictions: Vec::new(),
-            old_logprobs: self.logprobs.clone(),
-        }
-    }
-
-    /// Appends what was sampled, and sees whether that is the end.
-    pub(crate) fn keep(&mut self, tokens: &[TokenId], logprobs: &[f32]) {
-        self.tokens.extend_from_slice(tokens);
-        self.logprobs.extend_from_slice(logprobs);
-        self.ended = tokens
-            .last()
-            .is_some_and(|token| self.rule.stops.contains(token));
+        self.trace.tokens.len() - self.n_prompt
     }
 }
 
-impl Episode for Writing {
-    fn next(&mut self, seen: Observation<'_>) -> Move {
-        let room = seen.room();
-        match seen {
-            Observation::Started { .. } => {
-                return Move::Feed(Feed::unscored(self.tokens.clone()));
-            }
-            Observation::Fed { .. } => {}
-            Observation::Sampled {
-                tokens, logprobs, ..
-            } => self.keep(tokens, logprobs),
-        }
-        let n_left = self.rule.program_tokens_max - self.n_written();
-        match n_left.min(room) {
-            n if n > 0 && !self.ended => {
-                let rests = self.rule.rests.as_ref().unwrap_or(&self.rule.stops);
-                Move::Sample(self.rule.sample(Arc::clone(rests), n))
-            }
-            _ => Move::Done,
-        }
-    }
+/// Decisions that are forced upon a program, or drawn between the two markers alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guide {
+    /// How decisions and rationales are found.
+    pub latents: LatentRule,
+    /// The tokens that end a line.
+    pub newlines: Arc<[TokenId]>,
 }
 
-/// Writes `group_size` programs for each prompt; row order is prompts, then members.
+/// Writes `group_size` programs for each prompt by plain sampling; row order is prompts, then
+/// members.
 ///
 /// # Errors
 /// As [`Policy::run`].
-pub fn write(
-    policy: &mut dyn Policy,
+pub fn complete(
+    policy: &dyn Policy,
     prompts: &[Vec<TokenId>],
     rule: &WritingRule,
     group_size: usize,
     seed: Seed,
-) -> Result<(Vec<Writing>, Work), PolicyError> {
+) -> Result<(Vec<Completion>, Work), PolicyError> {
     let rule = Arc::new(rule.clone());
-    let mut rows: Vec<Writing> = prompts
-        .iter()
-        .flat_map(|prompt| std::iter::repeat_n(prompt, group_size))
-        .map(|prompt| Writing::new(prompt.clone(), Arc::clone(&rule)))
+    let rows = repeated(prompts, group_size)
+        .map(|(_, prompt)| Rollout::plain(prompt, Arc::clone(&rule)))
         .collect();
+    finish(policy, rows, prompts, &rule, group_size, seed)
+}
+
+/// As [`complete`], under a guide; `plans` has a first rationale for each prompt that is to begin
+/// with one, or nothing at all.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub fn complete_guided(
+    policy: &dyn Policy,
+    prompts: &[Vec<TokenId>],
+    rule: &WritingRule,
+    guide: &Guide,
+    plans: &[Option<Vec<TokenId>>],
+    group_size: usize,
+    seed: Seed,
+) -> Result<(Vec<Completion>, Work), PolicyError> {
+    let rule = Arc::new(rule.clone());
+    let row = |(index, prompt): (usize, &Vec<TokenId>)| {
+        let latents = guide.latents.clone();
+        let mut row = Rollout::guided(prompt, Arc::clone(&rule), latents, &guide.newlines);
+        if let Some(Some(plan)) = plans.get(index) {
+            row.begin_with(plan);
+        }
+        row
+    };
+    let rows = repeated(prompts, group_size).map(row).collect();
+    finish(policy, rows, prompts, &rule, group_size, seed)
+}
+
+/// Each prompt so often, with its index.
+fn repeated(
+    prompts: &[Vec<TokenId>],
+    group_size: usize,
+) -> impl Iterator<Item = (usize, &Vec<TokenId>)> {
+    let prompts = prompts.iter().enumerate();
+    prompts.flat_map(move |prompt| std::iter::repeat_n(prompt, group_size))
+}
+
+fn finish(
+    policy: &dyn Policy,
+    mut rows: Vec<Rollout<'_>>,
+    prompts: &[Vec<TokenId>],
+    rule: &WritingRule,
+    group_size: usize,
+    seed: Seed,
+) -> Result<(Vec<Completion>, Work), PolicyError> {
     let mut episodes: Vec<&mut dyn Episode> =
         rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
     let work = policy.run(&mut episodes, seed)?;
-    Ok((rows, work))
+    let completions = rows
+        .into_iter()
+        .zip(repeated(prompts, group_size))
+        .map(|(row, (_, prompt))| Completion::of(row, prompt.len(), rule.markers))
+        .collect();
+    Ok((completions, work))
 }

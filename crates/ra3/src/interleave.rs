@@ -1,10 +1,11 @@
 //! Trajectories and latents as training sequences, and back.
 //!
-//! `s_0, z_0, a_0, z_1, a_1, …` on token ids. Nothing is decoded. Decisions are targets like any
+//! Nothing is decoded. Decisions are targets like any
 //! others, over the whole vocabulary: a model that learns from these sequences writes its markers
 //! wherever it is sampled.
 
 use crate::policy::{Example, TokenId};
+use crate::trace::{Part, Trace};
 use crate::trajectory::{Annotated, Markers, Trajectory};
 
 /// Loss weights by kind of token.
@@ -20,53 +21,29 @@ pub struct TokenWeights {
     pub rationale: f32,
 }
 
+impl TokenWeights {
+    /// The weight of a token of this part.
+    pub fn of(self, part: Part) -> f32 {
+        match part {
+            Part::Outside => self.prefix,
+            Part::Decision(_) => self.decision,
+            Part::Rationale(_) => self.rationale,
+            Part::Action(_) => self.line,
+        }
+    }
+}
+
 /// The interleaved sequence with weights that are not yet normalised.
 pub fn interleave(annotated: &Annotated, markers: &Markers, weights: TokenWeights) -> Example {
-    assert_eq!(
-        annotated.trajectory.lines.len(),
-        annotated.latents.len(),
-        "one latent a line"
-    );
-    let mut example = prefix(&annotated.trajectory, weights.prefix);
-    for (line, latent) in annotated.trajectory.lines.iter().zip(&annotated.latents) {
-        if let Some(latent) = latent {
-            latent.write(markers, &mut example.tokens);
-            example.weights.push(weights.decision);
-            example
-                .weights
-                .resize(example.tokens.len(), weights.rationale);
-            if latent.is_cut() {
-                *example
-                    .weights
-                    .last_mut()
-                    .expect("a switch has three tokens") = 0.0;
-            }
-        }
-        example.tokens.extend_from_slice(line);
-        example.weights.resize(example.tokens.len(), weights.line);
-    }
-    example
+    Trace::of(annotated, markers).example(|part| weights.of(part))
 }
 
 /// The plain sequence: next-token prediction.
 pub fn plain(trajectory: &Trajectory, prefix_weight: f32) -> Example {
-    let mut example = prefix(trajectory, prefix_weight);
-    for line in &trajectory.lines {
-        example.tokens.extend_from_slice(line);
-    }
-    example.weights.resize(example.tokens.len(), 1.0);
-    example
-}
-
-fn prefix(trajectory: &Trajectory, weight: f32) -> Example {
-    let mut weights = vec![weight; trajectory.prefix.len()];
-    weights[0] = 0.0;
-    Example {
-        tokens: trajectory.prefix.clone(),
-        weights,
-        restrictions: Vec::new(),
-        old_logprobs: Vec::new(),
-    }
+    Trace::plain(trajectory).example(|part| match part {
+        Part::Outside => prefix_weight,
+        Part::Decision(_) | Part::Rationale(_) | Part::Action(_) => 1.0,
+    })
 }
 
 /// Divides every weight by the sum of all positive weights of the batch, so that the loss is a

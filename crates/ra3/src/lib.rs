@@ -4,8 +4,10 @@
 //! log-probabilities, and then one short file for each step of the method.
 //! Nothing here knows of tensors, files, clocks, threads or configuration formats.
 
+pub mod trace;
 pub mod trajectory;
 
+pub mod model;
 pub mod policy;
 pub mod refusals;
 pub mod seed;
@@ -15,13 +17,17 @@ pub mod interleave;
 pub mod schedule;
 
 pub mod generation;
-pub mod guided;
 pub mod rollout;
+
+pub mod rewards;
+pub mod scoring;
+pub mod statistics;
 
 pub mod annotate;
 pub mod e_step;
 pub mod em;
 pub mod m_step;
+pub mod phases;
 
 pub mod bounds;
 pub mod grpo;

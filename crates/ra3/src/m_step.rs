@@ -3,8 +3,9 @@
 //! Markers are learnt over the whole vocabulary, so that the model writes them wherever it is
 //! sampled.
 
-use crate::interleave::{TokenWeights, interleave, normalise};
+use crate::interleave::{TokenWeights, normalise};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
+use crate::trace::Trace;
 use crate::trajectory::{Annotated, Markers};
 
 /// An annotated document and its share in the loss.
@@ -29,23 +30,15 @@ pub fn update(
     weights: TokenWeights,
     learning_rate: f32,
 ) -> Result<UpdateStats, PolicyError> {
-    let mut examples: Vec<Example> = batch
-        .iter()
-        .map(|document| {
-            let mut example = interleave(&document.annotated, markers, weights);
-            example
-                .weights
-                .iter_mut()
-                .for_each(|weight| *weight *= document.weight);
-            example
-        })
-        .collect();
+    let example = |document: &WeightedAnnotated| {
+        let trace = Trace::of(&document.annotated, markers);
+        trace.example(|part| weights.of(part) * document.weight)
+    };
+    let mut examples: Vec<Example> = batch.iter().map(example).collect();
     normalise(&mut examples);
-    policy.update(
-        &examples,
-        Objective {
-            surrogate: Surrogate::LogLikelihood,
-            learning_rate,
-        },
-    )
+    let objective = Objective {
+        surrogate: Surrogate::LogLikelihood,
+        learning_rate,
+    };
+    policy.update(&examples, objective)
 }

@@ -1,7 +1,8 @@
 //! The seam: what the algorithm asks of a model, in token ids and log-probabilities.
 //!
-//! A rollout is an [`Episode`], a state machine that the policy drives; the policy keeps all of
-//! them busy at once and shares their common prefixes. Training is a list of [`Example`]s: tokens
+//! Three verbs. *Run*: a rollout is an [`Episode`], a state machine that the policy drives; the
+//! policy keeps all of them busy at once and shares their common prefixes. *Score*: known sequences
+//! get the log-probabilities of their targets. *Update*: training is a list of [`Example`]s, tokens
 //! with a weight for each target, so the same call serves NTP, SFT and policy gradients.
 
 use std::num::NonZeroUsize;
@@ -15,45 +16,13 @@ pub type TokenId = u32;
 /// What an episode wants next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Move {
-    /// Append these tokens; their log-probabilities come back. Never empty.
-    Feed(Feed),
+    /// Append these tokens; never empty. Nobody reads their log-probabilities: known sequences are
+    /// scored by [`Policy::score`].
+    Feed(Vec<TokenId>),
     /// Sample tokens from the policy.
     Sample(SampleRule),
     /// The episode is over and will not be asked again.
     Done,
-}
-
-/// Tokens that are forced in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Feed {
-    /// The tokens to append; never empty.
-    pub tokens: Vec<TokenId>,
-    /// False where nobody reads the log-probabilities (a prompt): the policy may then skip
-    /// the vocabulary projection, and reports an empty slice.
-    pub scored: bool,
-    /// The first token's log-probability is taken among these tokens, renormalised: how a decision
-    /// that was sampled elsewhere is scored.
-    pub choices: Option<Arc<[TokenId]>>,
-}
-
-impl Feed {
-    /// Tokens whose log-probabilities are wanted.
-    pub fn scored(tokens: Vec<TokenId>) -> Self {
-        Self {
-            tokens,
-            scored: true,
-            choices: None,
-        }
-    }
-
-    /// Tokens whose log-probabilities nobody reads.
-    pub fn unscored(tokens: Vec<TokenId>) -> Self {
-        Self {
-            tokens,
-            scored: false,
-            choices: None,
-        }
-    }
 }
 
 /// How tokens are sampled, and when sampling stops.
@@ -74,6 +43,20 @@ pub struct SampleRule {
     pub stop: Arc<[TokenId]>,
     /// Sampling stops after this many tokens; at least 1.
     pub n_tokens_max: usize,
+}
+
+impl SampleRule {
+    /// At most so many tokens from the whole vocabulary, with nothing that stops them.
+    pub fn plain(temperature: f32, n_tokens_max: usize) -> Self {
+        Self {
+            temperature,
+            top_k: None,
+            top_p: None,
+            choices: None,
+            stop: Arc::new([]),
+            n_tokens_max,
+        }
+    }
 }
 
 /// Why sampling stopped.
@@ -99,10 +82,6 @@ pub enum Observation<'a> {
     },
     /// After [`Move::Feed`].
     Fed {
-        /// `log p(token | everything before)` for each fed token in nats, full vocabulary. The
-        /// very first token of an episode has no context: it is reported as 0. Empty if the feed
-        /// was not scored.
-        logprobs: &'a [f32],
         /// Tokens that can still be appended.
         room: usize,
     },
@@ -123,7 +102,7 @@ impl Observation<'_> {
     /// Tokens that can still be appended.
     pub fn room(&self) -> usize {
         match self {
-            Self::Started { room } | Self::Fed { room, .. } | Self::Sampled { room, .. } => *room,
+            Self::Started { room } | Self::Fed { room } | Self::Sampled { room, .. } => *room,
         }
     }
 }
@@ -156,8 +135,8 @@ pub struct Example {
     pub weights: Vec<f32>,
     /// Restricted targets, by rising position.
     pub restrictions: Vec<Restriction>,
-    /// One log-probability a token under the policy that sampled it, for the clipped surrogate;
-    /// empty otherwise.
+    /// One log-probability a token under the policy that sampled it, which the clipped surrogate
+    /// alone looks at; empty where nobody sampled it.
     pub old_logprobs: Vec<f32>,
 }
 
@@ -303,7 +282,15 @@ pub trait Policy {
     ///
     /// # Errors
     /// An unknown token or a feed longer than the context.
-    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError>;
+    fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError>;
+
+    /// `log p(token | everything before)` in nats for every token of the sequences whose weight is
+    /// not 0, and 0 for the others: what [`Policy::update`] would train, under its restrictions.
+    /// The size of a weight and old log-probabilities play no part.
+    ///
+    /// # Errors
+    /// A bad example, or a log-probability that is no number.
+    fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError>;
 
     /// One optimizer step on a batch.
     ///
@@ -314,4 +301,30 @@ pub trait Policy {
         batch: &[Example],
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError>;
+
+    /// The policy as it is now, to be run and scored with and never trained: a frozen scorer or a
+    /// reference.
+    fn snapshot(&self) -> Box<dyn Policy>;
+}
+
+/// So many updates on one batch; what the last did, and the work of all. Where no target has a
+/// weight there is nothing to learn, and an optimizer's momentum must not move.
+///
+/// # Errors
+/// As [`Policy::update`].
+pub fn train(
+    policy: &mut dyn Policy,
+    batch: &[Example],
+    objective: Objective,
+    n_updates: usize,
+) -> Result<(UpdateStats, Work), PolicyError> {
+    let (mut last, mut work) = (UpdateStats::default(), Work::default());
+    let is_target = |example: &Example| example.weights.iter().any(|weight| *weight != 0.0);
+    if batch.iter().any(is_target) {
+        for _ in 0..n_updates {
+            last = policy.update(batch, objective)?;
+            work += last.work;
+        }
+    }
+    Ok((last, work))
 }

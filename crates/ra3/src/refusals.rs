@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::policy::{
-    Example, Feed, Move, Objective, PolicyError, Restriction, SampleRule, Surrogate, TokenId,
+    Example, Move, Objective, PolicyError, Restriction, SampleRule, Surrogate, TokenId,
 };
 
 /// What a policy can take.
@@ -31,9 +31,9 @@ impl Limits {
         let (found, n_appended) = match next {
             Move::Done => return Ok(()),
             Move::Feed(feed) => {
-                self.check_tokens(&feed.tokens)?;
-                self.check_tokens(feed.choices.as_deref().unwrap_or_default())?;
-                (feed_reason(feed), feed.tokens.len())
+                self.check_tokens(feed)?;
+                let reason = feed.is_empty().then_some("it feeds no token");
+                (reason, feed.len())
             }
             Move::Sample(rule) => {
                 self.check_tokens(rule.choices.as_deref().unwrap_or_default())?;
@@ -55,7 +55,21 @@ impl Limits {
         if let Some(reason) = objective_reason(objective) {
             return Err(PolicyError::BadObjective { reason });
         }
-        let clips = matches!(objective.surrogate, Surrogate::Clipped { .. });
+        self.check_examples(
+            batch,
+            matches!(objective.surrogate, Surrogate::Clipped { .. }),
+        )
+    }
+
+    /// Checks sequences that are to be scored.
+    ///
+    /// # Errors
+    /// As [`Self::check_batch`].
+    pub fn check_sequences(&self, sequences: &[Example]) -> Result<(), PolicyError> {
+        self.check_examples(sequences, false)
+    }
+
+    fn check_examples(&self, batch: &[Example], clips: bool) -> Result<(), PolicyError> {
         for (index, example) in batch.iter().enumerate() {
             if let Some(reason) = example_reason(example, clips) {
                 return Err(PolicyError::BadExample { index, reason });
@@ -90,17 +104,6 @@ impl Limits {
             n_tokens_max,
         })
     }
-}
-
-fn feed_reason(feed: &Feed) -> Option<&'static str> {
-    let Some(first) = feed.tokens.first() else {
-        return Some("it feeds no token");
-    };
-    let choices = feed.choices.as_deref()?;
-    choices_reason(choices).or_else(|| {
-        (!choices.contains(first))
-            .then_some("the first token that it feeds is not among its choices")
-    })
 }
 
 fn sample_reason(rule: &SampleRule, n_tokens: usize) -> Option<&'static str> {

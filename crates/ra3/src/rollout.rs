@@ -1,18 +1,20 @@
-//! One rollout of the E-step as an episode: the expert's lines are forced in, decisions and
-//! rationales are sampled (or followed), and every log-probability is kept.
+//! One rollout as an episode: before each line a latent is decided, then the line is written, the
+//! expert's or the policy's own. What happened is a [`Trace`].
 //!
-//! `s_0, z_0, a_0, z_1, a_1, …` (docs/algorithm.md, "Setting"). It computes no rewards. Decisions
-//! are drawn between `<act>` and `<think>`, and their log-probabilities are taken among the two:
-//! `q` is a distribution over latents.
+//! `s_0, z_0, a_0, z_1, a_1, …` (docs/algorithm.md, "Setting"). Decisions are drawn between `<act>`
+//! and `<think>`, and their log-probabilities are taken among the two: `q` is a distribution over
+//! latents. It computes no rewards.
 //!
-//! The model's context has to hold the document with one marker a line. Where a think (`M + 2`
-//! tokens in the worst case) would leave too little for the rest of it, the decision is `<act>` by
-//! force: such a rollout always fits, and the forced decision carries no gradient.
+//! The model's context has to hold the expert's document with one marker a line. Where a think
+//! (`M + 2` tokens in the worst case) would leave too little for the rest of it, the decision is
+//! `<act>` by force: such a rollout always fits, and the forced decision carries no gradient.
 
 use std::sync::Arc;
 
-use crate::policy::{Episode, Feed, Move, Observation, SampleRule, Stop, TokenId};
-use crate::trajectory::{Annotated, Latent, Line, Markers, Trajectory};
+use crate::generation::WritingRule;
+use crate::policy::{Episode, Move, Observation, SampleRule, Stop, TokenId};
+use crate::trace::Trace;
+use crate::trajectory::{Markers, Trajectory};
 
 /// How latents are found.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,323 +40,297 @@ pub enum Decision {
     Act,
     /// Always `<think>`, where there is room for it.
     Think,
-    /// There is nothing to decide: no marker is written at all (an infinite switch cost).
+    /// There is nothing to decide: no marker is forced or asked for (an infinite switch cost, or
+    /// plain sampling).
     Absent,
 }
 
-/// What a rollout found at one line.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LineRecord {
-    /// The latent.
-    pub latent: Option<Latent>,
-    /// `log q` of the decision, restricted to the two markers; 0 where it was forced.
-    pub decision_logprob: f32,
-    /// True if the decision was sampled and so carries gradient.
-    pub decision_sampled: bool,
-    /// True if the decision was `<act>` by force, for want of room.
-    pub is_out_of_room: bool,
-    /// `log q` of the rationale's tokens and of `</think>` unless it was forced.
-    pub rationale_logprobs: Vec<f32>,
-    /// `log π(a_t | h_t, z_t)` in nats.
-    pub line_logprob: f32,
-    /// Tokens of the line.
-    pub n_line_tokens: usize,
-}
-
-impl LineRecord {
-    /// `log q(z_t | h_t)`.
-    pub fn latent_logprob(&self) -> f32 {
-        self.decision_logprob + self.rationale_logprobs.iter().sum::<f32>()
-    }
-
-    /// True for a switch.
-    pub fn is_think(&self) -> bool {
-        self.latent.as_ref().is_some_and(Latent::is_think)
-    }
-}
-
-/// Where the latents come from.
+/// Where lines come from.
 #[derive(Clone, Debug)]
-enum Source<'a> {
-    Sampled(LatentRule),
-    Followed {
-        latents: &'a [Option<Latent>],
-        how: Scored,
+enum Lines<'a> {
+    /// They are forced in.
+    Expert {
+        trajectory: &'a Trajectory,
+        /// By line: tokens of the document from there on, with one marker a line.
+        n_rest: Vec<usize>,
+    },
+    /// They are sampled, up to any of these tokens.
+    Free {
+        rule: Arc<WritingRule>,
+        n_prompt: usize,
+        line_stops: Arc<[TokenId]>,
     },
 }
 
-/// Under which distribution given latents are scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scored {
-    /// `q`: decisions between the two markers, a close that was forced is certain.
-    AsDrawn,
-    /// What plain sampling would give: every token over the whole vocabulary.
-    AsWritten,
-}
-
+/// What the episode waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
-    Prefix,
+    Line,
     Decision,
     Rationale,
     Close,
-    FollowedDecision,
-    FollowedRationale,
-    Line,
 }
 
-/// A rollout over one trajectory.
-#[derive(Debug)]
+/// A rollout in the making, and then the rollout.
+#[derive(Clone, Debug)]
 pub struct Rollout<'a> {
-    trajectory: &'a Trajectory,
-    markers: Markers,
-    source: Source<'a>,
+    lines: Lines<'a>,
+    latents: Option<LatentRule>,
+    /// Lines at which the rollout has to think; empty where it never has to.
+    has_to_think: Vec<bool>,
+    /// A latent for the first line, in place of a decision, with its markers.
+    first_latent: Option<Vec<TokenId>>,
     expect: Expect,
+    /// What the decision that is being drawn may be.
+    choices: Arc<[TokenId]>,
+    /// Where the line that is being written began, with its latent.
+    line_start: usize,
     /// Tokens that the model's context can still take.
     room: usize,
-    /// By line: tokens of the document from there on, with one marker a line.
-    n_rest: Vec<usize>,
-    /// Lines at which a sampled rollout has to think; empty where it never has to.
-    has_to_think: Vec<bool>,
-    /// What was found, one a line that is done.
-    pub records: Vec<LineRecord>,
-    current: LineRecord,
+    /// What was written.
+    pub trace: Trace,
+    /// True if a program ended with an end of text, not at a limit.
+    pub ended: bool,
 }
 
 impl<'a> Rollout<'a> {
-    /// A rollout that samples its latents.
-    pub fn sampled(trajectory: &'a Trajectory, rule: LatentRule) -> Self {
-        Self::new(trajectory, rule.markers, Source::Sampled(rule))
-    }
-
-    /// A rollout that feeds given latents, to score them.
-    pub fn followed(annotated: &'a Annotated, markers: Markers, how: Scored) -> Self {
-        let latents = &annotated.latents;
-        Self::new(
-            &annotated.trajectory,
-            markers,
-            Source::Followed { latents, how },
-        )
-    }
-
-    fn new(trajectory: &'a Trajectory, markers: Markers, source: Source<'a>) -> Self {
+    /// A rollout over the expert's lines.
+    pub fn expert(trajectory: &'a Trajectory, latents: LatentRule) -> Self {
         let mut n_rest: Vec<usize> = trajectory.lines.iter().map(|line| line.len() + 1).collect();
         for line in (0..n_rest.len().saturating_sub(1)).rev() {
             n_rest[line] += n_rest[line + 1];
         }
-        Self {
-            trajectory,
-            markers,
-            source,
-            expect: Expect::Prefix,
-            room: 0,
-            n_rest,
-            has_to_think: Vec::new(),
-            records: Vec::with_capacity(trajectory.lines.len()),
-            current: LineRecord::default(),
-        }
+        let lines = Lines::Expert { trajectory, n_rest };
+        Self::new(&trajectory.prefix, lines, Some(latents))
     }
 
-    /// Forces the decision before these lines to think, where decisions are sampled at all.
-    pub fn think_at(&mut self, has_to_think: impl Fn(usize) -> bool) {
-        self.has_to_think = (0..self.trajectory.lines.len()).map(has_to_think).collect();
-    }
-
-    /// The trajectory with the latents that were found.
-    pub fn annotated(&self) -> Annotated {
-        Annotated {
-            trajectory: self.trajectory.clone(),
-            latents: self
-                .records
-                .iter()
-                .map(|record| record.latent.clone())
-                .collect(),
-        }
-    }
-
-    fn decide(&mut self) -> Move {
-        let Some(line) = self.trajectory.lines.get(self.records.len()) else {
-            return Move::Done;
+    /// A program for a prompt, which is never empty, by plain sampling.
+    pub fn plain(prompt: &[TokenId], rule: Arc<WritingRule>) -> Self {
+        let line_stops = Arc::clone(rule.rests.as_ref().unwrap_or(&rule.stops));
+        let lines = Lines::Free {
+            n_prompt: prompt.len(),
+            rule,
+            line_stops,
         };
-        match &self.source {
-            Source::Followed { latents, how } => match &latents[self.records.len()] {
-                None => self.feed_line(line),
-                Some(latent) => {
-                    let token = if latent.is_think() {
-                        self.markers.think
-                    } else {
-                        self.markers.act
-                    };
-                    self.current.latent = Some(latent.clone());
-                    self.expect = Expect::FollowedDecision;
-                    let both = || Arc::new([self.markers.act, self.markers.think]) as Arc<[_]>;
-                    Move::Feed(Feed {
-                        tokens: vec![token],
-                        scored: true,
-                        choices: (*how == Scored::AsDrawn).then(both),
-                    })
-                }
-            },
-            Source::Sampled(rule) => match rule.decision {
-                Decision::Absent => self.feed_line(line),
-                Decision::Free | Decision::Think if !self.can_think(rule) => {
-                    self.current.is_out_of_room = true;
-                    self.sample_decision(&[self.markers.act])
-                }
-                Decision::Free if self.has_to_think.get(self.records.len()) == Some(&true) => {
-                    self.sample_decision(&[self.markers.think])
-                }
-                Decision::Free => self.sample_decision(&[self.markers.act, self.markers.think]),
-                Decision::Act => self.sample_decision(&[self.markers.act]),
-                Decision::Think => self.sample_decision(&[self.markers.think]),
-            },
+        Self::new(prompt, lines, None)
+    }
+
+    /// A program for a prompt with its decisions drawn between the markers, or forced.
+    ///
+    /// `newlines` are the tokens that end a line. The draws come from a neighbour of the model's
+    /// own distribution, so such a program is never trained on.
+    pub fn guided(
+        prompt: &[TokenId],
+        rule: Arc<WritingRule>,
+        latents: LatentRule,
+        newlines: &[TokenId],
+    ) -> Self {
+        let line_stops = match latents.decision {
+            Decision::Absent => Arc::clone(&rule.stops),
+            Decision::Free | Decision::Act | Decision::Think => {
+                [newlines, &rule.stops].concat().into()
+            }
+        };
+        let lines = Lines::Free {
+            n_prompt: prompt.len(),
+            rule,
+            line_stops,
+        };
+        Self::new(prompt, lines, Some(latents))
+    }
+
+    fn new(prefix: &[TokenId], lines: Lines<'a>, latents: Option<LatentRule>) -> Self {
+        let mut trace = Trace::default();
+        trace.force(prefix);
+        Self {
+            lines,
+            latents,
+            has_to_think: Vec::new(),
+            first_latent: None,
+            expect: Expect::Line,
+            choices: Arc::new([]),
+            line_start: prefix.len(),
+            room: 0,
+            trace,
+            ended: false,
+        }
+    }
+
+    /// Forces the decision before these lines to think, where decisions are drawn at all.
+    pub fn think_at(&mut self, lines: Vec<bool>) {
+        self.has_to_think = lines;
+    }
+
+    /// Forces a first rationale: the true plan of a problem. It may make the program longer than
+    /// its rule allows.
+    pub fn begin_with(&mut self, rationale: &[TokenId]) {
+        let latents = self.latents.as_ref();
+        self.first_latent = latents.map(|LatentRule { markers, .. }| {
+            [&[markers.think], rationale, &[markers.close]].concat()
+        });
+    }
+
+    fn begin_line(&mut self) -> Move {
+        self.line_start = self.trace.tokens.len();
+        if let Some(latent) = self.first_latent.take() {
+            return self.force(&latent);
+        }
+        if self.is_over() {
+            return Move::Done;
+        }
+        self.choices = self.decisions();
+        let temperature = match &self.latents {
+            Some(latents) if !self.choices.is_empty() => latents.temperature,
+            Some(_) | None => return self.write_line(),
+        };
+        self.expect = Expect::Decision;
+        Move::Sample(SampleRule {
+            choices: Some(Arc::clone(&self.choices)),
+            ..SampleRule::plain(temperature, 1)
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.lines {
+            Lines::Expert { trajectory, .. } => self.trace.lines.len() == trajectory.lines.len(),
+            Lines::Free { .. } => self.ended || self.n_left() == 0,
+        }
+    }
+
+    /// Tokens that a program may still have.
+    fn n_left(&self) -> usize {
+        match &self.lines {
+            Lines::Expert { .. } => self.room,
+            Lines::Free { rule, n_prompt, .. } => {
+                let n_written = self.trace.tokens.len() - n_prompt;
+                let n_max = rule.program_tokens_max;
+                n_max.saturating_sub(n_written).min(self.room)
+            }
+        }
+    }
+
+    /// What the next decision may be; nothing where there is none.
+    fn decisions(&self) -> Arc<[TokenId]> {
+        let Some(latents) = &self.latents else {
+            return Arc::new([]);
+        };
+        let Markers { act, think, .. } = latents.markers;
+        let has_to_think = self.has_to_think.get(self.trace.lines.len()) == Some(&true);
+        match latents.decision {
+            Decision::Absent => Arc::new([]),
+            Decision::Free | Decision::Think if !self.can_think(latents) => Arc::new([act]),
+            Decision::Free if has_to_think => Arc::new([think]),
+            Decision::Free => Arc::new([act, think]),
+            Decision::Act => Arc::new([act]),
+            Decision::Think => Arc::new([think]),
         }
     }
 
     /// True if the longest rationale leaves room for the rest of the document.
-    fn can_think(&self, rule: &LatentRule) -> bool {
-        // `<think>` is the line's marker, which the rest counts; `</think>` may have to be forced.
-        let n_rest = self.n_rest[self.records.len()];
-        self.room > n_rest + rule.rationale_tokens_max
+    fn can_think(&self, latents: &LatentRule) -> bool {
+        match &self.lines {
+            // `<think>` is the line's marker, which the rest counts; `</think>` may be forced.
+            Lines::Expert { n_rest, .. } => {
+                self.room > n_rest[self.trace.lines.len()] + latents.rationale_tokens_max
+            }
+            Lines::Free { .. } => true,
+        }
     }
 
-    fn sample_decision(&mut self, choices: &[TokenId]) -> Move {
-        self.expect = Expect::Decision;
-        self.current.decision_sampled = choices.len() > 1;
-        let Source::Sampled(rule) = &self.source else {
-            unreachable!("only sampled rollouts sample")
-        };
-        Move::Sample(decision_rule(choices, rule.temperature))
+    fn think(&mut self, latents: &LatentRule) -> Move {
+        self.expect = Expect::Rationale;
+        // One token is kept for a `</think>` that has to be forced.
+        let n_max = latents
+            .rationale_tokens_max
+            .min(self.n_left().saturating_sub(1));
+        let stop: Arc<[TokenId]> = Arc::new([latents.markers.close]);
+        match &self.lines {
+            _ if n_max == 0 => Move::Done,
+            Lines::Expert { .. } => Move::Sample(SampleRule {
+                stop,
+                ..SampleRule::plain(latents.rationale_temperature, n_max)
+            }),
+            Lines::Free { rule, .. } => Move::Sample(SampleRule {
+                temperature: latents.rationale_temperature,
+                ..rule.sample(stop, n_max)
+            }),
+        }
     }
 
-    fn feed_line(&mut self, line: &Line) -> Move {
+    fn force(&mut self, tokens: &[TokenId]) -> Move {
+        if tokens.len() > self.room {
+            return Move::Done;
+        }
+        self.expect = Expect::Close;
+        self.trace.force(tokens);
+        Move::Feed(tokens.to_vec())
+    }
+
+    fn write_line(&mut self) -> Move {
         self.expect = Expect::Line;
-        Move::Feed(Feed::scored(line.clone()))
+        match &self.lines {
+            Lines::Expert { trajectory, .. } => {
+                let line = &trajectory.lines[self.trace.lines.len()];
+                let write = |trace: &mut Trace| trace.force(line);
+                self.trace.end_line(self.line_start, write);
+                Move::Feed(line.clone())
+            }
+            Lines::Free {
+                rule, line_stops, ..
+            } => match self.n_left() {
+                0 => Move::Done,
+                n => Move::Sample(rule.sample(Arc::clone(line_stops), n)),
+            },
+        }
     }
 
-    fn line_of_now(&mut self) -> Move {
-        let trajectory = self.trajectory;
-        self.feed_line(&trajectory.lines[self.records.len()])
+    fn sampled(&mut self, tokens: &[TokenId], logprobs: &[f32], stop: Stop) -> Move {
+        match (self.expect, self.latents.clone()) {
+            (Expect::Decision, Some(latents)) => {
+                self.trace.decide(tokens[0], logprobs[0], &self.choices);
+                if tokens[0] == latents.markers.think {
+                    self.think(&latents)
+                } else {
+                    self.write_line()
+                }
+            }
+            (Expect::Rationale, Some(latents)) => {
+                self.trace.draw(tokens, logprobs);
+                if stop == Stop::Token {
+                    self.write_line()
+                } else {
+                    self.force(&[latents.markers.close])
+                }
+            }
+            _ => self.line_sampled(tokens, logprobs),
+        }
+    }
+
+    fn line_sampled(&mut self, tokens: &[TokenId], logprobs: &[f32]) -> Move {
+        let write = |trace: &mut Trace| trace.draw(tokens, logprobs);
+        self.trace.end_line(self.line_start, write);
+        let last = tokens.last();
+        self.ended = match &self.lines {
+            Lines::Expert { .. } => false,
+            Lines::Free { rule, .. } => last.is_some_and(|token| rule.stops.contains(token)),
+        };
+        self.begin_line()
     }
 }
 
 impl Episode for Rollout<'_> {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         self.room = seen.room();
-        match (self.expect, seen) {
-            (Expect::Prefix, Observation::Started { .. }) => {
-                Move::Feed(Feed::unscored(self.trajectory.prefix.clone()))
-            }
-            (Expect::Prefix, Observation::Fed { .. }) => self.decide(),
-            (
-                Expect::Decision,
-                Observation::Sampled {
-                    tokens, logprobs, ..
-                },
-            ) => self.decided(tokens[0], logprobs[0]),
-            (
-                Expect::Rationale,
-                Observation::Sampled {
-                    tokens,
-                    logprobs,
-                    stop,
-                    ..
-                },
-            ) => self.thought(tokens, logprobs, stop),
-            (Expect::Close, Observation::Fed { .. }) => self.line_of_now(),
-            (Expect::FollowedDecision, Observation::Fed { logprobs, .. }) => {
-                self.follow_decision(logprobs[0])
-            }
-            (Expect::FollowedRationale, Observation::Fed { logprobs, .. }) => {
-                self.follow_rationale(logprobs)
-            }
-            (Expect::Line, Observation::Fed { logprobs, .. }) => self.line_done(logprobs),
-            (expect, seen) => unreachable!("expected {expect:?}, saw {seen:?}"),
-        }
-    }
-}
-
-impl Rollout<'_> {
-    fn decided(&mut self, token: TokenId, logprob: f32) -> Move {
-        self.current.decision_logprob = logprob;
-        if token != self.markers.think {
-            self.current.latent = Some(Latent::Keep);
-            return self.line_of_now();
-        }
-        let Source::Sampled(rule) = &self.source else {
-            unreachable!("only sampled rollouts sample")
-        };
-        self.expect = Expect::Rationale;
-        Move::Sample(SampleRule {
-            temperature: rule.rationale_temperature,
-            top_k: None,
-            top_p: None,
-            choices: None,
-            stop: Arc::new([self.markers.close]),
-            n_tokens_max: rule.rationale_tokens_max,
-        })
-    }
-
-    fn thought(&mut self, tokens: &[TokenId], logprobs: &[f32], stop: Stop) -> Move {
-        self.current.rationale_logprobs = logprobs.to_vec();
-        let closed = stop == Stop::Token;
-        let n_rationale = tokens.len() - usize::from(closed);
-        let rationale = tokens[..n_rationale].to_vec();
-        self.current.latent = Some(Latent::Switch {
-            rationale,
-            forced_close: !closed,
-        });
-        if closed {
-            return self.line_of_now();
-        }
-        self.expect = Expect::Close;
-        Move::Feed(Feed::unscored(vec![self.markers.close]))
-    }
-}
-
-impl Rollout<'_> {
-    fn follow_decision(&mut self, logprob: f32) -> Move {
-        self.current.decision_logprob = logprob;
-        self.current.decision_sampled = true;
-        let Some(Latent::Switch { rationale, .. }) = &self.current.latent else {
-            return self.line_of_now();
-        };
-        let mut tokens = rationale.clone();
-        tokens.push(self.markers.close);
-        self.expect = Expect::FollowedRationale;
-        Move::Feed(Feed::scored(tokens))
-    }
-
-    fn follow_rationale(&mut self, logprobs: &[f32]) -> Move {
-        let is_certain = matches!(
-            self.source,
-            Source::Followed {
-                how: Scored::AsDrawn,
+        match seen {
+            Observation::Started { .. } => Move::Feed(self.trace.tokens.clone()),
+            Observation::Fed { .. } if self.expect == Expect::Close => self.write_line(),
+            Observation::Fed { .. } => self.begin_line(),
+            Observation::Sampled {
+                tokens,
+                logprobs,
+                stop,
                 ..
-            }
-        );
-        let forced = is_certain && self.current.latent.as_ref().is_some_and(Latent::is_cut);
-        let n_drawn = logprobs.len() - usize::from(forced);
-        self.current.rationale_logprobs = logprobs[..n_drawn].to_vec();
-        self.line_of_now()
-    }
-
-    fn line_done(&mut self, logprobs: &[f32]) -> Move {
-        self.current.n_line_tokens = logprobs.len();
-        self.current.line_logprob = logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() as f32;
-        self.records.push(std::mem::take(&mut self.current));
-        self.decide()
-    }
-}
-
-/// One token among a few.
-pub(crate) fn decision_rule(choices: &[TokenId], temperature: f32) -> SampleRule {
-    SampleRule {
-        temperature,
-        top_k: None,
-        top_p: None,
-        choices: Some(choices.into()),
-        stop: Arc::new([]),
-        n_tokens_max: 1,
+            } => self.sampled(tokens, logprobs, stop),
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! computes in `f64`; it has no optimizer but plain gradient descent.
 
 use crate::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
     Surrogate, TokenId, UpdateStats, Work,
 };
 use crate::refusals::Limits;
@@ -174,20 +174,6 @@ impl TablePolicy {
         (logprobs, stop)
     }
 
-    fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Vec<f32> {
-        let mut logprobs = Vec::new();
-        for (index, token) in feed.tokens.iter().enumerate() {
-            let choices = feed.choices.as_deref().filter(|_| index == 0);
-            let logprob = self.logprobs(history, choices)[*token as usize] as f32;
-            logprobs.push(if history.is_empty() { 0.0 } else { logprob });
-            history.push(*token);
-        }
-        if !feed.scored {
-            logprobs.clear();
-        }
-        logprobs
-    }
-
     fn drive(
         &self,
         index: usize,
@@ -205,10 +191,9 @@ impl TablePolicy {
             let start = history.len();
             next = match next {
                 Move::Done => break,
-                Move::Feed(feed) => {
-                    let logprobs = self.feed(&mut history, &feed);
+                Move::Feed(tokens) => {
+                    history.extend(tokens);
                     episode.next(Observation::Fed {
-                        logprobs: &logprobs,
                         room: self.n_tokens_max - history.len(),
                     })
                 }
@@ -254,13 +239,10 @@ impl TablePolicy {
         };
         self.limits().check_batch(batch, objective)?;
         for example in batch {
-            for position in 1..example.tokens.len() {
-                if example.weights[position] != 0.0 {
-                    self.climb(example, position, surrogate, &mut ascent, &mut sums);
-                }
+            for position in targets(example) {
+                self.climb(example, position, surrogate, &mut ascent, &mut sums);
             }
         }
-        let n_tokens: u64 = batch.iter().map(|e| e.tokens.len() as u64).sum();
         let stats = UpdateStats {
             loss: -sums.objective,
             mean_logprob: if sums.positive_weight > 0.0 {
@@ -270,13 +252,16 @@ impl TablePolicy {
             },
             gradient_norm: ascent.iter().map(|g| g * g).sum::<f64>().sqrt(),
             clipped_share: sums.n_clipped as f64 / sums.n_targets.max(1) as f64,
-            work: Work {
-                n_tokens,
-                n_tokens_run: n_tokens,
-                ..Work::default()
-            },
+            work: work_of(batch),
         };
         Ok((ascent, stats))
+    }
+
+    /// Log-probabilities of all tokens where a target stands, under its restriction.
+    fn logprobs_at(&self, example: &Example, position: usize) -> Vec<f64> {
+        let restriction = example.restrictions.iter().find(|r| r.position == position);
+        let choices = restriction.map(|restriction| &*restriction.choices);
+        self.logprobs(&example.tokens[..position], choices)
     }
 
     fn climb(
@@ -288,10 +273,9 @@ impl TablePolicy {
         sums: &mut Sums,
     ) {
         let weight = f64::from(example.weights[position]);
-        let restriction = example.restrictions.iter().find(|r| r.position == position);
-        let history = &example.tokens[..position];
-        let logprobs = self.logprobs(history, restriction.map(|r| &*r.choices));
-        let (row, token) = (self.row(history), example.tokens[position] as usize);
+        let logprobs = self.logprobs_at(example, position);
+        let row = self.row(&example.tokens[..position]);
+        let token = example.tokens[position] as usize;
         // The slope is the derivative of the term with respect to log p.
         let (term, slope, is_clipped) = match surrogate {
             Surrogate::LogLikelihood => (weight * logprobs[token], weight, false),
@@ -333,13 +317,49 @@ struct Sums {
     n_clipped: usize,
 }
 
+/// Positions of an example's targets.
+fn targets(example: &Example) -> impl Iterator<Item = usize> {
+    let positions = 1..example.tokens.len();
+    positions.filter(|position| example.weights[*position] != 0.0)
+}
+
+fn work_of(batch: &[Example]) -> Work {
+    let n_tokens = batch.iter().map(|e| e.tokens.len() as u64).sum();
+    Work {
+        n_tokens,
+        n_tokens_run: n_tokens,
+        ..Work::default()
+    }
+}
+
 impl Policy for TablePolicy {
-    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
+    fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         let mut work = Work::default();
         for (index, episode) in episodes.iter_mut().enumerate() {
             self.drive(index, &mut **episode, seed.nth(index as u64), &mut work)?;
         }
         Ok(work)
+    }
+
+    fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+        self.limits().check_sequences(sequences)?;
+        let score = |example: &Example| {
+            let mut found = vec![0.0; example.tokens.len()];
+            for position in targets(example) {
+                let token = example.tokens[position] as usize;
+                found[position] = self.logprobs_at(example, position)[token] as f32;
+            }
+            found
+        };
+        let found: Vec<Vec<f32>> = sequences.iter().map(score).collect();
+        if found.iter().flatten().any(|logprob| logprob.is_nan()) {
+            return Err(PolicyError::NotANumber);
+        }
+        Ok((found, work_of(sequences)))
+    }
+
+    fn snapshot(&self) -> Box<dyn Policy> {
+        Box::new(self.clone())
     }
 
     /// Plain gradient descent: `logits ← logits − learning rate · gradient`.

@@ -5,16 +5,20 @@
 //! the filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, roll_out};
-use ra3::em::{Ablation, Em, EmConfig, EmReport};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::em::{Done, Em};
 use ra3::formulas::Baseline;
-use ra3::generation::{Writing, WritingRule, write};
+use ra3::generation::{Completion, WritingRule, complete};
 use ra3::interleave::TokenWeights;
-use ra3::policy::{Surrogate, TokenId, Work};
+use ra3::phases::EmConfig;
+use ra3::policy::{Surrogate, TokenId};
+use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
+use ra3::scoring::{Frozen, draw, rescore};
 use ra3::seed::Seed;
+use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Document, Latent, LatentStats, Markers, Trajectory};
+use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
     act: 1,
@@ -52,7 +56,7 @@ fn document(index: usize) -> Document {
     }
 }
 
-fn config(ablation: Ablation) -> EmConfig {
+fn config() -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 20,
@@ -75,7 +79,9 @@ fn config(ablation: Ablation) -> EmConfig {
             temperature: 1.0,
             persistence: Persistence::Sticky,
         },
+        scorer_is_frozen: true,
         choose: Choose::Sample,
+        rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,
             line: 1.0,
@@ -84,60 +90,57 @@ fn config(ablation: Ablation) -> EmConfig {
         },
         supervised_schedule: constant(8.0),
         e_schedule: constant(4.0),
-        ablation,
     }
 }
 
-fn trained(ablation: Ablation, seed: u64) -> TablePolicy {
+/// Nothing is learnt from the latents that are found.
+fn without_m_steps() -> EmConfig {
+    EmConfig {
+        annotate_documents: 0,
+        m_updates: 0,
+        ..config()
+    }
+}
+
+/// No latents are searched for.
+fn without_e_steps() -> EmConfig {
+    EmConfig {
+        e_updates: 0,
+        ..config()
+    }
+}
+
+fn trained(config: EmConfig, seed: u64) -> TablePolicy {
     let mut policy = TablePolicy::random(VOCABULARY, 2, 0.1, Seed::root(seed))
         .with_latent_in_force(MARKERS.think);
-    let mut em = Em {
-        config: config(ablation),
-        markers: MARKERS,
-        position: 0,
-        annotated: Vec::new(),
-    };
-    let mut scorer = policy.clone();
+    let mut em = Em::new(config, MARKERS);
     loop {
-        if em.begins_e_step() {
-            scorer = policy.clone();
-        }
-        let mut policies = Policies {
-            policy: &mut policy,
-            scorer: Some(&mut scorer),
-            reference: None,
-        };
-        let report = em.advance(&mut policies, &document, 64, Seed::root(seed));
+        let report = em.advance(&mut policy, &document, 64, Seed::root(seed));
         let Some(report) = report.expect("finite updates") else {
             return policy;
         };
-        if let EmReport::EStep { report, .. } = report {
-            assert!(report.mean_return.is_finite());
+        if let Done::EStep(report) = report.done {
+            assert!(report.rollouts.mean_return.is_finite());
         }
     }
 }
 
 /// Mean line log-likelihood of a document in nats, the latents, and the first latents of the
 /// documents with either `x`.
-fn look(policy: &mut TablePolicy) -> (f64, LatentStats, [Vec<Latent>; 2]) {
+fn look(policy: &TablePolicy) -> (f64, LatentStats, [Vec<Latent>; 2]) {
     let n = 400;
     let batch: Vec<Trajectory> = (0..n).map(|i| document(i).trajectory()).collect();
-    let mut policies = Policies {
-        policy,
-        scorer: None,
-        reference: None,
-    };
-    let rule = config(Ablation::None).e_step.latent_rule(MARKERS);
-    let (seed, mut work) = (Seed::root(3), Work::default());
-    let drawn = roll_out(&mut policies, &batch, &rule, 1, seed, &mut work).expect("documents fit");
-    let lines = drawn.records.iter().flatten().flatten();
+    let rule = config().e_step.latent_rule(MARKERS);
+    let (traces, _) = draw(policy, &batch, &rule, 1, 0.0, Seed::root(3)).expect("documents fit");
+    let (drawn, _) = rescore(policy, &Frozen::default(), traces).expect("documents fit");
+    let lines = drawn.iter().flat_map(|rollout| &rollout.lines);
     let total: f64 = lines.map(|line| f64::from(line.line_logprob)).sum();
     let mut first: [Vec<Latent>; 2] = [vec![], vec![]];
-    for (index, group) in drawn.annotated.iter().enumerate() {
-        first[index % 2].extend(group[0].latents[0].clone());
+    for (index, rollout) in drawn.iter().enumerate() {
+        first[index % 2].extend(rollout.trace.latent(0));
     }
-    let stats = LatentStats::of(drawn.annotated.iter().flatten());
-    (total / n as f64, stats, first)
+    let lengths = drawn.iter().map(|rollout| rollout.trace.latent_lengths());
+    (total / n as f64, LatentStats::of_lengths(lengths), first)
 }
 
 /// The most common of some latents, and its share.
@@ -153,7 +156,7 @@ fn most_common(latents: &[Latent]) -> (&Latent, f64) {
 #[test]
 fn the_loop_finds_the_latents_that_are_known_to_be_best() {
     for seed in 0..3 {
-        let (nats, latents, first) = look(&mut trained(Ablation::None, seed));
+        let (nats, latents, first) = look(&trained(config(), seed));
         // Without latents nobody gets above −log 2 = −0.69.
         assert!(nats > -0.15, "{seed}: {nats}");
         // Whether one of the two is named by not thinking at all is a matter of the seed.
@@ -172,9 +175,9 @@ fn the_loop_finds_the_latents_that_are_known_to_be_best() {
 /// Latents that are found but never trained on, or trained on but never searched for, do not help.
 #[test]
 fn neither_half_of_the_loop_does_it_alone() {
-    for ablation in [Ablation::NoEm, Ablation::NoRl] {
-        let (nats, ..) = look(&mut trained(ablation, 0));
-        assert!(nats < -std::f64::consts::LN_2, "{ablation:?}: {nats}");
+    for half in [without_m_steps(), without_e_steps()] {
+        let (nats, ..) = look(&trained(half.clone(), 0));
+        assert!(nats < -std::f64::consts::LN_2, "{half:?}: {nats}");
     }
 }
 
@@ -183,8 +186,8 @@ fn neither_half_of_the_loop_does_it_alone() {
 /// steps were E-steps.
 #[test]
 fn a_model_after_e_steps_still_writes_its_markers() {
-    for ablation in [Ablation::None, Ablation::NoEm] {
-        let mut policy = trained(ablation, 1);
+    for config in [config(), without_m_steps()] {
+        let policy = trained(config.clone(), 1);
         let prompts: Vec<Vec<u32>> = (0..200).map(|i| document(i).trajectory().prefix).collect();
         let rule = WritingRule {
             markers: Some(MARKERS),
@@ -195,13 +198,13 @@ fn a_model_after_e_steps_still_writes_its_markers() {
             top_k: None,
             top_p: None,
         };
-        let (rows, _) = write(&mut policy, &prompts, &rule, 1, Seed::root(4)).expect("they fit");
-        let decides = |row: &&Writing| {
+        let (rows, _) = complete(&policy, &prompts, &rule, 1, Seed::root(4)).expect("they fit");
+        let decides = |row: &&Completion| {
             let first = row.raw().first();
             first == Some(&MARKERS.act) || first == Some(&MARKERS.think)
         };
         let share = rows.iter().filter(decides).count() as f64 / rows.len() as f64;
         // By chance it were 2 of 9 tokens.
-        assert!(share > 0.9, "{ablation:?}: {share}");
+        assert!(share > 0.9, "{config:?}: {share}");
     }
 }

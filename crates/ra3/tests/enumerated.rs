@@ -1,15 +1,17 @@
 //! The E-step, the M-step and the bounds against sums over every latent: nothing here is sampled.
 
 use proptest::prelude::*;
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, policy_gradient};
+use ra3::e_step::{EStepConfig, Persistence, policy_gradient};
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
 use ra3::formulas::{Baseline, bernoulli_divergence, log_mean_exp};
 use ra3::interleave::TokenWeights;
 use ra3::m_step::{self, WeightedAnnotated};
-use ra3::policy::Surrogate;
+use ra3::policy::{Policy, Surrogate};
+use ra3::rewards::Penalty;
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Latent, Markers, Trajectory};
+use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
     act: 2,
@@ -46,6 +48,12 @@ fn two_lines() -> Trajectory {
     }
 }
 
+/// Every annotation of a document.
+fn annotated(trajectory: &Trajectory, rationale_tokens_max: usize) -> Vec<Annotated> {
+    let all = latents(&MARKERS, VOCABULARY, rationale_tokens_max);
+    annotations(trajectory, &all)
+}
+
 fn enumerate(
     q: &TablePolicy,
     pi: &TablePolicy,
@@ -53,15 +61,12 @@ fn enumerate(
     trajectory: &Trajectory,
     rationale_tokens_max: usize,
 ) -> Enumeration {
-    let (mut q, mut pi, mut p_0) = (q.clone(), pi.clone(), p_0.clone());
-    let mut policies = Policies {
-        policy: &mut q,
-        scorer: Some(&mut pi),
-        reference: Some(&mut p_0),
+    let frozen = Frozen {
+        scorer: Some(pi.snapshot()),
+        reference: Some(p_0.snapshot()),
     };
-    let all = latents(&MARKERS, VOCABULARY, rationale_tokens_max);
-    Enumeration::of(&mut policies, annotations(trajectory, &all), &MARKERS)
-        .expect("every token is in the vocabulary")
+    let all = annotated(trajectory, rationale_tokens_max);
+    Enumeration::of(q, &frozen, &all, &MARKERS).expect("every token is in the vocabulary")
 }
 
 fn config(penalty: Penalty, baseline: Baseline) -> EStepConfig {
@@ -94,7 +99,7 @@ fn expected_estimate(
             .map(|member| code / n.pow(member as u32) % n)
             .collect();
         let probability: f64 = members.iter().map(|m| log_q[*m]).sum::<f64>().exp();
-        let examples = policy_gradient(&all.group(&members), &MARKERS, config);
+        let examples = policy_gradient(&all.group(&members), config);
         let (gradient, _) = q
             .gradient(&examples, Surrogate::LogLikelihood)
             .expect("good examples");
@@ -191,8 +196,7 @@ fn m_steps_never_lower_the_bound() {
     let alpha = 0.8;
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 2);
     let weights = all.log_q().into_iter().map(|log_q| log_q.exp() as f32);
-    let data: Vec<WeightedAnnotated> = all
-        .annotated
+    let data: Vec<WeightedAnnotated> = annotated(&two_lines(), 2)
         .into_iter()
         .zip(weights)
         .map(|(annotated, weight)| WeightedAnnotated {
@@ -233,14 +237,15 @@ fn the_divergence_splits_into_decision_and_rationale() {
         .zip(all.log_prior(alpha))
         .map(|(q, p)| q - p)
         .collect();
-    let is_keep = |i: &usize| all.annotated[*i].latents[0] == Some(Latent::Keep);
+    let is_keep = |i: &usize| all.rollouts[*i].trace.latent(0) == Some(Latent::Keep);
     let act = log_q[(0..log_q.len()).find(is_keep).unwrap()].exp();
     let of_rationale: f64 = (0..log_q.len())
         .filter(|i| !is_keep(i))
         .map(|i| {
-            let record = &all.records[i][0];
-            let log_r = f64::from(record.latent_logprob() - record.decision_logprob);
-            log_q[i].exp() / (1.0 - act) * (log_r - f64::from(all.reference[i][0]))
+            let (trace, line) = (&all.rollouts[i].trace, &all.rollouts[i].lines[0]);
+            let decision_logprob = trace.logprobs[trace.lines[0].latent.start];
+            let log_r = f64::from(line.latent_logprob - decision_logprob);
+            log_q[i].exp() / (1.0 - act) * (log_r - f64::from(line.rationale_logprob))
         })
         .sum();
     let split = bernoulli_divergence(act, f64::from(alpha)) + (1.0 - act) * of_rationale;
@@ -284,7 +289,7 @@ proptest! {
         trajectory.lines.truncate(n_lines);
         let (q, pi, p_0) = (random("q"), random("pi"), random("p_0"));
         let all = enumerate(&q, &pi, &p_0, &trajectory, rationale_tokens_max);
-        let ones = vec![1.0; all.annotated.len()];
+        let ones = vec![1.0; all.rollouts.len()];
         for log in [all.log_q(), all.log_prior(alpha), all.log_posterior(alpha)] {
             prop_assert!((mean(&log, &ones) - 1.0).abs() < 1e-4, "not a distribution");
         }

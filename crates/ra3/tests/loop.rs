@@ -1,14 +1,16 @@
 //! The outer loop: its phases, what an infinite cost leaves of it, and continuing it anywhere.
 
 use ra3::annotate::{Choose, annotate};
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies, reward};
-use ra3::em::{Ablation, Em, EmConfig, EmReport, Phase};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::em::{Done, Em, EmReport};
 use ra3::formulas::{Baseline, advantages};
 use ra3::interleave::TokenWeights;
 use ra3::ntp;
-use ra3::policy::Surrogate;
-use ra3::rollout::LineRecord;
+use ra3::phases::{EmConfig, Phase, Place};
+use ra3::policy::{Policy, Surrogate};
+use ra3::rewards::{LineScore, Penalty};
 use ra3::schedule::{Schedule, batch};
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
@@ -70,7 +72,9 @@ fn config(cost: f32) -> EmConfig {
             temperature: 1.0,
             persistence: Persistence::Sticky,
         },
+        scorer_is_frozen: true,
         choose: Choose::Sample,
+        rationales_are_random: false,
         weights: TokenWeights {
             prefix: PREFIX_WEIGHT,
             line: 1.0,
@@ -84,48 +88,45 @@ fn config(cost: f32) -> EmConfig {
             floor_share: 0.1,
         },
         e_schedule: constant(0.5),
-        ablation: Ablation::None,
     }
 }
 
-fn em(config: EmConfig) -> Em {
-    Em {
-        config,
-        markers: MARKERS,
-        position: 0,
-        annotated: Vec::new(),
-    }
-}
-
-/// The loop, its model and its frozen scorer: all that a run directory keeps.
-#[derive(Clone)]
+/// The loop with its frozen models, and its model: all that a run directory keeps.
 struct State {
     em: Em,
     policy: TablePolicy,
-    scorer: TablePolicy,
+}
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        let copy = |kept: &Option<Box<dyn Policy>>| kept.as_ref().map(|it| it.snapshot());
+        let frozen = Frozen {
+            scorer: copy(&self.em.frozen.scorer),
+            reference: copy(&self.em.frozen.reference),
+        };
+        Self {
+            em: Em {
+                position: self.em.position,
+                annotated: self.em.annotated.clone(),
+                frozen,
+                ..Em::new(self.em.config.clone(), self.em.markers)
+            },
+            policy: self.policy.clone(),
+        }
+    }
 }
 
 impl State {
     fn new(config: EmConfig) -> Self {
         Self {
-            em: em(config),
+            em: Em::new(config, MARKERS),
             policy: table(1),
-            scorer: table(1),
         }
     }
 
     fn advance(&mut self) -> Option<EmReport> {
-        if self.em.begins_e_step() {
-            self.scorer = self.policy.clone();
-        }
-        let mut policies = Policies {
-            policy: &mut self.policy,
-            scorer: Some(&mut self.scorer),
-            reference: None,
-        };
-        let seed = Seed::root(3);
         self.em
-            .advance(&mut policies, &document, N_DOCUMENTS, seed)
+            .advance(&mut self.policy, &document, N_DOCUMENTS, Seed::root(3))
             .expect("documents fit")
     }
 }
@@ -186,16 +187,12 @@ fn a_large_cost_ends_thinking_in_the_whole_loop() {
     let mut state = State::new(settings);
     let mut rates = vec![];
     while let Some(report) = state.advance() {
-        match report {
-            EmReport::EStep { report, .. } => rates.push(report.latents.think_rate),
-            EmReport::Annotate {
-                latents,
-                phase: Phase::Annotate { round: 1, .. },
-                ..
-            } => {
+        match report.done {
+            Done::EStep(report) => rates.push(report.rollouts.latents.think_rate),
+            Done::Annotated(latents) if report.place.round == 1 => {
                 assert_eq!(latents.think_rate, 0.0);
             }
-            EmReport::Annotate { .. } | EmReport::Supervised { .. } => {}
+            Done::Annotated(_) | Done::Supervised(_) => {}
         }
     }
     assert!(rates[0] > 0.2 && rates[rates.len() - 1] == 0.0, "{rates:?}");
@@ -203,26 +200,40 @@ fn a_large_cost_ends_thinking_in_the_whole_loop() {
 
 #[test]
 fn phases_follow_from_the_position_alone() {
-    let names = |ablation| -> String {
-        let settings = EmConfig {
-            ablation,
-            ..config(1.0)
+    let names = |settings: EmConfig| -> String {
+        let letter = |position| match settings.place(position).unwrap().phase {
+            Phase::ColdStart => 'c',
+            Phase::EStep => 'e',
+            Phase::Annotate => 'a',
+            Phase::MStep => 'm',
         };
-        let letter = |position| match settings.phase(position).unwrap() {
-            Phase::ColdStart { .. } => 'c',
-            Phase::EStep { .. } => 'e',
-            Phase::Annotate { .. } => 'a',
-            Phase::MStep { .. } => 'm',
-        };
-        assert_eq!(settings.phase(settings.n_positions()), None);
+        assert_eq!(settings.place(settings.n_positions()), None);
         (0..settings.n_positions()).map(letter).collect()
     };
-    assert_eq!(names(Ablation::None), "ccceeaammmeeaammm");
-    assert_eq!(names(Ablation::NoEm), "ccceeee");
-    assert_eq!(names(Ablation::NoRl), "cccaammmaammm");
-    assert_eq!(names(Ablation::RandomRationales), "cccaammmaammm");
-    let last = config(1.0).phase(16);
-    assert_eq!(last, Some(Phase::MStep { round: 1, index: 2 }));
+    let no_em = EmConfig {
+        annotate_documents: 0,
+        m_updates: 0,
+        ..config(1.0)
+    };
+    let no_rl = EmConfig {
+        e_updates: 0,
+        ..config(1.0)
+    };
+    assert_eq!(names(config(1.0)), "ccceeaammmeeaammm");
+    assert_eq!(names(no_em), "ccceeee");
+    assert_eq!(names(no_rl.clone()), "cccaammmaammm");
+    let random = EmConfig {
+        rationales_are_random: true,
+        ..no_rl
+    };
+    assert_eq!(names(random), "cccaammmaammm");
+    let last = Place {
+        phase: Phase::MStep,
+        round: 1,
+        index: 2,
+        nth: 5,
+    };
+    assert_eq!(config(1.0).place(16), Some(last));
 }
 
 #[test]
@@ -246,15 +257,8 @@ fn the_loop_continues_from_any_position_with_the_same_bits() {
             }
         }
         assert_eq!(reports.len() as u64, settings.n_positions());
-        for (position, kept) in states.into_iter().enumerate() {
-            let mut continued = State {
-                em: Em {
-                    position: position as u64,
-                    annotated: kept.em.annotated.clone(),
-                    ..em(settings.clone())
-                },
-                ..kept
-            };
+        for (position, mut continued) in states.into_iter().enumerate() {
+            assert_eq!(continued.em.position, position as u64);
             for expected in &reports[position..] {
                 assert_eq!(continued.advance().as_ref(), Some(expected));
             }
@@ -266,16 +270,11 @@ fn the_loop_continues_from_any_position_with_the_same_bits() {
 #[test]
 fn chosen_annotations_have_the_weights_of_their_rule() {
     let draw = |choose| {
-        let (mut policy, batch) = (table(2), vec![document(0); 5]);
-        let mut policies = Policies {
-            policy: &mut policy,
-            scorer: None,
-            reference: None,
-        };
+        let (policy, alone, batch) = (table(2), Frozen::default(), vec![document(0); 5]);
         let rule = config(0.4).e_step.latent_rule(MARKERS);
         let penalty = Penalty::ExactKl { alpha: 0.7 };
         let seed = Seed::root(5);
-        annotate(&mut policies, &batch, &rule, choose, penalty, seed)
+        annotate(&policy, &alone, &batch, &rule, choose, penalty, seed)
             .unwrap()
             .0
     };
@@ -304,22 +303,15 @@ fn chosen_annotations_have_the_weights_of_their_rule() {
 /// number for the whole group and cancels. RA3's cost is paid by thinks only, and does not.
 #[test]
 fn a_term_of_the_whole_group_cancels_and_the_switch_cost_does_not() {
-    let record = |line_logprob: f32, is_think: bool| LineRecord {
-        latent: Some(if is_think {
-            Latent::Switch {
-                rationale: vec![],
-                forced_close: false,
-            }
-        } else {
-            Latent::Keep
-        }),
+    let score = |line_logprob: f32, is_think: bool| LineScore {
+        is_think: Some(is_think),
         line_logprob,
         n_line_tokens: 1,
-        ..LineRecord::default()
+        ..LineScore::default()
     };
-    let group = [record(-1.0, true), record(-3.0, false), record(-2.0, false)];
+    let group = [score(-1.0, true), score(-3.0, false), score(-2.0, false)];
     let found = |moving_average: f32, cost: f32| {
-        let reward = |r: &LineRecord| reward(r, 0.0, Penalty::SwitchCost(cost)) - moving_average;
+        let reward = |line: &LineScore| line.reward(Penalty::SwitchCost(cost)) - moving_average;
         advantages(&group.each_ref().map(reward), Baseline::LeaveOneOut)
     };
     assert_eq!(found(0.0, 0.0), [1.5, -1.5, 0.0]);
@@ -339,35 +331,35 @@ fn corpus_tokens_are_those_of_the_documents() {
     let mut state = State::new(config(0.4));
     let mut annotated = Vec::new();
     while let Some(report) = state.advance() {
-        match report {
-            EmReport::Supervised {
-                phase: Phase::ColdStart { index },
-                n_corpus_tokens,
-                ..
-            } => {
-                let order = batch(N_DOCUMENTS, 4, index, seed.child("cold"));
-                assert_eq!(n_corpus_tokens, tokens(order));
+        let Place {
+            phase,
+            round,
+            index,
+            ..
+        } = report.place;
+        let expected = match phase {
+            Phase::ColdStart => tokens(batch(N_DOCUMENTS, 4, index, seed.child("cold"))),
+            Phase::EStep => {
+                let nth = 2 * round + index;
+                tokens(batch(N_DOCUMENTS, 4, nth, seed.child("e_step")))
             }
-            EmReport::EStep {
-                phase: Phase::EStep { round, index },
-                n_corpus_tokens,
-                ..
-            } => {
-                let order = batch(N_DOCUMENTS, 4, 2 * round + index, seed.child("e_step"));
-                assert_eq!(n_corpus_tokens, tokens(order));
+            Phase::Annotate => {
+                annotated = state.em.annotated.clone();
+                0
             }
-            EmReport::Annotate { .. } => annotated = state.em.annotated.clone(),
-            EmReport::Supervised {
-                phase: Phase::MStep { round, index },
-                n_corpus_tokens,
-                ..
-            } => {
+            Phase::MStep => {
                 let order = batch(8, 4, index, seed.child("m_step").nth(round));
                 let counted = order.iter().map(|i| annotated[*i].n_corpus_tokens);
-                assert_eq!(n_corpus_tokens, counted.sum::<u64>());
+                counted.sum::<u64>()
             }
-            other => panic!("{other:?}"),
-        }
+        };
+        assert_eq!(report.n_corpus_tokens, expected);
+        let fits = match report.done {
+            Done::Supervised(_) => matches!(phase, Phase::ColdStart | Phase::MStep),
+            Done::EStep(_) => phase == Phase::EStep,
+            Done::Annotated(_) => phase == Phase::Annotate,
+        };
+        assert!(fits, "{report:?}");
     }
 }
 
@@ -405,7 +397,7 @@ fn the_corpus_own_latents_have_their_share() {
             }
         }
         while let Some(report) = state.advance() {
-            if matches!(report, EmReport::Supervised { .. }) {
+            if matches!(report.done, Done::Supervised(_)) {
                 break;
             }
         }
@@ -424,7 +416,8 @@ fn the_corpus_own_latents_have_their_share() {
 #[test]
 fn random_rationales_are_uniform_and_carry_no_gradient() {
     let settings = EmConfig {
-        ablation: Ablation::RandomRationales,
+        rationales_are_random: true,
+        e_updates: 0,
         cold_start_updates: 0,
         corpus_latents_share: 0.0,
         annotate_documents: 600,
@@ -435,10 +428,10 @@ fn random_rationales_are_uniform_and_carry_no_gradient() {
     let mut counts = [0.0f64; 6];
     loop {
         let before = state.policy.clone();
-        match state.advance() {
-            Some(EmReport::Annotate { .. }) => assert_eq!(before, state.policy),
-            Some(EmReport::EStep { .. }) => panic!("there is no policy gradient"),
-            Some(EmReport::Supervised { .. }) | None => break,
+        match state.advance().map(|report| report.done) {
+            Some(Done::Annotated(_)) => assert_eq!(before, state.policy),
+            Some(Done::EStep(_)) => panic!("there is no policy gradient"),
+            Some(Done::Supervised(_)) | None => break,
         }
     }
     for latent in state.em.annotated.iter().flat_map(|d| &d.annotated.latents) {

@@ -1,13 +1,10 @@
 //! Writing programs, and RLVR on a problem small enough to be a bandit.
 
-use std::sync::Arc;
-
-use ra3::generation::{Writing, WritingRule, write};
-use ra3::grpo::{self, Estimator, GrpoConfig, Search, update_dynamically};
-use ra3::guided::{Guide, Guided};
+use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
+use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
 use ra3::interleave::strip;
-use ra3::policy::{Episode, Feed, Move, Observation, Policy, Surrogate, TokenId};
-use ra3::rollout::Decision;
+use ra3::policy::{Policy, Surrogate, TokenId};
+use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
 use ra3::trajectory::Markers;
@@ -34,14 +31,15 @@ fn rule() -> WritingRule {
 }
 
 fn guide(decision: Decision) -> Guide {
-    let mut line_ends = vec![false; VOCABULARY];
-    line_ends[NEWLINE] = true;
     Guide {
-        markers: MARKERS,
-        decision,
-        line_ends: line_ends.into(),
-        rationale_tokens_max: 2,
-        first_rationale: None,
+        latents: LatentRule {
+            markers: MARKERS,
+            rationale_tokens_max: 2,
+            temperature: 1.0,
+            rationale_temperature: 1.0,
+            decision,
+        },
+        newlines: [NEWLINE as TokenId].into(),
     }
 }
 
@@ -49,61 +47,62 @@ fn table(seed: u64) -> TablePolicy {
     TablePolicy::random(VOCABULARY, 2, 1.0, Seed::root(seed))
 }
 
-fn programs(policy: &mut TablePolicy, rule: &WritingRule) -> Vec<Writing> {
-    write(policy, &[vec![0, 5], vec![0, 6]], rule, 100, Seed::root(1))
+fn programs(policy: &TablePolicy, rule: &WritingRule) -> Vec<Completion> {
+    complete(policy, &[vec![0, 5], vec![0, 6]], rule, 100, Seed::root(1))
         .expect("prompts fit")
         .0
 }
 
-fn guided(policy: &mut TablePolicy, rule: &WritingRule, guide: &Guide) -> Vec<Writing> {
-    let rule = Arc::new(rule.clone());
-    let row = |_| Guided::new(vec![0, 5], Arc::clone(&rule), guide.clone());
-    let mut rows: Vec<Guided> = (0..100).map(row).collect();
-    let mut episodes: Vec<&mut dyn Episode> =
-        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    policy
-        .run(&mut episodes, Seed::root(1))
-        .expect("prompts fit");
-    rows.into_iter().map(|row| row.writing).collect()
+/// A hundred programs, with a first rationale where one is given.
+fn guided(policy: &TablePolicy, guide: &Guide, plan: Option<&[TokenId]>) -> Vec<Completion> {
+    let (prompts, plans) = ([vec![0, 5]], [plan.map(<[TokenId]>::to_vec)]);
+    complete_guided(policy, &prompts, &rule(), guide, &plans, 100, Seed::root(1))
+        .expect("prompts fit")
+        .0
 }
 
 /// Decisions, rationales and lines are tokens like any others: a program is one draw of the whole
 /// vocabulary after another, and ends at a limit or an end of text.
 #[test]
 fn a_program_is_sampled_plainly() {
-    let found = programs(&mut table(1), &rule());
+    let found = programs(&table(1), &rule());
     for program in &found {
         assert!(program.raw().len() <= 12 && program.n_written() > 0);
-        assert_eq!(program.ended, program.tokens.last() == Some(&MARKERS.end));
+        assert_eq!(
+            program.ended,
+            program.trace.tokens.last() == Some(&MARKERS.end)
+        );
         assert!(!program.raw().contains(&MARKERS.end));
         assert_eq!(program.program(), strip(program.raw(), &MARKERS));
-        let example = program.example(0.5);
+        let example = program.trace.example(|_| 0.5);
         assert!(example.restrictions.is_empty());
         let weighted = example.weights.iter().filter(|w| **w == 0.5).count();
         assert_eq!(weighted, program.n_written());
         assert_eq!(example.weights[..2], [0.0, 0.0]);
     }
-    let cut = |p: &&Writing| !p.ended && p.raw().len() == 12;
+    let cut = |p: &&Completion| !p.ended && p.raw().len() == 12;
     assert!(found.iter().any(|p| p.ended) && found.iter().any(|p| cut(&p)));
     // Resting after newlines changes no draw.
     let resting = WritingRule {
         rests: Some([MARKERS.end, NEWLINE as TokenId].into()),
         ..rule()
     };
-    for (program, rested) in found.iter().zip(programs(&mut table(1), &resting)) {
-        assert_eq!(
-            (&program.tokens, program.ended),
-            (&rested.tokens, rested.ended)
+    for (program, rested) in found.iter().zip(programs(&table(1), &resting)) {
+        let (written, rested) = (
+            (&program.trace, program.ended),
+            (&rested.trace, rested.ended),
         );
-        assert_eq!(program.logprobs, rested.logprobs);
+        assert_eq!((&written.0.tokens, written.1), (&rested.0.tokens, rested.1));
+        assert_eq!(written.0.logprobs, rested.0.logprobs);
+        assert_eq!(written.0.mask, rested.0.mask);
     }
     // The same draws with nothing deleted.
     let bare = WritingRule {
         markers: None,
         ..rule()
     };
-    for (program, bare) in found.iter().zip(programs(&mut table(1), &bare)) {
-        assert_eq!(program.tokens, bare.tokens);
+    for (program, bare) in found.iter().zip(programs(&table(1), &bare)) {
+        assert_eq!(program.trace, bare.trace);
         assert_eq!(bare.program(), bare.raw());
     }
 }
@@ -111,9 +110,9 @@ fn a_program_is_sampled_plainly() {
 /// `(1 − 1/V)^n` of programs of a uniform table have no end among their first `n` tokens.
 #[test]
 fn lengths_are_those_of_plain_sampling() {
-    let mut uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    let uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
     let prompts = vec![vec![0]; 4000];
-    let (rows, _) = write(&mut uniform, &prompts, &rule(), 1, Seed::root(1)).expect("they fit");
+    let (rows, _) = complete(&uniform, &prompts, &rule(), 1, Seed::root(1)).expect("they fit");
     for n in [1usize, 4, 11] {
         let expected = (1.0 - 1.0 / VOCABULARY as f64).powi(n as i32);
         let longer = rows.iter().filter(|row| row.raw().len() >= n).count() as f64 / 4000.0;
@@ -128,7 +127,7 @@ fn lengths_are_those_of_plain_sampling() {
 #[test]
 fn guided_programs_have_the_form_of_their_guide() {
     for decision in [Decision::Free, Decision::Act, Decision::Think] {
-        let found = guided(&mut table(1), &rule(), &guide(decision));
+        let found = guided(&table(1), &guide(decision), None);
         let mut n_thinks = 0;
         for program in &found {
             let raw = program.raw();
@@ -156,11 +155,7 @@ fn guided_programs_have_the_form_of_their_guide() {
 #[test]
 fn a_given_plan_comes_first() {
     for decision in [Decision::Free, Decision::Absent] {
-        let given = Guide {
-            first_rationale: Some(vec![7, 7]),
-            ..guide(decision)
-        };
-        let found = guided(&mut table(4), &rule(), &given);
+        let found = guided(&table(4), &guide(decision), Some(&[7, 7]));
         for program in &found {
             assert_eq!(program.raw()[..4], [MARKERS.think, 7, 7, MARKERS.close]);
         }
@@ -172,63 +167,38 @@ fn a_given_plan_comes_first() {
 #[test]
 fn the_end_of_the_context_ends_a_program_and_nothing_else() {
     for n_context in 2..12 {
-        let mut small = table(1).with_limit(n_context);
-        let fits = |program: &Writing| program.tokens.len() <= n_context;
-        assert!(programs(&mut small, &rule()).iter().all(fits));
+        let small = table(1).with_limit(n_context);
+        let fits = |program: &Completion| program.trace.tokens.len() <= n_context;
+        assert!(programs(&small, &rule()).iter().all(fits));
         for decision in [Decision::Free, Decision::Act, Decision::Think] {
-            for first_rationale in [None, Some(vec![7; 3])] {
-                let guide = Guide {
-                    first_rationale,
-                    ..guide(decision)
-                };
-                assert!(guided(&mut small, &rule(), &guide).iter().all(fits));
+            for plan in [None, Some(&[7; 3][..])] {
+                assert!(guided(&small, &guide(decision), plan).iter().all(fits));
             }
         }
     }
 }
 
-/// Feeds a program back and scores it: what the trainer will see.
-struct Score {
-    tokens: Vec<TokenId>,
-    logprobs: Vec<f32>,
-}
-
-impl Episode for Score {
-    fn next(&mut self, seen: Observation<'_>) -> Move {
-        match seen {
-            Observation::Started { .. } => Move::Feed(Feed::scored(self.tokens.clone())),
-            Observation::Fed { logprobs, .. } => {
-                self.logprobs = logprobs.to_vec();
-                Move::Done
-            }
-            Observation::Sampled { .. } => unreachable!("nothing is sampled"),
-        }
-    }
-}
-
+/// A known program is scored as the trainer will see it.
 #[test]
 fn recorded_logprobs_are_those_of_the_trainer() {
-    let mut policy = table(3);
+    let policy = table(3);
     let tempered = WritingRule {
         temperature: 0.6,
         top_p: Some(0.95),
         ..rule()
     };
     for rule in [rule(), tempered] {
-        for program in programs(&mut policy, &rule) {
-            let mut score = Score {
-                tokens: program.tokens.clone(),
-                logprobs: vec![],
-            };
-            let seed = Seed::root(0);
-            policy.run(&mut [&mut score], seed).expect("it fits");
-            assert_eq!(program.logprobs[2..], score.logprobs[2..]);
+        for program in programs(&policy, &rule) {
+            let example = program.trace.example(|_| 0.5);
+            let (scores, _) = policy
+                .score(std::slice::from_ref(&example))
+                .expect("it fits");
+            assert_eq!(program.trace.logprobs[2..], scores[0][2..]);
             // With its own old log-probabilities every ratio is 1, so the objective is Σ w.
             let clip = Surrogate::Clipped {
                 low: 0.2,
                 high: 0.2,
             };
-            let example = program.example(0.5);
             let (_, stats) = policy.gradient(&[example], clip).expect("a good example");
             let expected = 0.5 * program.n_written() as f64;
             assert!((-stats.loss - expected).abs() < 1e-5);
@@ -242,8 +212,8 @@ fn any_end_of_text_ends_a_program() {
         stops: [MARKERS.end, 7].into(),
         ..rule()
     };
-    let found = programs(&mut table(1), &talking);
-    let by_other = |p: &&Writing| p.ended && p.tokens.last() == Some(&7);
+    let found = programs(&table(1), &talking);
+    let by_other = |p: &&Completion| p.ended && p.trace.tokens.last() == Some(&7);
     assert!(found.iter().any(|p| by_other(&p)));
     assert!(found.iter().all(|program| !program.raw().contains(&7)));
 }
@@ -263,8 +233,8 @@ fn config(estimator: Estimator) -> GrpoConfig {
 }
 
 /// Right is a program of one line: the prompt's token and a newline, nothing else.
-fn grade(rows: &[Writing]) -> Vec<f32> {
-    let is_right = |row: &Writing| row.program() == [row.tokens[1], NEWLINE as TokenId];
+fn grade(rows: &[Completion]) -> Vec<f32> {
+    let is_right = |row: &Completion| row.program() == [row.trace.tokens[1], NEWLINE as TokenId];
     rows.iter()
         .map(|row| f32::from(u8::from(is_right(row))))
         .collect()
@@ -279,30 +249,36 @@ fn learner() -> TablePolicy {
     TablePolicy::random(VOCABULARY, 2, 0.5, Seed::root(5))
 }
 
-fn mean_reward(policy: &mut TablePolicy) -> f32 {
+fn mean_reward(policy: &TablePolicy) -> f32 {
     let writing = config(Estimator::Grpo).writing;
-    let rows = write(policy, &prompts(), &writing, 200, Seed::root(6))
+    let rows = complete(policy, &prompts(), &writing, 200, Seed::root(6))
         .expect("prompts fit")
         .0;
     grade(&rows).iter().sum::<f32>() / rows.len() as f32
 }
 
+/// Programs for all prompts, and what they earned.
+fn written(
+    policy: &TablePolicy,
+    grade: impl Fn(&[Completion]) -> Vec<f32>,
+    config: &GrpoConfig,
+    seed: Seed,
+) -> Vec<Group> {
+    let (rule, size) = (&config.writing, config.group_size);
+    let (programs, _) = complete(policy, &prompts(), rule, size, seed).expect("prompts fit");
+    let rewards = grade(&programs);
+    Group::split(programs, &rewards, size)
+}
+
 fn check_learns(config: &GrpoConfig, learning_rate: f32) {
     let mut policy = learner();
-    let before = mean_reward(&mut policy);
+    let before = mean_reward(&policy);
     for step in 0..400 {
         let seed = Seed::root(7).nth(step);
-        grpo::update(
-            &mut policy,
-            &prompts(),
-            &mut grade,
-            config,
-            learning_rate,
-            seed,
-        )
-        .expect("a finite update");
+        let groups = written(&policy, grade, config, seed);
+        grpo::update(&mut policy, &groups, config, learning_rate).expect("a finite update");
     }
-    let after = mean_reward(&mut policy);
+    let after = mean_reward(&policy);
     assert!(
         before < 0.05 && after > 0.9,
         "{:?}: {before} to {after}",
@@ -331,7 +307,7 @@ fn every_estimator_raises_the_reward() {
 #[test]
 fn without_signal_nothing_moves() {
     let mut policy = learner();
-    let same = &mut |rows: &[Writing]| vec![1.0; rows.len()];
+    let same = |rows: &[Completion]| vec![1.0; rows.len()];
     for estimator in [
         Estimator::Grpo,
         Estimator::DrGrpo,
@@ -339,75 +315,47 @@ fn without_signal_nothing_moves() {
         Estimator::Dapo,
     ] {
         let settings = config(estimator);
-        let report =
-            grpo::update(&mut policy, &prompts(), same, &settings, 1.0, Seed::root(8)).unwrap();
-        assert_eq!((report.mean_reward, report.groups_with_signal), (1.0, 0.0));
+        let groups = written(&policy, same, &settings, Seed::root(8));
+        grpo::update(&mut policy, &groups, &settings, 1.0).unwrap();
+        let stats = GroupStats::of(&groups);
+        assert_eq!((stats.mean_reward, stats.groups_with_signal), (1.0, 0.0));
         assert_eq!(policy, learner());
     }
 }
 
+/// DAPO's dynamic sampling keeps groups with signal until there are enough.
 #[test]
-fn dynamic_sampling_draws_until_there_is_signal_or_no_more_tries() {
-    let mut n_batches = 0;
-    // The first two batches have no signal.
-    let mut fake = |rows: &[Writing]| -> Vec<f32> {
-        n_batches += 1;
-        let reward = |index: usize| {
-            if n_batches > 2 && index.is_multiple_of(2) {
-                1.0
-            } else {
-                0.0
-            }
-        };
-        (0..rows.len()).map(reward).collect()
-    };
-    let mut tries = vec![];
-    let mut draw = |index: usize| {
-        tries.push(index);
-        prompts()
-    };
-    let search = Search {
-        n_groups: 4,
-        n_tries_max: 10,
-    };
+fn groups_with_signal_are_kept_and_others_teach_nothing() {
     let settings = config(Estimator::Dapo);
-    let mut policy = learner();
-    let report = update_dynamically(
-        &mut policy,
-        &mut draw,
-        &mut fake,
-        search,
-        &settings,
-        1.0,
-        Seed::root(9),
-    )
-    .unwrap();
-    assert_eq!(tries, [0, 1, 2]);
-    assert!((report.groups_with_signal - 1.0 / 3.0).abs() < 1e-12);
-    assert_ne!(policy, learner());
+    // The first two batches have no signal.
+    let batch = |nth: u64| {
+        let fake = |rows: &[Completion]| -> Vec<f32> {
+            let is_paid = |index: usize| nth >= 2 && index.is_multiple_of(2);
+            let rewards = (0..rows.len()).map(|index| f32::from(u8::from(is_paid(index))));
+            rewards.collect()
+        };
+        written(&learner(), fake, &settings, Seed::root(9).nth(nth))
+    };
+    let all: Vec<Group> = (0..3).flat_map(batch).collect();
+    let is_kept: Vec<bool> = all.iter().map(Group::has_signal).collect();
+    assert_eq!(is_kept, [[false; 8].as_slice(), &[true; 4]].concat());
+    let share = GroupStats::of(&all).groups_with_signal;
+    assert!((share - 1.0 / 3.0).abs() < 1e-12);
 
-    let mut unmoved = learner();
-    let mut n_tries = 0;
-    let mut count = |_: usize| {
-        n_tries += 1;
-        prompts()
+    let moved = |groups: &[Group], settings: &GrpoConfig| {
+        let mut policy = learner();
+        grpo::update(&mut policy, groups, settings, 1.0).unwrap();
+        policy
     };
-    let mut silent = |rows: &[Writing]| vec![0.0; rows.len()];
-    let search = Search {
-        n_groups: 4,
-        n_tries_max: 3,
+    let kept = moved(&all[8..], &settings);
+    assert_ne!(kept, learner());
+    // That groups without signal are not counted is a setting, too.
+    let dropping = GrpoConfig {
+        drop_groups_without_signal: true,
+        ..settings.clone()
     };
-    let seed = Seed::root(9);
-    update_dynamically(
-        &mut unmoved,
-        &mut count,
-        &mut silent,
-        search,
-        &settings,
-        1.0,
-        seed,
-    )
-    .unwrap();
-    assert_eq!(n_tries, 3);
-    assert_eq!(unmoved, learner());
+    assert_eq!(moved(&all, &dropping), kept);
+    assert_ne!(moved(&all, &settings), kept);
+    assert_eq!(moved(&all[..8], &settings), learner());
+    assert_eq!(moved(&[], &settings), learner());
 }

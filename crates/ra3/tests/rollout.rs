@@ -2,15 +2,17 @@
 
 use proptest::prelude::*;
 use ra3::bounds::measure;
-use ra3::e_step::{
-    self, EStepConfig, Penalty, Persistence, Policies, Rollouts, follow, policy_gradient, roll_out,
-};
+use ra3::e_step::{self, EStepConfig, Persistence, policy_gradient};
+use ra3::enumeration::Enumeration;
 use ra3::formulas::Baseline;
 use ra3::interleave::{TokenWeights, interleave, plain, strip};
-use ra3::policy::{Policy, PolicyError, Surrogate, Work};
+use ra3::policy::{Example, Policy, PolicyError, Surrogate};
+use ra3::rewards::Penalty;
 use ra3::rollout::{Decision, LatentRule};
+use ra3::scoring::{Frozen, Scored, draw, rescore};
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
+use ra3::trace::{LineSpan, Trace};
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
@@ -47,32 +49,46 @@ fn config(persistence: Persistence) -> EStepConfig {
     }
 }
 
-fn alone(policy: &mut dyn Policy) -> Policies<'_> {
-    Policies {
-        policy,
-        scorer: None,
-        reference: None,
-    }
-}
-
-fn draw(policy: &mut TablePolicy, rule: &LatentRule, n: usize) -> e_step::Rollouts {
-    let mut work = Work::default();
-    let seed = Seed::root(1);
-    roll_out(&mut alone(policy), &[document()], rule, n, seed, &mut work)
+fn drawn(policy: &TablePolicy, rule: &LatentRule, n: usize) -> Vec<Trace> {
+    draw(policy, &[document()], rule, n, 0.0, Seed::root(1))
         .expect("the document fits")
+        .0
 }
 
+fn scored(policy: &TablePolicy, frozen: &Frozen, traces: Vec<Trace>) -> Vec<Scored> {
+    rescore(policy, frozen, traces)
+        .expect("the document fits")
+        .0
+}
+
+/// Rollouts of a policy that is its own scorer and reference.
+fn rollouts(policy: &TablePolicy, rule: &LatentRule, n: usize) -> Vec<Scored> {
+    scored(policy, &Frozen::default(), drawn(policy, rule, n))
+}
+
+/// `log q` of a trace is what the policy would train, and 0 where nothing was drawn.
 #[test]
 fn following_a_rollout_records_what_sampling_it_did() {
-    let mut policy = table(1);
+    let policy = table(1);
     let rule = config(Persistence::Sticky).latent_rule(MARKERS);
-    let drawn = draw(&mut policy, &rule, 200);
-    let (annotated, records) = (&drawn.annotated[0], &drawn.records[0]);
-    let mut work = Work::default();
-    let seed = Seed::root(2);
-    let followed = follow(&mut policy, annotated, &MARKERS, seed, &mut work).unwrap();
-    assert_eq!(&followed, records);
+    let rollouts = rollouts(&policy, &rule, 200);
+    let traces = || rollouts.iter().map(|rollout| &rollout.trace);
+    let annotated: Vec<Annotated> = traces().map(Trace::annotated).collect();
+    let followed = Enumeration::of(&policy, &Frozen::default(), &annotated, &MARKERS).unwrap();
+    assert_eq!(followed.rollouts, rollouts);
+    let targets: Vec<Example> = traces().map(|trace| trace.example(|_| 1.0)).collect();
+    let (logprobs, work) = policy.score(&targets).unwrap();
     assert_eq!(work.n_tokens_sampled, 0);
+    let recorded = traces().map(|trace| &trace.logprobs);
+    assert!(logprobs.iter().eq(recorded));
+    for (trace, annotated) in traces().zip(&annotated) {
+        let document = Trace::of(annotated, &MARKERS);
+        assert_eq!(
+            (&document.tokens, &document.lines),
+            (&trace.tokens, &trace.lines)
+        );
+        assert_eq!(document.annotated(), *annotated);
+    }
     let latents = || {
         annotated
             .iter()
@@ -92,18 +108,18 @@ fn following_a_rollout_records_what_sampling_it_did() {
 /// `M` tokens are drawn at most, and a `</think>` that was not drawn has no weight.
 #[test]
 fn forced_tokens_carry_no_gradient() {
-    let mut policy = table(2);
-    let settings = config(Persistence::Sticky);
-    let drawn = draw(&mut policy, &settings.latent_rule(MARKERS), 100);
-    let examples = policy_gradient(&drawn, &MARKERS, &settings);
+    let settings = EStepConfig {
+        group_size: 100,
+        ..config(Persistence::Sticky)
+    };
+    let rollouts = rollouts(&table(2), &settings.latent_rule(MARKERS), 100);
+    let examples = policy_gradient(&rollouts, &settings);
     let mut n_forced = 0;
-    for (member, example) in examples.iter().enumerate() {
-        let mut position = 2;
-        for (line, record) in drawn.records[0][member].iter().enumerate() {
-            let latent = record.latent.as_ref().unwrap();
-            let weights = &example.weights[position..position + latent.n_tokens()];
-            position += latent.n_tokens() + document().lines[line].len();
-            match latent {
+    for (Scored { trace, .. }, example) in rollouts.iter().zip(&examples) {
+        for (line, span) in trace.lines.iter().enumerate() {
+            let weights = &example.weights[span.latent.clone()];
+            let n_drawn = span.rationale().filter(|at| trace.mask[*at]).count();
+            match trace.latent(line).unwrap() {
                 Latent::Keep => assert!(weights[0] != 0.0),
                 Latent::Switch {
                     rationale,
@@ -111,7 +127,7 @@ fn forced_tokens_carry_no_gradient() {
                 } => {
                     assert!(rationale.len() < 2);
                     assert!(weights.iter().all(|w| *w == weights[0] && *w != 0.0));
-                    assert_eq!(record.rationale_logprobs.len(), rationale.len() + 1);
+                    assert_eq!(n_drawn, rationale.len() + 1);
                 }
                 Latent::Switch {
                     rationale,
@@ -121,16 +137,11 @@ fn forced_tokens_carry_no_gradient() {
                     assert_eq!(rationale.len(), 2);
                     assert_eq!(weights.last(), Some(&0.0));
                     assert!(weights[..3].iter().all(|w| *w == weights[0] && *w != 0.0));
-                    assert_eq!(record.rationale_logprobs.len(), 2);
+                    assert_eq!(n_drawn, 2);
                 }
             }
         }
-        let n_latent: usize = drawn.annotated[0][member]
-            .latents
-            .iter()
-            .flatten()
-            .map(Latent::n_tokens)
-            .sum();
+        let n_latent: usize = trace.latent_lengths().iter().sum();
         let n_weighted = example.weights.iter().filter(|w| **w != 0.0).count();
         assert!(n_weighted <= n_latent, "lines and prefix have no weight");
         assert_eq!(
@@ -144,29 +155,30 @@ fn forced_tokens_carry_no_gradient() {
 
 #[test]
 fn decisions_follow_the_rule() {
-    let mut policy = table(3);
-    let think_rate = |policy: &mut TablePolicy, decision| {
+    let policy = table(3);
+    let think_rate = |decision| {
         let rule = LatentRule {
             decision,
             ..config(Persistence::Sticky).latent_rule(MARKERS)
         };
-        let drawn = draw(policy, &rule, 50);
-        let records = drawn.records[0].iter().flatten();
-        let (sampled, written): (Vec<bool>, Vec<bool>) = records
-            .clone()
-            .map(|record| (record.decision_sampled, record.latent.is_some()))
-            .unzip();
-        let thinks = records.filter(|record| record.is_think()).count();
-        (thinks, sampled.contains(&true), written.contains(&true))
+        let drawn = drawn(&policy, &rule, 50);
+        let spans: Vec<(&Trace, &LineSpan)> = drawn
+            .iter()
+            .flat_map(|trace| trace.lines.iter().map(move |span| (trace, span)))
+            .collect();
+        let is_sampled = |(trace, span): &(&Trace, &LineSpan)| {
+            let decision = span.latent.clone().next();
+            decision.is_some_and(|at| trace.mask[at])
+        };
+        let is_written = spans.iter().any(|(_, span)| !span.latent.is_empty());
+        let thinks = spans.iter().filter(|(_, span)| span.is_think()).count();
+        (thinks, spans.iter().any(is_sampled), is_written)
     };
     let n_lines = 50 * 3;
-    assert_eq!(think_rate(&mut policy, Decision::Act), (0, false, true));
-    assert_eq!(
-        think_rate(&mut policy, Decision::Think),
-        (n_lines, false, true)
-    );
-    assert_eq!(think_rate(&mut policy, Decision::Absent), (0, false, false));
-    let (thinks, sampled, _) = think_rate(&mut policy, Decision::Free);
+    assert_eq!(think_rate(Decision::Act), (0, false, true));
+    assert_eq!(think_rate(Decision::Think), (n_lines, false, true));
+    assert_eq!(think_rate(Decision::Absent), (0, false, false));
+    let (thinks, sampled, _) = think_rate(Decision::Free);
     assert!(sampled && thinks > 0 && thinks < n_lines);
 }
 
@@ -181,10 +193,10 @@ fn a_floor_under_the_think_rate_explores() {
         let mut policy = never.clone();
         let settings = config(persistence);
         let batch = vec![document(); 50];
-        let seed = Seed::root(4);
-        let policies = &mut alone(&mut policy);
-        let report = e_step::update(policies, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
-        (report.latents.think_rate, policy)
+        let (alone, seed) = (Frozen::default(), Seed::root(4));
+        let report =
+            e_step::update(&mut policy, &alone, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
+        (report.rollouts.latents.think_rate, policy)
     };
     assert_eq!(rate(Persistence::Sticky).0, 0.0);
     let (found, moved) = rate(Persistence::StickyWithThinkFloor(0.25));
@@ -206,10 +218,12 @@ fn a_floor_under_the_think_rate_explores() {
 
 #[test]
 fn a_forced_decision_has_no_weight() {
-    let mut policy = table(5);
-    let settings = config(Persistence::ThinkEveryLine);
-    let drawn = draw(&mut policy, &settings.latent_rule(MARKERS), 8);
-    for example in policy_gradient(&drawn, &MARKERS, &settings) {
+    let settings = EStepConfig {
+        group_size: 8,
+        ..config(Persistence::ThinkEveryLine)
+    };
+    let rollouts = rollouts(&table(5), &settings.latent_rule(MARKERS), 8);
+    for example in policy_gradient(&rollouts, &settings) {
         assert!(example.restrictions.is_empty());
         let thinks = (0..example.tokens.len()).filter(|i| example.tokens[*i] == MARKERS.think);
         let first = thinks.min().unwrap();
@@ -231,9 +245,8 @@ fn the_first_clipped_update_is_the_policy_gradient() {
     let moved = |surrogate| {
         let mut policy = table(6);
         let batch = vec![document(); 3];
-        let seed = Seed::root(5);
-        let policies = &mut alone(&mut policy);
-        e_step::update(policies, &batch, &MARKERS, &settings(surrogate), 1.0, seed).unwrap();
+        let (alone, settings, seed) = (Frozen::default(), settings(surrogate), Seed::root(5));
+        e_step::update(&mut policy, &alone, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
         policy.logits
     };
     let (plain, clipped) = (moved(Surrogate::LogLikelihood), moved(clip));
@@ -262,11 +275,8 @@ fn a_rollout_fits_wherever_its_document_does() {
     for persistence in [Persistence::Sticky, Persistence::ThinkEveryLine] {
         let rule = config(persistence).latent_rule(MARKERS);
         for n_context in n_least - 1..n_least + 14 {
-            let mut small = table(7).with_limit(n_context);
-            let mut work = Work::default();
-            let batch = [document()];
-            let policies = &mut alone(&mut small);
-            let found = roll_out(policies, &batch, &rule, 40, Seed::root(0), &mut work);
+            let small = table(7).with_limit(n_context);
+            let found = draw(&small, &[document()], &rule, 40, 0.0, Seed::root(0));
             if n_context < n_least {
                 let Err(PolicyError::SequenceTooLong { n_tokens_max, .. }) = found else {
                     panic!("{found:?}");
@@ -274,34 +284,36 @@ fn a_rollout_fits_wherever_its_document_does() {
                 assert_eq!(n_tokens_max, n_context);
                 continue;
             }
-            let drawn = found.expect("what is left is kept for the document");
-            check_room(&drawn, n_context, persistence);
+            let (drawn, _) = found.expect("what is left is kept for the document");
+            let rollouts = scored(&small, &Frozen::default(), drawn);
+            check_room(&rollouts, n_context, persistence);
         }
     }
 }
 
 /// By hand: a think needs `M + 2` tokens, and the rest of the document one marker a line.
-fn check_room(drawn: &Rollouts, n_context: usize, persistence: Persistence) {
-    let settings = config(persistence);
-    let examples = policy_gradient(drawn, &MARKERS, &settings);
-    for (member, records) in drawn.records[0].iter().enumerate() {
-        let mut position = document().prefix.len();
-        for (index, record) in records.iter().enumerate() {
+fn check_room(rollouts: &[Scored], n_context: usize, persistence: Persistence) {
+    let settings = EStepConfig {
+        group_size: rollouts.len(),
+        ..config(persistence)
+    };
+    let examples = policy_gradient(rollouts, &settings);
+    for (Scored { trace, .. }, example) in rollouts.iter().zip(&examples) {
+        for (index, span) in trace.lines.iter().enumerate() {
+            let position = span.latent.start;
             let lines = &document().lines[index..];
             let n_rest: usize = lines.iter().map(|line| line.len() + 1).sum();
             let fits = position + n_rest - 1 + settings.rationale_tokens_max + 2 <= n_context;
-            assert_eq!(record.is_out_of_room, !fits, "{n_context} {index}");
+            let is_forced_act = !span.is_think() && !trace.mask[position];
+            assert_eq!(is_forced_act, !fits, "{n_context} {index}");
             if !fits {
-                assert_eq!(record.latent, Some(Latent::Keep));
-                assert_eq!(
-                    (record.decision_logprob, record.decision_sampled),
-                    (0.0, false)
-                );
-                assert_eq!(examples[member].weights[position], 0.0);
+                assert_eq!(trace.latent(index), Some(Latent::Keep));
+                assert_eq!(trace.logprobs[position], 0.0);
+                assert_eq!(example.weights[position], 0.0);
             }
-            position += record.latent.as_ref().map_or(0, Latent::n_tokens) + lines[0].len();
         }
-        assert!(position <= n_context);
+        assert_eq!(trace.lines.len(), document().lines.len());
+        assert!(trace.tokens.len() <= n_context);
     }
 }
 
@@ -309,23 +321,16 @@ fn check_room(drawn: &Rollouts, n_context: usize, persistence: Persistence) {
 #[test]
 fn without_a_reference_rationales_are_free() {
     let rule = config(Persistence::Sticky).latent_rule(MARKERS);
-    let alone = draw(&mut table(8), &rule, 50);
-    let (mut policy, mut itself) = (table(8), table(8));
-    let mut policies = Policies {
-        policy: &mut policy,
+    let policy = table(8);
+    let alone = rollouts(&policy, &rule, 50);
+    let itself = Frozen {
         scorer: None,
-        reference: Some(&mut itself),
+        reference: Some(policy.snapshot()),
     };
-    let (seed, mut work) = (Seed::root(1), Work::default());
-    let given = roll_out(&mut policies, &[document()], &rule, 50, seed, &mut work).unwrap();
-    assert_eq!(alone.records, given.records);
-    assert_eq!(alone.reference, given.reference);
-    assert!(
-        alone.reference[0]
-            .iter()
-            .flatten()
-            .any(|logprob| *logprob < -0.1)
-    );
+    let given = scored(&policy, &itself, drawn(&policy, &rule, 50));
+    assert_eq!(alone, given);
+    let lines = || alone.iter().flat_map(|rollout| &rollout.lines);
+    assert!(lines().any(|line| line.rationale_logprob < -0.1));
 }
 
 /// A uniform table but for the line: likelihood 7/12 after a rationale, 1/6 after an act.
@@ -339,8 +344,8 @@ fn the_gain_of_a_think_by_hand() {
     };
     let rule = config(Persistence::Sticky).latent_rule(MARKERS);
     let documents = vec![line; 20];
-    let policies = &mut alone(&mut policy);
-    let found = measure(policies, &documents, &rule, 0.5, &[1], Seed::root(2)).unwrap();
+    let seed = Seed::root(2);
+    let found = measure(&policy, None, &documents, &rule, 0.5, &[1], seed).unwrap();
     assert!(found.latents.think_rate > 0.0 && found.latents.think_rate < 1.0);
     assert!((found.gain - 3.5f64.ln()).abs() < 1e-5, "{}", found.gain);
 }

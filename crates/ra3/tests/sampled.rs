@@ -5,14 +5,16 @@
 )]
 
 use ra3::bounds;
-use ra3::e_step::{self, EStepConfig, Penalty, Persistence, Policies, follow_how};
+use ra3::e_step::{self, EStepConfig, Persistence};
 use ra3::enumeration::{Enumeration, annotations, latents};
 use ra3::formulas::Baseline;
-use ra3::policy::{Surrogate, Work};
-use ra3::rollout::Scored;
+use ra3::policy::{Example, Policy, Surrogate};
+use ra3::rewards::Penalty;
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Markers, Trajectory};
+use ra3::trace::{Part, Trace};
+use ra3::trajectory::{Annotated, Markers, Trajectory};
 
 const MARKERS: Markers = Markers {
     act: 3,
@@ -44,16 +46,21 @@ fn config(penalty: Penalty) -> EStepConfig {
     }
 }
 
+/// Every annotation of the trajectory.
+fn annotated() -> Vec<Annotated> {
+    annotations(&trajectory(), &latents(&MARKERS, VOCABULARY, 1))
+}
+
 /// Every annotation of the trajectory, scored.
 fn enumerate(q: &TablePolicy, pi: &TablePolicy, p_0: &TablePolicy) -> Enumeration {
-    let (mut q, mut pi, mut p_0) = (q.clone(), pi.clone(), p_0.clone());
-    let mut policies = Policies {
-        policy: &mut q,
-        scorer: Some(&mut pi),
-        reference: Some(&mut p_0),
-    };
-    let all = annotations(&trajectory(), &latents(&MARKERS, VOCABULARY, 1));
-    Enumeration::of(&mut policies, all, &MARKERS).unwrap()
+    Enumeration::of(q, &frozen(pi, p_0), &annotated(), &MARKERS).unwrap()
+}
+
+fn frozen(pi: &TablePolicy, p_0: &TablePolicy) -> Frozen {
+    Frozen {
+        scorer: Some(pi.snapshot()),
+        reference: Some(p_0.snapshot()),
+    }
 }
 
 fn table(seed: u64) -> TablePolicy {
@@ -69,15 +76,9 @@ fn the_estimators_mean_is_the_exact_gradient() {
         let batch = vec![trajectory(); 400];
         let parts: Vec<Vec<f64>> = (0..n_parts)
             .map(|part| {
-                let (mut moved, mut scorer, mut reference) = (q.clone(), pi.clone(), pi.clone());
-                let mut policies = Policies {
-                    policy: &mut moved,
-                    scorer: Some(&mut scorer),
-                    reference: Some(&mut reference),
-                };
-                let seed = Seed::root(9).nth(part);
-                e_step::update(&mut policies, &batch, &MARKERS, &config(penalty), 1.0, seed)
-                    .unwrap();
+                let (mut moved, frozen) = (q.clone(), frozen(&pi, &pi));
+                let (config, seed) = (config(penalty), Seed::root(9).nth(part));
+                e_step::update(&mut moved, &frozen, &batch, &MARKERS, &config, 1.0, seed).unwrap();
                 moved
                     .logits
                     .iter()
@@ -115,17 +116,24 @@ fn bounds_stay_below_the_likelihood_and_iwae_rises_to_it() {
     let all = enumerate(&q, &q, &p0);
     let (elbo, log_likelihood) = (all.bound(alpha), all.log_likelihood(alpha));
     assert!(elbo < log_likelihood);
-    let (mut policy, mut reference) = (q.clone(), p0.clone());
+    let frozen = Frozen {
+        scorer: None,
+        reference: Some(p0.snapshot()),
+    };
     let rule = config(Penalty::SwitchCost(0.0)).latent_rule(MARKERS);
     let documents = vec![trajectory(); 3000];
-    let mut policies = Policies {
-        policy: &mut policy,
-        scorer: None,
-        reference: Some(&mut reference),
-    };
     let ks = [1, 4, 16];
     let seed = Seed::root(1);
-    let found = bounds::measure(&mut policies, &documents, &rule, alpha, &ks, seed).unwrap();
+    let found = bounds::measure(
+        &q,
+        frozen.reference.as_deref(),
+        &documents,
+        &rule,
+        alpha,
+        &ks,
+        seed,
+    )
+    .unwrap();
     let mean = |each: &[f64]| each.iter().sum::<f64>() / documents.len() as f64;
     assert!(
         (mean(&found.sticky.elbo) - elbo).abs() < 0.1,
@@ -148,19 +156,14 @@ fn bounds_stay_below_the_likelihood_and_iwae_rises_to_it() {
 fn written_bounds_stay_below_what_plain_sampling_gives_a_program() {
     let q = table(8);
     let all = enumerate(&q, &q, &q);
-    let (mut policy, mut work, seed) = (q.clone(), Work::default(), Seed::root(2));
-    let how = Scored::AsWritten;
-    let rows = &all.annotated;
-    let written = follow_how(&mut policy, rows, &MARKERS, how, seed, &mut work).unwrap();
-    let joint: Vec<f64> = written
-        .iter()
-        .map(|lines| {
-            let each = lines
-                .iter()
-                .map(|l| f64::from(l.line_logprob + l.latent_logprob()));
-            each.sum()
-        })
-        .collect();
+    // Every token over the whole vocabulary, a `</think>` that was forced included.
+    let as_written = |annotated: &Annotated| {
+        Trace::of(annotated, &MARKERS).sequence(|part| part != Part::Outside)
+    };
+    let rows: Vec<Example> = annotated().iter().map(as_written).collect();
+    let (written, _) = q.score(&rows).unwrap();
+    let sum = |row: &Vec<f32>| row.iter().map(|logprob| f64::from(*logprob)).sum();
+    let joint: Vec<f64> = written.iter().map(sum).collect();
     let likelihood = joint.iter().map(|l| l.exp()).sum::<f64>().ln();
     let pairs = all.log_q().into_iter().zip(&joint);
     let elbo: f64 = pairs
@@ -170,24 +173,23 @@ fn written_bounds_stay_below_what_plain_sampling_gives_a_program() {
 
     let rule = config(Penalty::SwitchCost(0.0)).latent_rule(MARKERS);
     let documents = vec![trajectory(); 3000];
-    let mut policies = Policies {
-        policy: &mut policy,
-        scorer: None,
-        reference: None,
-    };
-    let found = bounds::measure(&mut policies, &documents, &rule, 0.5, &[1, 16], seed).unwrap();
+    let seed = Seed::root(2);
+    let found = bounds::measure(&q, None, &documents, &rule, 0.5, &[1, 16], seed).unwrap();
     let mean = |each: &[f64]| each.iter().sum::<f64>() / documents.len() as f64;
     let sampled = mean(&found.written.elbo);
     assert!((sampled - elbo).abs() < 0.1, "{sampled} {elbo}");
     let iwae = mean(&found.written.iwae[1].1);
     assert!(sampled < iwae && iwae < likelihood + 0.02 && likelihood - iwae < 0.1);
     // By enumeration: the probability of the two markers before each line.
-    let decisions = written.iter().zip(&all.records).zip(all.log_q());
+    let decisions = written.iter().zip(&all.rollouts).zip(all.log_q());
     let expected: f64 = decisions
-        .map(|((written, drawn), log_q)| {
-            let mass = written.iter().zip(drawn);
-            let mass = mass.map(|(w, d)| f64::from(w.decision_logprob - d.decision_logprob).exp());
-            log_q.exp() * mass.sum::<f64>() / drawn.len() as f64
+        .map(|((written, rollout), log_q)| {
+            let Trace {
+                lines, logprobs, ..
+            } = &rollout.trace;
+            let starts = lines.iter().map(|span| span.latent.start);
+            let mass = starts.map(|at| f64::from(written[at] - logprobs[at]).exp());
+            log_q.exp() * mass.sum::<f64>() / lines.len() as f64
         })
         .sum();
     assert!((found.marker_probability - expected).abs() < 0.01);

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, Restriction,
-    SampleRule, Stop, Surrogate, TokenId,
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, Restriction, SampleRule,
+    Stop, Surrogate, TokenId,
 };
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
@@ -53,11 +53,8 @@ impl Once {
 impl Episode for Once {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started { .. } => Move::Feed(Feed::scored(vec![0])),
-            Observation::Fed { logprobs, .. } => {
-                assert_eq!(logprobs, [0.0], "the first token has no context");
-                Move::Sample(self.rule.clone())
-            }
+            Observation::Started { .. } => Move::Feed(vec![0]),
+            Observation::Fed { .. } => Move::Sample(self.rule.clone()),
             Observation::Sampled {
                 tokens,
                 logprobs,
@@ -73,7 +70,7 @@ impl Episode for Once {
     }
 }
 
-fn sample(policy: &mut TablePolicy, rule: &SampleRule, n: usize) -> Vec<Once> {
+fn sample(policy: &TablePolicy, rule: &SampleRule, n: usize) -> Vec<Once> {
     let mut rows: Vec<Once> = (0..n).map(|_| Once::new(rule.clone())).collect();
     let mut episodes: Vec<&mut dyn Episode> =
         rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
@@ -85,7 +82,7 @@ fn sample(policy: &mut TablePolicy, rule: &SampleRule, n: usize) -> Vec<Once> {
 
 fn check_shares(rule: &SampleRule, expected: [f64; 4]) {
     let n = 20_000;
-    let rows = sample(&mut halves(), rule, n);
+    let rows = sample(&halves(), rule, n);
     for (token, expected) in expected.into_iter().enumerate() {
         let count = rows
             .iter()
@@ -138,12 +135,12 @@ fn reported_logprobs_are_unmodified_and_restricted() {
         top_k: NonZeroUsize::new(1),
         ..rule()
     };
-    assert_eq!(sample(&mut halves(), &narrow, 1)[0].logprobs, [0.5f32.ln()]);
+    assert_eq!(sample(&halves(), &narrow, 1)[0].logprobs, [0.5f32.ln()]);
     let chosen = SampleRule {
         choices: Some(Arc::new([2, 3])),
         ..rule()
     };
-    let found = sample(&mut halves(), &chosen, 1)[0].logprobs[0];
+    let found = sample(&halves(), &chosen, 1)[0].logprobs[0];
     assert!((found - 0.5f32.ln()).abs() < 1e-6, "{found}");
 }
 
@@ -154,7 +151,7 @@ fn sampling_stops_for_its_reason() {
         n_tokens_max: 3,
         ..rule()
     };
-    let row = &sample(&mut halves(), &greedy, 1)[0];
+    let row = &sample(&halves(), &greedy, 1)[0];
     assert_eq!(
         (row.tokens.as_slice(), row.stop),
         (&[0, 0, 0][..], Some(Stop::Length))
@@ -163,12 +160,12 @@ fn sampling_stops_for_its_reason() {
         stop: Arc::new([0]),
         ..greedy.clone()
     };
-    let row = &sample(&mut halves(), &stopping, 1)[0];
+    let row = &sample(&halves(), &stopping, 1)[0];
     assert_eq!(
         (row.tokens.as_slice(), row.stop),
         (&[0][..], Some(Stop::Token))
     );
-    let row = &sample(&mut halves().with_limit(3), &greedy, 1)[0];
+    let row = &sample(&halves().with_limit(3), &greedy, 1)[0];
     assert_eq!(
         (row.tokens.as_slice(), row.stop),
         (&[0, 0][..], Some(Stop::Context))
@@ -181,8 +178,8 @@ fn a_row_does_not_depend_on_its_neighbours() {
         n_tokens_max: 20,
         ..rule()
     };
-    let few = sample(&mut halves(), &long, 2);
-    let many = sample(&mut halves(), &long, 9);
+    let few = sample(&halves(), &long, 2);
+    let many = sample(&halves(), &long, 9);
     assert_eq!(few[1].tokens, many[1].tokens);
     assert_ne!(many[0].tokens, many[1].tokens);
 }
@@ -197,6 +194,71 @@ fn example(weight: f32) -> Example {
         }],
         old_logprobs: vec![0.0, 0.2f32.ln(), 0.5f32.ln()],
     }
+}
+
+/// `1/4` and then, of the two eighths, `1/2`; the first token has no context.
+#[test]
+fn scores_by_hand() {
+    let score = |example: &Example| {
+        let (logprobs, work) = halves()
+            .score(std::slice::from_ref(example))
+            .expect("a good example");
+        assert_eq!((work.n_tokens, work.n_tokens_sampled), (3, 0));
+        let [logprobs] = &logprobs[..] else {
+            panic!("{} rows in place of one", logprobs.len());
+        };
+        logprobs.clone()
+    };
+    let quarter = 0.25f32.ln();
+    assert_eq!(score(&example(1.0)), [0.0, quarter, 0.5f32.ln()]);
+    // The size of a weight plays no part, nor do old log-probabilities.
+    let bare = Example {
+        old_logprobs: vec![],
+        ..example(-7.0)
+    };
+    assert_eq!(score(&bare), score(&example(1.0)));
+    // What is no target is not looked at.
+    assert_eq!(score(&example(0.0)), [0.0, 0.0, 0.5f32.ln()]);
+    let everywhere = Example {
+        restrictions: vec![],
+        ..example(1.0)
+    };
+    assert_eq!(score(&everywhere), [0.0, quarter, 0.125f32.ln()]);
+}
+
+/// A sequence is scored as it was sampled, at any temperature.
+#[test]
+fn what_was_sampled_scores_the_same() {
+    let table = TablePolicy::random(4, 2, 1.0, Seed::root(2));
+    let warm = SampleRule {
+        temperature: 1.7,
+        n_tokens_max: 9,
+        ..rule()
+    };
+    for row in sample(&table, &warm, 20) {
+        let known = Example {
+            tokens: [&[0], &row.tokens[..]].concat(),
+            weights: [&[0.0], &[1.0; 9][..]].concat(),
+            restrictions: vec![],
+            old_logprobs: vec![],
+        };
+        let (logprobs, _) = table.score(&[known]).expect("a good example");
+        assert_eq!(logprobs[0][1..], row.logprobs);
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let mut table = halves();
+    let kept = table.snapshot();
+    let objective = Objective {
+        surrogate: Surrogate::LogLikelihood,
+        learning_rate: 1.0,
+    };
+    table.update(&[example(1.0)], objective).unwrap();
+    let score = |policy: &dyn Policy| policy.score(&[example(1.0)]).unwrap().0;
+    assert_eq!(score(&*kept), score(&halves()));
+    assert_ne!(score(&*kept), score(&table));
 }
 
 /// Every slope of the objective against central differences, both surrogates.
@@ -298,6 +360,12 @@ fn a_table_is_unchanged_after_an_error() {
         old_logprobs: vec![],
         ..example(1.0)
     };
+    assert!(
+        halves().score(std::slice::from_ref(&bare)).is_ok(),
+        "nothing is clipped"
+    );
+    let found = halves().score(&[example(f32::NAN)]).unwrap_err();
+    assert!(matches!(found, PolicyError::BadExample { index: 0, .. }));
     let found = halves().gradient(&[bare], clip).unwrap_err();
     assert!(matches!(found, PolicyError::BadExample { index: 0, .. }));
 }

@@ -191,6 +191,69 @@ fn what_cannot_be_graded_is_said() {
 }
 
 #[test]
+fn what_cannot_be_read_or_written_is_found_before_grading() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let data = plus(folder.path());
+    let right = json!({"task_id": "HumanEval/0", "completion": "    return 2 * n\n"});
+    write(at("right.jsonl"), format!("{right}\n")).unwrap();
+    write(at("empty.jsonl"), "").unwrap();
+    write(at("blank.jsonl"), "\n\n").unwrap();
+    let refused = |samples: &str, more: &[&str]| {
+        let samples = at(samples);
+        let head = ["grade", &samples, "--bench", "humaneval+", "--data", &data];
+        let output = ra3(&[&head, more].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        text_of(&output)
+    };
+    for samples in ["empty.jsonl", "blank.jsonl"] {
+        let text = refused(samples, &[]);
+        assert!(
+            text.contains(&format!("{samples} holds no sample")),
+            "{text}"
+        );
+        assert!(text.contains("`task_id` and `solution`"), "{text}");
+    }
+    for option in ["--out", "--failures"] {
+        let text = refused("right.jsonl", &[option, &at("missing/file")]);
+        assert!(text.contains("make the folder"), "{text}");
+        assert!(
+            !text.contains("graded") && !text.contains("right programs"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn nothing_turns_or_hides_what_grading_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let name = "Human\u{202e}Eval/0";
+    let text = read_to_string(plus(folder.path())).unwrap();
+    write(at("data.jsonl"), text.replace("HumanEval/0", name)).unwrap();
+    let raises = "    raise ValueError('\u{2066}\u{200b}')\n";
+    let sample = json!({"task_id": name, "completion": raises});
+    write(at("samples.jsonl"), format!("{sample}\n")).unwrap();
+    let failures = at("failures.txt");
+    let (samples, data) = (at("samples.jsonl"), at("data.jsonl"));
+    let head = ["grade", &samples, "--bench", "humaneval+", "--data", &data];
+    for more in [&["--json"][..], &["--failures", &failures]] {
+        let output = ra3(&[&head, more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", text_of(&output));
+        let printed = [output.stdout.clone(), output.stderr].concat();
+        let printed = String::from_utf8(printed).unwrap();
+        let hidden = ['\u{202e}', '\u{2066}', '\u{200b}'];
+        assert!(!printed.contains(hidden), "{printed}");
+        if more == ["--json"] {
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["failures"][0]["task_id"], json!(name));
+        }
+    }
+    let page = read_to_string(failures).unwrap();
+    assert!(page.contains("Human\\u{202e}Eval/0"), "{page}");
+}
+
+#[test]
 fn answers_are_written_once_and_graded() {
     let folder = tempfile::tempdir().unwrap();
     let data = plus(folder.path());

@@ -195,6 +195,14 @@ fn a_tokenizer_file_keeps_its_begin_and_its_end() {
         text.contains("begins with    <|begin_of_text|>\n"),
         "{text}"
     );
+    assert!(!text.contains("add_bos_token"), "{text}");
+    let names = names.replace('{', r#"{"add_bos_token": false, "#);
+    write(model.join("tokenizer_config.json"), names).unwrap();
+    let text = output_of(&["doctor", model.to_str().unwrap()]);
+    assert!(
+        text.contains("add_bos_token = false, and the post_processor"),
+        "{text}"
+    );
 }
 
 #[test]

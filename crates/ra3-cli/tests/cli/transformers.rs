@@ -17,7 +17,7 @@ use crate::support::{finish, ra3, root, start};
 
 const N_PROBLEMS: usize = 24;
 const N_SAMPLES: usize = 2;
-const TEMPERATURES: [f64; 2] = [0.6, 1.0];
+const TEMPERATURES: [f64; 2] = [0.4, 0.8];
 
 /// Runs a model's card: its first three lines once, the others for each prompt.
 const PEER: &str = r#"

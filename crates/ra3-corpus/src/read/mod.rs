@@ -8,6 +8,7 @@
 mod compressed;
 mod folder;
 mod json_lines;
+mod pages;
 mod parquet;
 mod record;
 mod regular;

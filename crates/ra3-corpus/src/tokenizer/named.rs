@@ -21,6 +21,8 @@ pub(super) struct Named {
     pub(super) end: Option<String>,
     /// Names nothing, and the model's own configuration names this id.
     pub(super) end_id: Option<u32>,
+    /// Whether `tokenizer_config.json` wants the begin before a text.
+    pub(super) adds_begin: Option<bool>,
     /// `tokenizer_config.json` as it was read.
     text: Option<String>,
 }
@@ -32,6 +34,7 @@ impl Named {
             begin: Some(END.to_owned()),
             end: Some(END.to_owned()),
             end_id: None,
+            adds_begin: None,
             text: None,
         }
     }
@@ -67,6 +70,7 @@ impl Named {
             begin,
             end,
             end_id,
+            adds_begin: file.get("add_bos_token").and_then(Value::as_bool),
             text,
         })
     }

@@ -4,6 +4,7 @@
 //! script wrote is compared here, or by the problem's checker, which runs as a script in another
 //! process and sees the test and what was written: `checker input.txt correct_output.txt
 //! solution_output.txt` prints 1 for what is right, and may print a share for what is so in part.
+//! One that prints no number for the expected output is a fault of the data.
 //! Limits are the problem's, in whole seconds of CPU time; what missed a deadline on the clock is
 //! run again alone by [`crate::outcome::grade_all`] and [`crate::rlvr::exercise::grade_all`].
 
@@ -15,15 +16,17 @@ use crate::contest::task::{Streams, Task, Test};
 use crate::grade;
 use crate::livecodebench::grade::Code;
 use crate::livecodebench::{self, Mode};
-use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::outcome::{CHECKER, Failure, Part, Status, Verdict};
 
 /// What an interpreter maps beside the program's own memory.
 const INTERPRETER_BYTES: u64 = 128 << 20;
+/// Seconds that a process may take before its program, as official judges allow.
+const START_S: f64 = 1.0;
 /// Least bytes that a program may write; else twice what is expected.
 const OUTPUT_BYTES_MIN: usize = 1 << 20;
 const SHOWN_CHARS: usize = 300;
 /// Limits of a checker.
-const CHECKER: Limits = Limits {
+const CHECKER_LIMITS: Limits = Limits {
     cpu_s: 10,
     wall_s: 60.0,
     memory_bytes: 1 << 30,
@@ -119,8 +122,9 @@ impl Grader {
                     first.get_or_insert_with(|| complaint.verdict(test));
                 }
                 Err(detail) => {
+                    let is_chance = !detail.starts_with(CHECKER);
                     let verdict = grade::Verdict::Infrastructure { detail };
-                    return graded(Outcome::Tests { n_passed, n_tests }, verdict, true);
+                    return graded(Outcome::Tests { n_passed, n_tests }, verdict, is_chance);
                 }
             }
             if first.is_some() && scheme == Scheme::PassFail {
@@ -214,7 +218,8 @@ impl Grader {
         let cpu_s = self.task.time_s.ceil().max(1.0);
         Limits {
             cpu_s: cpu_s as u64,
-            wall_s: 2.0 * cpu_s + 2.0,
+            // What missed it runs once more: no program takes more than twice as long as there.
+            wall_s: cpu_s + START_S,
             memory_bytes: self.task.memory_bytes + INTERPRETER_BYTES,
             result_bytes_max: OUTPUT_BYTES_MIN.max(2 * test.output.len()),
         }
@@ -306,8 +311,35 @@ fn complaint(result: &ScriptResult) -> Result<Option<Complaint>, String> {
     }))
 }
 
-/// What the checker has against an output; `Err` where the sandbox failed.
+/// What the checker has against an output; `Err` where the sandbox failed, or the checker.
 fn check(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Option<String>, String> {
+    let said = ask(checker, test, output, pool)?;
+    if said.score.is_some_and(|score| score >= 1.0) {
+        return Ok(None);
+    }
+    // One that cannot read what was written has found it wrong, if it can read what is right.
+    if said.score.is_none() {
+        fault_of(checker, test, pool)?;
+    }
+    Ok(Some(format!("{} (checker: {})", shown(output), said.words)))
+}
+
+/// What a checker said.
+struct Said {
+    /// The number that it ended with success for.
+    score: Option<f64>,
+    /// Its last words.
+    words: String,
+}
+
+impl Said {
+    fn fault(&self) -> String {
+        let words = &self.words;
+        format!("{CHECKER} gives no number for the expected output: {words}")
+    }
+}
+
+fn ask(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Said, String> {
     let files = [
         ("input.txt", test.input.as_str()),
         ("correct_output.txt", &test.output),
@@ -322,43 +354,58 @@ fn check(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Option
             .collect(),
         ..Script::default()
     };
-    let result = pool.run_script(&script, CHECKER);
+    let result = pool.run_script(&script, CHECKER_LIMITS);
     if let ScriptEnd::Infrastructure { reason } = result.end {
         return Err(reason);
     }
-    let said = String::from_utf8_lossy(&result.stdout);
-    let score = said
+    let stdout = String::from_utf8_lossy(&result.stdout);
+    let score = stdout
         .split_whitespace()
         .next()
-        .and_then(|word| word.parse::<f64>().ok());
-    if result.end == ScriptEnd::Exited(0) && score.is_some_and(|score| score >= 1.0) {
-        return Ok(None);
-    }
-    // One that cannot read what was written has found it wrong; one that is no program, nothing.
+        .and_then(|word| word.parse::<f64>().ok())
+        .filter(|score| result.end == ScriptEnd::Exited(0) && score.is_finite());
     let last = result.error.trim_end().lines().last().unwrap_or_default();
-    if is_syntax_error(last) && result.stdout.is_empty() && !compiles(checker, pool) {
-        return Err(format!(
-            "the problem's checker does not compile: {}",
-            shown(last)
-        ));
+    let words = match (last, stdout.trim()) {
+        ("", "") => format!("{:?}", result.end),
+        ("", stdout) => shown(stdout),
+        (last, _) => shown(last),
+    };
+    Ok(Said { score, words })
+}
+
+/// Refuses a checker that has no number for the expected output of a test: nothing that a program
+/// writes is then wrong by its word. Where no output is expected, it need only be Python.
+fn fault_of(checker: &str, test: &Test, pool: &Pool) -> Result<(), String> {
+    if test.output.trim().is_empty() {
+        return if compiles(checker, pool) {
+            Ok(())
+        } else {
+            Err(format!("{CHECKER} does not compile"))
+        };
     }
-    let reason = if last.is_empty() { said.trim() } else { last };
-    Ok(Some(format!(
-        "{} (checker: {})",
-        shown(output),
-        shown(reason)
-    )))
+    let said = ask(checker, test, &test.output, pool)?;
+    match said.score {
+        Some(_) => Ok(()),
+        None => Err(said.fault()),
+    }
+}
+
+/// What is wrong with a problem's checker, by its first test; `None` without a checker or tests.
+pub(crate) fn checker_fault(task: &Task, pool: &Pool) -> Option<String> {
+    let (checker, test) = (task.checker.as_ref()?, task.tests.first()?);
+    let fault = fault_of(checker, test, pool).err()?;
+    fault.starts_with(CHECKER).then_some(fault)
 }
 
 /// True if Python can read a checker.
-pub(crate) fn compiles(checker: &str, pool: &Pool) -> bool {
+fn compiles(checker: &str, pool: &Pool) -> bool {
     let script = Script {
         source: "compile(open('checker.py').read(), 'checker.py', 'exec', 0, True)".to_owned(),
         files: vec![("checker.py".to_owned(), checker.to_owned())],
         ..Script::default()
     };
     // Only what Python says of it counts against it.
-    pool.run_script(&script, CHECKER).end != ScriptEnd::Exited(1)
+    pool.run_script(&script, CHECKER_LIMITS).end != ScriptEnd::Exited(1)
 }
 
 fn shown(text: &str) -> String {

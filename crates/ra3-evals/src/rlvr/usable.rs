@@ -1,17 +1,20 @@
-//! Which problems can be graded here: a set may have tests that need a package.
+//! Which problems can be graded here: a set may have tests that need a package, or checkers that are
+//! broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ra3_sandbox::{End, Pool, Program};
 
+use crate::contest;
 use crate::problem::Problem;
+use crate::rlvr::exercise::Exercise;
 
 /// A problem that cannot be graded here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its name.
     pub task_id: String,
-    /// What its tests raise when they are loaded.
+    /// What its tests raise when they are loaded, or what is wrong with its checker.
     pub reason: String,
 }
 
@@ -50,6 +53,26 @@ pub fn keep_usable<T>(
         let is_usable = reason.is_none();
         left_out.extend(reason.map(|(task_id, reason)| LeftOut { task_id, reason }));
         is_usable
+    });
+    left_out
+}
+
+/// Leaves out contests' problems whose checkers are broken. Those.
+pub fn keep_checked(items: &mut Vec<Exercise>, pool: &Pool) -> Vec<LeftOut> {
+    let fault = |item: &Exercise| match item {
+        Exercise::Function(_) => None,
+        Exercise::Contest(task) => contest::grade::checker_fault(task, pool),
+    };
+    let mut faults = pool.map(items, fault, &mut |_| {}).into_iter();
+    let mut left_out = Vec::new();
+    items.retain(|item| {
+        let fault = faults.next().expect("one an item");
+        let is_sound = fault.is_none();
+        left_out.extend(fault.map(|reason| LeftOut {
+            task_id: item.task_id().to_owned(),
+            reason,
+        }));
+        is_sound
     });
     left_out
 }

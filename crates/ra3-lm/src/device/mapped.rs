@@ -1,4 +1,9 @@
 //! Files mapped into memory, read once and then forgotten part by part.
+//!
+//! Weights are mapped only while they are loaded: the model has a copy, and nothing reads the file
+//! afterwards. A file that is too short when it is opened is refused by its header. One that
+//! somebody cuts during those seconds ends the process (SIGBUS), for a mapping cannot say so;
+//! checkpoints of this program are replaced by renaming and never cut.
 
 use std::fs::File;
 use std::io::Result;

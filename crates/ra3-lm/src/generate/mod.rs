@@ -1,4 +1,5 @@
-//! Rollouts: all episodes at once, each step one packed pass of the network.
+//! Rollouts and scores: all episodes at once, each step one packed pass of the network, and known
+//! sequences by the same passes. A score has the bits of the draw that it is the score of.
 //!
 //! In a step every live row says what it needs: tokens to append, or a token to sample. New tokens
 //! of all rows run together, whatever their lengths (continuous batching), and tokens that several
@@ -19,7 +20,7 @@ mod sampler;
 
 use std::collections::VecDeque;
 
-use ra3::policy::{Episode, Feed, Move, PolicyError, TokenId, Work};
+use ra3::policy::{Episode, Example, Move, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
@@ -46,16 +47,42 @@ pub(crate) fn run(
     episodes: &mut [&mut dyn Episode],
     seed: Seed,
 ) -> Result<Work, PolicyError> {
+    let rows = episodes.iter_mut().enumerate().map(|(index, episode)| {
+        let seed = seed.nth(index as u64);
+        Row::episode(index, &mut **episode, seed)
+    });
+    drive(transformer, weights, settings, rows.collect())
+}
+
+/// Log-probabilities of the sequences' tokens that have weight, 0 for the others.
+pub(crate) fn score(
+    transformer: &Transformer,
+    weights: &Weights,
+    settings: &TrainSettings,
+    sequences: &[Example],
+) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+    transformer.config.limits().check_sequences(sequences)?;
+    let zeros = |sequence: &Example| vec![0.0; sequence.tokens.len()];
+    let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(zeros).collect();
+    let pairs = sequences.iter().zip(&mut logprobs).enumerate();
+    let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
+    let work = drive(transformer, weights, settings, rows.collect())?;
+    Ok((logprobs, work))
+}
+
+/// Drives rows to their end, the first ones first.
+fn drive(
+    transformer: &Transformer,
+    weights: &Weights,
+    settings: &TrainSettings,
+    mut waiting: VecDeque<Row<'_>>,
+) -> Result<Work, PolicyError> {
     let mut engine = Engine {
         transformer,
         weights,
         cache: Cache::new(&transformer.config, settings.cache_bytes_max),
         work: Work::default(),
     };
-    let mut waiting: VecDeque<Row<'_>> = VecDeque::new();
-    for (index, episode) in episodes.iter_mut().enumerate() {
-        waiting.push_back(Row::new(index, &mut **episode, seed.nth(index as u64)));
-    }
     let mut live: Vec<Row<'_>> = Vec::new();
     while !(waiting.is_empty() && live.is_empty()) {
         engine.admit(&mut live, &mut waiting)?;
@@ -77,7 +104,7 @@ pub(crate) fn logits(
 ) -> Result<Vec<f32>, PolicyError> {
     let (n, config) = (tokens.len(), &transformer.config);
     if n > 0 {
-        let whole = Move::Feed(Feed::unscored(tokens.to_vec()));
+        let whole = Move::Feed(tokens.to_vec());
         config.limits().check_move(0, &whole, 0)?;
     }
     let mut cache = Cache::new(config, usize::MAX);
@@ -142,7 +169,7 @@ impl Engine<'_> {
         });
         self.count_pass(&fresh);
         let mut questions = Vec::new();
-        for (index, row) in live.iter().enumerate() {
+        for (index, row) in live.iter_mut().enumerate() {
             row.ask(index, &self.cache, &mut questions);
         }
         let answers = self.answer(&questions);
@@ -154,7 +181,7 @@ impl Engine<'_> {
         }
         let mut moved = !fresh.is_empty() || !questions.is_empty();
         for row in live.iter_mut() {
-            moved |= row.advance(self.transformer, &self.cache, &mut self.work)?;
+            moved |= row.advance(self.transformer, &mut self.work)?;
         }
         Ok(moved)
     }
@@ -255,7 +282,7 @@ mod tests {
     impl Episode for Five {
         fn next(&mut self, seen: Observation<'_>) -> Move {
             match seen {
-                Observation::Started { .. } => Move::Feed(Feed::scored(vec![3, 1, 4, 1, 5])),
+                Observation::Started { .. } => Move::Feed(vec![3, 1, 4, 1, 5]),
                 Observation::Fed { .. } | Observation::Sampled { .. } => Move::Done,
             }
         }
@@ -286,7 +313,7 @@ mod tests {
             cache,
             work: Work::default(),
         };
-        let mut waiting = VecDeque::from([Row::new(0, &mut episode, Seed::root(2))]);
+        let mut waiting = VecDeque::from([Row::episode(0, &mut episode, Seed::root(2))]);
         let mut live = Vec::new();
         engine.admit(&mut live, &mut waiting).expect("a good move");
         assert_eq!((live.len(), waiting.len()), (1, 0), "a row alone is let in");

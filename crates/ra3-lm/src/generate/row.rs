@@ -1,8 +1,11 @@
-//! One episode in the engine: its tokens, its path in the cache, and what it waits for.
+//! One row of the engine, an episode or a sequence to be scored: its tokens, its path in the cache,
+//! and what it waits for.
 
 use std::sync::Arc;
 
-use ra3::policy::{Episode, Feed, Move, Observation, PolicyError, SampleRule, Stop, TokenId, Work};
+use ra3::policy::{
+    Episode, Example, Move, Observation, PolicyError, SampleRule, Stop, TokenId, Work,
+};
 use ra3::seed::Seed;
 
 use super::cache::Cache;
@@ -22,7 +25,7 @@ pub(crate) struct Question {
 /// What is asked of the logits.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// The log-probability of the fed token at this position of the row.
+    /// The log-probability of the token at this position of the row.
     Score {
         position: usize,
         token: TokenId,
@@ -39,35 +42,46 @@ pub(crate) struct Answer {
     pub(crate) logprob: f32,
 }
 
+/// What moves a row.
+enum Driver<'e> {
+    /// It asks for tokens.
+    Episode {
+        episode: &'e mut dyn Episode,
+        seed: Seed,
+        n_draws: u64,
+    },
+    /// Its tokens are known, and those of weight are scored.
+    Sequence {
+        sequence: &'e Example,
+        /// One a token, 0 until it is known.
+        logprobs: &'e mut [f32],
+        /// Tokens that were asked about, or need not be.
+        n_asked: usize,
+    },
+}
+
 /// What a row waits for.
 #[derive(Debug)]
 enum Waiting {
     /// Its first move.
     Start,
-    /// Tokens from `start` on are in the network, with their log-probabilities.
-    Feed {
-        start: usize,
-        scored: bool,
-        choices: Option<Arc<[TokenId]>>,
-        logprobs: Vec<f32>,
-    },
+    /// Tokens from `start` on are in the network.
+    Feed { start: usize },
     /// Tokens from `start` on are being sampled.
     Sample {
         start: usize,
         rule: SampleRule,
         logprobs: Vec<f32>,
     },
-    /// Nothing: the episode is over.
+    /// Nothing: it is over.
     Nothing,
 }
 
-/// An episode in the engine.
+/// An episode or a sequence in the engine.
 pub(crate) struct Row<'e> {
     /// Its index among all rows.
     index: usize,
-    episode: &'e mut dyn Episode,
-    seed: Seed,
-    n_draws: u64,
+    driver: Driver<'e>,
     tokens: Vec<TokenId>,
     /// Nodes of the first tokens; the others are not in the network yet.
     path: Vec<usize>,
@@ -79,12 +93,36 @@ pub(crate) struct Row<'e> {
 
 impl<'e> Row<'e> {
     /// Row `index`, which draws from `seed` alone.
-    pub(crate) fn new(index: usize, episode: &'e mut dyn Episode, seed: Seed) -> Self {
+    pub(crate) fn episode(index: usize, episode: &'e mut dyn Episode, seed: Seed) -> Self {
+        let n_draws = 0;
+        Self::new(
+            index,
+            Driver::Episode {
+                episode,
+                seed,
+                n_draws,
+            },
+        )
+    }
+
+    /// Row `index`, whose log-probabilities go to a place of its own.
+    pub(crate) fn sequence(index: usize, sequence: &'e Example, logprobs: &'e mut [f32]) -> Self {
+        let driver = Driver::Sequence {
+            sequence,
+            logprobs,
+            n_asked: 1,
+        };
+        Self {
+            tokens: sequence.tokens.clone(),
+            waiting: Waiting::Feed { start: 0 },
+            ..Self::new(index, driver)
+        }
+    }
+
+    fn new(index: usize, driver: Driver<'e>) -> Self {
         Self {
             index,
-            episode,
-            seed,
-            n_draws: 0,
+            driver,
             tokens: Vec::new(),
             path: Vec::new(),
             n_promised: 0,
@@ -99,11 +137,13 @@ impl<'e> Row<'e> {
 
     /// Asks for the first move; a row that was parked has had it.
     pub(crate) fn begin(&mut self, transformer: &Transformer) -> Result<(), PolicyError> {
+        let Driver::Episode { episode, .. } = &mut self.driver else {
+            return Ok(());
+        };
         match self.waiting {
             Waiting::Start => {
-                let first = self.episode.next(Observation::Started {
-                    room: transformer.config.max_position_embeddings,
-                });
+                let room = transformer.config.max_position_embeddings;
+                let first = episode.next(Observation::Started { room });
                 self.follow(first, transformer)
             }
             Waiting::Feed { .. } | Waiting::Sample { .. } | Waiting::Nothing => Ok(()),
@@ -195,73 +235,81 @@ impl<'e> Row<'e> {
     }
 
     /// What it needs to know of nodes that are computed.
-    pub(crate) fn ask(&self, row: usize, cache: &Cache, questions: &mut Vec<Question>) {
-        match &self.waiting {
-            Waiting::Feed {
-                start,
-                scored: true,
-                choices,
-                logprobs,
-            } => {
-                for position in start + logprobs.len()..self.path.len() {
-                    let first_choices = choices.as_ref().filter(|_| position == *start);
-                    if position == 0
-                        || (first_choices.is_none() && cache.logprob(self.path[position]).is_some())
-                    {
+    pub(crate) fn ask(&mut self, row: usize, cache: &Cache, questions: &mut Vec<Question>) {
+        match (&mut self.driver, &self.waiting) {
+            (
+                Driver::Sequence {
+                    sequence,
+                    logprobs,
+                    n_asked,
+                },
+                _,
+            ) => {
+                for position in *n_asked..self.path.len() {
+                    if sequence.weights[position] == 0.0 {
                         continue;
                     }
-                    let token = self.tokens[position];
-                    let kind = Kind::Score {
-                        position,
-                        token,
-                        choices: first_choices.cloned(),
-                    };
+                    let choices = choices_at(sequence, position);
+                    let known = cache.logprob(self.path[position]);
+                    if let (None, Some(logprob)) = (&choices, known) {
+                        logprobs[position] = logprob;
+                        continue;
+                    }
+                    let token = sequence.tokens[position];
                     questions.push(Question {
                         row,
                         node: self.path[position - 1],
-                        kind,
+                        kind: Kind::Score {
+                            position,
+                            token,
+                            choices,
+                        },
                     });
                 }
+                *n_asked = (*n_asked).max(self.path.len());
             }
-            Waiting::Sample { rule, .. } if self.path.len() == self.tokens.len() => {
+            (Driver::Episode { seed, n_draws, .. }, Waiting::Sample { rule, .. })
+                if self.path.len() == self.tokens.len() =>
+            {
                 let node = *self
                     .path
                     .last()
                     .expect("an episode feeds before it samples");
-                let uniform = self.seed.nth(self.n_draws).uniform();
                 let kind = Kind::Draw {
                     rule: rule.clone(),
-                    uniform,
+                    uniform: seed.nth(*n_draws).uniform(),
                 };
                 questions.push(Question { row, node, kind });
             }
-            Waiting::Feed { scored: false, .. }
-            | Waiting::Sample { .. }
-            | Waiting::Start
-            | Waiting::Nothing => {}
+            (Driver::Episode { .. }, _) => {}
         }
     }
 
     /// Takes an answer to a question of its own.
     pub(crate) fn take(&mut self, question: &Question, answer: Answer, cache: &mut Cache) {
-        match (&question.kind, &mut self.waiting) {
+        match (&question.kind, &mut self.driver, &mut self.waiting) {
             (
                 Kind::Score {
-                    position,
-                    choices: None,
-                    ..
+                    position, choices, ..
                 },
+                Driver::Sequence { logprobs, .. },
                 _,
             ) => {
-                cache.set_logprob(self.path[*position], answer.logprob);
+                logprobs[*position] = answer.logprob;
+                if choices.is_none() {
+                    cache.set_logprob(self.path[*position], answer.logprob);
+                }
             }
-            (Kind::Score { .. }, Waiting::Feed { logprobs, .. }) => logprobs.push(answer.logprob),
-            (Kind::Draw { .. }, Waiting::Sample { logprobs, .. }) => {
+            (
+                Kind::Draw { .. },
+                Driver::Episode { n_draws, .. },
+                Waiting::Sample { logprobs, .. },
+            ) => {
                 self.tokens.push(answer.token);
                 logprobs.push(answer.logprob);
-                self.n_draws += 1;
+                *n_draws += 1;
             }
-            (kind, waiting) => unreachable!("{kind:?} was asked while {waiting:?}"),
+            (kind, _, waiting) => unreachable!("{kind:?} was asked while {waiting:?}"),
         }
     }
 
@@ -269,36 +317,18 @@ impl<'e> Row<'e> {
     pub(crate) fn advance(
         &mut self,
         transformer: &Transformer,
-        cache: &Cache,
         work: &mut Work,
     ) -> Result<bool, PolicyError> {
-        match &mut self.waiting {
-            Waiting::Feed {
-                start,
-                scored,
-                logprobs,
-                ..
-            } => {
-                if *scored {
-                    for position in *start + logprobs.len()..self.path.len() {
-                        let logprob = if position == 0 {
-                            0.0
-                        } else {
-                            cache.logprob(self.path[position]).expect("it was asked")
-                        };
-                        logprobs.push(logprob);
-                    }
-                }
-                if self.path.len() < self.tokens.len() {
-                    return Ok(false);
-                }
-                work.n_tokens += (self.tokens.len() - *start) as u64;
-                let logprobs = std::mem::take(logprobs);
+        match self.waiting {
+            Waiting::Feed { .. } if self.path.len() < self.tokens.len() => Ok(false),
+            Waiting::Feed { start } => {
+                work.n_tokens += (self.tokens.len() - start) as u64;
                 let room = transformer.config.max_position_embeddings - self.tokens.len();
-                let next = self.episode.next(Observation::Fed {
-                    logprobs: &logprobs,
-                    room,
-                });
+                let next = match &mut self.driver {
+                    Driver::Episode { episode, .. } => episode.next(Observation::Fed { room }),
+                    // What was asked of its last tokens has been answered.
+                    Driver::Sequence { .. } => Move::Done,
+                };
                 self.follow(next, transformer)?;
                 Ok(true)
             }
@@ -312,13 +342,16 @@ impl<'e> Row<'e> {
         transformer: &Transformer,
         work: &mut Work,
     ) -> Result<bool, PolicyError> {
-        let Waiting::Sample {
-            start,
-            rule,
-            logprobs,
-        } = &mut self.waiting
+        let (
+            Driver::Episode { episode, .. },
+            Waiting::Sample {
+                start,
+                rule,
+                logprobs,
+            },
+        ) = (&mut self.driver, &mut self.waiting)
         else {
-            unreachable!("called for a row that samples")
+            unreachable!("called for an episode that samples")
         };
         let n_drawn = self.tokens.len() - *start;
         if n_drawn == 0 || self.path.len() == self.tokens.len() {
@@ -344,7 +377,7 @@ impl<'e> Row<'e> {
             stop,
             room: n_context - self.tokens.len(),
         };
-        let next = self.episode.next(seen);
+        let next = episode.next(seen);
         self.follow(next, transformer)?;
         Ok(true)
     }
@@ -357,18 +390,9 @@ impl<'e> Row<'e> {
             .check_move(self.index, &next, start)?;
         self.waiting = match next {
             Move::Done => Waiting::Nothing,
-            Move::Feed(Feed {
-                tokens,
-                scored,
-                choices,
-            }) => {
+            Move::Feed(tokens) => {
                 self.tokens.extend(tokens);
-                Waiting::Feed {
-                    start,
-                    scored,
-                    choices,
-                    logprobs: Vec::new(),
-                }
+                Waiting::Feed { start }
             }
             Move::Sample(rule) => Waiting::Sample {
                 start,
@@ -380,121 +404,12 @@ impl<'e> Row<'e> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::generate::cache::bytes_per_token;
-    use crate::model::config::{Architecture, ModelConfig};
-
-    /// Feeds so many tokens, each another than the one before.
-    struct Prompt(u32);
-
-    impl Episode for Prompt {
-        fn next(&mut self, _: Observation<'_>) -> Move {
-            Move::Feed(Feed::unscored((0..self.0).map(|i| i % 7).collect()))
-        }
-    }
-
-    fn transformer() -> Transformer {
-        Transformer::new(ModelConfig {
-            vocab_size: 8,
-            hidden_size: 8,
-            intermediate_size: 8,
-            num_hidden_layers: 1,
-            num_attention_heads: 2,
-            num_key_value_heads: 1,
-            max_position_embeddings: 300,
-            ..ModelConfig::new(Architecture::Qwen2)
-        })
-    }
-
-    fn room_for(n_tokens: usize) -> Cache {
-        let config = transformer().config;
-        Cache::new(&config, n_tokens * bytes_per_token(&config))
-    }
-
-    /// Whether a row of so many tokens enters, and the room that it leaves open. Beside it the
-    /// first `n_held` tokens are held.
-    fn enter(
-        n_tokens: u32,
-        n_room: usize,
-        n_context: usize,
-        alone: bool,
-        n_held: u32,
-        was_parked: bool,
-    ) -> (bool, usize) {
-        let (mut episode, mut cache) = (Prompt(n_tokens), room_for(n_room));
-        let mut parent = None;
-        for i in 0..n_held {
-            parent = Some(cache.insert(parent, i % 7));
-        }
-        let mut row = Row::new(0, &mut episode, Seed::root(0));
-        row.was_parked = was_parked;
-        row.begin(&transformer()).expect("a good move");
-        assert_eq!(row.n_tokens(), n_tokens as usize);
-        let has_entered = row.enter(&mut cache, n_context, alone);
-        assert_eq!(
-            row.path.len(),
-            if has_entered { n_held as usize } else { 0 }
-        );
-        (has_entered, cache.n_open())
-    }
-
-    #[test]
-    fn a_row_is_promised_room_for_its_tokens_and_for_some_more() {
-        // 64 more than it has; a row that was parked twice what it has, if that is more.
-        assert_eq!(enter(5, 100, 300, false, 0, false), (true, 100 - 69));
-        assert_eq!(enter(5, 100, 300, false, 0, true), (true, 100 - 69));
-        assert_eq!(enter(90, 200, 300, false, 0, false), (true, 200 - 154));
-        assert_eq!(enter(90, 200, 300, false, 0, true), (true, 200 - 180));
-        // No more than the context holds.
-        assert_eq!(enter(5, 100, 16, false, 0, false), (true, 100 - 16));
-        assert_eq!(enter(90, 200, 100, false, 0, true), (true, 200 - 100));
-        // What others hold is there already.
-        assert_eq!(enter(5, 100, 300, false, 3, false), (true, 100 - 69));
-        assert_eq!(enter(5, 69, 300, false, 3, false), (true, 0));
-    }
-
-    #[test]
-    fn a_row_enters_where_there_is_room_or_nobody_else() {
-        assert_eq!(enter(5, 69, 300, false, 0, false), (true, 0));
-        assert_eq!(enter(5, 68, 300, false, 0, false), (false, 68));
-        assert_eq!(enter(5, 68, 300, true, 0, false), (true, 0));
-        assert_eq!(enter(5, 3, 300, true, 0, false), (true, 0));
-    }
-
-    /// Two rows of the same five tokens that enter before either has nodes, and take them in turn
-    /// in steps of at most `n_max` new ones: nodes of the rows, new ones, and open room, a step.
-    fn attach(n_room: usize, n_max: usize) -> Vec<([usize; 2], usize, usize)> {
-        let (mut first, mut second, mut cache) = (Prompt(5), Prompt(5), room_for(n_room));
-        let mut rows = [&mut first, &mut second].map(|prompt| Row::new(0, prompt, Seed::root(0)));
-        for row in &mut rows {
-            row.begin(&transformer()).expect("a good move");
-            assert!(row.enter(&mut cache, 300, true));
-        }
-        let mut steps = Vec::new();
-        for _ in 0..2 {
-            let mut fresh = Vec::new();
-            for row in &mut rows {
-                row.attach(&mut cache, &mut fresh, n_max);
-            }
-            let lengths = [0, 1].map(|at| rows[at].path.len());
-            assert_eq!(rows[0].path[..lengths[1]], rows[1].path[..lengths[1]]);
-            steps.push((lengths, fresh.len(), cache.n_open()));
-        }
-        steps
-    }
-
-    #[test]
-    fn rows_share_nodes_and_keep_to_their_room_and_to_the_step() {
-        // Room for everything: 69 are promised to each, and what is shared is promised to neither.
-        assert_eq!(attach(200, 9), [([5, 5], 5, 67), ([5, 5], 0, 67)]);
-        // The second row was promised the 31 that were left.
-        assert_eq!(attach(100, 9), [([5, 5], 5, 5), ([5, 5], 0, 5)]);
-        // It was promised nothing, and needs no room for what the first one holds.
-        assert_eq!(attach(5, 9), [([5, 5], 5, 0), ([5, 5], 0, 0)]);
-        assert_eq!(attach(4, 9), [([4, 4], 4, 0), ([4, 4], 0, 0)]);
-        // New nodes of a step are counted, those of other rows are not.
-        assert_eq!(attach(200, 3), [([3, 3], 3, 65), ([5, 5], 2, 67)]);
-    }
+/// What a target was chosen among, if not all.
+fn choices_at(sequence: &Example, position: usize) -> Option<Arc<[TokenId]>> {
+    let restrictions = &sequence.restrictions;
+    let at = restrictions.binary_search_by_key(&position, |restriction| restriction.position);
+    at.ok().map(|at| Arc::clone(&restrictions[at].choices))
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ pub struct TrainSettings {
     /// Precision in memory of the optimizer's moments: `f32`, or `bf16` for a model whose training
     /// would not fit otherwise.
     pub moments: Precision,
+    /// Precision in memory of models that are not trained: scorers and references.
+    pub frozen: Precision,
 }
 
 /// The gradient of a batch, and what it cost.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, SampleRule, Surrogate, TokenId,
+    Episode, Example, Move, Objective, Observation, Policy, SampleRule, Surrogate, TokenId,
 };
 use ra3::seed::Seed;
 use ra3_lm::config::Precision;
@@ -37,6 +37,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     recompute: false,
     cache_bytes_max: 256 << 20,
     moments: ra3_lm::config::Precision::Float32,
+    frozen: ra3_lm::config::Precision::Float32,
 };
 
 #[derive(Deserialize)]
@@ -110,15 +111,8 @@ struct Greedy {
 impl Episode for Greedy {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
-            Observation::Started { .. } => Move::Feed(Feed::unscored(self.prompt.clone())),
-            Observation::Fed { .. } => Move::Sample(SampleRule {
-                temperature: 0.0,
-                top_k: None,
-                top_p: None,
-                choices: None,
-                stop: [].into(),
-                n_tokens_max: self.n,
-            }),
+            Observation::Started { .. } => Move::Feed(self.prompt.clone()),
+            Observation::Fed { .. } => Move::Sample(SampleRule::plain(0.0, self.n)),
             Observation::Sampled { tokens, .. } => {
                 self.tokens = tokens.to_vec();
                 Move::Done
@@ -127,7 +121,7 @@ impl Episode for Greedy {
     }
 }
 
-fn greedy(lm: &mut Lm, prompt: &[TokenId], n: usize) -> Vec<TokenId> {
+fn greedy(lm: &Lm, prompt: &[TokenId], n: usize) -> Vec<TokenId> {
     let mut row = Greedy {
         prompt: prompt.to_vec(),
         n,
@@ -141,7 +135,7 @@ fn compare(folder: &Path, case: &Case) -> Found {
     let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
     let reference = SafeTensors::deserialize(&bytes).unwrap();
     let document = tokens(&reference, "tokens");
-    let mut lm = Lm::load_to_run(folder, SETTINGS).unwrap();
+    let lm = Lm::load_to_run(folder, SETTINGS).unwrap();
     let whole = floats(&reference, "logits");
     let mut logits = largest_difference(&lm.logits(&document).unwrap(), &whole);
     for length in LENGTHS {
@@ -159,7 +153,7 @@ fn compare(folder: &Path, case: &Case) -> Found {
             .then(|| largest_difference(&floats(&reference, "logits.own"), &whole)),
         loss: trained.map(|(loss, _)| loss),
         gradient: trained.map(|(_, gradient)| gradient),
-        greedy: greedy(&mut lm, &document[..65], expected.len()) == expected,
+        greedy: greedy(&lm, &document[..65], expected.len()) == expected,
     }
 }
 

@@ -44,7 +44,15 @@ fn begun(root: &Path) {
     run.commit_done(Stage::Base).unwrap();
     run.record(&record("kept")).unwrap();
     let fill = |folder: &Path| Ok(write(folder.join("w"), "3")?);
-    run.commit_state("ra3", 3, fill).unwrap();
+    let outputs = ["models/reference".to_owned()];
+    let reference = root.join("models/reference/model.safetensors");
+    std::fs::create_dir_all(root.join("models/reference")).unwrap();
+    write(&reference, "first weights").unwrap();
+    run.commit_state("ra3", 2, &outputs, fill).unwrap();
+    // What is written for good is not read anew at each commit.
+    std::fs::rename(&reference, root.join("away")).unwrap();
+    run.commit_state("ra3", 3, &outputs, fill).unwrap();
+    std::fs::rename(root.join("away"), &reference).unwrap();
     run.record(&record("lost")).unwrap();
     std::fs::create_dir(root.join("work/ra3-5")).unwrap();
 }
@@ -85,6 +93,7 @@ fn a_bit_that_turned_is_seen_and_named() {
         "ledger.jsonl",
         "progress.json",
         "work/ra3-3/w",
+        "models/reference/model.safetensors",
         "models/base/model.safetensors",
         "corpus/train/0.shard",
     ] {
@@ -160,6 +169,7 @@ fn a_stage_that_the_plan_has_not_is_refused() {
                 position: 1,
                 state: format!("{stage}-1"),
                 files: BTreeMap::new(),
+                outputs: BTreeMap::new(),
                 ledger_before: Mark::default(),
                 samples_before: Mark::default(),
             }),

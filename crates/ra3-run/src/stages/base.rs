@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ra3::model::{Model, Saved};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
-use ra3_lm::{Lm, TrainSettings};
 
 use super::corpus;
 use super::supervised::{SupervisedCourse, Until};
@@ -15,12 +15,13 @@ use super::training::{Course, Training, drive};
 use crate::arm::Arm;
 use crate::atomic;
 use crate::directory::RunDirectory;
+use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::model;
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::run_file::{
-    ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,
+    ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection,
 };
 
 pub(crate) fn run(
@@ -35,10 +36,11 @@ pub(crate) fn run(
         } => {
             watcher(started());
             let folder = model::folder_of(path, watcher)?;
-            let mut lm = Lm::load(&folder, settings(&plan.file.training))
+            let mut lm = Engine::of(&plan.file.training)
+                .load(&folder)
                 .with_context(|| format!("cannot load the base checkpoint {}", path.display()))?;
             let tokenizer = corpus::tokenizer(directory)?;
-            if tokenizer.vocab_size() > lm.config().vocab_size {
+            if tokenizer.vocab_size() > lm.shape().n_vocabulary {
                 let n = tokenizer
                     .vocab_size()
                     .next_multiple_of(*vocabulary_multiple);
@@ -46,8 +48,9 @@ pub(crate) fn run(
                 lm.grow_vocabulary(n, seed.child("markers"));
             }
             let note = ModelNote::of_checkpoint(&folder)?;
-            save_model(directory, Arm::Base.name(), &lm, &tokenizer, &note)?;
-            let message = format!("{:.2}M parameters from {}", millions(&lm), path.display());
+            save_model(directory, Arm::Base.name(), &*lm, &tokenizer, &note)?;
+            let millions = lm.shape().n_params as f64 / 1e6;
+            let message = format!("{millions:.2}M parameters from {}", path.display());
             watcher(Event::Finished { message });
             Ok(())
         }
@@ -61,7 +64,7 @@ pub(crate) fn run(
             let documents = corpus::training_documents(directory)?;
             let seed = Seed::root(plan.file.seed).child("base");
             let config = model_config(model, &tokenizer);
-            let lm = Lm::random(config, settings(&plan.file.training), seed.child("weights"));
+            let lm = Engine::of(&plan.file.training).create(config, seed.child("weights"));
             let course = Course::Supervised(SupervisedCourse {
                 documents: &documents,
                 batch_documents: *batch_documents,
@@ -79,7 +82,7 @@ pub(crate) fn run(
             };
             let (lm, _) = drive(training, directory, watcher)?;
             let note = ModelNote::default();
-            save_model(directory, Arm::Base.name(), &lm, &tokenizer, &note)
+            save_model(directory, Arm::Base.name(), &*lm, &tokenizer, &note)
         }
     }
 }
@@ -93,27 +96,11 @@ fn started() -> Event {
     }
 }
 
-fn millions(lm: &Lm) -> f64 {
-    lm.n_params() as f64 / 1e6
-}
-
-/// The engine's settings of a run.
-pub(crate) fn settings(section: &TrainingSection) -> TrainSettings {
-    TrainSettings {
-        weight_decay: section.weight_decay,
-        clip_norm: section.clip_norm,
-        n_tokens_micro: section.micro_batch_tokens,
-        recompute: section.recompute,
-        cache_bytes_max: section.cache_mib << 20,
-        moments: section.moment_precision.into(),
-    }
-}
-
 /// Writes a finished model with its tokenizer, in Hugging Face layout.
 pub(crate) fn save_model(
     directory: &RunDirectory,
     arm: &str,
-    lm: &Lm,
+    lm: &dyn Model,
     tokenizer: &Tokenizer,
     note: &ModelNote,
 ) -> Result<()> {
@@ -125,12 +112,13 @@ pub(crate) fn save_model(
 pub(crate) fn save_model_to(
     folder: &Path,
     companions: &Path,
-    lm: &Lm,
+    lm: &dyn Model,
     tokenizer: &Tokenizer,
     note: &ModelNote,
 ) -> Result<()> {
     atomic::write_folder(folder, |folder| {
-        lm.save(folder)?;
+        lm.save(folder, Saved::Finished)
+            .map_err(anyhow::Error::from_boxed)?;
         tokenizer.save(folder)?;
         model::copy_companions(companions, folder)?;
         model::write_generation_config(folder, lm, tokenizer)?;
@@ -139,10 +127,12 @@ pub(crate) fn save_model_to(
 }
 
 /// Loads a finished model of this run.
-pub(crate) fn load_model(plan: &Plan, directory: &RunDirectory, arm: &str) -> Result<Lm> {
-    let folder = directory.model(arm);
-    Lm::load(&folder, settings(&plan.file.training))
-        .with_context(|| format!("cannot load the model {}", folder.display()))
+pub(crate) fn load_model(
+    plan: &Plan,
+    directory: &RunDirectory,
+    arm: &str,
+) -> Result<Box<dyn Model>> {
+    Engine::of(&plan.file.training).load(&directory.model(arm))
 }
 
 impl From<PrecisionName> for Precision {

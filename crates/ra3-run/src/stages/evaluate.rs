@@ -1,21 +1,21 @@
 //! Measuring an arm: bits per byte and bounds on held-out documents, programs on held-out problems.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ra3::bounds::{self, without_think};
-use ra3::e_step::{Policies, follow};
-use ra3::generation::WritingRule;
-use ra3::guided::Guide;
-use ra3::policy::{Policy, Work};
+use ra3::generation::{Guide, WritingRule};
+use ra3::policy::{Policy, TokenId};
 use ra3::rollout::{Decision, LatentRule};
+use ra3::scoring::{Frozen, draw, lines_logprobs, rescore};
 use ra3::seed::Seed;
-use ra3::trajectory::{Annotated, Latent, Trajectory};
+use ra3::trace::Trace;
+use ra3::trajectory::{Latent, Trajectory};
 use ra3_corpus::lines::encode_rationale;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::problem;
 use ra3_evals::rlvr::exercise::Exercise;
-use ra3_lm::Lm;
 
 use super::base::load_model;
 use super::corpus::{self, Split};
@@ -55,20 +55,20 @@ pub(crate) fn run(
         unit: "",
     });
     let tokenizer = corpus::tokenizer(directory)?;
-    let mut lm = load_model(plan, directory, arm.name())?;
-    let held_out = held_out(arm, plan, section, directory, &mut lm, &tokenizer)?;
+    let lm = load_model(plan, directory, arm.name())?;
+    let held_out = held_out(arm, plan, section, directory, &*lm, &tokenizer)?;
     let bits = held_out.bits_per_byte;
     directory.record(&Record::HeldOut(held_out))?;
     let exam = exam(plan, directory, &tokenizer, Split::HeldOut)?;
     let rule = writing_rule(
-        &lm,
+        &*lm,
         &tokenizer,
         section.program_tokens_max,
         section.temperature,
     );
     let mut first = None;
     for sitting in sittings(arm, plan, section, &exam, directory, &rule, &tokenizer)? {
-        let (score, samples, _) = sit(&mut lm, &exam, &tokenizer, &sitting)?;
+        let (score, samples, _) = sit(&*lm, &exam, &tokenizer, &sitting)?;
         let pass = headline(&score);
         watcher(Event::Note(format!(
             "  {arm} {}: {pass}",
@@ -137,7 +137,7 @@ fn sittings(
         decision_name,
         rule: rule.clone(),
         guide: None,
-        plans: None,
+        plans: Vec::new(),
         n_samples: section.n_samples,
         pass_at: section.pass_at.clone(),
         n_shown: 0,
@@ -152,13 +152,19 @@ fn sittings(
     if !arm.is_latent() || !section.decision_table {
         return Ok(sittings);
     }
+    let line_ends = tokenizer.line_ends();
+    let ends_line = |id: &TokenId| line_ends[*id as usize];
+    let newlines: Arc<[TokenId]> = (0..line_ends.len() as TokenId).filter(ends_line).collect();
     let guide = |decision| {
         Some(Guide {
-            markers: tokenizer.markers(),
-            decision,
-            line_ends: tokenizer.line_ends(),
-            rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
-            first_rationale: None,
+            latents: LatentRule {
+                markers: tokenizer.markers(),
+                rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
+                temperature: section.temperature,
+                rationale_temperature: section.temperature,
+                decision,
+            },
+            newlines: Arc::clone(&newlines),
         })
     };
     let forced = [
@@ -174,7 +180,7 @@ fn sittings(
     anyhow::ensure!(plans.len() == exam.problems.len(), "one plan a problem");
     sittings.push(Sitting {
         guide: guide(Decision::Absent),
-        plans: Some(plans),
+        plans,
         ..sitting("true_plan")
     });
     Ok(sittings)
@@ -197,7 +203,7 @@ fn held_out(
     plan: &Plan,
     section: &EvaluateSection,
     directory: &mut RunDirectory,
-    lm: &mut Lm,
+    policy: &dyn Policy,
     tokenizer: &Tokenizer,
 ) -> Result<HeldOutRecord> {
     let shards = corpus::held_out_documents(directory)?;
@@ -218,7 +224,7 @@ fn held_out(
             .map(|stored| (stored.cut.plain.clone(), n_bytes(&stored.cut.plain)))
             .unzip();
         let text = Text::new("corpus", documents, n_bytes);
-        let (nats, _) = bounds::exact(lm, &text.documents, &markers, seed)?;
+        let (nats, _) = bounds::exact(policy, &text.documents)?;
         return Ok(text.record(arm, &nats));
     }
     let (documents, n_bytes) = stored
@@ -229,7 +235,7 @@ fn held_out(
         })
         .unzip();
     let text = Text::new("lifted", documents, n_bytes);
-    let (all_act, _) = bounds::all_act(lm, &text.documents, &markers, seed)?;
+    let (all_act, _) = bounds::all_act(policy, &text.documents, &markers)?;
     let rule = LatentRule {
         markers,
         rationale_tokens_max: plan.file.corpus.rationale_tokens_max,
@@ -237,19 +243,15 @@ fn held_out(
         rationale_temperature: 1.0,
         decision: Decision::Free,
     };
-    let mut reference = load_model(plan, directory, REFERENCE)?;
-    let mut policies = Policies {
-        policy: lm,
-        scorer: None,
-        reference: Some(&mut reference as &mut dyn Policy),
-    };
-    let (alpha, ks) = (section.alpha, &section.iwae);
-    let found = bounds::measure(&mut policies, &text.documents, &rule, alpha, ks, seed)?;
+    let reference = load_model(plan, directory, REFERENCE)?;
+    let p_0: Option<&dyn Policy> = Some(&*reference);
+    let (documents, alpha, ks) = (&text.documents, section.alpha, &section.iwae);
+    let found = bounds::measure(policy, p_0, documents, &rule, alpha, ks, seed)?;
     let record = text.record_bounds(arm, &found, &all_act);
     for stored in &stored[..n.min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.lifted.trajectory;
         let sample = annotate(
-            lm,
+            policy,
             document,
             &stored.name,
             arm.name(),
@@ -267,7 +269,7 @@ fn held_out(
 /// # Errors
 /// The document does not fit the model.
 pub(crate) fn annotate(
-    lm: &mut Lm,
+    policy: &dyn Policy,
     document: &Trajectory,
     name: &str,
     arm: &str,
@@ -275,48 +277,38 @@ pub(crate) fn annotate(
     tokenizer: &Tokenizer,
     seed: Seed,
 ) -> Result<DocumentSample> {
-    let mut work = Work::default();
-    let mut policies = Policies {
-        policy: lm,
-        scorer: None,
-        reference: None,
-    };
     let batch = std::slice::from_ref(document);
-    let rollouts =
-        ra3::e_step::roll_out(&mut policies, batch, rule, 1, seed.child(name), &mut work)?;
-    let (annotated, records) = (&rollouts.annotated[0][0], &rollouts.records[0][0]);
-    let thinks: Vec<usize> = (0..records.len())
-        .filter(|line| records[*line].is_think())
+    let (traces, _) = draw(policy, batch, rule, 1, 0.0, seed.child(name))?;
+    let (mut rollouts, _) = rescore(policy, &Frozen::default(), traces)?;
+    let rollout = rollouts.remove(0);
+    let trace = &rollout.trace;
+    let thinks: Vec<usize> = (0..trace.lines.len())
+        .filter(|line| trace.lines[*line].is_think())
         .collect();
-    let variants: Vec<Annotated> = thinks
-        .iter()
-        .map(|line| without_think(annotated, *line))
-        .collect();
-    let without = follow(lm, &variants, &rule.markers, seed, &mut work)?;
-    let mut lines: Vec<AnnotatedLine> = records
-        .iter()
-        .zip(&annotated.latents)
-        .zip(&document.lines)
-        .map(|((record, latent), line)| {
-            let chosen = f64::from(record.decision_logprob).exp();
-            AnnotatedLine {
-                text: tokenizer.decode(line),
-                rationale: match latent {
-                    Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(rationale)),
-                    Some(Latent::Keep) | None => None,
-                },
-                logprob: f64::from(record.line_logprob),
-                logprob_act: f64::from(record.line_logprob),
-                think_probability: if record.is_think() {
-                    chosen
-                } else {
-                    1.0 - chosen
-                },
-            }
-        })
-        .collect();
-    for (line, variant) in thinks.iter().zip(without) {
-        lines[*line].logprob_act = f64::from(variant[*line].line_logprob);
+    let variant = |line: &usize| without_think(trace, *line, &rule.markers);
+    let variants: Vec<Trace> = thinks.iter().map(variant).collect();
+    let (without, _) = lines_logprobs(policy, &variants)?;
+    let of_line = |(line, text): (usize, &Vec<TokenId>)| {
+        let (span, score) = (&trace.lines[line], &rollout.lines[line]);
+        let chosen = f64::from(trace.logprobs[span.latent.start]).exp();
+        AnnotatedLine {
+            text: tokenizer.decode(text),
+            rationale: match trace.latent(line) {
+                Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(&rationale)),
+                Some(Latent::Keep) | None => None,
+            },
+            logprob: f64::from(score.line_logprob),
+            logprob_act: f64::from(score.line_logprob),
+            think_probability: if span.is_think() {
+                chosen
+            } else {
+                1.0 - chosen
+            },
+        }
+    };
+    let mut lines: Vec<AnnotatedLine> = document.lines.iter().enumerate().map(of_line).collect();
+    for (line, without) in thinks.iter().zip(without) {
+        lines[*line].logprob_act = f64::from(without[*line]);
     }
     Ok(DocumentSample {
         arm: arm.to_owned(),

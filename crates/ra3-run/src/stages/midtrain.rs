@@ -7,30 +7,33 @@
 
 use anyhow::{Context, Result};
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Penalty, Persistence};
-use ra3::em::{Ablation, Em, EmConfig};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::em::Em;
 use ra3::formulas::Baseline;
 use ra3::interleave::TokenWeights;
+use ra3::phases::EmConfig;
 use ra3::policy::{Surrogate, TokenId};
+use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
 use ra3_corpus::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 
-use super::base::{load_model, save_model, settings};
+use super::base::{load_model, save_model};
 use super::corpus;
-use super::ra3::{Ra3Course, Reference};
+use super::ra3::{Ra3Course, Snapshots};
 use super::supervised::{SupervisedCourse, Until};
 use super::training::{Course, Training, drive};
 use crate::arm::Arm;
 use crate::directory::{RunDirectory, read_journal};
+use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::ledger::{Record, StageRecord};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::run_file::{
     AblationName, BaselineName, ChooseSection, EStepSection, MidtrainSection, PenaltySection,
-    PrecisionName, ScorerName,
+    ScorerName,
 };
 
 /// Name of the model that gives `p_0`.
@@ -61,21 +64,27 @@ pub(crate) fn run(
     let course = match arm {
         Arm::Ra3 => {
             let config = em_config(section, plan.file.training.prefix_weight);
-            let reference = Reference {
-                folder: directory.model(REFERENCE),
+            let snapshots = Snapshots {
+                models: directory.model("."),
                 companions: directory.corpus(),
                 tokenizer: tokenizer.clone(),
-                settings: settings(&plan.file.training),
+                engine: Engine::of(&plan.file.training),
             };
-            let mut course = ra3_course(section, config, &documents, reference, seed);
-            course.frozen_is_half = plan.file.training.frozen_precision == PrecisionName::Bfloat16;
+            let course = Ra3Course {
+                em: Em::new(config, tokenizer.markers()),
+                documents: &documents,
+                moments: section.ra3.moments,
+                snapshots,
+                committed_round: 0,
+                seed,
+            };
             Course::Ra3(Box::new(course))
         }
         Arm::Base | Arm::Ntp | Arm::NtpCompute => {
             let spent = spent_by(directory, Arm::Ra3.name())?;
             let (until, n_tokens) = if arm == Arm::NtpCompute {
                 // Sampling and scoring cost RA3 more than a token of training costs NTP.
-                let per_token = 6.0 * lm.config().n_matmul_params() as f64;
+                let per_token = 6.0 * lm.shape().n_matmul_params as f64;
                 (Until::Flops(spent.flops), spent.flops / per_token)
             } else {
                 let n = spent.n_corpus_tokens;
@@ -98,7 +107,7 @@ pub(crate) fn run(
     } else {
         base
     };
-    save_model(directory, arm.name(), &lm, &tokenizer, &note)
+    save_model(directory, arm.name(), &*lm, &tokenizer, &note)
 }
 
 fn ntp_course<'a>(
@@ -119,33 +128,6 @@ fn ntp_course<'a>(
         until,
         n_updates_expected: n_updates,
         seed: seed.child("m_step"),
-    }
-}
-
-fn ra3_course<'a>(
-    section: &MidtrainSection,
-    config: EmConfig,
-    documents: &'a Shards,
-    reference: Reference,
-    seed: Seed,
-) -> Ra3Course<'a> {
-    let em = Em {
-        config,
-        markers: reference.tokenizer.markers(),
-        position: 0,
-        annotated: Vec::new(),
-    };
-    Ra3Course {
-        em,
-        documents,
-        moments: section.ra3.moments,
-        scorer_is_frozen: section.ra3.e_step.scorer == ScorerName::Frozen,
-        frozen_is_half: false,
-        needs_reference: matches!(section.ra3.e_step.penalty, PenaltySection::ExactKl { .. }),
-        scorer: None,
-        reference,
-        prior: None,
-        seed,
     }
 }
 
@@ -192,16 +174,23 @@ fn supervised_schedule(section: &MidtrainSection, n_updates: u64) -> Schedule {
 /// The loop's settings from the run file's.
 pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConfig {
     let ra3 = &section.ra3;
+    let has_em = ra3.ablation != AblationName::NoEm;
     let mut config = EmConfig {
         cold_start_updates: ra3.cold_start_updates,
         rounds: ra3.rounds,
-        e_updates: ra3.e_updates,
+        // What an ablation leaves out is a count of 0.
+        e_updates: match ra3.ablation {
+            AblationName::NoRl | AblationName::RandomLatents => 0,
+            AblationName::None | AblationName::NoEm | AblationName::ThinkEveryLine => ra3.e_updates,
+        },
         e_batch_documents: ra3.e_step.batch_documents,
-        annotate_documents: ra3.annotate_documents,
-        m_updates: ra3.m_updates,
+        annotate_documents: if has_em { ra3.annotate_documents } else { 0 },
+        m_updates: if has_em { ra3.m_updates } else { 0 },
         m_batch_documents: section.batch_documents,
         corpus_latents_share: ra3.m_step.corpus_latents_share,
         e_step: e_step_config(&ra3.e_step, ra3.ablation),
+        scorer_is_frozen: ra3.e_step.scorer == ScorerName::Frozen,
+        rationales_are_random: ra3.ablation == AblationName::RandomLatents,
         choose: match ra3.m_step.choose {
             ChooseSection::Sample {} => Choose::Sample,
             ChooseSection::BestOf { group_size } => Choose::BestOf(group_size),
@@ -219,12 +208,6 @@ pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConf
         e_schedule: Schedule::Constant {
             peak: ra3.e_step.learning_rate,
             warmup: ra3.e_step.warmup,
-        },
-        ablation: match ra3.ablation {
-            AblationName::NoEm => Ablation::NoEm,
-            AblationName::NoRl => Ablation::NoRl,
-            AblationName::RandomLatents => Ablation::RandomRationales,
-            AblationName::None | AblationName::ThinkEveryLine => Ablation::None,
         },
     };
     config.supervised_schedule = supervised_schedule(section, config.n_supervised_updates());

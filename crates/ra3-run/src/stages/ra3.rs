@@ -4,50 +4,107 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ra3::e_step::{EStepReport, Policies};
-use ra3::em::{Em, EmReport, Phase};
+use ra3::e_step::EStepReport;
+use ra3::em::{Done, Em, EmReport};
 use ra3::m_step::WeightedAnnotated;
-use ra3::policy::{Policy, UpdateStats};
+use ra3::model::{Model, Saved};
+use ra3::phases::{Phase, Place};
+use ra3::policy::UpdateStats;
 use ra3::seed::Seed;
-use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
+use ra3::statistics::LatentStats;
+use ra3::trajectory::{Annotated, Latent, Trajectory};
 use ra3_corpus::shards::Shards;
 use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::{Lm, TrainSettings};
 use serde::{Deserialize, Serialize};
 
 use super::base::save_model_to;
+use super::midtrain::REFERENCE;
 use super::rehearsal;
 use super::training::Step;
 use crate::atomic;
+use crate::engine::Engine;
 use crate::model_note::ModelNote;
+use crate::number;
 use crate::run_file::MomentsName;
 
-/// `p_0`, the model after the cold start: the first that knows the markers. It never changes, so it
-/// is written once, as the model `reference`, and no commit holds it again.
-pub(crate) struct Reference {
-    /// Where it is written.
-    pub(crate) folder: PathBuf,
-    /// Whose files travel with it.
+/// Copies of the model that the loop compares with, each written once, under a name.
+///
+/// `reference` is `p_0`, the model after the cold start: the first that knows the markers.
+/// `scorer-N` is the line policy at the start of round N's E-step, counted from 0.
+pub(crate) struct Snapshots {
+    /// Where they are written.
+    pub(crate) models: PathBuf,
+    /// Whose files travel with the reference.
     pub(crate) companions: PathBuf,
     /// Its tokenizer.
     pub(crate) tokenizer: Tokenizer,
-    /// How it is run.
-    pub(crate) settings: TrainSettings,
+    /// What runs them.
+    pub(crate) engine: Engine,
 }
 
-impl Reference {
-    fn write(&self, lm: &Lm) -> Result<()> {
-        let note = ModelNote::latent();
-        save_model_to(&self.folder, &self.companions, lm, &self.tokenizer, &note)
+impl Snapshots {
+    fn reference(&self) -> PathBuf {
+        self.models.join(REFERENCE)
     }
 
-    fn load(&self) -> Result<Lm> {
-        Lm::load(&self.folder, self.settings)
-            .with_context(|| format!("cannot load the model {}", self.folder.display()))
+    fn scorer(&self, round: u64) -> PathBuf {
+        self.models.join(scorer_name(round))
+    }
+
+    /// Writes what a continued run cannot make again.
+    fn write(&self, em: &Em, lm: &dyn Model) -> Result<()> {
+        // Also where nothing comes after the cold start: an arm is measured with it.
+        if em.position == em.config.cold_start_updates {
+            let note = ModelNote::latent();
+            let (folder, companions) = (self.reference(), &self.companions);
+            save_model_to(&folder, companions, lm, &self.tokenizer, &note)?;
+        }
+        let place = em.config.place(em.position);
+        let begun = place.filter(|place| place.phase == Phase::EStep && place.index == 0);
+        if let Some(place) = begun
+            && em.config.scorer_is_frozen
+        {
+            atomic::write_folder(&self.scorer(place.round), |folder| {
+                lm.save(folder, Saved::Weights)
+                    .map_err(anyhow::Error::from_boxed)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives the loop back what it had taken when a run was at `place`.
+    fn restore(&self, em: &mut Em, place: Place) -> Result<()> {
+        if let Some(round) = scorer_needed(em, place) {
+            em.frozen.scorer = Some(self.engine.load_frozen(&self.scorer(round))?);
+        }
+        Ok(())
+    }
+
+    /// Removes the scorers of rounds before this one.
+    fn remove_scorers(&self, round: u64) -> Result<()> {
+        for folder in (0..round).map(|round| self.scorer(round)) {
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// The loop and the models that it compares with.
+fn scorer_name(round: u64) -> String {
+    format!("scorer-{round}")
+}
+
+/// The round whose scorer a run reads that continues at `place`.
+fn scorer_needed(em: &Em, place: Place) -> Option<u64> {
+    let is_taken_anew = place.phase == Phase::EStep && place.index == 0;
+    let has_scorers = em.config.e_updates > 0 && em.config.scorer_is_frozen;
+    let is_needed = has_scorers && place.phase != Phase::ColdStart && !is_taken_anew;
+    is_needed.then_some(place.round)
+}
+
+/// The loop and what a run keeps of it.
 pub(crate) struct Ra3Course<'a> {
     /// The loop.
     pub(crate) em: Em,
@@ -55,18 +112,10 @@ pub(crate) struct Ra3Course<'a> {
     pub(crate) documents: &'a Shards,
     /// Whether the optimizer's moments start anew with each phase.
     pub(crate) moments: MomentsName,
-    /// True if the scorer is frozen at the start of each E-step.
-    pub(crate) scorer_is_frozen: bool,
-    /// True if the rewards need `p_0`.
-    pub(crate) needs_reference: bool,
-    /// True if models that are not trained are kept in half the memory.
-    pub(crate) frozen_is_half: bool,
-    /// The model at the start of the E-step.
-    pub(crate) scorer: Option<Lm>,
-    /// Where `p_0` is kept.
-    pub(crate) reference: Reference,
-    /// `p_0`, as it was written, where the rewards need it.
-    pub(crate) prior: Option<Lm>,
+    /// The models that are written.
+    pub(crate) snapshots: Snapshots,
+    /// The round of the last commit: nothing of earlier ones is needed any more.
+    pub(crate) committed_round: u64,
     /// The draws.
     pub(crate) seed: Seed,
 }
@@ -76,58 +125,64 @@ impl Ra3Course<'_> {
         self.em.config.n_positions()
     }
 
-    pub(crate) fn rehearse(&self, lm: &Lm) -> Result<()> {
+    pub(crate) fn rehearse(&self, lm: &dyn Model) -> Result<()> {
         let (config, documents) = (&self.em.config, self.documents);
         rehearsal::documents(lm, documents, config.m_batch_documents)?;
         let (group, n_max) = (config.e_step.group_size, config.e_step.rationale_tokens_max);
         rehearsal::rollouts(lm, documents, &self.em.markers, group, n_max)
     }
 
-    pub(crate) fn step(&mut self, lm: &mut Lm) -> Result<Option<Step>> {
-        if self.em.position == self.em.config.cold_start_updates {
-            self.reference.write(lm)?;
+    pub(crate) fn step(&mut self, lm: &mut dyn Model) -> Result<Option<Step>> {
+        self.snapshots.write(&self.em, lm)?;
+        let Some(place) = self.em.config.place(self.em.position) else {
+            self.snapshots.remove_scorers(self.em.config.rounds)?;
+            return Ok(None);
+        };
+        self.snapshots.remove_scorers(self.committed_round)?;
+        let needs_reference = self.em.config.e_step.penalty.needs_reference();
+        let is_warm = place.phase != Phase::ColdStart;
+        if needs_reference && is_warm && self.em.frozen.reference.is_none() {
+            // As it was written: in the precision on disk, before and after a kill alike.
+            let reference = self.snapshots.reference();
+            self.em.frozen.reference = Some(self.snapshots.engine.load_frozen(&reference)?);
         }
-        let is_warm = self.em.position >= self.em.config.cold_start_updates;
-        if self.needs_reference && is_warm && self.prior.is_none() {
-            self.prior = Some(self.halved(self.reference.load()?));
-        }
-        if self.moments == MomentsName::ByPhase && self.em.begins_phase() {
+        if self.moments == MomentsName::ByPhase && place.index == 0 {
             lm.reset_optimizer();
         }
-        if self.scorer_is_frozen && self.em.begins_e_step() {
-            self.scorer = Some(self.halved(lm.frozen()));
-        }
-        let mut policies = Policies {
-            policy: lm,
-            scorer: self.scorer.as_mut().map(|scorer| scorer as &mut dyn Policy),
-            reference: self.prior.as_mut().map(|prior| prior as &mut dyn Policy),
-        };
         let documents = |index: usize| self.documents.document(index);
         let report = self
             .em
-            .advance(&mut policies, &documents, self.documents.len(), self.seed)?;
+            .advance(lm, &documents, self.documents.len(), self.seed)?;
         Ok(report.map(|report| step_of(&report)))
     }
 
-    fn halved(&self, mut model: Lm) -> Lm {
-        if self.frozen_is_half {
-            model.halve();
+    /// The models that are written and that a run needs which continues here, by their place below
+    /// the run directory: nothing writes them again.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        let em = &self.em;
+        let mut names = Vec::new();
+        if em.position > em.config.cold_start_updates {
+            names.push(REFERENCE.to_owned());
         }
-        model
+        let place = em.config.place(em.position);
+        names.extend(
+            place
+                .and_then(|place| scorer_needed(em, place))
+                .map(scorer_name),
+        );
+        names.iter().map(|name| format!("models/{name}")).collect()
     }
 
-    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn save(&mut self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
         atomic::write(&folder.join("annotated.json"), &json)?;
-        if let Some(scorer) = &self.scorer {
-            scorer.save_training(&folder.join("scorer"))?;
-        }
+        let place = self.em.config.place(self.em.position);
+        self.committed_round = place.map_or(self.em.config.rounds, |place| place.round);
         Ok(())
     }
 
-    /// `lm` lends its shape to the models that are read.
-    pub(crate) fn load(&mut self, folder: &Path, position: u64, lm: &Lm) -> Result<()> {
+    pub(crate) fn load(&mut self, folder: &Path, position: u64) -> Result<()> {
         let path = folder.join("annotated.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -135,51 +190,36 @@ impl Ra3Course<'_> {
             .with_context(|| format!("{} is damaged", path.display()))?;
         self.em.annotated = kept.into_iter().map(WeightedAnnotated::from).collect();
         self.em.position = position;
-        let folder = folder.join("scorer");
-        if folder.exists() {
-            let mut scorer = lm.frozen();
-            scorer.load_training(&folder)?;
-            self.scorer = Some(self.halved(scorer));
+        match self.em.config.place(position) {
+            None => Ok(()),
+            Some(place) => self.snapshots.restore(&mut self.em, place),
         }
-        Ok(())
     }
 }
 
 fn step_of(report: &EmReport) -> Step {
-    let (phase, figures, n_corpus_tokens, work) = match report {
-        EmReport::Supervised {
-            phase,
-            update,
-            n_corpus_tokens,
-        } => (phase, update_figures(update), *n_corpus_tokens, update.work),
-        EmReport::EStep {
-            phase,
-            report,
-            n_corpus_tokens,
-        } => (phase, e_step_figures(report), *n_corpus_tokens, report.work),
-        EmReport::Annotate {
-            phase,
-            latents,
-            work,
-        } => {
+    let figures = match &report.done {
+        Done::Supervised(update) => update_figures(update),
+        Done::EStep(report) => e_step_figures(report),
+        Done::Annotated(latents) => {
             let mut figures = BTreeMap::new();
             latent_figures(latents, &mut figures);
-            (phase, figures, 0, *work)
+            figures
         }
     };
-    let phase = match phase {
-        Phase::ColdStart { .. } => "cold_start",
-        Phase::EStep { .. } => "e_step",
-        Phase::Annotate { .. } => "annotate",
-        Phase::MStep { .. } => "m_step",
-    };
     Step {
-        phase,
+        phase: match report.place.phase {
+            Phase::ColdStart => "cold_start",
+            Phase::EStep => "e_step",
+            Phase::Annotate => "annotate",
+            Phase::MStep => "m_step",
+        },
         figures,
-        n_corpus_tokens,
-        work,
+        n_corpus_tokens: report.n_corpus_tokens,
+        work: report.work,
         scores: Vec::new(),
         samples: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -194,11 +234,12 @@ fn e_step_figures(report: &EStepReport) -> BTreeMap<String, f64> {
     let mut figures = update_figures(&report.update);
     // The loss of a policy gradient is no figure of merit.
     figures.remove("loss");
-    figures.insert("mean_return".to_owned(), report.mean_return);
-    figures.insert("mean_line_logprob".to_owned(), report.mean_line_logprob);
-    figures.insert("mean_gain".to_owned(), report.mean_gain);
-    figures.insert("out_of_room_share".to_owned(), report.out_of_room_share);
-    latent_figures(&report.latents, &mut figures);
+    let rollouts = &report.rollouts;
+    figures.insert("mean_return".to_owned(), rollouts.mean_return);
+    figures.insert("mean_line_logprob".to_owned(), rollouts.mean_line_logprob);
+    figures.insert("mean_gain".to_owned(), rollouts.mean_gain);
+    figures.insert("out_of_room_share".to_owned(), rollouts.out_of_room_share);
+    latent_figures(&rollouts.latents, &mut figures);
     figures
 }
 
@@ -215,6 +256,8 @@ struct Kept {
     prefix: Vec<u32>,
     lines: Vec<Vec<u32>>,
     latents: Vec<KeptLatent>,
+    /// An importance weight, so whatever a diverging model gives.
+    #[serde(with = "number::single")]
     weight: f32,
     n_corpus_tokens: u64,
 }
@@ -282,6 +325,48 @@ impl From<Kept> for WeightedAnnotated {
             },
             weight: kept.weight,
             n_corpus_tokens: kept.n_corpus_tokens,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_kept_document_is_read_as_it_was(
+            bits in any::<u32>(),
+            odd in prop::sample::select(vec![
+                f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX,
+            ]),
+            is_odd in any::<bool>(),
+            rationale in prop::collection::vec(any::<u32>(), 0..4),
+            forced_close in any::<bool>(),
+        ) {
+            let weight = if is_odd { odd } else { f32::from_bits(bits) };
+            let switch = Latent::Switch { rationale: rationale.clone(), forced_close };
+            let document = WeightedAnnotated {
+                annotated: Annotated {
+                    trajectory: Trajectory {
+                        prefix: rationale,
+                        lines: vec![vec![1, 2], vec![3], vec![0]],
+                    },
+                    latents: vec![None, Some(Latent::Keep), Some(switch)],
+                },
+                weight,
+                n_corpus_tokens: u64::from(bits),
+            };
+            let json = serde_json::to_string(&Kept::from(&document)).unwrap();
+            let kept: Kept = serde_json::from_str(&json).unwrap();
+            let read = WeightedAnnotated::from(kept);
+            prop_assert_eq!(&read.annotated, &document.annotated);
+            prop_assert_eq!(read.n_corpus_tokens, document.n_corpus_tokens);
+            let is_same = read.weight.to_bits() == weight.to_bits()
+                || (read.weight.is_nan() && weight.is_nan());
+            prop_assert!(is_same, "{} became {}", weight, read.weight);
         }
     }
 }

@@ -4,13 +4,13 @@
 
 use anyhow::Result;
 use ra3::interleave::{TokenWeights, interleave, normalise, plain};
+use ra3::model::Model;
 use ra3::policy::{Example, Objective, Surrogate, TokenId};
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
 use ra3_corpus::shards::Shards;
-use ra3_lm::Lm;
 
 /// The longest documents, as next-token prediction has them.
-pub(super) fn documents(lm: &Lm, documents: &Shards, batch_documents: usize) -> Result<()> {
+pub(super) fn documents(lm: &dyn Model, documents: &Shards, batch_documents: usize) -> Result<()> {
     let longest = longest(documents, batch_documents);
     run(
         lm,
@@ -23,17 +23,17 @@ pub(super) fn documents(lm: &Lm, documents: &Shards, batch_documents: usize) -> 
 
 /// The rollouts of the longest document, as long as the context lets them be, no two alike.
 pub(super) fn rollouts(
-    lm: &Lm,
+    lm: &dyn Model,
     documents: &Shards,
     markers: &Markers,
     group_size: usize,
     rationale_tokens_max: usize,
 ) -> Result<()> {
-    let room = lm.config().max_position_embeddings;
+    let room = lm.shape().n_context;
     let mut examples = Vec::new();
     for trajectory in longest(documents, 1) {
         for member in 0..group_size {
-            let token = other_than(markers, member, lm.config().vocab_size);
+            let token = other_than(markers, member, lm.shape().n_vocabulary);
             let rationale = vec![token; rationale_tokens_max];
             examples.push(thinking(&trajectory, &rationale, markers, room));
         }
@@ -43,7 +43,7 @@ pub(super) fn rollouts(
 
 /// The programs of the longest prompt, as long as they may be, no two alike.
 pub(super) fn programs(
-    lm: &Lm,
+    lm: &dyn Model,
     prompts: &[Vec<TokenId>],
     markers: &Markers,
     group_size: usize,
@@ -52,11 +52,11 @@ pub(super) fn programs(
     let Some(prompt) = prompts.iter().max_by_key(|prompt| prompt.len()) else {
         return Ok(());
     };
-    let config = lm.config();
-    let n_tokens = (prompt.len() + program_tokens_max).min(config.max_position_embeddings);
+    let shape = lm.shape();
+    let n_tokens = (prompt.len() + program_tokens_max).min(shape.n_context);
     let program = |member: usize| {
         let mut tokens = prompt.clone();
-        tokens.resize(n_tokens, other_than(markers, member, config.vocab_size));
+        tokens.resize(n_tokens, other_than(markers, member, shape.n_vocabulary));
         let mut weights = vec![0.0; prompt.len()];
         weights.resize(n_tokens, 1.0);
         Example {
@@ -69,7 +69,7 @@ pub(super) fn programs(
     run(lm, (0..group_size).map(program).collect())
 }
 
-fn run(lm: &Lm, mut batch: Vec<Example>) -> Result<()> {
+fn run(lm: &dyn Model, mut batch: Vec<Example>) -> Result<()> {
     normalise(&mut batch);
     let objective = Objective {
         surrogate: Surrogate::LogLikelihood,

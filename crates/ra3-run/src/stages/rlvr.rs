@@ -1,21 +1,20 @@
 //! RLVR from an arm: GRPO on training problems, scored on held-out problems at intervals.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ra3::formulas::overlong_penalty;
-use ra3::generation::Writing;
-use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search};
-use ra3::policy::{Surrogate, TokenId};
+use ra3::generation::{Completion, complete};
+use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
+use ra3::model::Model;
+use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
 use ra3_evals::rlvr::exercise::{Exercise, Graded};
 use ra3_evals::rlvr::split::split;
-use ra3_evals::rlvr::usable::keep_usable;
-use ra3_lm::Lm;
+use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
@@ -42,6 +41,30 @@ pub(crate) struct RlvrCourse<'a> {
     held_out: Exam,
     tokenizer: &'a Tokenizer,
     seed: Seed,
+    /// Problems whose checkers are broken, as this process has said.
+    known_faults: BTreeSet<String>,
+}
+
+/// What an update did.
+struct Report {
+    /// Everything that was written.
+    groups: GroupStats,
+    /// The last update.
+    update: UpdateStats,
+    /// Everything that ran.
+    work: Work,
+    /// What a user should know.
+    notes: Vec<String>,
+}
+
+/// Programs of a batch of problems.
+struct Written {
+    /// They and their rewards, by problem.
+    groups: Vec<Group>,
+    /// Problems with a broken checker, and what is wrong with it.
+    faults: BTreeMap<usize, String>,
+    /// What writing them cost.
+    work: Work,
 }
 
 pub(crate) fn run(
@@ -65,7 +88,7 @@ pub(crate) fn run(
             exam(plan, directory, &tokenizer, Split::HeldOut)?,
         ),
         Some(problems) => {
-            let n_context = lm.config().max_position_embeddings;
+            let n_context = lm.shape().n_context;
             let n_prompt_max = n_context.saturating_sub(evaluate.program_tokens_max);
             published(problems, plan, &tokenizer, n_prompt_max, watcher)?
         }
@@ -73,12 +96,13 @@ pub(crate) fn run(
     let course = RlvrCourse {
         section,
         name: name.clone(),
-        config: config(section, plan, &lm, &tokenizer),
+        config: config(section, plan, &*lm, &tokenizer),
         train,
         held_out,
         tokenizer: &tokenizer,
         // One seed for all arms: they meet the problems in the same order.
         seed: Seed::root(plan.file.seed).child("rlvr"),
+        known_faults: BTreeSet::new(),
     };
     let training = Training {
         stage: name.clone(),
@@ -88,10 +112,10 @@ pub(crate) fn run(
     };
     let (lm, _) = drive(training, directory, watcher)?;
     let note = ModelNote::read(&directory.model(arm.name()))?;
-    save_model(directory, &name, &lm, &tokenizer, &note)
+    save_model(directory, &name, &*lm, &tokenizer, &note)
 }
 
-fn config(section: &RlvrSection, plan: &Plan, lm: &Lm, tokenizer: &Tokenizer) -> GrpoConfig {
+fn config(section: &RlvrSection, plan: &Plan, lm: &dyn Model, tokenizer: &Tokenizer) -> GrpoConfig {
     let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
     GrpoConfig {
         group_size: section.group_size,
@@ -141,6 +165,10 @@ fn published(
             first.reason
         )));
     }
+    for left_out in keep_checked(&mut problems, &sorting) {
+        let LeftOut { task_id, reason } = left_out;
+        watcher(Event::Note(format!("{task_id} is left out: {reason}")));
+    }
     let (training, held_out) = split(problems, section.held_out_share, seed);
     let mut exam = |side: &str, problems: Vec<Exercise>| -> Result<Exam> {
         anyhow::ensure!(
@@ -170,7 +198,7 @@ fn published(
 }
 
 impl RlvrCourse<'_> {
-    pub(crate) fn rehearse(&self, lm: &Lm) -> Result<()> {
+    pub(crate) fn rehearse(&self, lm: &dyn Model) -> Result<()> {
         let writing = &self.config.writing;
         rehearsal::programs(
             lm,
@@ -187,7 +215,7 @@ impl RlvrCourse<'_> {
 
     pub(crate) fn step(
         &mut self,
-        lm: &mut Lm,
+        lm: &mut dyn Model,
         position: u64,
         spent: &Spent,
     ) -> Result<Option<Step>> {
@@ -212,82 +240,126 @@ impl RlvrCourse<'_> {
         Ok(Some(Step {
             phase: "grpo",
             figures: BTreeMap::from([
-                ("reward".to_owned(), report.mean_reward),
-                ("groups_with_signal".to_owned(), report.groups_with_signal),
-                ("program_tokens".to_owned(), report.program_tokens),
-                ("ended_share".to_owned(), report.ended_share),
+                ("reward".to_owned(), report.groups.mean_reward),
+                (
+                    "groups_with_signal".to_owned(),
+                    report.groups.groups_with_signal,
+                ),
+                ("program_tokens".to_owned(), report.groups.program_tokens),
+                ("ended_share".to_owned(), report.groups.ended_share),
                 ("gradient_norm".to_owned(), report.update.gradient_norm),
             ]),
             n_corpus_tokens: 0,
             work: report.work,
             scores,
             samples,
+            notes: report.notes,
         }))
     }
 
-    /// One GRPO update at `position`.
-    fn update(&self, lm: &mut Lm, position: u64) -> Result<GrpoReport> {
-        let section = self.section;
-        // The problems of the programs that are graded next.
-        let by_row = RefCell::new(Vec::new());
-        let mut prompts = |index: usize| -> Vec<Vec<TokenId>> {
-            let nth = position * section.n_tries_max as u64 + index as u64;
-            let n_problems = self.train.problems.len();
-            let of = batch(n_problems, section.batch_problems, nth, self.seed);
-            let rows = of.iter().flat_map(|index| vec![*index; section.group_size]);
-            by_row.replace(rows.collect());
-            let prompt = |index: &usize| self.train.prompts[*index].clone();
-            of.iter().map(prompt).collect()
-        };
-        let mut n_broken = 0;
-        let mut grade = |rows: &[Writing]| -> Vec<f32> {
-            let of = by_row.borrow();
-            let scheme = section.reward.scheme();
-            let graded = self.train.grade(&of, rows, scheme, self.tokenizer);
-            let is_broken = |g: &&Graded| matches!(g.verdict, Verdict::Infrastructure { .. });
-            n_broken += graded.iter().filter(is_broken).count();
-            rows.iter()
-                .zip(&graded)
-                .map(|(row, graded)| self.reward(row, graded))
-                .collect()
-        };
+    /// Words about checkers that were not known to be broken.
+    fn notes_of_new(&mut self, faults: BTreeMap<usize, String>) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (problem, reason) in faults {
+            let task_id = self.train.problems[problem].task_id();
+            if self.known_faults.insert(task_id.to_owned()) {
+                notes.push(format!("{task_id} is left out: {reason}"));
+            }
+        }
+        notes
+    }
+
+    /// One GRPO update at `position`: programs, rewards, gradient. With several tries it is DAPO's
+    /// dynamic sampling (arXiv 2503.14476): until as many groups as a batch has problems have
+    /// signal, or the tries are used up, more problems are drawn, and only groups with signal are
+    /// learnt from.
+    fn update(&mut self, lm: &mut dyn Model, position: u64) -> Result<Report> {
+        let n_tries = self.section.n_tries_max as u64;
+        let n_wanted = self.section.batch_problems;
+        let is_dynamic = n_tries > 1;
+        let seed = self.seed.child("programs").nth(position);
+        let (mut all, mut kept, mut work) = (Vec::new(), Vec::new(), Work::default());
+        let mut notes = Vec::new();
+        for index in 0..n_tries {
+            if kept.len() >= n_wanted {
+                break;
+            }
+            let seed = if is_dynamic { seed.nth(index) } else { seed };
+            let written = self.written(lm, position * n_tries + index, seed)?;
+            work += written.work;
+            notes.extend(self.notes_of_new(written.faults));
+            let learnt = written.groups.iter();
+            let learnt = learnt.filter(|group| group.has_signal() || !is_dynamic);
+            kept.extend(learnt.take(n_wanted - kept.len()).cloned());
+            all.extend(written.groups);
+        }
         let schedule = Schedule::Constant {
-            peak: section.learning_rate,
-            warmup: section.warmup,
+            peak: self.section.learning_rate,
+            warmup: self.section.warmup,
         };
-        let (lr, seed) = (
-            schedule.at(position),
-            self.seed.child("programs").nth(position),
-        );
-        let search = Search {
-            n_groups: section.batch_problems,
-            n_tries_max: section.n_tries_max,
-        };
-        let config = &self.config;
-        let report = if search.n_tries_max > 1 {
-            grpo::update_dynamically(lm, &mut prompts, &mut grade, search, config, lr, seed)?
-        } else {
-            grpo::update(lm, &prompts(0), &mut grade, config, lr, seed)?
-        };
+        let (update, training) = grpo::update(lm, &kept, &self.config, schedule.at(position))?;
+        work += training;
+        Ok(Report {
+            groups: GroupStats::of(&all),
+            update,
+            work,
+            notes,
+        })
+    }
+
+    /// Writes and grades the programs of batch `nth` of the problems. A problem whose checker turns
+    /// out to be broken has no part in the update: no program for it earns or loses anything.
+    fn written(&self, lm: &dyn Model, nth: u64, seed: Seed) -> Result<Written> {
+        let (section, config) = (self.section, &self.config);
+        let n_problems = self.train.problems.len();
+        let problems = batch(n_problems, section.batch_problems, nth, self.seed);
+        let prompt = |problem: &usize| self.train.prompts[*problem].clone();
+        let prompts: Vec<Vec<TokenId>> = problems.iter().map(prompt).collect();
+        let (programs, work) = complete(lm, &prompts, &config.writing, config.group_size, seed)?;
+        let of: Vec<usize> = problems
+            .iter()
+            .flat_map(|problem| std::iter::repeat_n(*problem, config.group_size))
+            .collect();
+        let scheme = section.reward.scheme();
+        let graded = self.train.grade(&of, &programs, scheme, self.tokenizer);
+        let (mut faults, mut n_broken) = (BTreeMap::new(), 0);
+        for (graded, problem) in graded.iter().zip(&of) {
+            if let Some(reason) = graded.verdict.broken_checker() {
+                faults.insert(*problem, reason.to_owned());
+            } else if matches!(graded.verdict, Verdict::Infrastructure { .. }) {
+                n_broken += 1;
+            }
+        }
         anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
-        Ok(report)
+        let pairs = programs.iter().zip(&graded);
+        let rewards: Vec<f32> = pairs
+            .map(|(program, graded)| self.reward(program, graded))
+            .collect();
+        let groups = Group::split(programs, &rewards, config.group_size);
+        let sound = groups.into_iter().zip(&problems);
+        let sound = sound.filter(|(_, problem)| !faults.contains_key(*problem));
+        Ok(Written {
+            groups: sound.map(|(group, _)| group).collect(),
+            faults,
+            work,
+        })
     }
 
     /// What the tests come to, less what the program pays for its length.
-    fn reward(&self, row: &Writing, graded: &Graded) -> f32 {
+    fn reward(&self, program: &Completion, graded: &Graded) -> f32 {
         let earned = graded.reward as f32;
         match self.section.overlong_tokens {
             0 => earned,
             n_soft => {
                 let n_max = self.config.writing.program_tokens_max;
-                earned + overlong_penalty(row.raw().len(), n_soft, n_max)
+                earned + overlong_penalty(program.raw().len(), n_soft, n_max)
             }
         }
     }
 
     fn score(
         &self,
-        lm: &mut Lm,
+        lm: &dyn Model,
         position: u64,
         n_tokens_sampled: u64,
     ) -> Result<(crate::ledger::ScoreRecord, Vec<crate::samples::Sample>)> {
@@ -298,7 +370,7 @@ impl RlvrCourse<'_> {
             decision_name: "plain",
             rule: self.config.writing.clone(),
             guide: None,
-            plans: None,
+            plans: Vec::new(),
             n_samples: self.section.evaluate_samples,
             pass_at: vec![1],
             n_shown: N_SHOWN_PROGRAMS,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use ra3::model::Model;
 use ra3::schedule::{self, Schedule};
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
-use ra3_lm::Lm;
 
 use super::training::{Spent, Step};
 
@@ -46,7 +46,7 @@ impl SupervisedCourse<'_> {
 
     pub(crate) fn step(
         &mut self,
-        lm: &mut Lm,
+        lm: &mut dyn Model,
         position: u64,
         spent: &Spent,
     ) -> Result<Option<Step>> {
@@ -85,6 +85,7 @@ impl SupervisedCourse<'_> {
             work: stats.work,
             scores: Vec::new(),
             samples: Vec::new(),
+            notes: Vec::new(),
         }))
     }
 }

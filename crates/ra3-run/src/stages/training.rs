@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ra3::model::{Model, Saved};
 use ra3::policy::Work;
-use ra3_lm::Lm;
 use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
@@ -57,6 +57,8 @@ pub(crate) struct Step {
     pub(crate) scores: Vec<ScoreRecord>,
     /// Samples worth looking at.
     pub(crate) samples: Vec<Sample>,
+    /// What a user should know.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a stage does with its model.
@@ -68,7 +70,7 @@ pub(crate) enum Course<'a> {
 
 impl Course<'_> {
     /// Tries the largest work that can come.
-    fn rehearse(&self, lm: &Lm) -> Result<()> {
+    fn rehearse(&self, lm: &dyn Model) -> Result<()> {
         match self {
             Self::Supervised(course) => {
                 rehearsal::documents(lm, course.documents, course.batch_documents)
@@ -87,7 +89,7 @@ impl Course<'_> {
         }
     }
 
-    fn step(&mut self, lm: &mut Lm, position: u64, spent: &Spent) -> Result<Option<Step>> {
+    fn step(&mut self, lm: &mut dyn Model, position: u64, spent: &Spent) -> Result<Option<Step>> {
         match self {
             Self::Supervised(course) => course.step(lm, position, spent),
             Self::Ra3(course) => course.step(lm),
@@ -95,16 +97,24 @@ impl Course<'_> {
         }
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    /// What it has written of the stage's outputs for good, and a continued run needs.
+    fn outputs(&self) -> Vec<String> {
+        match self {
+            Self::Ra3(course) => course.outputs(),
+            Self::Supervised(_) | Self::Rlvr(_) => Vec::new(),
+        }
+    }
+
+    fn save(&mut self, folder: &Path) -> Result<()> {
         match self {
             Self::Ra3(course) => course.save(folder),
             Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
         }
     }
 
-    fn load(&mut self, folder: &Path, position: u64, lm: &Lm) -> Result<()> {
+    fn load(&mut self, folder: &Path, position: u64) -> Result<()> {
         match self {
-            Self::Ra3(course) => course.load(folder, position, lm),
+            Self::Ra3(course) => course.load(folder, position),
             Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
         }
     }
@@ -115,7 +125,7 @@ pub(crate) struct Training<'a> {
     /// Its name.
     pub(crate) stage: String,
     /// The model: where the stage begins, or replaced by the committed state.
-    pub(crate) lm: Lm,
+    pub(crate) lm: Box<dyn Model>,
     /// What it does.
     pub(crate) course: Course<'a>,
     /// Updates between two commits.
@@ -140,7 +150,7 @@ pub(crate) fn drive<'a>(
     training: Training<'a>,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
-) -> Result<(Lm, Course<'a>)> {
+) -> Result<(Box<dyn Model>, Course<'a>)> {
     let Training {
         stage,
         mut lm,
@@ -149,12 +159,12 @@ pub(crate) fn drive<'a>(
     } = training;
     let (mut position, mut spent) = (0, Spent::default());
     if let Some((committed, folder)) = directory.state_of(&stage) {
-        let state = load_state(&folder, &mut lm, &mut course)
+        let state = load_state(&folder, &mut *lm, &mut course)
             .with_context(|| format!("cannot continue {stage} from {}", folder.display()))?;
         (position, spent) = (committed, state.spent);
     }
     course
-        .rehearse(&lm)
+        .rehearse(&*lm)
         .with_context(|| format!("the largest batch of {stage} does not run"))?;
     let (from_position, began) = (position, Instant::now());
     let total = course.total(position, &spent);
@@ -165,17 +175,21 @@ pub(crate) fn drive<'a>(
         unit: "updates",
     });
     while let Some(step) = course
-        .step(&mut lm, position, &spent)
+        .step(&mut *lm, position, &spent)
         .with_context(|| format!("update {position} of {stage} failed"))?
     {
         spent.add(step.n_corpus_tokens, &step.work);
         watcher(advanced(&step, position + 1));
+        for note in &step.notes {
+            watcher(Event::Note(note.clone()));
+        }
         record(directory, &stage, position, &spent, step)?;
         position += 1;
         if position % checkpoint_every == 0 {
             let state = State { position, spent };
-            directory.commit_state(&stage, position, |folder| {
-                save_state(folder, &state, &lm, &course)
+            let outputs = course.outputs();
+            directory.commit_state(&stage, position, &outputs, |folder| {
+                save_state(folder, &state, &*lm, &mut course)
             })?;
         }
     }
@@ -240,20 +254,22 @@ fn summary(spent: &Spent) -> String {
     )
 }
 
-fn save_state(folder: &Path, state: &State, lm: &Lm, course: &Course<'_>) -> Result<()> {
-    lm.save_training(&folder.join("model"))?;
+fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &mut Course<'_>) -> Result<()> {
+    lm.save(&folder.join("model"), Saved::State)
+        .map_err(anyhow::Error::from_boxed)?;
     course.save(folder)?;
     let json = serde_json::to_vec(state).expect("a state has only plain fields");
     atomic::write(&folder.join("state.json"), &json)
 }
 
-fn load_state(folder: &Path, lm: &mut Lm, course: &mut Course<'_>) -> Result<State> {
+fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Result<State> {
     let path = folder.join("state.json");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let state: State =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    lm.load_training(&folder.join("model"))?;
-    course.load(folder, state.position, lm)?;
+    lm.load_state(&folder.join("model"))
+        .map_err(anyhow::Error::from_boxed)?;
+    course.load(folder, state.position)?;
     Ok(state)
 }

@@ -2,7 +2,6 @@
 //! its latents last as the switch cost rises, what they leave to choose, and the regret they lead
 //! to.
 
-use ra3::em::Ablation;
 use ra3::policy::PolicyError;
 use ra3::seed::Seed;
 
@@ -10,7 +9,7 @@ use crate::experiments::trade_off::after_budget;
 use crate::experiments::{Settings, column};
 use crate::families::program::Language;
 use crate::finding::{Check, Curve, Figure, Finding};
-use crate::learnt::{Corpus, Learnt, learn};
+use crate::learnt::{Corpus, Learner, Learnt, learn};
 use crate::option::Course;
 use crate::statistics::estimate;
 
@@ -59,8 +58,7 @@ fn find(seed: Seed) -> Result<Found, PolicyError> {
     let primitives = family.primitives();
     let primitive = family.with(primitives.clone());
     let best = primitive.best_values(&[0, 1, 2, 3]);
-    let learn_at =
-        |cost: f64, ablation| learn(&corpus, cost as f32, ablation, seed.child("learnt"));
+    let learn_at = |cost: f64, learner| learn(&corpus, cost as f32, learner, seed.child("learnt"));
     let regret = |courses: Vec<Course>| {
         let kept: Vec<usize> = (0..courses.len()).collect();
         let modelled = family.with(courses);
@@ -70,13 +68,13 @@ fn find(seed: Seed) -> Result<Found, PolicyError> {
     let sequences = |options: &[Vec<usize>]| -> Vec<Course> {
         options.iter().cloned().map(Course::Sequence).collect()
     };
-    let learnt = COSTS.iter().map(|cost| learn_at(*cost, Ablation::None));
+    let learnt = COSTS.iter().map(|cost| learn_at(*cost, Learner::Ra3));
     let learnt: Vec<Learnt> = learnt.collect::<Result<_, _>>()?;
     let both: Vec<[f64; 2]> = learnt
         .iter()
         .map(|l| regret(sequences(&l.options)))
         .collect();
-    let supervised = learn_at(COSTS[COST], Ablation::NoRl)?;
+    let supervised = learn_at(COSTS[COST], Learner::Supervised)?;
     Ok(Found {
         regrets: both.iter().map(|parts| parts[0]).collect(),
         pruning: both.iter().map(|parts| parts[1]).collect(),

@@ -1,16 +1,17 @@
 //! Which draws the M-step learns from, by hand: the rollouts of the E-step's table.
 
 use ra3::annotate::{Choose, annotate};
-use ra3::e_step::{Penalty, Policies};
 use ra3::m_step::WeightedAnnotated;
 use ra3::policy::{SampleRule, TokenId};
+use ra3::rewards::Penalty;
 use ra3::rollout::{Decision, LatentRule};
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::trajectory::{Annotated, Document, Latent, Trajectory};
 
 use crate::recording::Recording;
 use crate::scripted::Scripted;
-use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, alone, table};
+use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, table};
 
 fn document() -> Document {
     let think = think(&[5, 5, 5]);
@@ -58,18 +59,21 @@ const KEEP: Option<Latent> = Some(Latent::Keep);
 
 /// Two documents and three rollouts of each.
 fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<WeightedAnnotated> {
-    let mut policy = Scripted::new(scripts, logprob);
-    let mut policies = alone(&mut policy);
+    let policy = Scripted::new(scripts, logprob);
     let other = Document {
         n_corpus_tokens: 12,
         ..document()
     };
     let batch = vec![document(), other];
     let seed = Seed::root(4);
+    let alone = Frozen::default();
     let (rows, work) =
-        annotate(&mut policies, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
-    assert_eq!(policy.seeds, [seed]);
-    assert_eq!(work.flops, 1000.0, "one run, and no update");
+        annotate(&policy, &alone, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
+    assert_eq!(*policy.seeds.borrow(), [seed]);
+    // One run and no update; where draws are compared, the policy scores the lines, too.
+    let n_scorings = usize::from(choose != Choose::Sample);
+    assert_eq!(policy.scored.borrow().len(), n_scorings);
+    assert_eq!(work.flops, 1000.0 + 100.0 * n_scorings as f64);
     assert!(policy.updates.is_empty());
     // Each stands for the tokens of its own document.
     let n_corpus_tokens = |row: &WeightedAnnotated| row.n_corpus_tokens;
@@ -159,25 +163,19 @@ fn importance_weights_by_hand() {
 /// What a reference does not believe in weighs less.
 #[test]
 fn importance_weights_ask_the_reference() {
-    let mut policy = Scripted::new(&GROUPS[..3], logprob);
-    let mut reference = Scripted::new(&[], |_, token| if token == 7 { -5.0 } else { -2.0 });
-    let mut policies = Policies {
-        policy: &mut policy,
+    let policy = Scripted::new(&GROUPS[..3], logprob);
+    let reference = Scripted::new(&[], |_, token| if token == 7 { -5.0 } else { -2.0 });
+    let frozen = Frozen {
         scorer: None,
-        reference: Some(&mut reference),
+        reference: Some(Box::new(reference)),
     };
     let choose = Choose::ImportanceWeights(3);
     let penalty = Penalty::ExactKl { alpha: 0.5 };
     let batch = [document()];
-    let (rows, _) = annotate(
-        &mut policies,
-        &batch,
-        &rule(),
-        choose,
-        penalty,
-        Seed::root(4),
-    )
-    .expect("nothing fails");
+    let seed = Seed::root(4);
+    let (rows, work) =
+        annotate(&policy, &frozen, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
+    assert_eq!(work.flops, 1200.0, "a run, the lines and the rationales");
     // The two thoughts differ by e³ in p_0 alone.
     let ratio = f64::from(rows[2].weight / rows[1].weight);
     assert!((ratio.ln() - 3.0).abs() < 1e-5, "{ratio}");
@@ -193,20 +191,22 @@ fn latents_are_drawn_as_their_rule_says() {
         rationale_tokens_max: 7,
         ..rule()
     };
-    let mut policy = Recording::new(table(1));
+    let policy = Recording::new(table(1));
     let batch = vec![document(); 40];
     let penalty = Penalty::SwitchCost(0.0);
-    let policies = &mut alone(&mut policy);
+    let (alone, seed) = (Frozen::default(), Seed::root(4));
     annotate(
-        policies,
+        &policy,
+        &alone,
         &batch,
         &rule,
         Choose::Sample,
         penalty,
-        Seed::root(4),
+        seed,
     )
     .expect("it fits");
-    let rules: Vec<&SampleRule> = policy.rules.iter().flatten().collect();
+    let rules = policy.rules.borrow();
+    let rules: Vec<&SampleRule> = rules.iter().flatten().collect();
     let (decisions, rationales): (Vec<&SampleRule>, Vec<&SampleRule>) =
         rules.iter().partition(|rule| rule.choices.is_some());
     assert_eq!(decisions.len(), 80, "one a line");

@@ -2,17 +2,19 @@
 
 use proptest::prelude::*;
 use ra3::bounds::{Bound, all_act, exact, measure, without_think};
-use ra3::e_step::{Policies, follow, roll_out};
 use ra3::enumeration::{Enumeration, annotations, latents};
 use ra3::formulas::log_mean_exp;
-use ra3::policy::{TokenId, Work};
-use ra3::rollout::{Decision, LatentRule, LineRecord};
+use ra3::policy::{Policy, TokenId};
+use ra3::rollout::{Decision, LatentRule};
+use ra3::scoring::{Frozen, draw, lines_logprobs};
 use ra3::seed::Seed;
+use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
+use ra3::trace::Trace;
+use ra3::trajectory::{Annotated, Latent, Trajectory};
 
 use crate::scripted::Scripted;
-use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, VOCABULARY, alone, table};
+use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, VOCABULARY, table};
 
 fn rule() -> LatentRule {
     LatentRule {
@@ -41,22 +43,33 @@ fn logprob(history: &[TokenId], token: TokenId) -> f32 {
     }
 }
 
+fn with_reference(reference: impl Policy + 'static) -> Frozen {
+    Frozen {
+        scorer: None,
+        reference: Some(Box::new(reference)),
+    }
+}
+
 /// Two documents, two draws of each: (think `7`, act), (act, act) and (act, act), (act, think `7`).
 #[test]
 fn bounds_by_hand() {
     // M = 1, so the rationale's `</think>` is forced.
     let scripts: [&[TokenId]; 4] = [&[THINK, 7, ACT], &[ACT, ACT], &[ACT, ACT], &[ACT, THINK, 7]];
-    let mut policy = Scripted::new(&scripts, logprob);
-    let mut reference = Scripted::new(&[], |_, _| -2.0);
-    let mut policies = Policies {
-        policy: &mut policy,
-        scorer: None,
-        reference: Some(&mut reference),
-    };
+    let policy = Scripted::new(&scripts, logprob);
+    let frozen = with_reference(Scripted::new(&[], |_, _| -2.0));
     let alpha = 0.75f32;
     let documents = [document(), document()];
     let (ks, seed) = ([2, 1], Seed::root(2));
-    let found = measure(&mut policies, &documents, &rule(), alpha, &ks, seed).expect("it fits");
+    let found = measure(
+        &policy,
+        frozen.reference.as_deref(),
+        &documents,
+        &rule(),
+        alpha,
+        &ks,
+        seed,
+    )
+    .expect("it fits");
     let (keep, switch) = (f64::from(alpha).ln(), f64::from(1.0 - alpha).ln());
     // log π − log q + log p. The first thinks: q has −3/4 −3/2, p_0 −2.
     let thinks = (-1.0 + 2.25 + switch - 2.0) + (-0.5 + 0.75 + keep);
@@ -88,17 +101,23 @@ fn bounds_by_hand() {
     assert_eq!(found.latents.think_rate, 0.25, "of the first draws");
     // The one think of the first draws: its line has −1 with it and −2 with an act in its place.
     assert!((found.gain - 1.0).abs() < 1e-6);
+    // One run; as written, the rationales under the reference, and the gains.
+    assert_eq!(*policy.seeds.borrow(), [seed]);
+    assert_eq!(policy.scored.borrow().len(), 2);
+    assert_eq!(found.work.flops, 1300.0);
 }
 
 /// Markers that are drawn between the two have other probabilities where all tokens count.
 #[test]
 fn the_markers_probability_by_hand() {
     // After any token: `<act>` 1/8, `<think>` 1/8, the rest 1/8 each: the two have 1/4 together.
-    let mut uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
+    let uniform = TablePolicy::random(VOCABULARY, 1, 0.0, Seed::root(0));
     let documents = vec![document(); 30];
-    let mut policies = alone(&mut uniform);
-    let found =
-        measure(&mut policies, &documents, &rule(), 0.5, &[1], Seed::root(1)).expect("it fits");
+    let measured = |documents: &[Trajectory], ks: &[usize]| {
+        let seed = Seed::root(1);
+        measure(&uniform, None, documents, &rule(), 0.5, ks, seed).expect("it fits")
+    };
+    let found = measured(&documents, &[1]);
     assert!((found.marker_probability - 0.25).abs() < 1e-6);
     // Each line of a plain document has 1/8 a token; as written, its decision has 1/4 less.
     let lines = 3.0 * 8f64.ln();
@@ -111,17 +130,24 @@ fn the_markers_probability_by_hand() {
             "{n_forced}"
         );
     }
-    let nothing = measure(&mut policies, &[], &rule(), 0.5, &[1, 4], Seed::root(1)).expect("no");
+    let nothing = measured(&[], &[1, 4]);
     assert_eq!((nothing.marker_probability, nothing.gain), (0.0, 0.0));
     assert!(nothing.sticky.elbo.is_empty() && nothing.written.iwae[1].1.is_empty());
 }
 
 /// `Σ log π` of each document's lines.
-fn line_logprobs(mut table: TablePolicy, documents: &[Annotated]) -> Vec<f64> {
-    let (seed, mut work) = (Seed::root(0), Work::default());
-    let records = follow(&mut table, documents, &MARKERS, seed, &mut work).expect("it fits");
-    let of_row = |row: &Vec<LineRecord>| row.iter().map(|line| f64::from(line.line_logprob)).sum();
-    records.iter().map(of_row).collect()
+fn line_logprobs(table: &TablePolicy, documents: &[Annotated]) -> Vec<f64> {
+    let of_row = |lines: Vec<f64>| lines.into_iter().sum();
+    by_line(table, documents).into_iter().map(of_row).collect()
+}
+
+/// `log π` of each document's lines.
+fn by_line(table: &TablePolicy, documents: &[Annotated]) -> Vec<Vec<f64>> {
+    let trace = |document: &Annotated| Trace::of(document, &MARKERS);
+    let traces: Vec<Trace> = documents.iter().map(trace).collect();
+    let (found, _) = lines_logprobs(table, &traces).expect("it fits");
+    let exact = |lines: Vec<f32>| lines.into_iter().map(f64::from).collect();
+    found.into_iter().map(exact).collect()
 }
 
 /// `Σ log p` of what follows the prefix, each token over the whole vocabulary, and the probability
@@ -165,12 +191,8 @@ fn check_bound(found: &Bound, weights: &[Vec<f64>], ks: &[usize]) {
 
 /// Each think's line beside the same line with an act in its place.
 fn mean_gain(table: &TablePolicy, documents: &[Annotated]) -> f64 {
-    let of_line = |document: &Annotated, line: usize| {
-        let (seed, mut work) = (Seed::root(0), Work::default());
-        let documents = std::slice::from_ref(document);
-        let rows = follow(&mut table.clone(), documents, &MARKERS, seed, &mut work);
-        f64::from(rows.expect("it fits")[0][line].line_logprob)
-    };
+    let of_line =
+        |document: &Annotated, line: usize| by_line(table, std::slice::from_ref(document))[0][line];
     let mut gains = vec![];
     for document in documents {
         let is_think =
@@ -195,31 +217,22 @@ proptest! {
         ks in prop::collection::vec(1usize..6, 0..4),
         n_documents in 1usize..4,
     ) {
-        let (policy, reference) = (table(seed), table(seed ^ 1));
+        let policy = table(seed);
+        let frozen = with_reference(table(seed ^ 1));
         let documents = vec![document(); n_documents];
         let draws = Seed::root(seed).child("draws");
-        let (mut own, mut other) = (policy.clone(), reference.clone());
-        let mut policies = Policies {
-            policy: &mut own,
-            scorer: None,
-            reference: Some(&mut other),
-        };
-        let found = measure(&mut policies, &documents, &rule(), alpha, &ks, draws)
+        let p_0 = frozen.reference.as_deref();
+        let found = measure(&policy, p_0, &documents, &rule(), alpha, &ks, draws)
             .expect("it fits");
         let k_max = ks.iter().copied().max().unwrap_or(1);
-        let mut work = Work::default();
-        let drawn = roll_out(&mut policies, &documents, &rule(), k_max, draws, &mut work)
+        let (traces, work) = draw(&policy, &documents, &rule(), k_max, 0.0, draws)
             .expect("it fits");
+        let drawn: Vec<Annotated> = traces.iter().map(Trace::annotated).collect();
         let mut sticky = vec![vec![]; n_documents];
         let mut written = vec![vec![]; n_documents];
         let mut of_markers = vec![];
-        for (index, group) in drawn.annotated.iter().enumerate() {
-            let mut policies = Policies {
-                policy: &mut policy.clone(),
-                scorer: None,
-                reference: Some(&mut reference.clone()),
-            };
-            let all = Enumeration::of(&mut policies, group.clone(), &MARKERS).expect("it fits");
+        for (index, group) in drawn.chunks(k_max).enumerate() {
+            let all = Enumeration::of(&policy, &frozen, group, &MARKERS).expect("it fits");
             let (lines, prior, q) = (all.log_lines(), all.log_prior(alpha), all.log_q());
             for member in 0..k_max {
                 sticky[index].push(lines[member] + prior[member] - q[member]);
@@ -231,8 +244,8 @@ proptest! {
         check_bound(&found.written, &written, &ks);
         let mean = of_markers.iter().sum::<f64>() / of_markers.len() as f64;
         prop_assert!(close(found.marker_probability, mean));
-        let first: Vec<Annotated> = drawn.annotated.iter().map(|group| group[0].clone()).collect();
-        let line_logprob: f64 = line_logprobs(policy.clone(), &first).iter().sum();
+        let first: Vec<Annotated> = drawn.into_iter().step_by(k_max).collect();
+        let line_logprob: f64 = line_logprobs(&policy, &first).iter().sum();
         prop_assert!(close(found.line_logprob, line_logprob));
         prop_assert_eq!(found.latents, LatentStats::of(first.iter()));
         let gain = mean_gain(&policy, &first);
@@ -249,18 +262,16 @@ proptest! {
         alpha in 0.05f32..0.95,
     ) {
         let random = |name| TablePolicy::random(5, 1, size, Seed::root(seed).child(name));
-        let (mut q, mut pi, mut p_0) = (random("q"), random("pi"), random("p_0"));
-        let mut policies = Policies {
-            policy: &mut q,
-            scorer: Some(&mut pi),
-            reference: Some(&mut p_0),
+        let frozen = Frozen {
+            scorer: Some(Box::new(random("pi"))),
+            reference: Some(Box::new(random("p_0"))),
         };
         let line = Trajectory {
             prefix: vec![END],
             lines: vec![vec![4, END]],
         };
         let all = annotations(&line, &latents(&MARKERS, 5, 1));
-        let all = Enumeration::of(&mut policies, all, &MARKERS).expect("it fits");
+        let all = Enumeration::of(&random("q"), &frozen, &all, &MARKERS).expect("it fits");
         let (q, lines, prior) = (all.log_q(), all.log_lines(), all.log_prior(alpha));
         let n = q.len();
         let weight = |i: usize| lines[i] + prior[i] - q[i];
@@ -289,16 +300,24 @@ fn exact_likelihoods_by_hand() {
         (_, true) => -0.5,
         (_, false) => -2.0,
     };
-    let mut policy = Scripted::new(&[], by_hand);
+    let policy = Scripted::new(&[], by_hand);
     let documents = [document(), document()];
-    let (plain, work) = exact(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
+    let n_tokens = || {
+        let scored = policy.scored.take().concat();
+        scored
+            .iter()
+            .map(|example| example.tokens.len())
+            .sum::<usize>()
+    };
+    let (plain, work) = exact(&policy, &documents).expect("it fits");
     assert_eq!(plain, [3.0 * -2.0; 2]);
-    assert_eq!(work.n_tokens, 2 * 5);
-    let (kept, work) = all_act(&mut policy, &documents, &MARKERS, Seed::root(1)).expect("it fits");
+    assert_eq!((n_tokens(), work.flops), (2 * 5, 100.0));
+    let (kept, work) = all_act(&policy, &documents, &MARKERS).expect("it fits");
     assert_eq!(kept, [3.0 * -0.5; 2]);
-    assert_eq!(work.n_tokens, 2 * 7);
-    let nothing = exact(&mut policy, &[], &MARKERS, Seed::root(1)).expect("it fits");
+    assert_eq!((n_tokens(), work.flops), (2 * 7, 100.0));
+    let nothing = exact(&policy, &[]).expect("it fits");
     assert!(nothing.0.is_empty());
+    assert!(policy.seeds.borrow().is_empty(), "nothing was drawn");
 }
 
 #[test]
@@ -311,10 +330,11 @@ fn a_think_is_replaced_and_nothing_follows_it() {
         trajectory: document(),
         latents: vec![think.clone(), think.clone()],
     };
-    let first = without_think(&annotated, 0);
+    let trace = Trace::of(&annotated, &MARKERS);
+    let first = without_think(&trace, 0, &MARKERS).annotated();
     assert_eq!(first.trajectory.lines, [[5, NEWLINE]]);
     assert_eq!(first.latents, [Some(Latent::Keep)]);
-    let second = without_think(&annotated, 1);
+    let second = without_think(&trace, 1, &MARKERS).annotated();
     assert_eq!(second.trajectory, document());
     assert_eq!(second.latents, [think, Some(Latent::Keep)]);
 }

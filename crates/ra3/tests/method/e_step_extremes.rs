@@ -2,19 +2,18 @@
 //! without a number that is none.
 
 use proptest::prelude::*;
-use ra3::e_step::{
-    self, EStepConfig, EStepReport, Penalty, Persistence, Policies, Rollouts, policy_gradient,
-    roll_out,
-};
+use ra3::e_step::{EStepConfig, EStepReport, Persistence, policy_gradient};
 use ra3::formulas::Baseline;
-use ra3::policy::{Example, Surrogate, Work};
+use ra3::policy::{Example, Surrogate};
+use ra3::rewards::Penalty;
+use ra3::scoring::{Frozen, Scored, draw, rescore};
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Latent, Trajectory};
 
 use crate::recording::Recording;
 use crate::settings::{
-    ACT, CLIP, CLOSE, END, MARKERS, TEXT, THINK, VOCABULARY, alone, e_step, table,
+    ACT, CLIP, CLOSE, END, MARKERS, TEXT, THINK, VOCABULARY, e_step, e_update, table,
 };
 
 fn any_trajectory() -> impl Strategy<Value = Trajectory> {
@@ -75,57 +74,48 @@ prop_compose! {
 }
 
 /// `r_t` of a line, by its definition.
-fn reward(rollouts: &Rollouts, place: [usize; 3], penalty: Penalty) -> f64 {
-    let [group, member, line] = place;
-    let record = &rollouts.records[group][member][line];
-    let reference = f64::from(rollouts.reference[group][member][line]);
-    let logprob = f64::from(record.line_logprob);
-    let n_tokens = rollouts.annotated[group][member].trajectory.lines[line].len() as f64;
-    let price = |cost: f32| {
-        if record.is_think() {
-            f64::from(cost)
-        } else {
-            0.0
-        }
-    };
+fn reward(rollout: &Scored, line: usize, penalty: Penalty) -> f64 {
+    let (score, latent) = (&rollout.lines[line], rollout.trace.latent(line));
+    let reference = f64::from(score.rationale_logprob);
+    let logprob = f64::from(score.line_logprob);
+    let n_tokens = rollout.trace.annotated().trajectory.lines[line].len() as f64;
+    let is_think = latent.as_ref().is_some_and(Latent::is_think);
+    let price = |cost: f32| if is_think { f64::from(cost) } else { 0.0 };
     match penalty {
         Penalty::SwitchCost(cost) => logprob - price(cost),
         Penalty::SwitchCostOnMean(cost) => logprob / n_tokens - price(cost),
         Penalty::SwitchCostOnProbability(cost) => logprob.exp() - price(cost),
         Penalty::ExactKl { alpha } => {
             let alpha = f64::from(alpha);
-            let log_q: f64 = record
-                .rationale_logprobs
-                .iter()
-                .map(|l| f64::from(*l))
-                .sum();
-            let prior = if record.is_think() {
+            let span = rollout.trace.lines[line].latent.clone();
+            let drawn = &rollout.trace.logprobs[span];
+            let log_q: f64 = drawn.iter().map(|logprob| f64::from(*logprob)).sum();
+            let prior = if is_think {
                 (1.0 - alpha).ln() + reference
             } else {
                 alpha.ln()
             };
-            logprob - f64::from(record.decision_logprob) - log_q + prior
+            logprob - log_q + prior
         }
     }
 }
 
 /// `R_t` of a line, by its definition.
-fn to_go(rollouts: &Rollouts, place: [usize; 3], config: &EStepConfig) -> f64 {
-    let [group, member, line] = place;
-    let n_lines = rollouts.records[group][member].len();
+fn to_go(rollout: &Scored, line: usize, config: &EStepConfig) -> f64 {
+    let n_lines = rollout.lines.len();
     let end = config.horizon.map_or(n_lines, |h| n_lines.min(line + h));
     (line..end)
         .map(|at| {
             let factor = f64::from(config.discount).powi((at - line) as i32);
-            factor * reward(rollouts, [group, member, at], config.penalty)
+            factor * reward(rollout, at, config.penalty)
         })
         .sum()
 }
 
-fn advantage(rollouts: &Rollouts, place: [usize; 3], config: &EStepConfig) -> f64 {
-    let [group, member, line] = place;
-    let column: Vec<f64> = (0..rollouts.records[group].len())
-        .map(|member| to_go(rollouts, [group, member, line], config))
+fn advantage(group: &[Scored], member: usize, line: usize, config: &EStepConfig) -> f64 {
+    let column: Vec<f64> = group
+        .iter()
+        .map(|rollout| to_go(rollout, line, config))
         .collect();
     let n = column.len() as f64;
     let mean = column.iter().sum::<f64>() / n;
@@ -143,18 +133,21 @@ fn advantage(rollouts: &Rollouts, place: [usize; 3], config: &EStepConfig) -> f6
 
 /// Weights of one example, token by token.
 fn expected_weights(
-    rollouts: &Rollouts,
-    group: usize,
+    group: &[Scored],
     member: usize,
+    n_rollouts: usize,
     config: &EStepConfig,
 ) -> Vec<f64> {
-    let n_rollouts: usize = rollouts.records.iter().map(Vec::len).sum();
-    let annotated = &rollouts.annotated[group][member];
+    let trace = &group[member].trace;
+    let annotated = trace.annotated();
     let mut weights = vec![0.0; annotated.trajectory.prefix.len()];
     for (line, tokens) in annotated.trajectory.lines.iter().enumerate() {
-        let record = &rollouts.records[group][member][line];
-        let weight = advantage(rollouts, [group, member, line], config) / n_rollouts as f64;
-        let decision = if record.decision_sampled { weight } else { 0.0 };
+        let weight = advantage(group, member, line, config) / n_rollouts as f64;
+        let is_sampled = trace
+            .restrictions
+            .iter()
+            .any(|r| r.position == weights.len());
+        let decision = if is_sampled { weight } else { 0.0 };
         match &annotated.latents[line] {
             None => {}
             Some(Latent::Keep) => weights.push(decision),
@@ -178,14 +171,15 @@ fn finite(example: &Example) -> bool {
 }
 
 fn is_finite(report: &EStepReport) -> bool {
+    let rollouts = &report.rollouts;
     let figures = [
-        report.mean_return,
-        report.mean_line_logprob,
-        report.mean_gain,
-        report.out_of_room_share,
-        report.latents.think_rate,
-        report.latents.persistence,
-        report.latents.rationale_tokens,
+        rollouts.mean_return,
+        rollouts.mean_line_logprob,
+        rollouts.mean_gain,
+        rollouts.out_of_room_share,
+        rollouts.latents.think_rate,
+        rollouts.latents.persistence,
+        rollouts.latents.rationale_tokens,
         report.update.loss,
         report.update.mean_logprob,
         report.update.gradient_norm,
@@ -204,24 +198,27 @@ proptest! {
         config in any_config(),
         seed in any::<u64>(),
     ) {
-        let mut policy = table(seed);
-        let (mut scorer, mut reference) = (table(seed ^ 1), table(seed ^ 2));
-        let mut policies = Policies {
-            policy: &mut policy,
-            scorer: Some(&mut scorer),
-            reference: Some(&mut reference),
+        let policy = table(seed);
+        let frozen = Frozen {
+            scorer: Some(Box::new(table(seed ^ 1))),
+            reference: Some(Box::new(table(seed ^ 2))),
         };
-        let rule = config.latent_rule(MARKERS);
-        let (seed, mut work) = (Seed::root(seed), Work::default());
-        let n = config.group_size;
-        let rollouts = roll_out(&mut policies, &batch, &rule, n, seed, &mut work).expect("it fits");
-        prop_assert_eq!(rollouts.annotated.len(), batch.len());
-        let examples = policy_gradient(&rollouts, &MARKERS, &config);
+        let (rule, n) = (config.latent_rule(MARKERS), config.group_size);
+        let floor = match config.persistence {
+            Persistence::StickyWithThinkFloor(floor) => floor,
+            Persistence::Sticky | Persistence::ThinkEveryLine => 0.0,
+        };
+        let (traces, _) = draw(&policy, &batch, &rule, n, floor, Seed::root(seed))
+            .expect("it fits");
+        let (rollouts, _) = rescore(&policy, &frozen, traces).expect("it fits");
+        prop_assert_eq!(rollouts.len(), batch.len() * n);
+        let examples = policy_gradient(&rollouts, &config);
         prop_assert_eq!(examples.len(), batch.len() * n);
         for (index, example) in examples.iter().enumerate() {
-            let (group, member) = (index / n, index % n);
-            prop_assert_eq!(&rollouts.annotated[group][member].trajectory, &batch[group]);
-            let expected = expected_weights(&rollouts, group, member, &config);
+            let document = rollouts[index].trace.annotated().trajectory;
+            prop_assert_eq!(&document, &batch[index / n]);
+            let group = &rollouts[index / n * n..][..n];
+            let expected = expected_weights(group, index % n, rollouts.len(), &config);
             prop_assert_eq!(example.weights.len(), expected.len());
             prop_assert_eq!(example.tokens.len(), expected.len());
             for (found, expected) in example.weights.iter().zip(&expected) {
@@ -249,9 +246,7 @@ proptest! {
             ..config
         };
         let mut policy = Recording::new(table(seed));
-        let policies = &mut alone(&mut policy);
-        e_step::update(policies, &batch, &MARKERS, &config, 0.1, Seed::root(seed))
-            .expect("nothing fails");
+        e_update(&mut policy, &batch, &config, 0.1, seed);
         let Some((examples, _)) = policy.updates.first() else {
             return Ok(());
         };
@@ -284,9 +279,7 @@ proptest! {
     ) {
         let table = TablePolicy::random(VOCABULARY, 2, size, Seed::root(seed));
         let mut policy = Recording::new(table);
-        let policies = &mut alone(&mut policy);
-        let report = e_step::update(policies, &batch, &MARKERS, &config, 0.1, Seed::root(seed))
-            .expect("nothing fails");
+        let report = e_update(&mut policy, &batch, &config, 0.1, seed);
         prop_assert!(is_finite(&report), "{report:?}");
         for (examples, _) in &policy.updates {
             let is_weighted = |example: &Example| example.weights.iter().any(|w| *w != 0.0);
@@ -320,12 +313,10 @@ fn rationales_of_no_tokens_and_of_too_many() {
         };
         let mut policy = Recording::new(table);
         let batch = [document.clone()];
-        let policies = &mut alone(&mut policy);
-        let report = e_step::update(policies, &batch, &MARKERS, &config, 0.1, Seed::root(1))
-            .expect("nothing fails");
+        let report = e_update(&mut policy, &batch, &config, 0.1, 1);
         assert!(is_finite(&report), "{report:?}");
-        assert_eq!(report.latents.think_rate, 1.0);
-        assert_eq!(report.latents.rationale_tokens, n_tokens);
+        assert_eq!(report.rollouts.latents.think_rate, 1.0);
+        assert_eq!(report.rollouts.latents.rationale_tokens, n_tokens);
         let (examples, _) = &policy.updates[0];
         for example in examples {
             let closes = (0..example.tokens.len()).filter(|at| example.tokens[*at] == CLOSE);
@@ -355,11 +346,9 @@ fn a_group_without_any_difference_moves_nothing() {
         };
         let mut policy = Recording::new(table(3));
         let batch = [document.clone(), document.clone()];
-        let policies = &mut alone(&mut policy);
-        let report = e_step::update(policies, &batch, &MARKERS, &config, 1.0, Seed::root(1))
-            .expect("nothing fails");
+        let report = e_update(&mut policy, &batch, &config, 1.0, 1);
         assert!(is_finite(&report));
-        assert!(report.mean_line_logprob < 0.0);
+        assert!(report.rollouts.mean_line_logprob < 0.0);
         assert!(policy.updates.is_empty(), "momentum does not move either");
         assert_eq!(policy.table, table(3));
     }

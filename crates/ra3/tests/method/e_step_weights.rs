@@ -8,15 +8,16 @@
 //! | 1 | think `7`, act, act | −1, −1, −1/2 | −5/4, −1, −1/2 |
 //! | 2 | act, think `6 7` (closed by force), act | −2, −1, −1/2 | −2, −5/4, −1/2 |
 
-use ra3::e_step::{self, EStepConfig, EStepReport, Penalty, Policies, reward};
+use ra3::e_step::{self, EStepConfig, EStepReport};
 use ra3::formulas::Baseline;
 use ra3::policy::{Example, Policy, TokenId};
-use ra3::rollout::LineRecord;
+use ra3::rewards::{LineScore, Penalty};
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
-use ra3::trajectory::{Latent, Trajectory};
+use ra3::trajectory::Trajectory;
 
 use crate::scripted::Scripted;
-use crate::settings::{ACT, CLIP, CLOSE, END, MARKERS, NEWLINE, THINK, alone, e_step};
+use crate::settings::{ACT, CLIP, CLOSE, END, MARKERS, NEWLINE, THINK, e_step, e_update};
 
 const SCRIPTS: [&[TokenId]; 3] = [
     &[ACT, ACT, ACT],
@@ -45,10 +46,7 @@ fn logprob(history: &[TokenId], token: TokenId) -> f32 {
 
 fn update(config: &EStepConfig) -> (Scripted, EStepReport) {
     let mut policy = Scripted::new(&SCRIPTS, logprob);
-    let policies = &mut alone(&mut policy);
-    let seed = Seed::root(1);
-    let report = e_step::update(policies, &[document()], &MARKERS, config, 0.5, seed);
-    let report = report.expect("nothing fails");
+    let report = e_update(&mut policy, &[document()], config, 0.5, 1);
     (policy, report)
 }
 
@@ -159,20 +157,21 @@ fn the_report_by_hand() {
     let (_, report) = update(&config);
     // Whole rollouts, without the discount: −5, −11/4, −15/4.
     let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-7, "{report:?}");
-    close(report.mean_return, -11.5 / 3.0);
+    let rollouts = &report.rollouts;
+    close(rollouts.mean_return, -11.5 / 3.0);
     // Nine lines: −5 − 5/2 − 7/2.
-    close(report.mean_line_logprob, -11.0 / 9.0);
+    close(rollouts.mean_line_logprob, -11.0 / 9.0);
     // Line 0: −15/8 against the mean of −13/4 and −11/4. Line 1: −3/2 against that of −5/2 and
     // −5/4: 9/8 and 3/8. At the last line nobody thinks.
-    close(report.mean_gain, 3.0 / 4.0);
-    close(report.latents.think_rate, 2.0 / 9.0);
-    close(report.latents.rationale_tokens, 1.5);
+    close(rollouts.mean_gain, 3.0 / 4.0);
+    close(rollouts.latents.think_rate, 2.0 / 9.0);
+    close(rollouts.latents.rationale_tokens, 1.5);
     // Latents: the second rollout's one; two each of which one is empty in the third; one empty.
-    close(report.latents.persistence, 9.0 / 4.0);
-    // A run and an update.
-    assert_eq!(report.work.flops, 1001.0);
+    close(rollouts.latents.persistence, 9.0 / 4.0);
+    // A run, scoring and an update.
+    assert_eq!(report.work.flops, 1101.0);
     assert_eq!(report.work.n_tokens_sampled, 3 + 5 + 5);
-    assert_eq!(report.out_of_room_share, 0.0);
+    assert_eq!(rollouts.out_of_room_share, 0.0);
 }
 
 #[test]
@@ -189,7 +188,8 @@ fn a_batch_is_used_and_paid_for_as_often_as_asked() {
         assert_eq!((objective.learning_rate, objective.surrogate), (0.5, CLIP));
     }
     assert_eq!(report.update.loss, 3.0);
-    assert_eq!(report.work.flops, 1003.0);
+    // The rollouts are drawn and scored once.
+    assert_eq!(report.work.flops, 1103.0);
     assert_eq!(report.work.n_tokens_run, 30);
     // Each sampled token's own log-probability, and 0 for what was forced.
     let old = &policy.updates[0].0[1].old_logprobs;
@@ -199,14 +199,32 @@ fn a_batch_is_used_and_paid_for_as_often_as_asked() {
     assert_eq!(old[..], expected);
     let forced = &policy.updates[0].0[2].old_logprobs;
     assert_eq!(forced[5..9], [-1.25, -1.0, -0.375, 0.0]);
-    // On-policy examples need none.
-    assert!(trained(&e_step())[0].old_logprobs.is_empty());
+    // On-policy examples are the same, though nobody reads what they carry.
+    assert_eq!(trained(&e_step()), policy.updates[0].0);
 }
 
 #[test]
 fn models_are_shown_by_name_only() {
-    let mut policy = Scripted::new(&[], logprob);
-    assert_eq!(format!("{:?}", alone(&mut policy)), "Policies { .. }");
+    let with = |scorer: bool, reference: bool| {
+        let copy = || Scripted::new(&[], logprob).snapshot();
+        let frozen = Frozen {
+            scorer: scorer.then(copy),
+            reference: reference.then(copy),
+        };
+        format!("{frozen:?}")
+    };
+    assert_eq!(
+        with(false, false),
+        "Frozen { scorer: false, reference: false }"
+    );
+    assert_eq!(
+        with(true, false),
+        "Frozen { scorer: true, reference: false }"
+    );
+    assert_eq!(
+        with(false, true),
+        "Frozen { scorer: false, reference: true }"
+    );
 }
 
 #[test]
@@ -227,8 +245,7 @@ fn trajectories_have_groups_of_their_own() {
         ..e_step()
     };
     let batch = [single.clone(), single];
-    let policies = &mut alone(&mut policy);
-    e_step::update(policies, &batch, &MARKERS, &config, 1.0, Seed::root(1)).expect("no failure");
+    e_update(&mut policy, &batch, &config, 1.0, 1);
     let decisions: Vec<f32> = policy.trained().iter().map(|e| e.weights[1]).collect();
     // Four rollouts share the batch.
     let expected: Vec<f32> = expected.iter().map(|advantage| advantage / 4.0).collect();
@@ -245,21 +262,21 @@ fn the_exact_penalty_asks_three_models() {
         ..e_step()
     };
     let mut policy = Scripted::new(&SCRIPTS, logprob);
-    let mut scorer = Scripted::new(
+    let scorer = Scripted::new(
         &[],
         |history, _| {
             if history.contains(&7) { -0.25 } else { -2.0 }
         },
     );
-    let mut reference = Scripted::new(&[], |_, token| -(token as f32));
-    let mut policies = Policies {
-        policy: &mut policy,
-        scorer: Some(&mut scorer),
-        reference: Some(&mut reference),
+    let reference = Scripted::new(&[], |_, token| -(token as f32));
+    let frozen = Frozen {
+        scorer: Some(Box::new(scorer)),
+        reference: Some(Box::new(reference)),
     };
-    let seed = Seed::root(1);
-    let report = e_step::update(&mut policies, &[document()], &MARKERS, &config, 1.0, seed)
+    let (batch, seed) = ([document()], Seed::root(1));
+    let report = e_step::update(&mut policy, &frozen, &batch, &MARKERS, &config, 1.0, seed)
         .expect("nothing fails");
+    let found = &report.rollouts;
     // act: log π + 3/4 + log α. think `7`: q has −5/4 −3/8 −1/8, p_0 has −7 −3 for `7 </think>`.
     // think `6 7` without its forced end: q has −5/4 −1 −3/8, p_0 has −6 −7.
     let keep = 0.75 + f64::from(alpha).ln();
@@ -271,34 +288,28 @@ fn the_exact_penalty_asks_three_models() {
     ];
     let to_go = rewards.map(|[a, b, c]| [a + b + c, b + c, c]);
     let total: f64 = to_go.iter().map(|row| row[0]).sum();
-    assert!((report.mean_return - total / 3.0).abs() < 1e-5);
-    assert!((report.mean_line_logprob - (-10.0 - 1.25 - 4.75) / 9.0).abs() < 1e-6);
+    assert!((found.mean_return - total / 3.0).abs() < 1e-5);
+    assert!((found.mean_line_logprob - (-10.0 - 1.25 - 4.75) / 9.0).abs() < 1e-6);
     let examples = policy.trained();
     for (example, row) in examples.iter().zip(to_go) {
         assert!((f64::from(example.weights[2]) - row[0] / 3.0).abs() < 1e-5);
     }
-    // Three runs and an update: nobody else is trained.
-    assert_eq!(report.work.flops, 3001.0);
-    assert!(scorer.updates.is_empty() && reference.updates.is_empty());
+    // A run, a scoring by each of the others, and an update: nobody else is trained.
+    assert_eq!(report.work.flops, 1201.0);
+    assert!(policy.scored.borrow().is_empty(), "the others score");
 }
 
 #[test]
 fn rewards_of_a_line_by_hand() {
-    let record = |latent| LineRecord {
-        latent,
+    let score = |is_think, latent_logprob, rationale_logprob| LineScore {
+        is_think,
+        latent_logprob,
+        rationale_logprob,
         line_logprob: -3.0,
         n_line_tokens: 4,
-        decision_logprob: -0.5,
-        rationale_logprobs: vec![-0.25, -0.25],
-        ..LineRecord::default()
     };
-    let think = record(Some(Latent::Switch {
-        rationale: vec![7],
-        forced_close: false,
-    }));
-    let mut act = record(Some(Latent::Keep));
-    act.rationale_logprobs.clear();
-    let found = |penalty| [reward(&act, 0.0, penalty), reward(&think, -2.0, penalty)];
+    let (act, think) = (score(Some(false), -0.5, 0.0), score(Some(true), -1.0, -2.0));
+    let found = |penalty| [act.reward(penalty), think.reward(penalty)];
     let p = (-3.0f32).exp();
     assert_eq!(found(Penalty::SwitchCost(0.25)), [-3.0, -3.25]);
     assert_eq!(found(Penalty::SwitchCostOnMean(0.25)), [-0.75, -1.0]);
@@ -307,21 +318,46 @@ fn rewards_of_a_line_by_hand() {
     assert_eq!(kept, -3.0 - (-0.5 - 0.75f32.ln()));
     assert_eq!(switched, -3.0 - (-1.0 - (0.25f32.ln() - 2.0)));
     // A line before which nothing was decided is worth its likelihood, whatever the penalty.
-    let plain = record(None);
+    let plain = score(None, -0.5, -2.0);
     for penalty in [
         Penalty::SwitchCost(0.25),
         Penalty::SwitchCostOnMean(0.25),
         Penalty::SwitchCostOnProbability(0.25),
         Penalty::ExactKl { alpha: 0.75 },
     ] {
-        assert_eq!(reward(&plain, -2.0, penalty), -3.0);
+        assert_eq!(plain.reward(penalty), -3.0);
     }
     // No tokens, no division by nothing.
-    let empty = LineRecord {
-        latent: Some(Latent::Keep),
-        ..LineRecord::default()
+    let empty = LineScore {
+        is_think: Some(false),
+        ..LineScore::default()
     };
-    assert_eq!(reward(&empty, 0.0, Penalty::SwitchCostOnMean(1.0)), 0.0);
+    assert_eq!(empty.reward(Penalty::SwitchCostOnMean(1.0)), 0.0);
+}
+
+/// The prior of each latent, and one step of the bound.
+#[test]
+fn the_prior_of_a_line_by_hand() {
+    let score = |is_think, latent_logprob, rationale_logprob| LineScore {
+        is_think,
+        latent_logprob,
+        rationale_logprob,
+        line_logprob: -3.0,
+        n_line_tokens: 4,
+    };
+    let alpha = 0.75f32;
+    let (act, think) = (score(Some(false), -0.5, 0.0), score(Some(true), -1.0, -2.0));
+    assert_eq!(act.log_prior(alpha), alpha.ln());
+    assert_eq!(think.log_prior(alpha), 0.25f32.ln() - 2.0);
+    let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found}");
+    close(act.log_weight(alpha), -3.0 + 0.5 + 0.75f64.ln());
+    close(think.log_weight(alpha), -3.0 + 1.0 + 0.25f64.ln() - 2.0);
+    // Nothing decided: the prior has nothing to say.
+    let plain = score(None, 0.0, 0.0);
+    assert_eq!(
+        (plain.log_prior(alpha), plain.log_weight(alpha)),
+        (0.0, -3.0)
+    );
 }
 
 /// Nothing to decide: no marker, no example, no update.
@@ -338,18 +374,9 @@ fn an_infinite_cost_updates_nothing() {
             ..e_step()
         };
         let mut policy = Scripted::new(&[&[][..]; 3], logprob);
-        let policies = &mut alone(&mut policy as &mut dyn Policy);
-        let report = e_step::update(
-            policies,
-            &[document()],
-            &MARKERS,
-            &config,
-            1.0,
-            Seed::root(1),
-        )
-        .expect("nothing fails");
+        let report = e_update(&mut policy, &[document()], &config, 1.0, 1);
         assert!(policy.updates.is_empty());
-        assert_eq!(report.latents.think_rate, 0.0);
-        assert_eq!(report.mean_line_logprob, -5.0 / 3.0);
+        assert_eq!(report.rollouts.latents.think_rate, 0.0);
+        assert_eq!(report.rollouts.mean_line_logprob, -5.0 / 3.0);
     }
 }

@@ -1,15 +1,17 @@
 //! A floor under the think rate: where it forces a decision, that decision learns nothing.
 
-use ra3::e_step::{self, EStepConfig, Penalty, Persistence};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::rewards::Penalty;
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
+use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
-use ra3::trajectory::{LatentStats, Trajectory};
+use ra3::trajectory::Trajectory;
 
 use crate::recording::Recording;
 use crate::scripted::Scripted;
 use crate::settings::{
-    ACT, CLOSE, END, MARKERS, NEWLINE, TEXT, THINK, VOCABULARY, alone, e_step, table,
+    ACT, CLOSE, END, MARKERS, NEWLINE, TEXT, THINK, VOCABULARY, e_step, e_update, table,
 };
 
 const N_DOCUMENTS: usize = 40;
@@ -31,20 +33,10 @@ fn with_floor(floor: f32) -> EStepConfig {
 fn update(table: TablePolicy, config: &EStepConfig) -> (Recording, LatentStats) {
     let mut policy = Recording::new(table);
     let batch = vec![document(); N_DOCUMENTS];
-    let policies = &mut alone(&mut policy);
-    let report = e_step::update(policies, &batch, &MARKERS, config, 1.0, Seed::root(4));
-    let latents = report.expect("documents fit").latents;
+    let latents = e_update(&mut policy, &batch, config, 1.0, 4)
+        .rollouts
+        .latents;
     (policy, latents)
-}
-
-/// Among what each line's decision was drawn, by row.
-fn choices(policy: &Recording) -> Vec<Vec<Vec<u32>>> {
-    let rows = policy.rules.iter();
-    rows.map(|rules| {
-        let decisions = rules.iter().filter_map(|rule| rule.choices.as_deref());
-        decisions.map(<[u32]>::to_vec).collect()
-    })
-    .collect()
 }
 
 /// A decision has weight where it was free, none where it was forced; rationales always have.
@@ -53,7 +45,7 @@ fn forced_decisions_have_no_weight_and_their_rationales_do() {
     let (policy, _) = update(table(1), &with_floor(0.3));
     let (mut n_forced, mut n_free) = (0, 0);
     let (examples, _) = &policy.updates[0];
-    for (example, choices) in examples.iter().zip(choices(&policy)) {
+    for (example, choices) in examples.iter().zip(policy.choices()) {
         assert_eq!(choices.len(), 3, "one decision a line");
         let mut position = 2;
         for (choices, line) in choices.iter().zip(document().lines) {
@@ -130,7 +122,7 @@ fn the_floor_is_the_share_of_forced_decisions() {
             persistence,
             ..e_step()
         };
-        let all = choices(&update(table(1), &config).0).concat();
+        let all = update(table(1), &config).0.choices().concat();
         let n_forced = all.iter().filter(|choices| choices.len() == 1).count();
         n_forced as f64 / all.len() as f64
     };
@@ -153,10 +145,8 @@ fn every_row_explores_at_lines_of_its_own() {
     let lines = |seed: u64| {
         let mut policy = Recording::new(table(1));
         let batch = vec![document(); N_DOCUMENTS];
-        let policies = &mut alone(&mut policy);
-        let seed = Seed::root(seed);
-        e_step::update(policies, &batch, &MARKERS, &with_floor(0.5), 1.0, seed).expect("it fits");
-        choices(&policy)
+        e_update(&mut policy, &batch, &with_floor(0.5), 1.0, seed);
+        policy.choices()
     };
     let first = lines(1);
     let distinct = |rows: &[Vec<Vec<u32>>]| {
@@ -180,11 +170,9 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
             persistence,
             ..e_step()
         };
-        let decision = config.decision();
         let rule = config.latent_rule(MARKERS);
-        assert_eq!(rule.decision, decision);
         assert_eq!((rule.markers, rule.rationale_tokens_max), (MARKERS, 2));
-        decision
+        rule.decision
     };
     let infinite = f32::INFINITY;
     for persistence in [
@@ -197,6 +185,7 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
             Penalty::SwitchCostOnMean(infinite),
             Penalty::SwitchCostOnProbability(infinite),
         ] {
+            assert!(penalty.forbids_thinking());
             assert_eq!(decision(penalty, persistence), Decision::Absent);
         }
         for penalty in [
@@ -208,6 +197,7 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
                 Persistence::ThinkEveryLine => Decision::Think,
                 Persistence::Sticky | Persistence::StickyWithThinkFloor(_) => Decision::Free,
             };
+            assert!(!penalty.forbids_thinking());
             assert_eq!(decision(penalty, persistence), expected);
         }
     }
@@ -223,9 +213,8 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
             persistence,
             ..e_step()
         };
-        let policies = &mut alone(&mut policy);
         let batch = [single.clone()];
-        e_step::update(policies, &batch, &MARKERS, &config, 1.0, Seed::root(1)).expect("it fits");
+        e_update(&mut policy, &batch, &config, 1.0, 1);
         let weights = policy.trained().iter().map(|e| e.weights.clone());
         weights.collect::<Vec<_>>()
     };

@@ -2,14 +2,16 @@
 //! to, and no number that is none.
 
 use proptest::prelude::*;
-use ra3::generation::{Writing, WritingRule};
-use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search};
+use ra3::generation::{Completion, WritingRule, complete};
+use ra3::grpo::{self, Estimator, Group, GrpoConfig};
 use ra3::policy::{Example, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
 
 use crate::recording::Recording;
-use crate::settings::{CLIP, END, NEWLINE, TEXT, VOCABULARY, grpo, table, writing};
+use crate::settings::{
+    CLIP, END, GrpoReport, NEWLINE, TEXT, VOCABULARY, grpo, grpo_update, table, writing,
+};
 
 const ESTIMATORS: [Estimator; 4] = [
     Estimator::Grpo,
@@ -55,10 +57,10 @@ fn finite(example: &Example) -> bool {
 
 fn is_finite(report: &GrpoReport) -> bool {
     let figures = [
-        report.mean_reward,
-        report.groups_with_signal,
-        report.program_tokens,
-        report.ended_share,
+        report.groups.mean_reward,
+        report.groups.groups_with_signal,
+        report.groups.program_tokens,
+        report.groups.ended_share,
         report.update.loss,
         report.update.mean_logprob,
         report.update.gradient_norm,
@@ -68,8 +70,8 @@ fn is_finite(report: &GrpoReport) -> bool {
 }
 
 /// A reward that depends on the program alone, of a few values so that groups without signal occur.
-fn grade(rows: &[Writing]) -> Vec<f32> {
-    let reward = |row: &Writing| {
+fn grade(rows: &[Completion]) -> Vec<f32> {
+    let reward = |row: &Completion| {
         let sum: TokenId = row.raw().iter().sum();
         (sum % 3) as f32 - 0.5
     };
@@ -101,9 +103,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut policy = Recording::new(TablePolicy::random(VOCABULARY, 2, size, Seed::root(seed)));
-        let seed = Seed::root(seed);
-        let report = grpo::update(&mut policy, &prompts, &mut grade, &config, 0.1, seed)
-            .expect("nothing fails");
+        let report = grpo_update(&mut policy, &prompts, grade, &config, 0.1, seed);
         prop_assert!(is_finite(&report), "{report:?}");
         for (examples, _) in &policy.updates {
             let is_weighted = |example: &Example| weight(example).1 > 0;
@@ -132,10 +132,8 @@ proptest! {
             ..config
         };
         let mut policy = Recording::new(table(seed));
-        let mut given = |_: &[Writing]| rewards.clone();
-        let prompts = [prompt];
-        grpo::update(&mut policy, &prompts, &mut given, &config, 0.1, Seed::root(seed))
-            .expect("nothing fails");
+        let given = |_: &[Completion]| rewards.clone();
+        grpo_update(&mut policy, &[prompt], given, &config, 0.1, seed);
         let Some((examples, _)) = policy.updates.first() else {
             return Ok(());
         };
@@ -155,29 +153,30 @@ proptest! {
         prop_assert!(positive > 0, "the reward {best} is above the mean");
     }
 
+    /// Who keeps the groups with signal alone learns what is learnt where the others are dropped,
+    /// and from no more programs than were kept.
     #[test]
-    fn dynamic_sampling_of_any_shape_ends(
+    fn groups_that_were_kept_learn_as_if_the_others_were_dropped(
         prompts in any_prompts(),
         config in any_config(),
         n_groups in 0usize..5,
-        n_tries_max in 0usize..5,
         seed in any::<u64>(),
     ) {
         let mut policy = Recording::new(table(seed));
-        let mut n_tries = 0;
-        let mut draw = |index| {
-            assert_eq!(index, n_tries, "tries are counted");
-            n_tries += 1;
-            prompts.clone()
-        };
-        let search = Search { n_groups, n_tries_max };
-        let seed = Seed::root(seed);
-        let report = grpo::update_dynamically(
-            &mut policy, &mut draw, &mut grade, search, &config, 0.1, seed,
-        ).expect("nothing fails");
-        prop_assert!(n_tries <= n_tries_max);
-        prop_assert!(n_groups > 0 || n_tries == 0, "what is enough is not looked for");
-        prop_assert!(is_finite(&report), "{report:?}");
+        let (size, seed) = (config.group_size, Seed::root(seed));
+        let (programs, _) = complete(&policy, &prompts, &config.writing, size, seed)
+            .expect("it fits");
+        let rewards = grade(&programs);
+        let all = Group::split(programs, &rewards, size);
+        let mut kept = all.clone();
+        kept.retain(Group::has_signal);
+        let dropping = GrpoConfig { drop_groups_without_signal: true, ..config.clone() };
+        prop_assert_eq!(grpo::examples(&kept, &config), grpo::examples(&all, &dropping));
+        kept.truncate(n_groups);
+        let (update, work) = grpo::update(&mut policy, &kept, &config, 0.1).expect("no failure");
+        prop_assert!(update.loss.is_finite() && work.flops.is_finite());
+        let n_updates = if kept.is_empty() { 0 } else { config.updates_per_batch };
+        prop_assert_eq!(policy.updates.len(), n_updates);
         for (examples, _) in &policy.updates {
             prop_assert!(!examples.is_empty() && examples.iter().all(finite));
             prop_assert!(examples.len() <= n_groups * config.group_size);
@@ -197,19 +196,13 @@ fn programs_of_no_tokens_learn_nothing() {
             ..grpo(estimator)
         };
         let mut policy = Recording::new(table(1));
-        let mut grade = |_: &[Writing]| vec![1.0, 0.0, 0.0];
-        let prompts = [vec![TEXT]];
-        let report = grpo::update(
-            &mut policy,
-            &prompts,
-            &mut grade,
-            &config,
-            1.0,
-            Seed::root(1),
-        )
-        .expect("nothing fails");
+        let grade = |_: &[Completion]| vec![1.0, 0.0, 0.0];
+        let report = grpo_update(&mut policy, &[vec![TEXT]], grade, &config, 1.0, 1);
         assert!(is_finite(&report), "{estimator:?} {report:?}");
-        assert_eq!((report.program_tokens, report.ended_share), (0.0, 0.0));
+        assert_eq!(
+            (report.groups.program_tokens, report.groups.ended_share),
+            (0.0, 0.0)
+        );
         assert!(policy.updates.is_empty(), "momentum does not move either");
         assert_eq!(policy.table, table(1));
     }
@@ -223,19 +216,13 @@ fn programs_that_are_all_cut_off_learn() {
         let rows = endless.logits.chunks_mut(VOCABULARY);
         rows.for_each(|logits| logits[END as usize] = -200.0);
         let mut policy = Recording::new(endless.clone());
-        let mut grade = |_: &[Writing]| vec![1.0, 0.0, 0.0];
-        let prompts = [vec![TEXT]];
+        let grade = |_: &[Completion]| vec![1.0, 0.0, 0.0];
         let config = grpo(estimator);
-        let report = grpo::update(
-            &mut policy,
-            &prompts,
-            &mut grade,
-            &config,
-            1.0,
-            Seed::root(1),
-        )
-        .expect("nothing fails");
-        assert_eq!((report.program_tokens, report.ended_share), (10.0, 0.0));
+        let report = grpo_update(&mut policy, &[vec![TEXT]], grade, &config, 1.0, 1);
+        assert_eq!(
+            (report.groups.program_tokens, report.groups.ended_share),
+            (10.0, 0.0)
+        );
         let (examples, _) = &policy.updates[0];
         assert!(examples.iter().all(|example| weight(example).1 == 10));
         assert_ne!(policy.table, endless);
@@ -248,13 +235,10 @@ fn a_stage_without_signal_moves_nothing() {
     for estimator in ESTIMATORS {
         for value in [0.0, 1.0, -1.0] {
             let mut policy = Recording::new(table(1));
-            let mut same = |rows: &[Writing]| vec![value; rows.len()];
+            let same = |rows: &[Completion]| vec![value; rows.len()];
             let prompts = [vec![TEXT], vec![TEXT, NEWLINE]];
             for update in 0..5 {
-                let seed = Seed::root(update);
-                let config = grpo(estimator);
-                grpo::update(&mut policy, &prompts, &mut same, &config, 1.0, seed)
-                    .expect("nothing fails");
+                grpo_update(&mut policy, &prompts, same, &grpo(estimator), 1.0, update);
             }
             assert_eq!(policy.table, table(1), "{estimator:?}");
             assert!(policy.updates.is_empty(), "momentum does not move either");

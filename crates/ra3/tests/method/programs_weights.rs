@@ -1,12 +1,12 @@
 //! RLVR's estimators by hand: three programs of 1, 2 and 4 sampled tokens.
 
-use ra3::generation::{Writing, WritingRule};
-use ra3::grpo::{self, Estimator, GrpoConfig, GrpoReport, Search, group_advantages};
-use ra3::policy::{Example, Surrogate, TokenId};
+use ra3::generation::{Completion, WritingRule, complete};
+use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig, group_advantages};
+use ra3::policy::{Example, Surrogate, TokenId, Work};
 use ra3::seed::Seed;
 
 use crate::scripted::Scripted;
-use crate::settings::{CLIP, END, grpo, writing};
+use crate::settings::{CLIP, END, GrpoReport, grpo, grpo_update, writing};
 
 /// Programs of 1, 2 and 4 tokens, and then of 2, 3 and 3.
 const SCRIPTS: [&[TokenId]; 6] = [
@@ -39,18 +39,13 @@ fn prompts(n_groups: usize) -> Vec<Vec<TokenId>> {
 
 fn update(n_groups: usize, config: &GrpoConfig) -> (Scripted, GrpoReport) {
     let mut policy = scripted(n_groups * 3);
-    let mut grade = |rows: &[Writing]| REWARDS[..rows.len()].to_vec();
     let prompts = prompts(n_groups);
-    let seed = Seed::root(1);
-    let report = grpo::update(
-        &mut policy,
-        &prompts,
-        &mut grade,
-        config,
-        LEARNING_RATE,
-        seed,
-    );
-    (policy, report.expect("nothing fails"))
+    let report = grpo_update(&mut policy, &prompts, grade, config, LEARNING_RATE, 1);
+    (policy, report)
+}
+
+fn grade(rows: &[Completion]) -> Vec<f32> {
+    REWARDS[..rows.len()].to_vec()
 }
 
 /// Every example's weights: nothing on the prompt, the same on each sampled token.
@@ -141,7 +136,7 @@ fn an_update_is_repeated_and_paid_for_as_often_as_asked() {
         ..grpo(Estimator::Grpo)
     };
     let (policy, report) = update(1, &config);
-    assert_eq!(policy.seeds, [Seed::root(1)]);
+    assert_eq!(*policy.seeds.borrow(), [Seed::root(1)]);
     assert_eq!(policy.updates.len(), 3);
     for (examples, objective) in &policy.updates {
         assert_eq!(examples, &policy.updates[0].0, "the same batch each time");
@@ -181,60 +176,57 @@ fn a_report_is_on_all_programs() {
         SCRIPTS[5],
     ];
     let mut policy = Scripted::new(&scripts, |_, _| -1.0);
-    let mut grade = |rows: &[Writing]| REWARDS[..rows.len()].to_vec();
-    let seed = Seed::root(1);
-    let report = grpo::update(&mut policy, &prompts(2), &mut grade, &config, 1.0, seed)
-        .expect("nothing fails");
-    assert_eq!(report.mean_reward, 1.0);
-    assert_eq!(report.groups_with_signal, 0.5);
+    let report = grpo_update(&mut policy, &prompts(2), grade, &config, 1.0, 1);
+    let groups = &report.groups;
+    assert_eq!(groups.mean_reward, 1.0);
+    assert_eq!(groups.groups_with_signal, 0.5);
     // Without their ends: 0, 1, 3, 1, 2 and 2 tokens.
-    assert_eq!(report.program_tokens, 9.0 / 6.0);
-    assert_eq!(report.ended_share, 5.0 / 6.0);
+    assert_eq!(groups.program_tokens, 9.0 / 6.0);
+    assert_eq!(groups.ended_share, 5.0 / 6.0);
     assert_eq!(report.update.loss, 1.0);
     assert_eq!(report.work.flops, 1001.0);
 }
 
-/// What dynamic sampling did: the policy, which tries it drew, its report.
-fn search(search: Search, rewards: &[[f32; 6]]) -> (Scripted, Vec<usize>, GrpoReport) {
-    let (mut policy, mut tries, mut n_graded) = (scripted(6), vec![], 0);
-    let mut draw = |index| {
-        tries.push(index);
-        // The second prompt tells the tries apart.
-        vec![vec![0, 5], vec![0, 6, index as TokenId]]
-    };
-    let mut grade = |_: &[Writing]| {
-        n_graded += 1;
-        rewards[n_graded - 1].to_vec()
-    };
-    let report = grpo::update_dynamically(
-        &mut policy,
-        &mut draw,
-        &mut grade,
-        search,
-        &grpo(Estimator::Rloo),
-        LEARNING_RATE,
-        Seed::root(1),
-    );
-    (policy, tries, report.expect("nothing fails"))
+/// Groups of several batches of programs, one batch after the other, and the work of them.
+fn written(policy: &Scripted, rewards: &[[f32; 6]]) -> (Vec<Group>, Work) {
+    let (mut groups, mut work) = (vec![], Work::default());
+    for (index, rewards) in rewards.iter().enumerate() {
+        // The second prompt tells the batches apart.
+        let prompts = [vec![0, 5], vec![0, 6, index as TokenId]];
+        let seed = Seed::root(1).nth(index as u64);
+        let (programs, cost) = complete(policy, &prompts, &writing(), 3, seed).expect("it fits");
+        groups.extend(Group::split(programs, rewards, 3));
+        work += cost;
+    }
+    (groups, work)
 }
 
+/// Groups that a caller kept of what was written are what an update normalises over.
 #[test]
-fn dynamic_sampling_trains_on_the_first_groups_with_signal() {
-    let two = Search {
-        n_groups: 2,
-        n_tries_max: 5,
-    };
+fn an_update_is_on_the_groups_that_were_kept() {
     let rewards = [
         [1.0, 1.0, 1.0, 3.0, 0.0, 0.0],
         [0.0; 6],
         [0.0, 3.0, 0.0, 0.0, 0.0, 3.0],
     ];
-    let (policy, tries, report) = search(two, &rewards);
-    assert_eq!(tries, [0, 1, 2]);
-    let seeds: Vec<Seed> = (0..3).map(|index| Seed::root(1).nth(index)).collect();
-    assert_eq!(policy.seeds, seeds, "every try has draws of its own");
-    // The second group of the first try and the first of the third; the third's other group is
-    // one too many. RLOO: (3, −1.5, −1.5) and (−1.5, 3, −1.5), over 6 programs.
+    let mut policy = scripted(6);
+    let (groups, work) = written(&policy, &rewards);
+    let signals: Vec<bool> = groups.iter().map(Group::has_signal).collect();
+    assert_eq!(signals, [false, true, false, false, true, true]);
+    // The figures are on all 18 programs and 6 groups.
+    let stats = GroupStats::of(&groups);
+    assert_eq!(stats.mean_reward, (6.0 + 6.0) / 18.0);
+    assert_eq!(stats.groups_with_signal, 0.5);
+    assert_eq!((work.flops, work.n_tokens_sampled), (3000.0, 3 * 15));
+    // The second group of the first batch and the first of the third; its other group is one too
+    // many. RLOO: (3, −1.5, −1.5) and (−1.5, 3, −1.5), over 6 programs.
+    let mut kept = groups;
+    kept.retain(Group::has_signal);
+    kept.truncate(2);
+    let config = grpo(Estimator::Rloo);
+    let (_, training) =
+        grpo::update(&mut policy, &kept, &config, LEARNING_RATE).expect("nothing fails");
+    assert_eq!(training.flops, 1.0);
     let examples = policy.trained();
     let weights: Vec<f32> = examples
         .iter()
@@ -245,51 +237,42 @@ fn dynamic_sampling_trains_on_the_first_groups_with_signal() {
     assert!(prompts[..3].iter().all(|prompt| *prompt == [0, 6, 0]));
     assert!(prompts[3..].iter().all(|prompt| prompt[..2] == [0, 5]));
     assert_eq!(policy.updates[0].1.learning_rate, LEARNING_RATE);
-    // The report is on all 18 programs and 6 groups.
-    assert_eq!(report.mean_reward, (6.0 + 6.0) / 18.0);
-    assert_eq!(report.groups_with_signal, 0.5);
-    assert_eq!(report.work.flops, 3001.0);
-    assert_eq!(report.work.n_tokens_sampled, 3 * 15);
-    // Enough at once: no second try.
-    let one = Search {
-        n_groups: 1,
-        n_tries_max: 5,
-    };
-    let (policy, tries, _) = search(one, &rewards[2..]);
-    assert_eq!((tries, policy.trained().len()), (vec![0], 3));
 }
 
+/// Nothing found, and nothing looked for: no update, and no number that is none.
 #[test]
-fn dynamic_sampling_makes_do_with_what_it_found() {
-    let rewards = [[0.0; 6], [0.0, 3.0, 0.0, 1.0, 1.0, 1.0]];
-    let limited = Search {
-        n_groups: 2,
-        n_tries_max: 2,
-    };
-    let (policy, tries, _) = search(limited, &rewards);
-    assert_eq!(tries, [0, 1]);
-    assert_eq!(policy.trained().len(), 3);
-    // Nothing found, and nothing looked for: no update, and no number that is none.
-    for (n_tries_max, rewards) in [(2, [[0.0; 6]; 2]), (0, [[0.0; 6]; 2])] {
-        let (policy, tries, report) = search(
-            Search {
-                n_groups: 2,
-                n_tries_max,
-            },
-            &rewards,
-        );
-        assert_eq!(tries.len(), n_tries_max);
+fn no_groups_are_no_update() {
+    for rewards in [&[[0.0; 6]; 2][..], &[]] {
+        let mut policy = scripted(6);
+        let (groups, _) = written(&policy, rewards);
+        let config = grpo(Estimator::Rloo);
+        let (update, work) =
+            grpo::update(&mut policy, &groups, &config, LEARNING_RATE).expect("nothing fails");
         assert!(policy.updates.is_empty());
+        assert_eq!((update.loss, work), (0.0, Work::default()));
+        let none = GroupStats::of(&groups);
         let figures = [
-            report.mean_reward,
-            report.groups_with_signal,
-            report.program_tokens,
-            report.ended_share,
-            report.work.flops,
+            none.mean_reward,
+            none.groups_with_signal,
+            none.program_tokens,
+            none.ended_share,
         ];
-        assert!(
-            figures.iter().all(|figure| figure.is_finite()),
-            "{report:?}"
-        );
+        assert!(figures.iter().all(|figure| figure.is_finite()), "{none:?}");
     }
+}
+
+/// Programs stay in their order, group by group, with their own rewards.
+#[test]
+fn groups_are_split_in_order() {
+    let (programs, _) =
+        complete(&scripted(6), &prompts(2), &writing(), 3, Seed::root(1)).expect("it fits");
+    let groups = Group::split(programs.clone(), &REWARDS, 3);
+    assert_eq!(groups.len(), 2);
+    for (index, group) in groups.iter().enumerate() {
+        let own = 3 * index..3 * (index + 1);
+        assert_eq!(group.programs, programs[own.clone()]);
+        assert_eq!(group.rewards, REWARDS[own]);
+    }
+    assert!(groups[0].has_signal() && !groups[1].has_signal());
+    assert!(Group::split(vec![], &[], 3).is_empty());
 }

@@ -1,6 +1,6 @@
 //! A table policy that keeps what it was asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, UpdateStats,
@@ -14,9 +14,11 @@ pub(crate) struct Recording {
     /// The table.
     pub(crate) table: TablePolicy,
     /// What each run was asked with.
-    pub(crate) seeds: Vec<Seed>,
+    pub(crate) seeds: RefCell<Vec<Seed>>,
     /// Every rule that something was sampled under, by row of the last run.
-    pub(crate) rules: Vec<Vec<SampleRule>>,
+    pub(crate) rules: RefCell<Vec<Vec<SampleRule>>>,
+    /// How many copies were taken.
+    pub(crate) n_snapshots: Cell<usize>,
     /// What was trained on.
     pub(crate) updates: Vec<(Vec<Example>, Objective)>,
 }
@@ -26,8 +28,9 @@ impl Recording {
     pub(crate) fn new(table: TablePolicy) -> Self {
         Self {
             table,
-            seeds: Vec::new(),
-            rules: Vec::new(),
+            seeds: RefCell::default(),
+            rules: RefCell::default(),
+            n_snapshots: Cell::default(),
             updates: Vec::new(),
         }
     }
@@ -36,6 +39,15 @@ impl Recording {
     pub(crate) fn learning_rates(&self) -> Vec<f32> {
         let rate = |(_, objective): &(Vec<Example>, Objective)| objective.learning_rate;
         self.updates.iter().map(rate).collect()
+    }
+
+    /// Among what each line's decision was drawn, by row.
+    pub(crate) fn choices(&self) -> Vec<Vec<Vec<u32>>> {
+        let of_row = |rules: &Vec<SampleRule>| {
+            let decisions = rules.iter().filter_map(|rule| rule.choices.as_deref());
+            decisions.map(<[u32]>::to_vec).collect()
+        };
+        self.rules.borrow().iter().map(of_row).collect()
     }
 }
 
@@ -57,14 +69,14 @@ impl Episode for Heard<'_> {
 }
 
 impl Policy for Recording {
-    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
-        self.seeds.push(seed);
-        let rules = RefCell::new(vec![Vec::new(); episodes.len()]);
+    fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
+        self.seeds.borrow_mut().push(seed);
+        *self.rules.borrow_mut() = vec![Vec::new(); episodes.len()];
         let rows = episodes.iter_mut().enumerate();
         let mut heard: Vec<Heard<'_>> = rows
             .map(|(row, episode)| Heard {
                 episode: &mut **episode,
-                rules: &rules,
+                rules: &self.rules,
                 row,
             })
             .collect();
@@ -72,10 +84,17 @@ impl Policy for Recording {
             .iter_mut()
             .map(|episode| episode as &mut dyn Episode)
             .collect();
-        let work = self.table.run(&mut episodes, seed);
-        drop(heard);
-        self.rules = rules.into_inner();
-        work
+        self.table.run(&mut episodes, seed)
+    }
+
+    fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+        self.table.score(sequences)
+    }
+
+    /// The table alone: nobody listens to a copy.
+    fn snapshot(&self) -> Box<dyn Policy> {
+        self.n_snapshots.set(self.n_snapshots.get() + 1);
+        self.table.snapshot()
     }
 
     fn update(

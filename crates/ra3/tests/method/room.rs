@@ -2,13 +2,15 @@
 //! nothing.
 
 use proptest::prelude::*;
-use ra3::e_step::{self, EStepConfig, EStepReport, Persistence, roll_out};
-use ra3::policy::{PolicyError, Work};
+use ra3::e_step::{EStepConfig, Persistence};
+use ra3::policy::PolicyError;
+use ra3::scoring::draw;
 use ra3::seed::Seed;
-use ra3::trajectory::{Annotated, Latent, Trajectory};
+use ra3::statistics::RolloutStats;
+use ra3::trajectory::{Latent, Trajectory};
 
 use crate::recording::Recording;
-use crate::settings::{ACT, END, MARKERS, TEXT, THINK, VOCABULARY, alone, e_step, table};
+use crate::settings::{ACT, END, MARKERS, TEXT, THINK, VOCABULARY, e_step, e_update, table};
 
 fn document() -> Trajectory {
     Trajectory {
@@ -18,25 +20,21 @@ fn document() -> Trajectory {
 }
 
 /// A model whose context holds so many tokens.
-fn update(n_context: usize, persistence: Persistence) -> (Recording, EStepReport) {
+fn update(n_context: usize, persistence: Persistence) -> (Recording, RolloutStats) {
     let config = EStepConfig {
         persistence,
         ..e_step()
     };
     let mut policy = Recording::new(table(1).with_limit(n_context));
     let batch = vec![document(); 20];
-    let policies = &mut alone(&mut policy);
-    let report = e_step::update(policies, &batch, &MARKERS, &config, 1.0, Seed::root(4));
-    (policy, report.expect("it fits"))
+    let report = e_update(&mut policy, &batch, &config, 1.0, 4);
+    (policy, report.rollouts)
 }
 
 /// Among what the decision of each line was drawn, all rows of one line together, without repeats.
 fn choices(policy: &Recording, line: usize) -> Vec<Vec<u32>> {
-    let decisions = policy.rules.iter().map(|rules| {
-        let mut decisions = rules.iter().filter_map(|rule| rule.choices.as_deref());
-        decisions.nth(line).expect("a decision a line").to_vec()
-    });
-    let mut found: Vec<Vec<u32>> = decisions.collect();
+    let rows = policy.choices().into_iter();
+    let mut found: Vec<Vec<u32>> = rows.map(|mut row| row.swap_remove(line)).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -66,11 +64,7 @@ fn a_think_needs_room_for_the_rest_of_the_document() {
     // After a think of less than 4 tokens there is room for none, after an act for one.
     assert_eq!(choices(&policy, 1), [vec![ACT], vec![ACT, THINK]]);
     assert!(report.out_of_room_share > 0.0 && report.out_of_room_share < 0.5);
-    for (example, rules) in policy.updates[0].0.iter().zip(&policy.rules) {
-        let decisions: Vec<&[u32]> = rules
-            .iter()
-            .filter_map(|rule| rule.choices.as_deref())
-            .collect();
+    for (example, decisions) in policy.updates[0].0.iter().zip(policy.choices()) {
         if decisions[1] == [ACT] {
             // Forced for want of room.
             let last = example.tokens.len() - 2;
@@ -106,16 +100,9 @@ fn want_of_room_comes_before_a_think_that_is_asked_for() {
 /// A document that does not fit with one marker a line is still the policy's error.
 #[test]
 fn a_document_that_does_not_fit_is_an_error() {
-    let mut policy = table(1).with_limit(6);
-    let (rule, mut work) = (e_step().latent_rule(MARKERS), Work::default());
-    let found = roll_out(
-        &mut alone(&mut policy),
-        &[document()],
-        &rule,
-        1,
-        Seed::root(1),
-        &mut work,
-    );
+    let policy = table(1).with_limit(6);
+    let rule = e_step().latent_rule(MARKERS);
+    let found = draw(&policy, &[document()], &rule, 1, 0.0, Seed::root(1));
     assert!(matches!(
         found,
         Err(PolicyError::SequenceTooLong {
@@ -123,11 +110,6 @@ fn a_document_that_does_not_fit_is_an_error() {
             ..
         })
     ));
-}
-
-fn n_tokens(annotated: &Annotated) -> usize {
-    let latents = annotated.latents.iter().flatten();
-    annotated.trajectory.n_tokens() + latents.map(Latent::n_tokens).sum::<usize>()
 }
 
 proptest! {
@@ -152,24 +134,27 @@ proptest! {
         let config = EStepConfig { rationale_tokens_max, persistence, ..e_step() };
         let mut policy = table(seed).with_limit(n_context);
         let rule = config.latent_rule(MARKERS);
-        let (seed, mut work) = (Seed::root(seed), Work::default());
         let batch = [document];
-        let drawn = roll_out(&mut alone(&mut policy), &batch, &rule, 4, seed, &mut work);
-        let drawn = drawn.expect("it always fits");
-        for (annotated, records) in drawn.annotated[0].iter().zip(&drawn.records[0]) {
-            prop_assert!(n_tokens(annotated) <= n_context);
-            for record in records {
-                let is_free = persistence != Persistence::ThinkEveryLine;
-                prop_assert_eq!(record.decision_sampled, is_free && !record.is_out_of_room);
-                prop_assert!(!record.is_out_of_room || !record.is_think());
-            }
-            // Room enough for every think: none is forced.
-            if slack >= n_lines * (rationale_tokens_max + 1) {
-                prop_assert!(records.iter().all(|record| !record.is_out_of_room));
+        let (drawn, _) = draw(&policy, &batch, &rule, 4, 0.0, Seed::root(seed))
+            .expect("it always fits");
+        prop_assert_eq!(drawn.len(), 4);
+        for trace in &drawn {
+            prop_assert!(trace.tokens.len() <= n_context);
+            let is_free = persistence != Persistence::ThinkEveryLine;
+            for (line, span) in trace.lines.iter().enumerate() {
+                let decision = span.latent.start;
+                let is_keep = trace.latent(line) == Some(Latent::Keep);
+                let is_sampled = trace.restrictions.iter().any(|r| r.position == decision);
+                prop_assert_eq!(trace.mask[decision], is_sampled);
+                // What was not drawn was forced: to think, or for want of room to act.
+                let is_out_of_room = !is_sampled && is_keep;
+                prop_assert_eq!(is_sampled, is_free && !is_out_of_room);
+                // Room enough for every think: none is forced.
+                let is_roomy = slack >= n_lines * (rationale_tokens_max + 1);
+                prop_assert!(!(is_roomy && is_out_of_room));
             }
         }
-        let policies = &mut alone(&mut policy);
-        let report = e_step::update(policies, &batch, &MARKERS, &config, 0.1, seed).expect("fits");
-        prop_assert!((0.0..=1.0).contains(&report.out_of_room_share));
+        let rollouts = e_update(&mut policy, &batch, &config, 0.1, seed).rollouts;
+        prop_assert!((0.0..=1.0).contains(&rollouts.out_of_room_share));
     }
 }

@@ -1,8 +1,10 @@
 //! A policy that says what it was told to, and keeps everything that it was asked.
 
+use std::cell::RefCell;
+
 use ra3::policy::{
-    Episode, Example, Feed, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop,
-    TokenId, UpdateStats, Work,
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Stop, TokenId,
+    UpdateStats, Work,
 };
 use ra3::seed::Seed;
 
@@ -18,9 +20,11 @@ pub(crate) struct Scripted {
     scripts: Vec<Vec<TokenId>>,
     logprob: Logprob,
     /// What each run was asked with.
-    pub(crate) seeds: Vec<Seed>,
+    pub(crate) seeds: RefCell<Vec<Seed>>,
     /// What the rows of the last run asked, in their order.
-    pub(crate) moves: Vec<Vec<Move>>,
+    pub(crate) moves: RefCell<Vec<Vec<Move>>>,
+    /// What was scored, call after call.
+    pub(crate) scored: RefCell<Vec<Vec<Example>>>,
     /// What was trained on.
     pub(crate) updates: Vec<(Vec<Example>, Objective)>,
 }
@@ -31,8 +35,9 @@ impl Scripted {
         Self {
             scripts: scripts.iter().map(|script| script.to_vec()).collect(),
             logprob,
-            seeds: Vec::new(),
-            moves: Vec::new(),
+            seeds: RefCell::default(),
+            moves: RefCell::default(),
+            scored: RefCell::default(),
             updates: Vec::new(),
         }
     }
@@ -43,24 +48,6 @@ impl Scripted {
             panic!("{} updates in place of one", self.updates.len());
         };
         examples
-    }
-
-    fn feed(&self, history: &mut Vec<TokenId>, feed: &Feed) -> Vec<f32> {
-        assert!(!feed.tokens.is_empty(), "a feed is never empty");
-        let mut logprobs = Vec::new();
-        for token in &feed.tokens {
-            let is_first = history.is_empty();
-            logprobs.push(if is_first {
-                0.0
-            } else {
-                (self.logprob)(history, *token)
-            });
-            history.push(*token);
-        }
-        if !feed.scored {
-            logprobs.clear();
-        }
-        logprobs
     }
 
     fn sample(
@@ -89,7 +76,7 @@ impl Scripted {
         }
     }
 
-    fn drive(&mut self, episode: &mut dyn Episode, row: usize, work: &mut Work) {
+    fn drive(&self, episode: &mut dyn Episode, row: usize, work: &mut Work) {
         let script = self.scripts.get(row).cloned().unwrap_or_default();
         let mut script = script.into_iter();
         let (mut history, mut moves) = (Vec::new(), Vec::new());
@@ -100,10 +87,10 @@ impl Scripted {
             let start = history.len();
             next = match next {
                 Move::Done => break,
-                Move::Feed(feed) => {
-                    let logprobs = self.feed(&mut history, &feed);
+                Move::Feed(tokens) => {
+                    assert!(!tokens.is_empty(), "a feed is never empty");
+                    history.extend(tokens);
                     episode.next(Observation::Fed {
-                        logprobs: &logprobs,
                         room: CONTEXT - history.len(),
                     })
                 }
@@ -124,16 +111,16 @@ impl Scripted {
             !samples || script.next().is_none(),
             "row {row} did not say all of its script"
         );
-        self.moves.push(moves);
+        self.moves.borrow_mut().push(moves);
         work.n_tokens += history.len() as u64;
     }
 }
 
 impl Policy for Scripted {
     /// A run costs 1,000 operations.
-    fn run(&mut self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
-        self.seeds.push(seed);
-        self.moves.clear();
+    fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
+        self.seeds.borrow_mut().push(seed);
+        self.moves.borrow_mut().clear();
         let mut work = Work {
             flops: 1000.0,
             ..Work::default()
@@ -142,6 +129,34 @@ impl Policy for Scripted {
             self.drive(&mut **episode, row, &mut work);
         }
         Ok(work)
+    }
+
+    /// A call costs 100 operations.
+    fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+        self.scored.borrow_mut().push(sequences.to_vec());
+        let score = |example: &Example| {
+            let targets = example.tokens.iter().zip(&example.weights).enumerate();
+            let logprob = |(at, (token, weight)): (usize, (&TokenId, &f32))| {
+                let history = &example.tokens[..at];
+                if *weight == 0.0 {
+                    0.0
+                } else {
+                    (self.logprob)(history, *token)
+                }
+            };
+            targets.map(logprob).collect()
+        };
+        let work = Work {
+            flops: 100.0,
+            ..Work::default()
+        };
+        Ok((sequences.iter().map(score).collect(), work))
+    }
+
+    /// A copy that says the same, and was asked nothing yet.
+    fn snapshot(&self) -> Box<dyn Policy> {
+        let scripts: Vec<&[TokenId]> = self.scripts.iter().map(Vec::as_slice).collect();
+        Box::new(Self::new(&scripts, self.logprob))
     }
 
     /// The `n`-th update has the loss `n` and costs one operation.

@@ -5,7 +5,8 @@ use ra3::interleave::{TokenWeights, interleave, normalise, plain, strip};
 use ra3::m_step::{self, WeightedAnnotated};
 use ra3::ntp;
 use ra3::policy::{Example, Surrogate, TokenId};
-use ra3::trajectory::{Annotated, Latent, LatentStats, Trajectory};
+use ra3::statistics::LatentStats;
+use ra3::trajectory::{Annotated, Latent, Trajectory};
 
 use crate::scripted::Scripted;
 use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, TEXT, THINK, VOCABULARY};
@@ -25,7 +26,7 @@ fn any_latent() -> impl Strategy<Value = Option<Latent>> {
 }
 
 prop_compose! {
-    fn any_annotated()(
+    pub(crate) fn any_annotated()(
         prefix in text(1..4),
         lines in prop::collection::vec((text(1..4), any_latent()), 0..6),
     ) -> Annotated {

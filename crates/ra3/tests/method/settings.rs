@@ -1,17 +1,19 @@
 //! The vocabulary of these tests, and settings to vary.
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Penalty, Persistence, Policies};
-use ra3::em::{Ablation, EmConfig};
+use ra3::e_step::{self, EStepConfig, EStepReport, Persistence};
 use ra3::formulas::Baseline;
-use ra3::generation::WritingRule;
-use ra3::grpo::{Estimator, GrpoConfig};
+use ra3::generation::{Completion, WritingRule, complete};
+use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
 use ra3::interleave::TokenWeights;
-use ra3::policy::{Policy, Surrogate, TokenId};
+use ra3::phases::EmConfig;
+use ra3::policy::{Policy, Surrogate, TokenId, UpdateStats, Work};
+use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
+use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::table::TablePolicy;
-use ra3::trajectory::Markers;
+use ra3::trajectory::{Markers, Trajectory};
 
 pub(crate) const MARKERS: Markers = Markers {
     act: ACT,
@@ -37,15 +39,6 @@ pub(crate) fn table(seed: u64) -> TablePolicy {
     TablePolicy::random(VOCABULARY, 2, 1.0, Seed::root(seed))
 }
 
-/// A model that is its own scorer and reference.
-pub(crate) fn alone(policy: &mut dyn Policy) -> Policies<'_> {
-    Policies {
-        policy,
-        scorer: None,
-        reference: None,
-    }
-}
-
 pub(crate) fn e_step() -> EStepConfig {
     EStepConfig {
         group_size: 3,
@@ -61,6 +54,19 @@ pub(crate) fn e_step() -> EStepConfig {
     }
 }
 
+/// One update of a policy that is its own scorer and reference.
+pub(crate) fn e_update(
+    policy: &mut dyn Policy,
+    batch: &[Trajectory],
+    config: &EStepConfig,
+    learning_rate: f32,
+    seed: u64,
+) -> EStepReport {
+    let (alone, seed) = (Frozen::default(), Seed::root(seed));
+    e_step::update(policy, &alone, batch, &MARKERS, config, learning_rate, seed)
+        .expect("nothing fails")
+}
+
 pub(crate) fn em() -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
@@ -73,7 +79,9 @@ pub(crate) fn em() -> EmConfig {
         m_batch_documents: 4,
         corpus_latents_share: 0.5,
         e_step: e_step(),
+        scorer_is_frozen: false,
         choose: Choose::Sample,
+        rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,
             line: 1.0,
@@ -82,9 +90,28 @@ pub(crate) fn em() -> EmConfig {
         },
         supervised_schedule: constant(0.1),
         e_schedule: constant(0.1),
-        ablation: Ablation::None,
     }
 }
+
+/// What comparisons leave out: nothing, the M-step, the E-step, and with that the policy's own
+/// rationales.
+pub(crate) const ABLATIONS: [fn(EmConfig) -> EmConfig; 4] = [
+    |whole| whole,
+    |whole| EmConfig {
+        annotate_documents: 0,
+        m_updates: 0,
+        ..whole
+    },
+    |whole| EmConfig {
+        e_updates: 0,
+        ..whole
+    },
+    |whole| EmConfig {
+        e_updates: 0,
+        rationales_are_random: true,
+        ..whole
+    },
+];
 
 /// Programs are written plainly, up to the end of the text.
 pub(crate) fn writing() -> WritingRule {
@@ -107,5 +134,39 @@ pub(crate) fn grpo(estimator: Estimator) -> GrpoConfig {
         writing: writing(),
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,
+    }
+}
+
+/// What an update of RLVR did.
+#[derive(Debug)]
+pub(crate) struct GrpoReport {
+    pub(crate) groups: GroupStats,
+    /// The last update on this batch.
+    pub(crate) update: UpdateStats,
+    /// Everything that ran.
+    pub(crate) work: Work,
+}
+
+/// One update: programs are written, graded, and learnt from.
+pub(crate) fn grpo_update(
+    policy: &mut dyn Policy,
+    prompts: &[Vec<TokenId>],
+    grade: impl Fn(&[Completion]) -> Vec<f32>,
+    config: &GrpoConfig,
+    learning_rate: f32,
+    seed: u64,
+) -> GrpoReport {
+    let (size, seed) = (config.group_size, Seed::root(seed));
+    let (programs, mut work) =
+        complete(policy, prompts, &config.writing, size, seed).expect("it fits");
+    let rewards = grade(&programs);
+    let groups = Group::split(programs, &rewards, size);
+    let (update, training) =
+        grpo::update(policy, &groups, config, learning_rate).expect("nothing fails");
+    work += training;
+    GrpoReport {
+        groups: GroupStats::of(&groups),
+        update,
+        work,
     }
 }

@@ -1,0 +1,254 @@
+//! What a damaged Parquet file says of itself, checked before the library believes it.
+//!
+//! The library asserts what a footer promises, takes room for as many values as a page claims, and
+//! gives nulls for rows that no page has. So the places and numbers of a row group are compared
+//! with the file and with its pages. What is left is caught where it is asserted.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use parquet::bloom_filter::Sbbf;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::reader::RowGroupReader;
+use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
+
+/// Calls the library; what it asserts of a file is an error of the file.
+pub(super) fn guarded<T>(
+    read: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, ParquetError> {
+    // What was being read is dropped after an error, so no broken state is seen.
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(damaged("what its parts say of each other does not fit")))
+}
+
+fn damaged(reason: impl Into<String>) -> ParquetError {
+    ParquetError::General(reason.into())
+}
+
+/// A row group whose numbers fit the file, and whose pages are held to them.
+pub(super) struct Group<'a> {
+    inner: Box<dyn RowGroupReader + 'a>,
+}
+
+impl<'a> Group<'a> {
+    /// # Errors
+    /// A column that is read lies outside the file's `n_bytes`, or has other rows than the group.
+    pub(super) fn new(
+        inner: Box<dyn RowGroupReader + 'a>,
+        column: &str,
+        n_bytes: u64,
+    ) -> Result<Self, ParquetError> {
+        let group = inner.metadata();
+        let is_read = |chunk: &&ColumnChunkMetaData| chunk.column_path().parts()[0] == column;
+        for chunk in group.columns().iter().filter(is_read) {
+            check(group, chunk, n_bytes)?;
+        }
+        Ok(Self { inner })
+    }
+}
+
+fn check(
+    group: &RowGroupMetaData,
+    chunk: &ColumnChunkMetaData,
+    n_bytes: u64,
+) -> Result<(), ParquetError> {
+    let name = chunk.column_path().string();
+    let start = chunk
+        .dictionary_page_offset()
+        .unwrap_or_else(|| chunk.data_page_offset());
+    let end = u64::try_from(start)
+        .ok()
+        .zip(u64::try_from(chunk.compressed_size()).ok())
+        .and_then(|(start, length)| start.checked_add(length));
+    if end.is_none_or(|end| end > n_bytes) {
+        let length = chunk.compressed_size();
+        return Err(damaged(format!(
+            "{name:?} has {length} bytes at {start}, outside the file's {n_bytes}"
+        )));
+    }
+    let (n_rows, n_values) = (group.num_rows(), chunk.num_values());
+    // A list may have many values, and an empty one counts as one.
+    let is_one_a_row = chunk.column_descr().max_rep_level() == 0;
+    if n_rows < 0 || n_values < n_rows || (is_one_a_row && n_values != n_rows) {
+        return Err(damaged(format!(
+            "{name:?} has {n_values} values in a group of {n_rows} rows"
+        )));
+    }
+    Ok(())
+}
+
+impl RowGroupReader for Group<'_> {
+    fn metadata(&self) -> &RowGroupMetaData {
+        self.inner.metadata()
+    }
+
+    fn num_columns(&self) -> usize {
+        self.inner.num_columns()
+    }
+
+    fn get_column_page_reader(&self, i: usize) -> Result<Box<dyn PageReader>, ParquetError> {
+        let n_values = self.metadata().column(i).num_values();
+        Ok(Box::new(Pages {
+            inner: self.inner.get_column_page_reader(i)?,
+            n_left: u64::try_from(n_values)?,
+        }))
+    }
+
+    fn get_column_bloom_filter(&self, i: usize) -> Option<&Sbbf> {
+        self.inner.get_column_bloom_filter(i)
+    }
+
+    fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>, ParquetError> {
+        RowIter::from_row_group(projection, self)
+    }
+}
+
+/// The pages of a column, which have to have as many values as the footer says.
+struct Pages {
+    inner: Box<dyn PageReader>,
+    n_left: u64,
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+        let page = self.inner.get_next_page()?;
+        match &page {
+            None if self.n_left > 0 => {
+                let reason = format!("{} values are on no page", self.n_left);
+                return Err(damaged(reason));
+            }
+            // Whatever has a dictionary takes a byte a value at least.
+            Some(Page::DictionaryPage {
+                buf, num_values, ..
+            }) if *num_values as usize > buf.len() => {
+                let length = buf.len();
+                return Err(damaged(format!(
+                    "a dictionary of {num_values} values in {length} bytes"
+                )));
+            }
+            None | Some(Page::DictionaryPage { .. }) => (),
+            Some(Page::DataPage { num_values, .. } | Page::DataPageV2 { num_values, .. }) => {
+                self.n_left = self
+                    .n_left
+                    .checked_sub(u64::from(*num_values))
+                    .ok_or_else(|| damaged("its pages have more values than its footer says"))?;
+            }
+        }
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+        self.inner.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+        self.inner.skip_next_page()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
+        self.inner.at_record_boundary()
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Result<Page, ParquetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use parquet::basic::Encoding;
+
+    use super::*;
+
+    /// Pages that need no file.
+    struct Given(VecDeque<Page>);
+
+    impl PageReader for Given {
+        fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+            Ok(self.0.pop_front())
+        }
+
+        fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+            Ok(None)
+        }
+
+        fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+            Ok(())
+        }
+    }
+
+    impl Iterator for Given {
+        type Item = Result<Page, ParquetError>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            self.get_next_page().transpose()
+        }
+    }
+
+    fn data(num_values: u32) -> Page {
+        Page::DataPage {
+            buf: vec![0; 8].into(),
+            num_values,
+            encoding: Encoding::PLAIN,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        }
+    }
+
+    fn dictionary(num_values: u32) -> Page {
+        Page::DictionaryPage {
+            buf: vec![0; 8].into(),
+            num_values,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        }
+    }
+
+    /// Reads pages that should have so many values.
+    fn read(n_values: u64, pages: Vec<Page>) -> Result<usize, String> {
+        let inner = Box::new(Given(pages.into()));
+        let pages = Pages {
+            inner,
+            n_left: n_values,
+        };
+        let read: Result<Vec<Page>, ParquetError> = pages.collect();
+        read.map(|pages| pages.len())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn pages_are_held_to_what_the_footer_says() {
+        assert_eq!(read(5, vec![dictionary(8), data(3), data(2)]), Ok(3));
+        assert_eq!(read(0, Vec::new()), Ok(0));
+        let refused = [
+            (5, vec![data(3)], "2 values are on no page"),
+            (5, vec![data(3), data(3)], "more values than its footer"),
+            // The library would take room for all of them.
+            (
+                5,
+                vec![dictionary(u32::MAX)],
+                "4294967295 values in 8 bytes",
+            ),
+        ];
+        for (n_values, pages, expected) in refused {
+            let error = read(n_values, pages).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_library_asserts_is_an_error() {
+        let error = guarded::<()>(|| panic!("column start and length")).unwrap_err();
+        assert!(error.to_string().contains("does not fit"), "{error}");
+        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+    }
+}

@@ -1,0 +1,118 @@
+//! The outer loop as data: its settings, and the list of phases that they make
+//! (docs/algorithm.md, "The outer loop"). [`crate::em`] does them.
+
+use crate::annotate::Choose;
+use crate::e_step::EStepConfig;
+use crate::interleave::TokenWeights;
+use crate::schedule::Schedule;
+
+/// Settings of the loop. What a comparison leaves out is a count of 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmConfig {
+    /// Updates on the corpus' own comments as latents.
+    pub cold_start_updates: u64,
+    /// `K`.
+    pub rounds: u64,
+    /// E-step updates of a round.
+    pub e_updates: u64,
+    /// Documents of an E-step update.
+    pub e_batch_documents: usize,
+    /// Documents annotated in a round.
+    pub annotate_documents: usize,
+    /// M-step updates of a round.
+    pub m_updates: u64,
+    /// Documents of a cold start or M-step update, and of a batch of annotation.
+    pub m_batch_documents: usize,
+    /// Share of a round's M-step data that keeps the corpus' own latents.
+    pub corpus_latents_share: f32,
+    /// The search for latents.
+    pub e_step: EStepConfig,
+    /// Whether lines are scored by a copy of the policy, frozen at the start of each E-step.
+    pub scorer_is_frozen: bool,
+    /// Which draws the M-step learns from.
+    pub choose: Choose,
+    /// Whether annotation draws rationales of random tokens in place of the policy's own.
+    pub rationales_are_random: bool,
+    /// Loss weights of cold start and M-step.
+    pub weights: TokenWeights,
+    /// Step sizes of all supervised updates: those of the cold start, then the M-steps'.
+    pub supervised_schedule: Schedule,
+    /// Step sizes of the E-step, over the E-step updates of all rounds.
+    pub e_schedule: Schedule,
+}
+
+/// What the loop does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Supervised on the corpus' own latents.
+    ColdStart,
+    /// Policy gradient.
+    EStep,
+    /// Drawing the round's data.
+    Annotate,
+    /// Supervised on the round's data.
+    MStep,
+}
+
+/// Where a position is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The phase.
+    pub phase: Phase,
+    /// Its round; 0 for the cold start.
+    pub round: u64,
+    /// Updates, or batches, of this phase before it, in this round.
+    pub index: u64,
+    /// The same in all rounds.
+    pub nth: u64,
+}
+
+impl EmConfig {
+    /// The loop: each phase with its round and its number of updates, or batches.
+    pub fn phases(&self) -> Vec<(Phase, u64, u64)> {
+        let n_batches = self.annotate_documents.div_ceil(self.m_batch_documents) as u64;
+        let mut phases = vec![(Phase::ColdStart, 0, self.cold_start_updates)];
+        for round in 0..self.rounds {
+            phases.push((Phase::EStep, round, self.e_updates));
+            phases.push((Phase::Annotate, round, n_batches));
+            phases.push((Phase::MStep, round, self.m_updates));
+        }
+        phases
+    }
+
+    /// Positions in all.
+    pub fn n_positions(&self) -> u64 {
+        self.phases().iter().map(|(_, _, n)| n).sum()
+    }
+
+    /// The place of a position; `None` past the end.
+    pub fn place(&self, position: u64) -> Option<Place> {
+        let mut index = position;
+        for (phase, round, n) in self.phases() {
+            if index < n {
+                return Some(Place {
+                    phase,
+                    round,
+                    index,
+                    nth: round * n + index,
+                });
+            }
+            index -= n;
+        }
+        None
+    }
+
+    /// Supervised updates in all, which [`Self::supervised_schedule`] runs over.
+    pub fn n_supervised_updates(&self) -> u64 {
+        self.cold_start_updates + self.rounds * self.m_updates
+    }
+
+    /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of
+    /// any first `n` documents `⌊n · share⌋` do.
+    pub(crate) fn keeps_own(&self, nth: u64) -> bool {
+        // In whole millionths: the nearest number to 0.9 is below it, and 10 of it below 9.
+        let millionths = (f64::from(self.corpus_latents_share) * 1e6).round() as u64;
+        let n_own = |n: u64| n * millionths / 1_000_000;
+        n_own(nth + 1) > n_own(nth)
+    }
+}

@@ -1,0 +1,159 @@
+//! Drawing rollouts from the policy, and what the frozen models say of them.
+
+use crate::policy::{Episode, Example, Policy, PolicyError, Work};
+use crate::rewards::LineScore;
+use crate::rollout::{LatentRule, Rollout};
+use crate::seed::Seed;
+use crate::trace::{LineSpan, Part, Trace};
+use crate::trajectory::Trajectory;
+
+/// The models of an E-step that are not trained.
+#[derive(Default)]
+pub struct Frozen {
+    /// `π`, the line policy at the start of the E-step. Without one, lines are scored by the policy
+    /// as it is.
+    pub scorer: Option<Box<dyn Policy>>,
+    /// `p_0`, which the exact KL needs. Without one the policy is its own `p_0`: rationales are
+    /// then free, and only the decisions pay.
+    pub reference: Option<Box<dyn Policy>>,
+}
+
+impl std::fmt::Debug for Frozen {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = formatter.debug_struct("Frozen");
+        parts.field("scorer", &self.scorer.is_some());
+        parts.field("reference", &self.reference.is_some());
+        parts.finish()
+    }
+}
+
+/// A rollout with the scores of its lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The rollout.
+    pub trace: Trace,
+    /// What the models say of each line.
+    pub lines: Vec<LineScore>,
+}
+
+/// Draws `group_size` rollouts of each trajectory: trajectory after trajectory, then by member.
+///
+/// At a share `think_floor` of all lines the decision is forced to think.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub fn draw(
+    policy: &dyn Policy,
+    batch: &[Trajectory],
+    rule: &LatentRule,
+    group_size: usize,
+    think_floor: f32,
+    seed: Seed,
+) -> Result<(Vec<Trace>, Work), PolicyError> {
+    let mut rows: Vec<Rollout<'_>> = batch
+        .iter()
+        .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size))
+        .map(|trajectory| Rollout::expert(trajectory, rule.clone()))
+        .collect();
+    let trajectories = batch
+        .iter()
+        .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size));
+    for (index, (row, trajectory)) in rows.iter_mut().zip(trajectories).enumerate() {
+        let seed = seed.child("explore").nth(index as u64);
+        let has_to = |line: usize| seed.nth(line as u64).uniform() < f64::from(think_floor);
+        row.think_at((0..trajectory.lines.len()).map(has_to).collect());
+    }
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    let work = policy.run(&mut episodes, seed)?;
+    Ok((rows.into_iter().map(|row| row.trace).collect(), work))
+}
+
+/// Has `π` score the lines and `p_0` the rationales of rollouts that `policy` drew.
+///
+/// # Errors
+/// As [`Policy::score`].
+pub fn rescore(
+    policy: &dyn Policy,
+    frozen: &Frozen,
+    traces: Vec<Trace>,
+) -> Result<(Vec<Scored>, Work), PolicyError> {
+    let scorer = frozen.scorer.as_deref().unwrap_or(policy);
+    let is_action = |part| matches!(part, Part::Action(_));
+    let (of_lines, mut work) = scorer.score(&sequences(&traces, is_action))?;
+    let (of_rationales, scoring) = rationale_logprobs(frozen.reference.as_deref(), &traces)?;
+    work += scoring;
+    let rows = traces.into_iter().zip(of_lines).zip(of_rationales);
+    let scored = rows.map(|((trace, of_lines), of_rationales)| Scored {
+        lines: line_scores(&trace, &of_lines, &of_rationales),
+        trace,
+    });
+    Ok((scored.collect(), work))
+}
+
+/// `log p_0` of every token of the rationales; where no reference is, `log q` as it was drawn.
+pub(crate) fn rationale_logprobs(
+    reference: Option<&dyn Policy>,
+    traces: &[Trace],
+) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+    match reference {
+        None => {
+            let drawn = traces.iter().map(|trace| trace.logprobs.clone());
+            Ok((drawn.collect(), Work::default()))
+        }
+        Some(reference) => {
+            let is_rationale = |part| matches!(part, Part::Rationale(_));
+            reference.score(&sequences(traces, is_rationale))
+        }
+    }
+}
+
+/// What is to be scored of each trace.
+fn sequences(traces: &[Trace], is_wanted: impl Fn(Part) -> bool) -> Vec<Example> {
+    traces
+        .iter()
+        .map(|trace| trace.sequence(&is_wanted))
+        .collect()
+}
+
+/// The scores of a trace's lines: `log q` is the trace's own, the others are given token by token.
+pub fn line_scores(trace: &Trace, of_lines: &[f32], of_rationales: &[f32]) -> Vec<LineScore> {
+    let score = |span: &LineSpan| {
+        // A `</think>` that was forced is certain under every model.
+        let drawn = |logprobs: &[f32]| -> f32 {
+            let positions = span.rationale().filter(|at| trace.mask[*at]);
+            positions.map(|at| logprobs[at]).sum()
+        };
+        let decision = span.latent.clone().next();
+        LineScore {
+            is_think: decision.map(|_| span.is_think()),
+            latent_logprob: decision.map_or(0.0, |at| trace.logprobs[at]) + drawn(&trace.logprobs),
+            rationale_logprob: drawn(of_rationales),
+            line_logprob: sum(&of_lines[span.action.clone()]) as f32,
+            n_line_tokens: span.action.len(),
+        }
+    };
+    trace.lines.iter().map(score).collect()
+}
+
+/// `log π` of each trace's lines, token sums in `f64`.
+///
+/// # Errors
+/// As [`Policy::score`].
+pub fn lines_logprobs(
+    policy: &dyn Policy,
+    traces: &[Trace],
+) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+    let is_action = |part| matches!(part, Part::Action(_));
+    let (logprobs, work) = policy.score(&sequences(traces, is_action))?;
+    let of_trace = |(trace, logprobs): (&Trace, Vec<f32>)| {
+        let of_line = |span: &LineSpan| sum(&logprobs[span.action.clone()]) as f32;
+        trace.lines.iter().map(of_line).collect()
+    };
+    Ok((traces.iter().zip(logprobs).map(of_trace).collect(), work))
+}
+
+/// The sum in `f64`.
+pub(crate) fn sum(logprobs: &[f32]) -> f64 {
+    logprobs.iter().map(|logprob| f64::from(*logprob)).sum()
+}

@@ -1,0 +1,134 @@
+//! Figures about latents and about an E-step's rollouts: what a run reports, and nothing is learnt
+//! from.
+
+use crate::scoring::Scored;
+use crate::trace::LineSpan;
+use crate::trajectory::{Annotated, Latent};
+
+/// How latents are used in a set of documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LatentStats {
+    /// Share of lines with a switch.
+    pub think_rate: f64,
+    /// Mean lines that a latent stays in force: the effective shortening of the horizon. The lines
+    /// before a document's first switch count as one latent, the empty one.
+    pub persistence: f64,
+    /// Mean tokens of a rationale.
+    pub rationale_tokens: f64,
+}
+
+impl LatentStats {
+    /// Counts over annotated documents.
+    pub fn of<'a>(documents: impl Iterator<Item = &'a Annotated>) -> Self {
+        let length = |latent: &Option<Latent>| latent.as_ref().map_or(0, Latent::n_tokens);
+        Self::of_lengths(documents.map(|document| document.latents.iter().map(length).collect()))
+    }
+
+    /// Counts over documents given by the number of tokens of each line's latent: 0 where nothing
+    /// was decided, 1 for an act, the rationale's and 2 for a switch.
+    pub fn of_lengths(documents: impl Iterator<Item = Vec<usize>>) -> Self {
+        let (mut n_lines, mut n_thinks, mut n_tokens, mut n_empty) = (0usize, 0usize, 0usize, 0);
+        for lengths in documents {
+            n_lines += lengths.len();
+            n_empty += usize::from(lengths.first().is_some_and(|length| *length < 2));
+            for length in lengths.iter().filter(|length| **length >= 2) {
+                n_thinks += 1;
+                n_tokens += length - 2;
+            }
+        }
+        Self {
+            think_rate: n_thinks as f64 / n_lines.max(1) as f64,
+            persistence: n_lines as f64 / (n_thinks + n_empty).max(1) as f64,
+            rationale_tokens: n_tokens as f64 / n_thinks.max(1) as f64,
+        }
+    }
+}
+
+/// Figures of a batch of rollouts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RolloutStats {
+    /// Mean over rollouts of `Σ_t r_t`.
+    pub mean_return: f64,
+    /// Mean over rollouts and lines of `log π(a_t | h_t, z_t)`.
+    pub mean_line_logprob: f64,
+    /// The latents of the rollouts.
+    pub latents: LatentStats,
+    /// Mean difference of `R_t` between thinks and acts of one group at one line, where both occur.
+    pub mean_gain: f64,
+    /// Share of lines whose decision was `<act>` by force, for want of room.
+    pub out_of_room_share: f64,
+}
+
+impl RolloutStats {
+    /// Figures of rollouts in groups of `group_size`, with `r_t` and `R_t` by rollout and line.
+    pub fn of(
+        rollouts: &[Scored],
+        rewards: &[Vec<f32>],
+        returns: &[Vec<f32>],
+        group_size: usize,
+    ) -> Self {
+        let lines = || rollouts.iter().flat_map(|rollout| &rollout.lines);
+        let n_lines = lines().count().max(1) as f64;
+        let rewards = rewards.iter().flatten().map(|reward| f64::from(*reward));
+        let logprobs = lines().map(|line| f64::from(line.line_logprob));
+        let gains: Vec<f64> = rollouts
+            .chunks(group_size)
+            .zip(returns.chunks(group_size))
+            .flat_map(|(group, returns)| gains(group, returns))
+            .collect();
+        Self {
+            mean_return: rewards.sum::<f64>() / rollouts.len().max(1) as f64,
+            mean_line_logprob: logprobs.sum::<f64>() / n_lines,
+            latents: LatentStats::of_lengths(
+                rollouts
+                    .iter()
+                    .map(|rollout| rollout.trace.latent_lengths()),
+            ),
+            mean_gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
+            out_of_room_share: rollouts.iter().map(n_out_of_room).sum::<usize>() as f64 / n_lines,
+        }
+    }
+}
+
+/// Acts that were forced. (Where every decision is an act, nothing is learnt from rollouts.)
+fn n_out_of_room(rollout: &Scored) -> usize {
+    let is_forced_act =
+        |span: &&LineSpan| span.latent.len() == 1 && !rollout.trace.mask[span.latent.start];
+    rollout.trace.lines.iter().filter(is_forced_act).count()
+}
+
+/// By line where both occur: mean `R_t` of the group's thinks less that of its acts.
+fn gains(group: &[Scored], returns: &[Vec<f32>]) -> Vec<f64> {
+    let n_lines = group.first().map_or(0, |rollout| rollout.lines.len());
+    let gain = |line: usize| {
+        let mean = |is_think: bool| {
+            let chosen: Vec<f32> = (0..group.len())
+                .filter(|member| group[*member].trace.lines[line].is_think() == is_think)
+                .map(|member| returns[member][line])
+                .collect();
+            let sum = f64::from(chosen.iter().sum::<f32>());
+            (!chosen.is_empty()).then(|| sum / chosen.len() as f64)
+        };
+        Some(mean(true)? - mean(false)?)
+    };
+    (0..n_lines).filter_map(gain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_are_counted_by_hand() {
+        let (first, second) = (vec![5, 1, 1, 3], vec![1, 1]);
+        let stats = LatentStats::of_lengths([first, second.clone()].into_iter());
+        // Two switches in six lines; three latents, of which one is the second document's empty
+        // one.
+        assert_eq!(stats.think_rate, 2.0 / 6.0);
+        assert_eq!(stats.persistence, 2.0);
+        assert_eq!(stats.rationale_tokens, 2.0);
+        // Documents without a switch do not run together.
+        let silent = LatentStats::of_lengths([second.clone(), second].into_iter());
+        assert_eq!((silent.think_rate, silent.persistence), (0.0, 2.0));
+    }
+}
