@@ -182,7 +182,7 @@ mod tests {
                         // Two query heads share a key head.
                         let at = |node: usize| node * kv + head / 2 * width;
                         let path = &run.path[..=n_before + index];
-                        let expected = slow(q, path, |node| at(node), &keys, &values);
+                        let expected = slow(q, path, at, &keys, &values);
                         for (found, expected) in found[first..].iter().zip(expected) {
                             assert!((f64::from(*found) - expected).abs() < 1e-5);
                         }

@@ -310,6 +310,19 @@ mod tests {
         assert_eq!(sizes, [4, 4, 4, 5, 6, 7]);
     }
 
+    /// A node that is held again keeps its place, though it was let go before all others.
+    #[test]
+    fn a_node_that_is_held_again_is_not_replaced() {
+        let mut cache = room_for(4);
+        let [first, second] = [0..1, 1..3].map(|tokens| chain(&mut cache, tokens));
+        cache.release(&first);
+        cache.release(&second);
+        cache.hold(first[0]);
+        let new = cache.insert(None, 9);
+        assert_eq!((cache.nodes.len(), new), (3, second[1]));
+        assert_eq!(cache.find(None, 0), Some(first[0]));
+    }
+
     /// It never holds more than it has room for, and the leaves that were let go first make room.
     #[test]
     fn the_leaf_that_was_let_go_first_is_replaced() {

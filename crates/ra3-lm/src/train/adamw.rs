@@ -176,8 +176,8 @@ mod tests {
         assert!((weights.data[0] - (0.89 + 0.1 * (0.005 / 0.19) / 0.5)).abs() < 1e-6);
     }
 
-    /// `m̂ = √v̂ = g` at the first step, so a gradient of `ε` makes half a step and one of `3 ε` three
-    /// quarters.
+    /// `m̂ = √v̂ = g` at the first step, so a gradient of `ε` makes half a step and one of `3 ε`
+    /// three quarters.
     #[test]
     fn steps_shrink_with_gradients_that_are_as_small_as_epsilon() {
         for (gradient, expected) in [(0.0, 0.0), (EPSILON, 0.05), (-3.0 * EPSILON, -0.075)] {
