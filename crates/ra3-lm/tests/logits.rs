@@ -1,8 +1,4 @@
 //! Logits of whole sequences are those that sequences are scored by.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not there"
-)]
 
 use ra3::policy::{Example, Policy, PolicyError, TokenId};
 use ra3::seed::Seed;
