@@ -115,3 +115,39 @@ fn rows_share_nodes_and_keep_to_their_room_and_to_the_step() {
     // New nodes of a step are counted, those of other rows are not.
     assert_eq!(attach(200, 3), [([3, 3], 3, 65), ([5, 5], 2, 67)]);
 }
+
+/// Feeds a token, and samples two.
+struct Two;
+
+impl Episode for Two {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        match seen {
+            Observation::Started { .. } => Move::Feed(vec![1]),
+            Observation::Fed { .. } => Move::Sample(SampleRule::plain(1.0, 2)),
+            Observation::Sampled { .. } => Move::Done,
+        }
+    }
+}
+
+#[test]
+fn a_row_asks_for_a_token_once_all_before_it_are_computed() {
+    let (mut episode, mut cache, transformer) = (Two, room_for(9), transformer());
+    let mut row = Row::episode(0, &mut episode, Seed::root(0));
+    let mut work = Work::default();
+    row.begin(&transformer).expect("a good move");
+    assert!(row.enter(&mut cache, 300, true));
+    let mut n_asked = Vec::new();
+    for _ in 0..4 {
+        row.attach(&mut cache, &mut Vec::new(), 9);
+        let mut questions = Vec::new();
+        row.ask(0, &cache, &mut questions);
+        n_asked.push(questions.len());
+        for question in &questions {
+            assert_eq!(Some(&question.node), row.path.last());
+            row.take(question, Answer::default(), &mut cache);
+        }
+        row.advance(&transformer, &mut work).expect("a good move");
+    }
+    // Nothing while it feeds, then one a token, and nothing when it is over.
+    assert_eq!(n_asked, [0, 1, 1, 0]);
+}
