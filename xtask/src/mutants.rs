@@ -58,13 +58,17 @@ pub fn differences(root: &Path, arguments: &[String]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Names of crates, and what is handed on to the tool.
+/// Names of crates, and what is handed on to the tool; a `--` may stand between them.
 fn split(arguments: &[String]) -> (&[String], &[String]) {
     let n_names = arguments
         .iter()
         .position(|argument| argument.starts_with('-'))
         .unwrap_or(arguments.len());
-    arguments.split_at(n_names)
+    let (names, narrowing) = arguments.split_at(n_names);
+    match narrowing {
+        [first, rest @ ..] if first == "--" => (names, rest),
+        _ => (names, narrowing),
+    }
 }
 
 fn run(root: &Path, name: &str, tests: &[&str], narrowing: &[String], output: &Path) -> Result<()> {
@@ -196,7 +200,10 @@ crates/a/src/x.rs:9:12: replace f -> Vec<a::B> with vec![]
     fn names_come_before_what_narrows() {
         let arguments = ["ra3", "--file", "crates/ra3/src/grpo.rs"].map(str::to_owned);
         let (names, narrowing) = split(&arguments);
-        assert_eq!((names.len(), narrowing.len()), (1, 2));
+        assert_eq!((names, narrowing), (&arguments[..1], &arguments[1..]));
+        let divided = ["ra3", "--", "--file", "crates/ra3/src/grpo.rs"].map(str::to_owned);
+        assert_eq!(split(&divided), (names, narrowing));
+        assert_eq!(split(&arguments[1..]), (&[][..], narrowing));
         assert!(is_of("crates/a/x.rs: replace", "crates/a/x.rs"));
         assert!(!is_of("crates/a/x.rs: replace", "crates/a/x"));
     }

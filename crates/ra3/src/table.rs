@@ -384,3 +384,81 @@ impl Policy for TablePolicy {
         Ok(stats)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    fn rule() -> SampleRule {
+        SampleRule {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            choices: None,
+            stop: [].into(),
+            n_tokens_max: 1,
+        }
+    }
+
+    /// Draws at the ends of the unit interval and between, from four log-probabilities.
+    fn draws(logprobs: [f64; 4], rule: &SampleRule) -> [usize; 5] {
+        let table = TablePolicy::random(4, 0, 0.0, Seed::root(0));
+        [0.0, 0.45, 0.55, 0.95, 1.0].map(|uniform| table.draw(&logprobs, rule, uniform))
+    }
+
+    /// A share that underflows is drawn at neither end: not where nothing has to be exceeded yet,
+    /// and not where rounding leaves something over.
+    #[test]
+    fn what_has_no_share_is_never_drawn() {
+        let half = 0.5f64.ln();
+        assert_eq!(
+            draws([-800.0, half, half, -800.0], &rule()),
+            [1, 1, 2, 2, 2]
+        );
+        assert_eq!(
+            draws([half, -800.0, -800.0, half], &rule()),
+            [0, 0, 3, 3, 3]
+        );
+        let choices = [f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY, -800.0];
+        assert_eq!(draws(choices, &rule()), [1; 5]);
+    }
+
+    /// A nucleus is a share of what top-k kept: of 7/8, 0.85 is 0.744, which 1/2 and 1/4 reach.
+    #[test]
+    fn a_nucleus_is_a_share_of_what_was_kept() {
+        let logprobs = [0.125, 0.5, 0.25, 0.125].map(f64::ln);
+        let both = SampleRule {
+            top_k: NonZeroUsize::new(3),
+            top_p: Some(0.85),
+            ..rule()
+        };
+        assert_eq!(draws(logprobs, &both), [1, 1, 1, 2, 2]);
+        let wide = SampleRule {
+            top_p: Some(0.9),
+            ..both
+        };
+        assert_eq!(draws(logprobs, &wide), [1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn an_update_runs_the_tokens_of_its_examples() {
+        let example = |n: usize| Example {
+            tokens: vec![1; n],
+            weights: vec![0.0; n],
+            restrictions: Vec::new(),
+            old_logprobs: Vec::new(),
+        };
+        let batch = [example(3), example(5)];
+        let table = TablePolicy::random(4, 1, 1.0, Seed::root(0));
+        let stats = table.gradient(&batch, Surrogate::LogLikelihood);
+        let work = stats.expect("they are in order").1.work;
+        let expected = Work {
+            n_tokens: 8,
+            n_tokens_run: 8,
+            ..Work::default()
+        };
+        assert_eq!(work, expected);
+    }
+}

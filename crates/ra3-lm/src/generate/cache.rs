@@ -224,3 +224,144 @@ impl Cache {
         path
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Architecture;
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            hidden_size: 20,
+            num_hidden_layers: 3,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: Some(6),
+            ..ModelConfig::new(Architecture::Qwen3)
+        }
+    }
+
+    /// Keys and values of 12 numbers in each of three layers, and a hidden state of 20: 92 numbers.
+    #[test]
+    fn a_token_takes_the_bytes_that_are_counted_for_it() {
+        let mut cache = Cache::new(&config(), usize::MAX);
+        let mut parent = None;
+        for token in 0..5 {
+            parent = Some(cache.insert(parent, token));
+        }
+        let layers = cache.keys.iter().chain(&cache.values);
+        let n_numbers = layers.map(Vec::len).sum::<usize>() + cache.hidden.len();
+        assert_eq!(n_numbers, 5 * 92);
+        assert_eq!(bytes_per_token(&config()), 4 * 92 + size_of::<Node>());
+        let n_bytes = 7 * bytes_per_token(&config());
+        assert_eq!(Cache::new(&config(), n_bytes).n_nodes_max(), 7);
+        assert_eq!(Cache::new(&config(), n_bytes - 1).n_nodes_max(), 6);
+    }
+
+    /// Appends a path of new nodes.
+    fn chain(cache: &mut Cache, tokens: std::ops::Range<u32>) -> Vec<usize> {
+        let mut path: Vec<usize> = Vec::new();
+        for token in tokens {
+            path.push(cache.insert(path.last().copied(), token));
+        }
+        path
+    }
+
+    fn room_for(n_tokens: usize) -> Cache {
+        Cache::new(&config(), n_tokens * bytes_per_token(&config()))
+    }
+
+    #[test]
+    fn nodes_are_held_by_every_row_whose_path_runs_through_them() {
+        let mut cache = room_for(4);
+        let path = chain(&mut cache, 0..3);
+        assert_eq!(cache.n_open(), 1);
+        cache.hold(path[0]);
+        assert_eq!(cache.n_open(), 1, "a node that is held takes no more room");
+        cache.release(&path);
+        assert_eq!(
+            [0, 1, 2].map(|at| cache.is_held(path[at])),
+            [true, false, false]
+        );
+        assert_eq!(cache.n_open(), 3);
+        cache.hold(path[1]);
+        assert!(cache.is_held(path[1]));
+        assert_eq!(cache.n_open(), 2);
+        cache.promise(2);
+        assert_eq!(cache.n_open(), 0);
+        cache.keep_promise(1);
+        assert_eq!(cache.n_open(), 1);
+    }
+
+    /// Four tokens were held and let go. Of the next six three take their places; when one idle
+    /// node is left beside three, the cache grows.
+    #[test]
+    fn it_grows_while_fewer_nodes_are_idle_than_held() {
+        let mut cache = room_for(100);
+        let path = chain(&mut cache, 0..4);
+        assert_eq!(cache.nodes.len(), 4);
+        cache.release(&path);
+        let mut sizes = Vec::new();
+        let mut parent = None;
+        for token in 10..16 {
+            parent = Some(cache.insert(parent, token));
+            sizes.push(cache.nodes.len());
+        }
+        assert_eq!(sizes, [4, 4, 4, 5, 6, 7]);
+    }
+
+    /// A node that is held again keeps its place, though it was let go before all others.
+    #[test]
+    fn a_node_that_is_held_again_is_not_replaced() {
+        let mut cache = room_for(4);
+        let [first, second] = [0..1, 1..3].map(|tokens| chain(&mut cache, tokens));
+        cache.release(&first);
+        cache.release(&second);
+        cache.hold(first[0]);
+        let new = cache.insert(None, 9);
+        assert_eq!((cache.nodes.len(), new), (3, second[1]));
+        assert_eq!(cache.find(None, 0), Some(first[0]));
+    }
+
+    /// It never holds more than it has room for, and the leaves that were let go first make room.
+    #[test]
+    fn the_leaf_that_was_let_go_first_is_replaced() {
+        let mut cache = room_for(5);
+        let long = chain(&mut cache, 0..3);
+        let short = chain(&mut cache, 20..22);
+        cache.release(&short);
+        cache.release(&long);
+        // Held and let go again: the second chain is now the younger one.
+        short.iter().for_each(|node| cache.hold(*node));
+        cache.release(&short);
+        let known = |cache: &Cache| {
+            let mut known = Vec::new();
+            for path in [0..3, 20..22] {
+                let mut at = None;
+                for token in path {
+                    let Some(node) = cache.find(at, token) else {
+                        break;
+                    };
+                    known.push(token);
+                    at = Some(node);
+                }
+            }
+            known
+        };
+        assert_eq!(known(&cache), [0, 1, 2, 20, 21]);
+        let mut parent = None;
+        let left: [&[u32]; 5] = [&[0, 1, 20, 21], &[0, 20, 21], &[20, 21], &[20], &[]];
+        for (token, left) in (30..35).zip(left) {
+            parent = Some(cache.insert(parent, token));
+            assert_eq!(known(&cache), left);
+            assert_eq!(cache.nodes.len(), 5);
+        }
+        assert_eq!(cache.n_open(), 0);
+        let last = parent.expect("five were inserted");
+        let before = cache.parent(last).expect("the last one is no root");
+        assert_eq!(cache.token(before), 33);
+        assert_eq!((cache.depth(last), cache.token(last)), (4, 34));
+        let tokens = cache.path(last).into_iter().map(|node| cache.token(node));
+        assert_eq!(tokens.collect::<Vec<_>>(), [30, 31, 32, 33, 34]);
+    }
+}

@@ -133,3 +133,38 @@ fn runs(cache: &Cache, fresh: &[usize]) -> Vec<Run> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::{Architecture, ModelConfig};
+
+    /// A chain is one run; a fork, a root, and a child that does not come next begin another.
+    #[test]
+    fn runs_are_cut_where_a_node_does_not_follow_the_one_before() {
+        let config = ModelConfig {
+            hidden_size: 4,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            ..ModelConfig::new(Architecture::Qwen2)
+        };
+        let mut cache = Cache::new(&config, usize::MAX);
+        let root = cache.insert(None, 0);
+        let old = cache.insert(Some(root), 1);
+        let [a, b] = [2, 3].map(|token| cache.insert(Some(old), token));
+        let after_b = cache.insert(Some(b), 4);
+        let last = cache.insert(Some(after_b), 5);
+        let after_a = cache.insert(Some(a), 6);
+        let other = cache.insert(None, 7);
+        let found = runs(&cache, &[a, b, after_b, last, after_a, other]);
+        let found: Vec<_> = found.into_iter().map(|run| (run.rows, run.path)).collect();
+        let expected = [
+            (0..1, vec![root, old, a]),
+            (1..4, vec![root, old, b, after_b, last]),
+            (4..5, vec![root, old, a, after_a]),
+            (5..6, vec![other]),
+        ];
+        assert_eq!(found, expected);
+    }
+}

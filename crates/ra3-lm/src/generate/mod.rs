@@ -86,9 +86,10 @@ fn drive(
     let mut live: Vec<Row<'_>> = Vec::new();
     while !(waiting.is_empty() && live.is_empty()) {
         engine.admit(&mut live, &mut waiting)?;
+        assert!(!live.is_empty(), "a row that is alone is let in");
         let moved = engine.step(&mut live)?;
         live.retain_mut(|row| row.is_live(&mut engine.cache));
-        if !moved && !live.is_empty() {
+        if !moved {
             engine.park(&mut live, &mut waiting)?;
         }
     }
@@ -185,13 +186,17 @@ impl Engine<'_> {
         Ok(moved)
     }
 
-    /// Sends the youngest row back to wait; what has to make room is computed again later.
+    /// Sends the youngest row back to wait, if any is left; what has to make room is computed again
+    /// later.
     fn park<'e>(
         &mut self,
         live: &mut Vec<Row<'e>>,
         waiting: &mut VecDeque<Row<'e>>,
     ) -> Result<(), PolicyError> {
-        let mut row = live.pop().expect("a step that did not move has live rows");
+        // Rows that are over before they begin do not move either.
+        let Some(mut row) = live.pop() else {
+            return Ok(());
+        };
         if live.is_empty() {
             return Err(self.too_small(row.n_tokens()));
         }
@@ -261,5 +266,73 @@ impl Engine<'_> {
         let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
         self.work.n_tokens_run += fresh.len() as u64;
         self.work.flops += 2.0 * (body * fresh.len() as f64 + attention);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ra3::policy::Observation;
+
+    use super::*;
+    use crate::model::config::{Architecture, ModelConfig};
+
+    /// Feeds five tokens.
+    struct Five;
+
+    impl Episode for Five {
+        fn next(&mut self, seen: Observation<'_>) -> Move {
+            match seen {
+                Observation::Started { .. } => Move::Feed(vec![3, 1, 4, 1, 5]),
+                Observation::Fed { .. } | Observation::Sampled { .. } => Move::Done,
+            }
+        }
+    }
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            vocab_size: 8,
+            hidden_size: 8,
+            intermediate_size: 8,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            max_position_embeddings: 16,
+            ..ModelConfig::new(Architecture::Qwen2)
+        }
+    }
+
+    /// Whether a row that feeds five tokens moves in each of its first steps, and how it ends.
+    fn steps(n_tokens: usize) -> (Vec<bool>, bool) {
+        let (config, mut episode) = (config(), Five);
+        let weights = Weights::random(&config, Seed::root(1));
+        let cache = Cache::new(&config, n_tokens * bytes_per_token(&config));
+        let transformer = Transformer::new(config);
+        let mut engine = Engine {
+            transformer: &transformer,
+            weights: &weights,
+            cache,
+            work: Work::default(),
+        };
+        let mut waiting = VecDeque::from([Row::episode(0, &mut episode, Seed::root(2))]);
+        let mut live = Vec::new();
+        engine.admit(&mut live, &mut waiting).expect("a good move");
+        assert_eq!((live.len(), waiting.len()), (1, 0), "a row alone is let in");
+        let moves = (0..3).map(|_| engine.step(&mut live).expect("numbers"));
+        let moves = moves.collect();
+        let is_live = live[0].is_live(&mut engine.cache);
+        if is_live {
+            let error = engine
+                .park(&mut live, &mut waiting)
+                .expect_err("it is alone");
+            assert_eq!(error, engine.too_small(5));
+        }
+        (moves, is_live)
+    }
+
+    /// A step that says that something moved when nothing can would go on for ever.
+    #[test]
+    fn a_step_moves_while_there_is_room() {
+        assert_eq!(steps(5), (vec![true, false, false], false));
+        assert_eq!(steps(4), (vec![true, false, false], true));
     }
 }

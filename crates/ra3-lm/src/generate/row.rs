@@ -410,3 +410,6 @@ fn choices_at(sequence: &Example, position: usize) -> Option<Arc<[TokenId]>> {
     let at = restrictions.binary_search_by_key(&position, |restriction| restriction.position);
     at.ok().map(|at| Arc::clone(&restrictions[at].choices))
 }
+
+#[cfg(test)]
+mod tests;

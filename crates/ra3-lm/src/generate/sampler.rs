@@ -164,6 +164,42 @@ mod tests {
         );
     }
 
+    /// Only differences of logits count, however far from 0 they are.
+    #[test]
+    fn large_logits_are_drawn_like_small_ones() {
+        for shift in [-3000.0, 3000.0] {
+            let logits = LOGITS.map(|logit| logit + shift);
+            let found = [0.0, 0.49, 0.51, 0.74, 0.76, 0.99].map(|u| draw(&logits, &rule(), u));
+            assert_eq!(found, [0, 0, 1, 1, 2, 3]);
+        }
+    }
+
+    /// A share of 0 is picked at neither end: not where nothing has to be exceeded yet, and not
+    /// where rounding leaves something over.
+    #[test]
+    fn what_has_no_share_is_never_picked() {
+        let at = |weights: &[f64]| [0.0, 0.45, 0.5, 1.0].map(|uniform| pick(weights, uniform));
+        assert_eq!(at(&[0.0, 0.5, 0.5, 0.0]), [1, 1, 2, 2]);
+        assert_eq!(at(&[2.0, 0.0, 0.0, 2.0]), [0, 0, 3, 3]);
+        assert_eq!(at(&[0.0, 1.0, 0.0]), [1; 4]);
+    }
+
+    /// A nucleus is a share of what top-k kept: of 7/8, 0.85 is 0.744, which 1/2 and 1/4 reach.
+    #[test]
+    fn a_nucleus_is_a_share_of_what_was_kept() {
+        let both = SampleRule {
+            top_k: std::num::NonZeroUsize::new(3),
+            top_p: Some(0.85),
+            ..rule()
+        };
+        assert_eq!([0.6, 0.7, 0.99].map(|u| draw(&LOGITS, &both, u)), [0, 1, 1]);
+        let wide = SampleRule {
+            top_p: Some(0.9),
+            ..both
+        };
+        assert_eq!([0.5, 0.8, 0.99].map(|u| draw(&LOGITS, &wide, u)), [0, 1, 2]);
+    }
+
     #[test]
     fn reported_logprobs_are_of_the_unmodified_distribution() {
         let warm = SampleRule {

@@ -179,3 +179,36 @@ pub(crate) fn restricted(logits: &[f32], choices: &[u32]) -> f32 {
     let top = chosen.clone().fold(f32::NEG_INFINITY, f32::max);
     top + chosen.map(|logit| exp(logit - top)).sum::<f32>().ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Losses are added twice, chunks to a pass and passes to a batch: a sign that is wrong both
+    /// times would not show in a batch's loss.
+    #[test]
+    fn every_sum_adds_up() {
+        let mut sum = Loss {
+            value: 1.0,
+            positive_logprob: -2.0,
+            positive_weight: 4.0,
+            n_targets: 3,
+            n_clipped: 2,
+        };
+        sum += Loss {
+            value: 8.0,
+            positive_logprob: -16.0,
+            positive_weight: 32.0,
+            n_targets: 5,
+            n_clipped: 1,
+        };
+        let expected = Loss {
+            value: 9.0,
+            positive_logprob: -18.0,
+            positive_weight: 36.0,
+            n_targets: 8,
+            n_clipped: 3,
+        };
+        assert_eq!(sum, expected);
+    }
+}

@@ -176,6 +176,18 @@ mod tests {
         assert!((weights.data[0] - (0.89 + 0.1 * (0.005 / 0.19) / 0.5)).abs() < 1e-6);
     }
 
+    /// `m̂ = √v̂ = g` at the first step, so a gradient of `ε` makes half a step and one of `3 ε`
+    /// three quarters.
+    #[test]
+    fn steps_shrink_with_gradients_that_are_as_small_as_epsilon() {
+        for (gradient, expected) in [(0.0, 0.0), (EPSILON, 0.05), (-3.0 * EPSILON, -0.075)] {
+            let mut weights = Weights::wide(one_weight(), vec![0.0]);
+            AdamW::new(1, Precision::Float32).step(&mut weights, &[gradient], 1.0, 0.1, 0.0);
+            let found = weights.data[0];
+            assert!((found + expected).abs() < 1e-6, "{gradient}: {found}");
+        }
+    }
+
     /// The steps of rounded moments stay within two hundredths of the exact ones.
     #[test]
     fn rounded_moments_take_nearly_the_same_steps() {

@@ -154,3 +154,29 @@ pub(crate) fn norm(values: &[f32]) -> f64 {
         .collect();
     parts.iter().sum::<f64>().sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_share_a_micro_batch_while_their_rows_fit() {
+        let trees = |sizes: &[usize]| -> Vec<Tree> {
+            let tree = |n: &usize| Tree {
+                tokens: vec![0; *n],
+                ..Tree::default()
+            };
+            sizes.iter().map(tree).collect()
+        };
+        let sizes = |of: &[usize]| -> Vec<Vec<usize>> {
+            let trees = trees(of);
+            let rows = |micro: &&[Tree]| micro.iter().map(|tree| tree.tokens.len()).collect();
+            micro_batches(&trees, 6).iter().map(rows).collect()
+        };
+        // A tree that is too large is alone, wherever it stands, and six rows are not too many.
+        let expected: [&[usize]; 5] = [&[9], &[3, 3], &[4], &[10], &[1]];
+        assert_eq!(sizes(&[9, 3, 3, 4, 10, 1]), expected);
+        assert_eq!(sizes(&[1, 2, 1, 1, 1, 1]), [&[1, 2, 1, 1, 1][..], &[1]]);
+        assert!(sizes(&[]).is_empty());
+    }
+}

@@ -10,6 +10,7 @@ mod settings;
 
 mod annotating;
 mod bounding;
+mod contexts;
 mod e_step_extremes;
 mod e_step_weights;
 mod exploring;
