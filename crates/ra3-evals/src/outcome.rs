@@ -6,8 +6,8 @@ use ra3_sandbox::Pool;
 /// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
 pub(crate) const LATE: &str = "TimeoutException: the call was late";
 
-/// How the reason begins where no verdict is possible since the problem's checker is broken: that is
-/// a fault of the data, and grading again does not help.
+/// How the reason begins where no verdict is possible since the problem's checker is broken: that
+/// is a fault of the data, and grading again does not help.
 pub const CHECKER: &str = "the problem's checker";
 
 /// The verdict on one part, in EvalPlus's words.

@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 /// What ran for a smaller share of its time was asleep: a busy machine lets a process run more.
 const IDLE_SHARE: f64 = 0.1;
-/// What ran for a larger share of its time had the processor for itself: alone it would get no more.
+/// What ran for a larger share of its time had the processor for itself: alone it gets no more.
 const BUSY_SHARE: f64 = 0.9;
 /// Bytes of a zygote's word, or of what a failed helper says.
 const WORD_BYTES: usize = 1 << 10;

@@ -1,5 +1,5 @@
-//! Which problems can be graded here: a set may have tests that need a package, or checkers that are
-//! broken.
+//! Which problems can be graded here: a set may have tests that need a package, or checkers that
+//! are broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
