@@ -23,7 +23,7 @@ use crate::arm::Stage;
 use crate::atomic;
 use crate::changes::{Change, Kind, changes};
 use crate::journal::Journal;
-use crate::ledger::Record;
+use crate::ledger::{Record, StageRecord};
 use crate::plan::Plan;
 use crate::progress::{self, Checksums, checksums, verify};
 use crate::samples::Sample;
@@ -153,6 +153,15 @@ impl RunDirectory {
         self.progress.done.iter().any(|done| done == stage)
     }
 
+    /// What a finished stage has spent.
+    ///
+    /// # Errors
+    /// It is not done, or does not train.
+    pub fn spent_by(&self, stage: &str) -> Result<&StageRecord> {
+        let spent = self.progress.spent.get(stage);
+        spent.with_context(|| format!("stage {stage} has left no word of what it spent"))
+    }
+
     /// The committed state of a stage in progress: its position and folder.
     pub fn state_of(&self, stage: &str) -> Option<(u64, PathBuf)> {
         let current = self
@@ -249,6 +258,17 @@ impl RunDirectory {
             });
         }
         Ok(found)
+    }
+
+    /// Records what a stage has spent in all; it counts after [`Self::commit_done`].
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn spend(&mut self, spent: StageRecord) -> Result<()> {
+        let stage = spent.stage.clone();
+        self.record(&Record::Stage(spent.clone()))?;
+        self.progress.spent.insert(stage, spent);
+        Ok(())
     }
 
     /// Commits that a stage is done, with the files that it has written.

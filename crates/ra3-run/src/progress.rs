@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::journal::Mark;
+use crate::ledger::StageRecord;
 
 pub(crate) const FILE: &str = "progress.json";
 /// Written beside finished models by the report, whenever it is written.
@@ -19,13 +20,15 @@ const CARD: &str = "README.md";
 pub(crate) type Checksums = BTreeMap<String, String>;
 
 /// How far a run is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// The plan as TOML, without its directory.
     pub plan: String,
     /// Stages that are done, in order.
     pub done: Vec<String>,
+    /// What those of them that train have spent: the budgets of others follow from it.
+    pub spent: BTreeMap<String, StageRecord>,
     /// The stage in progress, if it has been committed at least once.
     pub current: Option<InProgress>,
     /// How far `ledger.jsonl` counts.

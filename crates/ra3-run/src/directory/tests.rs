@@ -21,14 +21,19 @@ fn open_error(root: &Path) -> String {
     format!("{:#}", open(root).unwrap_err())
 }
 
-fn record(stage: &str) -> Record {
-    Record::Stage(StageRecord {
+fn spent(stage: &str) -> StageRecord {
+    StageRecord {
         stage: stage.to_owned(),
         n_corpus_tokens: 1,
         n_tokens_sampled: 2,
         n_tokens_run: 3,
-        flops: 4.0,
-    })
+        // No float of JSON is read back as it was without care.
+        flops: 0.1 + 0.2,
+    }
+}
+
+fn record(stage: &str) -> Record {
+    Record::Stage(spent(stage))
 }
 
 /// The corpus and the base done, RA3 at update 3.
@@ -62,6 +67,24 @@ fn turn_a_bit(path: &Path) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_a_stage_has_spent_counts_once_it_is_done() {
+    let root = tempfile::tempdir().unwrap();
+    let mut run = open(root.path()).unwrap();
+    run.spend(spent("corpus")).unwrap();
+    drop(run);
+    let mut run = open(root.path()).unwrap();
+    let error = run.spent_by("corpus").unwrap_err().to_string();
+    assert!(error.contains("stage corpus has left no word"), "{error}");
+    run.spend(spent("corpus")).unwrap();
+    run.commit_done(Stage::Corpus).unwrap();
+    drop(run);
+    let run = open(root.path()).unwrap();
+    assert_eq!(run.spent_by("corpus").unwrap(), &spent("corpus"));
+    let records: Vec<Record> = read_journal(&root.path().join("ledger.jsonl")).unwrap();
+    assert_eq!(records, [record("corpus")]);
 }
 
 #[test]

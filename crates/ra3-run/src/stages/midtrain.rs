@@ -5,7 +5,7 @@
 //! documents as they stand in the corpus, for every arm, so equal tokens are equal documents. The
 //! supervised updates of each arm follow one schedule of the same shape.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ra3::annotate::Choose;
 use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::Em;
@@ -25,10 +25,9 @@ use super::ra3::{Ra3Course, Snapshots};
 use super::supervised::{SupervisedCourse, Until};
 use super::training::{Course, Training, drive};
 use crate::arm::Arm;
-use crate::directory::{RunDirectory, read_journal};
+use crate::directory::RunDirectory;
 use crate::engine::Engine;
 use crate::event::Watcher;
-use crate::ledger::{Record, StageRecord};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::run_file::{
@@ -81,7 +80,7 @@ pub(crate) fn run(
             Course::Ra3(Box::new(course))
         }
         Arm::Base | Arm::Ntp | Arm::NtpCompute => {
-            let spent = spent_by(directory, Arm::Ra3.name())?;
+            let spent = directory.spent_by(Arm::Ra3.name())?;
             let (until, n_tokens) = if arm == Arm::NtpCompute {
                 // Sampling and scoring cost RA3 more than a token of training costs NTP.
                 let per_token = 6.0 * lm.shape().n_matmul_params as f64;
@@ -141,16 +140,6 @@ fn untrained_markers(base: &ModelNote, tokenizer: &Tokenizer) -> Vec<TokenId> {
     ];
     let untrained = named.iter().filter(|(name, _)| !base.knows(name));
     untrained.map(|(_, id)| *id).collect()
-}
-
-/// What a finished stage has spent.
-fn spent_by(directory: &RunDirectory, stage: &str) -> Result<StageRecord> {
-    let records: Vec<Record> = read_journal(&directory.root().join("ledger.jsonl"))?;
-    let of_stage = records.into_iter().find_map(|record| match record {
-        Record::Stage(record) if record.stage == stage => Some(record),
-        _ => None,
-    });
-    of_stage.with_context(|| format!("the ledger has no record of stage {stage}"))
 }
 
 fn mean_document_tokens(documents: &Shards) -> f64 {

@@ -193,13 +193,13 @@ pub(crate) fn drive<'a>(
             })?;
         }
     }
-    directory.record(&Record::Stage(StageRecord {
+    directory.spend(StageRecord {
         stage: stage.clone(),
         n_corpus_tokens: spent.n_corpus_tokens,
         n_tokens_sampled: spent.n_tokens_sampled,
         n_tokens_run: spent.n_tokens_run,
         flops: spent.flops,
-    }))?;
+    })?;
     clock::stage(directory, &stage, from_position, began)?;
     watcher(Event::Finished {
         message: summary(&spent),
