@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::event::{Event, Watcher};
 use crate::ledger::ScoreRecord;
 use crate::model::Loaded;
-use crate::programs::{Exam, Sitting, pool, sit};
+use crate::programs::{Evaluation, ProblemSet, evaluate, pool};
 use crate::report::percent;
 use crate::run_file::ConfinementName;
 
@@ -119,13 +119,13 @@ pub fn grade_model(
     });
     let name = format!("{}, 0-shot", problems.display());
     let (problems, _) = ra3_evals::problem::read(problems)?;
-    let exam = Exam::new(
+    let set = ProblemSet::new(
         &name,
         Exercise::of_functions(problems),
         &loaded.tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,
     );
-    let sitting = Sitting {
+    let evaluation = Evaluation {
         arm: model.display().to_string(),
         position: 0,
         n_tokens_sampled: 0,
@@ -142,7 +142,7 @@ pub fn grade_model(
         n_shown: 0,
         seed: Seed::root(request.seed),
     };
-    let (score, _, work) = sit(&*loaded.lm, &exam, &loaded.tokenizer, &sitting)?;
+    let (score, _, work) = evaluate(&*loaded.lm, &set, &loaded.tokenizer, &evaluation)?;
     let message = format!("{} tokens sampled", work.n_tokens_sampled);
     watcher(Event::Finished { message });
     Ok(score)

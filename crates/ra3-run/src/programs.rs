@@ -41,7 +41,7 @@ pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Poo
 }
 
 /// Problems that are ready to be written for and graded.
-pub(crate) struct Exam {
+pub(crate) struct ProblemSet {
     /// What its scores are called.
     name: String,
     pub(crate) problems: Vec<Exercise>,
@@ -51,7 +51,7 @@ pub(crate) struct Exam {
     pool: Pool,
 }
 
-impl Exam {
+impl ProblemSet {
     pub(crate) fn new(
         name: &str,
         problems: Vec<Exercise>,
@@ -109,7 +109,7 @@ impl Exam {
 
 /// How a score is taken.
 #[derive(Clone, Debug)]
-pub(crate) struct Sitting {
+pub(crate) struct Evaluation {
     pub(crate) arm: String,
     pub(crate) position: u64,
     pub(crate) n_tokens_sampled: u64,
@@ -131,20 +131,20 @@ pub(crate) struct Sitting {
 ///
 /// # Errors
 /// The engine refuses a prompt, or the sandbox fails (which is never counted as a wrong answer).
-pub(crate) fn sit(
+pub(crate) fn evaluate(
     policy: &dyn Policy,
-    exam: &Exam,
+    set: &ProblemSet,
     tokenizer: &Tokenizer,
-    sitting: &Sitting,
+    evaluation: &Evaluation,
 ) -> Result<(ScoreRecord, Vec<Sample>, Work)> {
-    let n = sitting.n_samples;
-    let of: Vec<usize> = (0..exam.problems.len() * n).map(|row| row / n).collect();
-    let (prompts, rule, plans) = (&exam.prompts, &sitting.rule, &sitting.plans);
-    let (rows, work) = match &sitting.guide {
-        None => complete(policy, prompts, rule, n, sitting.seed)?,
-        Some(guide) => complete_guided(policy, prompts, rule, guide, plans, n, sitting.seed)?,
+    let n = evaluation.n_samples;
+    let of: Vec<usize> = (0..set.problems.len() * n).map(|row| row / n).collect();
+    let (prompts, rule, plans) = (&set.prompts, &evaluation.rule, &evaluation.plans);
+    let (rows, work) = match &evaluation.guide {
+        None => complete(policy, prompts, rule, n, evaluation.seed)?,
+        Some(guide) => complete_guided(policy, prompts, rule, guide, plans, n, evaluation.seed)?,
     };
-    let graded = exam.grade(&of, &rows, Scheme::PassFail, tokenizer);
+    let graded = set.grade(&of, &rows, Scheme::PassFail, tokenizer);
     let verdicts: Vec<Verdict> = graded.into_iter().map(|graded| graded.verdict).collect();
     // A broken checker is a fault of the data, which the record counts under its own name.
     let is_failure = |verdict: &&Verdict| {
@@ -158,14 +158,14 @@ pub(crate) fn sit(
         .zip(&verdicts)
         .zip(&of)
         .step_by(n)
-        .take(sitting.n_shown)
+        .take(evaluation.n_shown)
         .map(|((row, verdict), problem)| {
             Sample::Program(ProgramSample {
-                arm: sitting.arm.clone(),
-                position: sitting.position,
-                task_id: exam.problems[*problem].task_id().to_owned(),
-                family: exam.problems[*problem].family().to_owned(),
-                prompt: exam.problems[*problem].prompt().into_owned(),
+                arm: evaluation.arm.clone(),
+                position: evaluation.position,
+                task_id: set.problems[*problem].task_id().to_owned(),
+                family: set.problems[*problem].family().to_owned(),
+                prompt: set.problems[*problem].prompt().into_owned(),
                 raw: tokenizer.decode(row.raw()),
                 completion: tokenizer.decode(&row.program()),
                 verdict: verdict.name().to_owned(),
@@ -174,7 +174,7 @@ pub(crate) fn sit(
         })
         .collect();
     let decided_lines = decided_lines(&rows, tokenizer);
-    let score = score(exam, sitting, &verdicts, decided_lines);
+    let score = score(set, evaluation, &verdicts, decided_lines);
     Ok((score, samples, work))
 }
 
@@ -201,8 +201,13 @@ fn decided_lines(rows: &[Completion], tokenizer: &Tokenizer) -> f64 {
     n_decided as f64 / n_lines.max(1) as f64
 }
 
-fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f64) -> ScoreRecord {
-    let n = sitting.n_samples;
+fn score(
+    set: &ProblemSet,
+    evaluation: &Evaluation,
+    verdicts: &[Verdict],
+    decided_lines: f64,
+) -> ScoreRecord {
+    let n = evaluation.n_samples;
     let n_right: Vec<usize> = verdicts
         .chunks(n)
         .map(|verdicts| {
@@ -219,7 +224,7 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f6
     };
     let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     let has_family = |(problem, _): &(&Exercise, _)| !problem.family().is_empty();
-    for (problem, c) in exam.problems.iter().zip(&n_right).filter(has_family) {
+    for (problem, c) in set.problems.iter().zip(&n_right).filter(has_family) {
         let entry = families.entry(problem.family().to_owned()).or_default();
         entry.0 += *c as f64;
         entry.1 += n as f64;
@@ -229,15 +234,15 @@ fn score(exam: &Exam, sitting: &Sitting, verdicts: &[Verdict], decided_lines: f6
         *names.entry(verdict.name().to_owned()).or_default() += 1;
     }
     ScoreRecord {
-        arm: sitting.arm.clone(),
-        position: sitting.position,
-        n_tokens_sampled: sitting.n_tokens_sampled,
-        decision: sitting.decision_name.to_owned(),
-        benchmark: exam.name.clone(),
-        n_problems: exam.problems.len() as u64,
+        arm: evaluation.arm.clone(),
+        position: evaluation.position,
+        n_tokens_sampled: evaluation.n_tokens_sampled,
+        decision: evaluation.decision_name.to_owned(),
+        benchmark: set.name.clone(),
+        n_problems: set.problems.len() as u64,
         n_samples: n as u64,
-        temperature: f64::from(sitting.rule.temperature),
-        pass_at: sitting
+        temperature: f64::from(evaluation.rule.temperature),
+        pass_at: evaluation
             .pass_at
             .iter()
             .map(|k| (k.to_string(), interval(*k)))

@@ -27,7 +27,7 @@ use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::ledger::{HeldOutRecord, Record, ScoreRecord};
 use crate::plan::Plan;
-use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
+use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::EvaluateSection;
 use crate::samples::{AnnotatedLine, DocumentSample, Sample};
 
@@ -59,7 +59,7 @@ pub(crate) fn run(
     let held_out = held_out(arm, plan, section, directory, &*lm, &tokenizer)?;
     let bits = held_out.bits_per_byte;
     directory.record(&Record::HeldOut(held_out))?;
-    let exam = exam(plan, directory, &tokenizer, Split::HeldOut)?;
+    let set = problem_set(plan, directory, &tokenizer, Split::HeldOut)?;
     let rule = writing_rule(
         &*lm,
         &tokenizer,
@@ -67,12 +67,12 @@ pub(crate) fn run(
         section.temperature,
     );
     let mut first = None;
-    for sitting in sittings(arm, plan, section, &exam, directory, &rule, &tokenizer)? {
-        let (score, samples, _) = sit(&*lm, &exam, &tokenizer, &sitting)?;
+    for evaluation in evaluations(arm, plan, section, &set, directory, &rule, &tokenizer)? {
+        let (score, samples, _) = evaluate(&*lm, &set, &tokenizer, &evaluation)?;
         let pass = headline(&score);
         watcher(Event::Note(format!(
             "  {arm} {}: {pass}",
-            sitting.decision_name
+            evaluation.decision_name
         )));
         first.get_or_insert(pass);
         directory.record(&Record::Score(score))?;
@@ -98,12 +98,12 @@ fn headline(score: &ScoreRecord) -> String {
 }
 
 /// Problems of a split, ready to be graded.
-pub(crate) fn exam(
+pub(crate) fn problem_set(
     plan: &Plan,
     directory: &RunDirectory,
     tokenizer: &Tokenizer,
     split: Split,
-) -> Result<Exam> {
+) -> Result<ProblemSet> {
     let section = plan
         .file
         .evaluate
@@ -116,21 +116,21 @@ pub(crate) fn exam(
         Split::HeldOut => "testbed, held-out compositions, 0-shot",
     };
     let problems = Exercise::of_functions(problems);
-    Ok(Exam::new(name, problems, tokenizer, pool))
+    Ok(ProblemSet::new(name, problems, tokenizer, pool))
 }
 
 /// The ways in which an arm's programs are written: plainly, and for an arm with latents with its
 /// decisions drawn between the markers, forced, and after the true plan.
-fn sittings(
+fn evaluations(
     arm: Arm,
     plan: &Plan,
     section: &EvaluateSection,
-    exam: &Exam,
+    set: &ProblemSet,
     directory: &RunDirectory,
     rule: &WritingRule,
     tokenizer: &Tokenizer,
-) -> Result<Vec<Sitting>> {
-    let sitting = |decision_name| Sitting {
+) -> Result<Vec<Evaluation>> {
+    let evaluation = |decision_name| Evaluation {
         arm: arm.name().to_owned(),
         position: 0,
         n_tokens_sampled: 0,
@@ -145,12 +145,12 @@ fn sittings(
             .child("evaluate")
             .child(decision_name),
     };
-    let mut sittings = vec![Sitting {
+    let mut evaluations = vec![Evaluation {
         n_shown: N_SHOWN_PROGRAMS,
-        ..sitting("plain")
+        ..evaluation("plain")
     }];
     if !arm.is_latent() || !section.decision_table {
-        return Ok(sittings);
+        return Ok(evaluations);
     }
     let line_ends = tokenizer.line_ends();
     let ends_line = |id: &TokenId| line_ends[*id as usize];
@@ -172,18 +172,18 @@ fn sittings(
         ("act", Decision::Act),
         ("think", Decision::Think),
     ];
-    sittings.extend(forced.map(|(name, decision)| Sitting {
+    evaluations.extend(forced.map(|(name, decision)| Evaluation {
         guide: guide(decision),
-        ..sitting(name)
+        ..evaluation(name)
     }));
     let plans = true_plans(directory, tokenizer)?;
-    anyhow::ensure!(plans.len() == exam.problems.len(), "one plan a problem");
-    sittings.push(Sitting {
+    anyhow::ensure!(plans.len() == set.problems.len(), "one plan a problem");
+    evaluations.push(Evaluation {
         guide: guide(Decision::Absent),
         plans,
-        ..sitting("true_plan")
+        ..evaluation("true_plan")
     });
-    Ok(sittings)
+    Ok(evaluations)
 }
 
 /// The true rationale before the first line, where a problem has one there.

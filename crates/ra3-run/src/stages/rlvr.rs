@@ -18,7 +18,7 @@ use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
-use super::evaluate::exam;
+use super::evaluate::problem_set;
 use super::rehearsal;
 use super::training::{Course, Spent, Step, Training, drive};
 use crate::arm::Arm;
@@ -26,7 +26,7 @@ use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
-use crate::programs::{Exam, Sitting, pool, sit, writing_rule};
+use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::{AdvantageName, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
@@ -37,8 +37,8 @@ pub(crate) struct RlvrCourse<'a> {
     section: &'a RlvrSection,
     name: String,
     config: GrpoConfig,
-    train: Exam,
-    held_out: Exam,
+    train: ProblemSet,
+    held_out: ProblemSet,
     tokenizer: &'a Tokenizer,
     seed: Seed,
     /// Problems whose checkers are broken, as this process has said.
@@ -84,8 +84,8 @@ pub(crate) fn run(
     let lm = load_model(plan, directory, arm.name())?;
     let (train, held_out) = match &section.problems {
         None => (
-            exam(plan, directory, &tokenizer, Split::Train)?,
-            exam(plan, directory, &tokenizer, Split::HeldOut)?,
+            problem_set(plan, directory, &tokenizer, Split::Train)?,
+            problem_set(plan, directory, &tokenizer, Split::HeldOut)?,
         ),
         Some(problems) => {
             let n_context = lm.shape().n_context;
@@ -151,7 +151,7 @@ fn published(
     tokenizer: &Tokenizer,
     n_prompt_max: usize,
     watcher: &mut Watcher<'_>,
-) -> Result<(Exam, Exam)> {
+) -> Result<(ProblemSet, ProblemSet)> {
     let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
     let seed = Seed::root(plan.file.seed).child("problems");
     let sorting = pool(evaluate.n_workers, evaluate.confinement)?;
@@ -170,7 +170,7 @@ fn published(
         watcher(Event::Note(format!("{task_id} is left out: {reason}")));
     }
     let (training, held_out) = split(problems, section.held_out_share, seed);
-    let mut exam = |side: &str, problems: Vec<Exercise>| -> Result<Exam> {
+    let mut set = |side: &str, problems: Vec<Exercise>| -> Result<ProblemSet> {
         anyhow::ensure!(
             !problems.is_empty(),
             "rlvr.problems: there is no {side} problem in {}: too few, too many alike, or \
@@ -180,9 +180,9 @@ fn published(
         );
         let pool = pool(evaluate.n_workers, evaluate.confinement)?;
         let name = format!("{:?}, {side} problems, 0-shot", section.set);
-        let mut exam = Exam::new(&name, problems, tokenizer, pool);
-        let n_left_out = exam.keep_fitting(n_prompt_max);
-        let n = exam.problems.len();
+        let mut set = ProblemSet::new(&name, problems, tokenizer, pool);
+        let n_left_out = set.keep_fitting(n_prompt_max);
+        let n = set.problems.len();
         anyhow::ensure!(
             n > 0,
             "rlvr.problems: no {side} problem of {} has a prompt of {n_prompt_max} tokens or fewer",
@@ -192,9 +192,9 @@ fn published(
             "{n} {side} problems of {}; {n_left_out} prompts do not fit the context",
             section.data.display()
         )));
-        Ok(exam)
+        Ok(set)
     };
-    Ok((exam("training", training)?, exam("held-out", held_out)?))
+    Ok((set("training", training)?, set("held-out", held_out)?))
 }
 
 impl RlvrCourse<'_> {
@@ -363,7 +363,7 @@ impl RlvrCourse<'_> {
         position: u64,
         n_tokens_sampled: u64,
     ) -> Result<(crate::ledger::ScoreRecord, Vec<crate::samples::Sample>)> {
-        let sitting = Sitting {
+        let evaluation = Evaluation {
             arm: self.name.clone(),
             position,
             n_tokens_sampled,
@@ -376,7 +376,7 @@ impl RlvrCourse<'_> {
             n_shown: N_SHOWN_PROGRAMS,
             seed: self.seed.child("score"),
         };
-        let (score, samples, _) = sit(lm, &self.held_out, self.tokenizer, &sitting)?;
+        let (score, samples, _) = evaluate(lm, &self.held_out, self.tokenizer, &evaluation)?;
         Ok((score, samples))
     }
 }
