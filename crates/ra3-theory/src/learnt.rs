@@ -15,7 +15,7 @@ use ra3::em::Em;
 use ra3::formulas::{Baseline, effective_choices};
 use ra3::interleave::TokenWeights;
 use ra3::phases::EmConfig;
-use ra3::policy::{Policy, PolicyError, Surrogate, TokenId};
+use ra3::policy::{PolicyError, Surrogate, TokenId};
 use ra3::rewards::Penalty;
 use ra3::rollout::LatentRule;
 use ra3::schedule::Schedule;
@@ -219,9 +219,6 @@ pub fn learn(
     let mut policy = TablePolicy::random(n_vocabulary, 2, 0.1, seed.child("table"))
         .with_latent_in_force(MARKERS.think);
     let mut em = Em::new(config(switch_cost, learner), MARKERS);
-    // Until an E-step begins, and so always without one, draws are judged by the table as it was
-    // before it learnt anything.
-    em.frozen.scorer = Some(policy.snapshot());
     let (documents, of_loop) = (|index| corpus.document(index), seed.child("loop"));
     while em
         .advance(&mut policy, &documents, N_DOCUMENTS, of_loop)?
