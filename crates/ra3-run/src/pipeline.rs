@@ -1,19 +1,18 @@
 //! A plan's stages, one after the other, over a run directory.
 //!
-//! The file to read first: every stage is one line of `run_stage`. Stages meet on disk only, so
+//! The file to read first: every stage is one line of `run_task`. Stages meet on disk only, so
 //! any of them can be run again alone, and a run continues where its last commit left it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::arm::Stage;
 use crate::atomic;
 use crate::directory::{RunDirectory, read_journal};
 use crate::estimate;
 use crate::event::{Event, Watcher};
 use crate::ledger::{Record, RunRecord};
-use crate::plan::Plan;
+use crate::plan::{Plan, Task};
 use crate::report::{self, Table};
 use crate::stages::{base, corpus, evaluate, midtrain, rlvr};
 
@@ -37,31 +36,33 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
         begin(plan, &mut directory)?;
         directory.commit_plan()?;
     }
-    for stage in &plan.stages {
-        let name = stage.name();
+    for task in plan.tasks() {
+        let name = task.stage().name();
         if directory.is_done(&name) {
             watcher(Event::Note(format!("{name:<16} done before")));
             continue;
         }
-        run_stage(*stage, plan, &mut directory, watcher)
+        run_task(task, plan, &mut directory, watcher)
             .with_context(|| format!("stage {name} failed; the run directory keeps its state"))?;
-        directory.commit_done(*stage)?;
+        directory.commit_done(task.stage())?;
     }
     report::write_from_directory(directory.root())
 }
 
-fn run_stage(
-    stage: Stage,
+fn run_task(
+    task: Task<'_>,
     plan: &Plan,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    match stage {
-        Stage::Corpus => corpus::run(plan, directory, watcher),
-        Stage::Base => base::run(plan, directory, watcher),
-        Stage::Midtrain(arm) => midtrain::run(arm, plan, directory, watcher),
-        Stage::Evaluate(arm) => evaluate::run(arm, plan, directory, watcher),
-        Stage::Rlvr(arm) => rlvr::run(arm, plan, directory, watcher),
+    match task {
+        Task::Corpus => corpus::run(plan, directory, watcher),
+        Task::Base => base::run(plan, directory, watcher),
+        Task::Midtrain(arm, section) => midtrain::run(arm, section, plan, directory, watcher),
+        Task::Evaluate(arm, section) => evaluate::run(arm, section, plan, directory, watcher),
+        Task::Rlvr(arm, section, scores) => {
+            rlvr::run(arm, section, scores, plan, directory, watcher)
+        }
     }
 }
 

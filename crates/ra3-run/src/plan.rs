@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::arm::{Arm, Stage};
 use crate::rules;
-use crate::run_file::{self, RunFile};
+use crate::run_file::{self, EvaluateSection, MidtrainSection, RlvrSection, RunFile};
 
 /// A run file whose rules were checked, with the stages that follow from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl Plan {
     pub fn new(file: RunFile) -> Result<Self> {
         run_file::check(&file)?;
         rules::check(&file)?;
-        let stages = stages(&file);
+        let stages = tasks(&file).iter().map(Task::stage).collect();
         Ok(Self { file, stages })
     }
 
@@ -62,6 +62,11 @@ impl Plan {
             .to_string()
     }
 
+    /// The stages in order, each with the settings that it follows.
+    pub(crate) fn tasks(&self) -> Vec<Task<'_>> {
+        tasks(&self.file)
+    }
+
     /// The arms that exist in this plan.
     pub fn arms(&self) -> Vec<Arm> {
         match &self.file.midtrain {
@@ -72,24 +77,54 @@ impl Plan {
     }
 }
 
-fn stages(file: &RunFile) -> Vec<Stage> {
-    let mut stages = vec![Stage::Corpus, Stage::Base];
+/// A stage with its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task<'a> {
+    /// Documents, tokenizer, problems.
+    Corpus,
+    /// The model that all arms start from.
+    Base,
+    /// Mid-training of an arm.
+    Midtrain(Arm, &'a MidtrainSection),
+    /// Measuring an arm.
+    Evaluate(Arm, &'a EvaluateSection),
+    /// RLVR from an arm, scored as it is evaluated.
+    Rlvr(Arm, &'a RlvrSection, &'a EvaluateSection),
+}
+
+impl Task<'_> {
+    /// The stage.
+    pub(crate) fn stage(&self) -> Stage {
+        match self {
+            Self::Corpus => Stage::Corpus,
+            Self::Base => Stage::Base,
+            Self::Midtrain(arm, _) => Stage::Midtrain(*arm),
+            Self::Evaluate(arm, _) => Stage::Evaluate(*arm),
+            Self::Rlvr(arm, _, _) => Stage::Rlvr(*arm),
+        }
+    }
+}
+
+fn tasks(file: &RunFile) -> Vec<Task<'_>> {
+    let mut tasks = vec![Task::Corpus, Task::Base];
     let mut arms = vec![Arm::Base];
     if let Some(midtrain) = &file.midtrain {
-        stages.extend([Stage::Midtrain(Arm::Ra3), Stage::Midtrain(Arm::Ntp)]);
+        tasks.push(Task::Midtrain(Arm::Ra3, midtrain));
+        tasks.push(Task::Midtrain(Arm::Ntp, midtrain));
         arms.push(Arm::Ntp);
         if midtrain.ntp_at_ra3_compute {
-            stages.push(Stage::Midtrain(Arm::NtpCompute));
+            tasks.push(Task::Midtrain(Arm::NtpCompute, midtrain));
             arms.push(Arm::NtpCompute);
         }
         arms.push(Arm::Ra3);
     }
-    if file.evaluate.is_some() {
-        stages.extend(arms.iter().map(|arm| Stage::Evaluate(*arm)));
-    }
-    if file.rlvr.is_some() {
+    let Some(evaluate) = &file.evaluate else {
+        return tasks;
+    };
+    tasks.extend(arms.iter().map(|arm| Task::Evaluate(*arm, evaluate)));
+    if let Some(rlvr) = &file.rlvr {
         let from = arms.iter().filter(|arm| **arm != Arm::NtpCompute);
-        stages.extend(from.map(|arm| Stage::Rlvr(*arm)));
+        tasks.extend(from.map(|arm| Task::Rlvr(*arm, rlvr, evaluate)));
     }
-    stages
+    tasks
 }

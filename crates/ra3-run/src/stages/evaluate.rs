@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ra3::bounds::{self, without_think};
 use ra3::generation::{Guide, WritingRule};
 use ra3::policy::{Policy, TokenId};
@@ -37,15 +37,11 @@ const N_SHOWN_PROGRAMS: usize = 40;
 
 pub(crate) fn run(
     arm: Arm,
+    section: &EvaluateSection,
     plan: &Plan,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let section = plan
-        .file
-        .evaluate
-        .as_ref()
-        .expect("the plan has this stage");
     let began = Instant::now();
     let stage = format!("evaluate-{arm}");
     watcher(Event::Started {
@@ -59,7 +55,7 @@ pub(crate) fn run(
     let held_out = held_out(arm, plan, section, directory, &*lm, &tokenizer)?;
     let bits = held_out.bits_per_byte;
     directory.record(&Record::HeldOut(held_out))?;
-    let set = problem_set(plan, directory, &tokenizer, Split::HeldOut)?;
+    let set = problem_set(section, directory, &tokenizer, Split::HeldOut)?;
     let rule = writing_rule(
         &*lm,
         &tokenizer,
@@ -99,16 +95,11 @@ fn headline(score: &ScoreRecord) -> String {
 
 /// Problems of a split, ready to be graded.
 pub(crate) fn problem_set(
-    plan: &Plan,
+    section: &EvaluateSection,
     directory: &RunDirectory,
     tokenizer: &Tokenizer,
     split: Split,
 ) -> Result<ProblemSet> {
-    let section = plan
-        .file
-        .evaluate
-        .as_ref()
-        .context("evaluate is not in the run file")?;
     let pool = pool(section.n_workers, section.confinement)?;
     let (problems, _) = problem::read(&corpus::problems_path(directory, split))?;
     let name = match split {

@@ -40,15 +40,11 @@ pub(crate) const REFERENCE: &str = "reference";
 
 pub(crate) fn run(
     arm: Arm,
+    section: &MidtrainSection,
     plan: &Plan,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let section = plan
-        .file
-        .midtrain
-        .as_ref()
-        .expect("the plan has this stage");
     let tokenizer = corpus::tokenizer(directory)?;
     let documents = corpus::training_documents(directory)?;
     let mut lm = load_model(plan, directory, Arm::Base.name())?;

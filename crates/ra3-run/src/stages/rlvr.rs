@@ -27,7 +27,7 @@ use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::run_file::{AdvantageName, ProblemsSection, RlvrSection};
+use crate::run_file::{AdvantageName, EvaluateSection, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -67,36 +67,41 @@ struct Written {
     work: Work,
 }
 
+/// `scores` is how programs are written, graded and measured, here as where arms are evaluated.
 pub(crate) fn run(
     arm: Arm,
+    section: &RlvrSection,
+    scores: &EvaluateSection,
     plan: &Plan,
     directory: &mut RunDirectory,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let section = plan.file.rlvr.as_ref().expect("the plan has this stage");
-    let evaluate = plan
-        .file
-        .evaluate
-        .as_ref()
-        .expect("the plan checked that rlvr has it");
     let tokenizer = corpus::tokenizer(directory)?;
     let name = format!("rlvr-{arm}");
     let lm = load_model(plan, directory, arm.name())?;
     let (train, held_out) = match &section.problems {
         None => (
-            problem_set(plan, directory, &tokenizer, Split::Train)?,
-            problem_set(plan, directory, &tokenizer, Split::HeldOut)?,
+            problem_set(scores, directory, &tokenizer, Split::Train)?,
+            problem_set(scores, directory, &tokenizer, Split::HeldOut)?,
         ),
         Some(problems) => {
             let n_context = lm.shape().n_context;
-            let n_prompt_max = n_context.saturating_sub(evaluate.program_tokens_max);
-            published(problems, plan, &tokenizer, n_prompt_max, watcher)?
+            let n_prompt_max = n_context.saturating_sub(scores.program_tokens_max);
+            let seed = Seed::root(plan.file.seed);
+            published(
+                problems,
+                scores,
+                seed.child("problems"),
+                &tokenizer,
+                n_prompt_max,
+                watcher,
+            )?
         }
     };
     let course = RlvrCourse {
         section,
         name: name.clone(),
-        config: config(section, plan, &*lm, &tokenizer),
+        config: config(section, scores, &*lm, &tokenizer),
         train,
         held_out,
         tokenizer: &tokenizer,
@@ -115,8 +120,12 @@ pub(crate) fn run(
     save_model(directory, &name, &*lm, &tokenizer, &note)
 }
 
-fn config(section: &RlvrSection, plan: &Plan, lm: &dyn Model, tokenizer: &Tokenizer) -> GrpoConfig {
-    let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
+fn config(
+    section: &RlvrSection,
+    scores: &EvaluateSection,
+    lm: &dyn Model,
+    tokenizer: &Tokenizer,
+) -> GrpoConfig {
     GrpoConfig {
         group_size: section.group_size,
         estimator: match section.advantage {
@@ -129,7 +138,7 @@ fn config(section: &RlvrSection, plan: &Plan, lm: &dyn Model, tokenizer: &Tokeni
         writing: writing_rule(
             lm,
             tokenizer,
-            evaluate.program_tokens_max,
+            scores.program_tokens_max,
             section.temperature,
         ),
         surrogate: if section.updates_per_batch > 1 {
@@ -147,14 +156,13 @@ fn config(section: &RlvrSection, plan: &Plan, lm: &dyn Model, tokenizer: &Tokeni
 /// Training and held-out problems of a published set, those whose prompts fit.
 fn published(
     section: &ProblemsSection,
-    plan: &Plan,
+    scores: &EvaluateSection,
+    seed: Seed,
     tokenizer: &Tokenizer,
     n_prompt_max: usize,
     watcher: &mut Watcher<'_>,
 ) -> Result<(ProblemSet, ProblemSet)> {
-    let evaluate = plan.file.evaluate.as_ref().expect("the plan checked it");
-    let seed = Seed::root(plan.file.seed).child("problems");
-    let sorting = pool(evaluate.n_workers, evaluate.confinement)?;
+    let sorting = pool(scores.n_workers, scores.confinement)?;
     let mut problems = section.read()?;
     let left_out = keep_usable(&mut problems, Exercise::function, &sorting);
     if let Some(first) = left_out.first() {
@@ -178,7 +186,7 @@ fn published(
             section.data.display(),
             section.held_out_share
         );
-        let pool = pool(evaluate.n_workers, evaluate.confinement)?;
+        let pool = pool(scores.n_workers, scores.confinement)?;
         let name = format!("{:?}, {side} problems, 0-shot", section.set);
         let mut set = ProblemSet::new(&name, problems, tokenizer, pool);
         let n_left_out = set.keep_fitting(n_prompt_max);
