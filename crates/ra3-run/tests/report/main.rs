@@ -143,7 +143,7 @@ const PROBE: &str = r##"<script>
   };
   const boxes = (selector) => [...document.querySelectorAll(selector)].filter((element) => {
     const box = element.getBoundingClientRect();
-    return box.width > 200 && box.height > 60;
+    return box.width > 200 && box.height > 30;
   });
   seen.canvases = boxes("figure.plot canvas").length;
   seen.drawn = boxes("figure.plot canvas").filter(isDrawn).length;
@@ -285,7 +285,7 @@ fn a_browser_finds_the_curves_and_pages_through_the_viewer() {
     assert_eq!(seen["bars"], N_BARS);
     // Four arms in each of RLVR, five lines of bounds, three arms and ten single ones.
     assert!(seen["lines"].as_u64().unwrap() >= 30, "{}", seen["lines"]);
-    let hovered = ["update10", "ra388.07 [84.07, 92.07]"];
+    let hovered = ["update10", "ra383.41 [79.41, 87.41]"];
     for text in hovered {
         let rows = seen["hovered"].as_array().unwrap();
         assert!(rows.iter().any(|row| row == text), "{text}: {rows:?}");
