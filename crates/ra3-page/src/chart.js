@@ -33,17 +33,27 @@
   };
 
   // A range in which something can be drawn, also where all values are the same.
-  const range = (isTight) => (chart, low, high) => {
+  const wide = (low, high) => {
     if (low == null) return [0, 1];
     const size = Math.max(Math.abs(low), Math.abs(high));
-    if (size < 1e-20) [low, high] = [0, 1];
-    else if (high - low <= 1e-9 * size) [low, high] = [low - size / 2, high + size / 2];
-    return isTight ? [low, high] : uPlot.rangeNum(low, high, 0.1, true);
+    if (size < 1e-20) return [0, 1];
+    return high - low <= 1e-9 * size ? [low - size / 2, high + size / 2] : [low, high];
   };
 
-  const scale = (axis, isTight) => {
-    if (axis.scale === "linear") return { time: false, range: range(isTight) };
-    return { time: false, distr: 3, log: axis.scale === "log2" ? 2 : 10 };
+  const range = {
+    // Up to round values.
+    y: () => (chart, low, high) => uPlot.rangeNum(...wide(low, high), 0.1, true),
+    // As far as the data and the stretches behind them go.
+    x: (spans) => (chart, low, high) => {
+      const edges = spans.flatMap((span) => [span.from, span.to]);
+      return wide(Math.min(low, ...edges), Math.max(high, ...edges));
+    },
+  };
+
+  const scale = (figure, key) => {
+    const kind = figure[key].scale;
+    if (kind === "linear") return { time: false, range: range[key](figure.spans) };
+    return { time: false, distr: 3, log: kind === "log2" ? 2 : 10 };
   };
 
   const axis = ({ label }, size) => ({
@@ -131,7 +141,7 @@
     return {
       width,
       height: HEIGHT,
-      scales: { x: scale(figure.x, true), y: scale(figure.y, false) },
+      scales: { x: scale(figure, "x"), y: scale(figure, "y") },
       axes: [axis(figure.x, 36), axis(figure.y, 52)],
       series: [{ label: figure.x.label, value: position }, ...series.flatMap(lines)],
       bands: series.map(({ colour: property }, k) => ({

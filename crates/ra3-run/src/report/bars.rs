@@ -135,8 +135,11 @@ fn percent_of(full: f64, value: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn chart(unit: Unit, bars: &[(&str, f64, Option<(f64, f64)>)]) -> Chart<'static> {
-        let group = |(name, value, interval): &(&str, f64, Option<(f64, f64)>)| Group {
+    /// Name of a group, its one value and that value's interval.
+    type Single = (&'static str, f64, Option<(f64, f64)>);
+
+    fn chart(unit: Unit, bars: &[Single]) -> Chart<'static> {
+        let group = |(name, value, interval): &Single| Group {
             name: (*name).to_owned(),
             bars: vec![Bar {
                 name: "RA3".to_owned(),

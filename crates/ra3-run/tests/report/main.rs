@@ -149,13 +149,18 @@ const PROBE: &str = r##"<script>
   seen.drawn = boxes("figure.plot canvas").filter(isDrawn).length;
   seen.bars = boxes("figure.plot .bars").length;
   seen.lines = document.querySelectorAll(".u-legend .u-series:not(.end)").length - seen.canvases;
-  const over = document.querySelector("#rlvr .u-over");
-  const { left, top, width } = over.getBoundingClientRect();
-  const at = { clientX: left + width / 2, clientY: top + 50, bubbles: true };
-  over.dispatchEvent(new MouseEvent("mouseenter", at));
-  over.dispatchEvent(new MouseEvent("mousemove", at));
-  seen.hovered = [...document.querySelector("#rlvr .u-legend").querySelectorAll(".u-series:not(.end)")]
-    .map((row) => row.textContent);
+  // What the legend says with the pointer in the middle of a chart.
+  const hover = (figure) => {
+    const over = figure.querySelector(".u-over");
+    const { left, top, width } = over.getBoundingClientRect();
+    const at = { clientX: left + width / 2, clientY: top + 50, bubbles: true };
+    over.dispatchEvent(new MouseEvent("mouseenter", at));
+    over.dispatchEvent(new MouseEvent("mousemove", at));
+    return [...figure.querySelectorAll(".u-legend .u-series:not(.end)")].map((row) => row.textContent);
+  };
+  seen.hovered = hover(document.querySelector("#rlvr figure"));
+  const ofStep = (figure) => figure.textContent.startsWith("ra3: return of the E-step");
+  seen.inPhase = hover([...document.querySelectorAll("#training figure")].find(ofStep))[0];
   seen.wide = document.documentElement.scrollWidth <= innerWidth;
   seen.requests = performance.getEntriesByType("resource").length;
   seen.errors = window.probeErrors;
@@ -290,6 +295,8 @@ fn a_browser_finds_the_curves_and_pages_through_the_viewer() {
         let rows = seen["hovered"].as_array().unwrap();
         assert!(rows.iter().any(|row| row == text), "{text}: {rows:?}");
     }
+    // The axis is as long as the stage: its middle is behind the first E-step, not between the two.
+    assert_eq!(seen["inPhase"], "update49, e step");
     assert_eq!(seen["wide"], true, "the page does not scroll sideways");
 
     // Hostile text was shown and never run; nothing was asked for.
