@@ -136,8 +136,10 @@ const PROBE: &str = r##"<script>
   // A canvas in which at least one pixel has a colour of the series, not only of the axes.
   const isDrawn = (canvas) => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    const isColourful = (at) =>
-      data[at + 3] > 200 && Math.max(...data.slice(at, at + 3)) - Math.min(...data.slice(at, at + 3)) > 40;
+    const isColourful = (at) => {
+      const [red, green, blue] = data.slice(at, at + 3);
+      return data[at + 3] > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 40;
+    };
     for (let at = 0; at < data.length; at += 4) if (isColourful(at)) return true;
     return false;
   };
@@ -156,7 +158,8 @@ const PROBE: &str = r##"<script>
     const at = { clientX: left + width / 2, clientY: top + 50, bubbles: true };
     over.dispatchEvent(new MouseEvent("mouseenter", at));
     over.dispatchEvent(new MouseEvent("mousemove", at));
-    return [...figure.querySelectorAll(".u-legend .u-series:not(.end)")].map((row) => row.textContent);
+    const rows = [...figure.querySelectorAll(".u-legend .u-series:not(.end)")];
+    return rows.map((row) => row.textContent);
   };
   seen.hovered = hover(document.querySelector("#rlvr figure"));
   const ofStep = (figure) => figure.textContent.startsWith("ra3: return of the E-step");
