@@ -13,11 +13,19 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3-corpus", &["ra3"]),
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-sandbox"]),
+    ("ra3-page", &[]),
     (
         "ra3-run",
-        &["ra3", "ra3-lm", "ra3-corpus", "ra3-sandbox", "ra3-evals"],
+        &[
+            "ra3",
+            "ra3-lm",
+            "ra3-corpus",
+            "ra3-sandbox",
+            "ra3-evals",
+            "ra3-page",
+        ],
     ),
-    ("ra3-theory", &["ra3"]),
+    ("ra3-theory", &["ra3", "ra3-page"]),
     ("ra3-cli", &["ra3-run", "ra3-theory"]),
     ("xtask", &[]),
 ];

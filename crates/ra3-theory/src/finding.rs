@@ -1,23 +1,11 @@
 //! What an experiment hands back: figures with curves, fitted exponents, and checks. As JSON lines
 //! each point, fit and check is one record.
 
+use ra3_page::Point;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::statistics::{Estimate, estimate};
-
-/// A point of a curve with its 95 % interval over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Point {
-    /// Position on the x axis.
-    pub x: f64,
-    /// Mean.
-    pub y: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
 
 /// A named curve.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +14,7 @@ pub struct Curve {
     pub name: String,
     /// True for theory (drawn dashed), false for what was measured.
     pub is_theory: bool,
-    /// Its points, by rising x.
+    /// Its points, by rising x, with 95 % intervals over seeds.
     pub points: Vec<Point>,
 }
 
@@ -52,16 +40,10 @@ impl Curve {
 
     /// A curve of exact values.
     pub fn theory(name: impl Into<String>, points: impl Iterator<Item = (f64, f64)>) -> Self {
-        let exact = |(x, y)| Point {
-            x,
-            y,
-            low: y,
-            high: y,
-        };
         Self {
             name: name.into(),
             is_theory: true,
-            points: points.map(exact).collect(),
+            points: points.map(|(x, y)| Point::new(x, y)).collect(),
         }
     }
 

@@ -135,5 +135,18 @@ fn the_number_of_threads_changes_nothing() {
     let (records, html) = run(1);
     assert_eq!((records.clone(), html.clone()), run(2));
     assert!(records.len() > 40);
-    assert!(html.contains("<svg") && !html.contains("NaN") && !html.contains("http"));
+    // Each record of a point is on the page: in its chart's data, and in the table behind it.
+    let is_point = |record: &&serde_json::Value| record.get("figure").is_some();
+    let n_points = records.iter().filter(is_point).count();
+    let charts = html.split("class=\"chart\">").skip(1);
+    let data = charts.map(|rest| rest.split("</script>").next().expect("an end"));
+    let figures = data.map(|json| serde_json::from_str(json).expect("JSON"));
+    let n_drawn = figures.flat_map(|figure: serde_json::Value| {
+        let series = figure["series"].as_array().expect("series").clone();
+        series
+            .into_iter()
+            .map(|one| one["points"].as_array().map_or(0, Vec::len))
+    });
+    assert_eq!(n_drawn.sum::<usize>(), n_points);
+    assert!(html.contains("<summary>values</summary>") && !html.contains("NaN"));
 }

@@ -1,16 +1,14 @@
-//! Bars as SVG: groups of horizontal bars with their values, and whiskers where there is an
-//! interval.
+//! Bars as a table: a row for each bar with its name, its length, its whisker where there is an
+//! interval, and its value. The page's style draws them; no script is needed.
 
 use std::fmt::Write;
 
-use super::axis::{Axis, duration, grouped, range};
-use super::html::escape;
-use super::plot::{Swatch, WIDTH, legend, opening};
+use ra3_page::{caption, duration, escape, grouped};
 
 /// A bar.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Bar {
-    /// Its name in the legend; empty for a bar that its group names.
+    /// Its name in its group; empty for a bar that its group names.
     pub(super) name: String,
     /// Class that the page colours.
     pub(super) class: String,
@@ -29,7 +27,7 @@ pub(super) struct Group {
 /// What the values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Shares in percent, on an axis from 0 to 100.
+    /// Shares in percent, of 100.
     Percent,
     /// Whole numbers.
     Count,
@@ -57,190 +55,135 @@ pub(super) struct Chart<'a> {
     pub(super) groups: Vec<Group>,
 }
 
-const LEFT: f64 = 150.0;
-const RIGHT: f64 = 74.0;
-const TOP: f64 = 8.0;
-const BAR: f64 = 13.0;
-const GAP: f64 = 2.0;
-const GROUP_GAP: f64 = 12.0;
-const BOTTOM: f64 = 26.0;
-/// Letters of a name that fit beside its bars.
-const NAME_LETTERS_MAX: usize = 21;
-
 impl Chart<'_> {
-    /// The chart; nothing where there is no bar.
-    pub(super) fn svg(&self) -> String {
-        let bars = || self.groups.iter().flat_map(|group| &group.bars);
-        let ends = bars().flat_map(|bar| [bar.value, bar.interval.map_or(0.0, |(_, high)| high)]);
-        let Some((_, high)) = range(ends) else {
+    /// The chart; nothing where no bar has a length.
+    pub(super) fn html(&self) -> String {
+        let bars = self.groups.iter().flat_map(|group| &group.bars);
+        let finite = bars.map(|bar| bar.value).filter(|value| value.is_finite());
+        let Some(highest) = finite.reduce(f64::max) else {
             return String::new();
         };
-        let axis = match self.unit {
-            Unit::Percent => Axis::rounded((0.0, 100.0)),
-            Unit::Count | Unit::Seconds => Axis::rounded((0.0, high)),
+        let full = match self.unit {
+            Unit::Percent => 100.0,
+            Unit::Count | Unit::Seconds => highest,
         };
-        let heights = self
-            .groups
-            .iter()
-            .map(|group| group_height(group) + GROUP_GAP);
-        let floor = TOP + heights.sum::<f64>();
-        let mut svg = opening(self.title, self.note, floor + BOTTOM);
-        if self.unit != Unit::Seconds {
-            self.ticks(&mut svg, &axis, floor);
+        let rows: String = self.groups.iter().map(|g| self.group(g, full)).collect();
+        format!(
+            "<figure class=\"plot\">{}<table class=\"bars\">{rows}</table></figure>",
+            caption(self.title, self.note)
+        )
+    }
+
+    fn group(&self, group: &Group, full: f64) -> String {
+        let mut rows = String::from("<tbody>");
+        for (i, bar) in group.bars.iter().enumerate() {
+            rows.push_str("<tr>");
+            if i == 0 {
+                let (n_rows, name) = (group.bars.len(), escape(&group.name));
+                let _ = write!(
+                    rows,
+                    "<th scope=\"rowgroup\" rowspan=\"{n_rows}\">{name}</th>"
+                );
+            }
+            rows.push_str(&self.bar(bar, full));
+            rows.push_str("</tr>");
         }
-        let mut top = TOP;
-        for group in &self.groups {
-            self.group(&mut svg, &axis, group, top);
-            top += group_height(group) + GROUP_GAP;
+        rows + "</tbody>"
+    }
+
+    fn bar(&self, bar: &Bar, full: f64) -> String {
+        let (name, class) = (escape(&bar.name), escape(&bar.class));
+        let mut value = self.unit.text(bar.value);
+        let mut drawn = String::new();
+        if bar.value.is_finite() {
+            let _ = write!(
+                drawn,
+                "<i class=\"bar {class}\" style=\"width:{:.2}%\"></i>",
+                percent_of(full, bar.value)
+            );
         }
-        svg.push_str("</svg>");
-        let mut names: Vec<(&str, &str)> = Vec::new();
-        for bar in bars() {
-            let entry = (bar.name.as_str(), bar.class.as_str());
-            if !names.contains(&entry) {
-                names.push(entry);
+        if let Some((low, high)) = bar.interval {
+            let _ = write!(
+                value,
+                " [{}, {}]",
+                self.unit.text(low),
+                self.unit.text(high)
+            );
+            if low.is_finite() && low <= high && high.is_finite() {
+                let (from, to) = (percent_of(full, low), percent_of(full, high));
+                let _ = write!(
+                    drawn,
+                    "<i class=\"whisker\" style=\"left:{from:.2}%;width:{:.2}%\"></i>",
+                    to - from
+                );
             }
         }
-        svg.push_str(&legend(Swatch::Bar, &names));
-        svg.push_str("</figure>");
-        svg
-    }
-
-    fn ticks(&self, svg: &mut String, axis: &Axis, floor: f64) {
-        for (value, label) in &axis.ticks {
-            let at = px(axis, *value);
-            let percent = if self.unit == Unit::Percent { " %" } else { "" };
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"{floor:.1}\"/>\
-                 <text class=\"tick middle\" x=\"{at:.1}\" y=\"{:.1}\">{label}{percent}</text>",
-                floor + 16.0,
-            );
-        }
-    }
-
-    fn group(&self, svg: &mut String, axis: &Axis, group: &Group, top: f64) {
-        let _ = write!(
-            svg,
-            "<text class=\"name end\" x=\"{:.1}\" y=\"{:.1}\">{}<title>{}</title></text>",
-            LEFT - 10.0,
-            top + group_height(group) / 2.0 + 4.0,
-            escape(&shortened(&group.name)),
-            escape(&group.name),
-        );
-        for (i, bar) in group.bars.iter().enumerate() {
-            self.bar(svg, axis, bar, &group.name, top + i as f64 * (BAR + GAP));
-        }
-    }
-
-    fn bar(&self, svg: &mut String, axis: &Axis, bar: &Bar, group: &str, top: f64) {
-        if !bar.value.is_finite() {
-            return;
-        }
-        let (from, to) = (px(axis, 0.0), px(axis, bar.value));
-        let value = self.unit.text(bar.value);
-        let whisker = bar.interval.map_or_else(String::new, |(low, high)| {
-            format!(" [{}, {}]", self.unit.text(low), self.unit.text(high))
-        });
-        let _ = write!(
-            svg,
-            "<rect class=\"bar {}\" x=\"{from:.1}\" y=\"{top:.1}\" width=\"{:.1}\" \
-             height=\"{BAR}\" rx=\"2\"><title>{}: {value}{whisker}</title></rect>",
-            bar.class,
-            (to - from).max(0.5),
-            escape(format!("{group} {}", bar.name).trim()),
-        );
-        let middle = top + BAR / 2.0;
-        let mut end = to;
-        let is_drawn = |(low, high): &(f64, f64)| low.is_finite() && high.is_finite();
-        if let Some((low, high)) = bar.interval.filter(is_drawn) {
-            let (from, to) = (px(axis, low), px(axis, high));
-            let _ = write!(
-                svg,
-                "<path class=\"whisker\" d=\"M{from:.1} {middle:.1}H{to:.1}M{from:.1} \
-                 {:.1}v6M{to:.1} {:.1}v6\"/>",
-                middle - 3.0,
-                middle - 3.0,
-            );
-            end = end.max(to);
-        }
-        let _ = write!(
-            svg,
-            "<text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{value}</text>",
-            end + 5.0,
-            middle + 3.5,
-        );
+        format!("<td>{name}</td><td class=\"track\">{drawn}</td><td>{value}</td>")
     }
 }
 
-fn group_height(group: &Group) -> f64 {
-    group.bars.len() as f64 * (BAR + GAP) - GAP
-}
-
-fn px(axis: &Axis, value: f64) -> f64 {
-    LEFT + axis.share(value) * (WIDTH - LEFT - RIGHT)
-}
-
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= NAME_LETTERS_MAX {
-        return name.to_owned();
+/// The share of the longest possible bar; within it, whatever a broken record says.
+fn percent_of(full: f64, value: f64) -> f64 {
+    if full > 0.0 {
+        100.0 * (value / full).clamp(0.0, 1.0)
+    } else {
+        0.0
     }
-    let kept: String = name.chars().take(NAME_LETTERS_MAX - 1).collect();
-    format!("{kept}…")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chart(groups: Vec<Group>) -> Chart<'static> {
+    /// Name of a group, its one value and that value's interval.
+    type Single = (&'static str, f64, Option<(f64, f64)>);
+
+    fn chart(unit: Unit, bars: &[Single]) -> Chart<'static> {
+        let group = |(name, value, interval): &Single| Group {
+            name: (*name).to_owned(),
+            bars: vec![Bar {
+                name: "RA3".to_owned(),
+                class: "ra3".to_owned(),
+                value: *value,
+                interval: *interval,
+            }],
+        };
         Chart {
             title: "pass@1",
             note: "",
-            unit: Unit::Percent,
-            groups,
-        }
-    }
-
-    fn group(name: &str, value: f64, interval: Option<(f64, f64)>) -> Group {
-        let bar = Bar {
-            name: "RA3".to_owned(),
-            class: "ra3".to_owned(),
-            value,
-            interval,
-        };
-        Group {
-            name: name.to_owned(),
-            bars: vec![bar],
+            unit,
+            groups: bars.iter().map(group).collect(),
         }
     }
 
     #[test]
     fn bars_have_the_length_of_their_values() {
-        let groups = vec![
-            group("order", 50.0, None),
-            group("days", 25.0, Some((20.0, 30.0))),
-        ];
-        let svg = chart(groups).svg();
-        // 560 less the margins is 336.
+        let bars = [("order", 50.0, None), ("days", 25.0, Some((20.0, 30.0)))];
+        let html = chart(Unit::Percent, &bars).html();
+        for part in [
+            "\"bar ra3\" style=\"width:50.00%\"></i></td><td>50.0</td>",
+            "\"bar ra3\" style=\"width:25.00%\"",
+            "\"whisker\" style=\"left:20.00%;width:10.00%\"></i></td><td>25.0 [20.0, 30.0]</td>",
+        ] {
+            assert!(html.contains(part), "{part} in {html}");
+        }
+        // Counts have no end but the highest.
+        let html = chart(Unit::Count, &[("a", 3.0, None), ("b", 12.0, None)]).html();
+        assert!(html.contains("width:25.00%") && html.contains("width:100.00%"));
+    }
+
+    #[test]
+    fn hostile_names_and_broken_values_are_tamed() {
+        let html = chart(Unit::Percent, &[("<b>a", 1e300, Some((f64::NAN, 1.0)))]).html();
+        assert!(!html.contains("<b>") && !html.contains("whisker"), "{html}");
+        assert!(html.contains("width:100.00%"), "{html}");
+        let none = chart(Unit::Count, &[("a", 0.0, None)]).html();
+        assert!(none.contains("width:0.00%"), "{none}");
         assert!(
-            svg.contains("width=\"168.0\"") && svg.contains("width=\"84.0\""),
-            "{svg}"
+            chart(Unit::Percent, &[("a", f64::NAN, None)])
+                .html()
+                .is_empty()
         );
-        assert_eq!(svg.matches("class=\"whisker\"").count(), 1);
-        assert!(svg.contains("days RA3: 25.0 [20.0, 30.0]"), "{svg}");
-        assert_eq!(svg.matches("<li>").count(), 1, "one name, one entry");
-    }
-
-    #[test]
-    fn long_and_hostile_names_are_tamed() {
-        let svg = chart(vec![group("<b>a rather long family name", 1.0, None)]).svg();
-        assert!(!svg.contains("<b>"), "{svg}");
-        assert!(svg.contains('…'));
-    }
-
-    #[test]
-    fn no_bars_is_no_chart() {
-        assert!(chart(vec![]).svg().is_empty());
+        assert!(chart(Unit::Percent, &[]).html().is_empty());
     }
 }

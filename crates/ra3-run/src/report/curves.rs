@@ -1,6 +1,7 @@
 //! Curves of training: what each stage recorded, update by update.
 
-use super::plot::{Figure, Line, Point, Span, thinned};
+use ra3_page::{Figure, Point, Series, Span, Stroke};
+
 use super::table::scores;
 use crate::arm::Arm;
 use crate::ledger::{Record, ScoreRecord, UpdateRecord};
@@ -10,19 +11,17 @@ const N_POINTS_MAX: usize = 60;
 
 /// The figures of mid-training.
 pub(super) fn training(ledger: &[Record]) -> String {
+    let corpus_tokens = |update: &UpdateRecord| update.n_corpus_tokens as f64;
     let mut html = Figure {
-        title: "Loss",
-        note: "by budget; RA3 predicts decisions and rationales too: not comparable in level",
-        x_label: "corpus tokens",
-        y_label: "nats a token",
-        lines: arms(|arm| {
-            let x = |update: &UpdateRecord| update.n_corpus_tokens as f64;
-            let pieces = pieces(ledger, arm, "loss", &x);
-            pieces.into_iter().map(without_bands).collect()
-        }),
+        title: "Loss".to_owned(),
+        note: "by budget; RA3 predicts decisions and rationales too: not comparable in level"
+            .to_owned(),
+        x: "corpus tokens".into(),
+        y: "nats a token".into(),
+        series: arms(|arm| without_bands(&curve(ledger, arm, "loss", &corpus_tokens))),
         ..Figure::default()
     }
-    .svg();
+    .html();
     for arm in Arm::ALL {
         for (name, title, y_label) in FIGURES {
             html.push_str(&by_update(ledger, arm, name, title, y_label));
@@ -47,54 +46,47 @@ const FIGURES: [(&str, &str, &str); 6] = [
 
 fn by_update(ledger: &[Record], arm: Arm, name: &str, title: &str, y_label: &str) -> String {
     let position = |update: &UpdateRecord| update.position as f64;
-    let spans = if arm.is_latent() {
-        phases(ledger, arm.name())
+    let (spans, note) = if arm.is_latent() {
+        let note = "shaded: cold start grey, E-step blue, M-step green";
+        (phases(ledger, arm.name()), note)
     } else {
-        Vec::new()
+        (Vec::new(), "")
     };
-    let line = Line {
-        name: String::new(),
-        class: arm.name().to_owned(),
-        pieces: pieces(ledger, arm.name(), name, &position),
-    };
+    let points = curve(ledger, arm.name(), name, &position);
     Figure {
-        title: &format!("{arm}: {title}"),
-        note: if arm.is_latent() {
-            "shaded: cold start grey, E-step blue, M-step green"
-        } else {
-            ""
-        },
-        x_label: "update",
-        y_label,
-        lines: vec![line],
+        title: format!("{arm}: {title}"),
+        note: note.to_owned(),
+        x: "update".into(),
+        y: y_label.into(),
+        series: vec![series(arm.name(), points)],
         spans,
         ..Figure::default()
     }
-    .svg()
+    .html()
 }
 
 /// The figures of RLVR.
 pub(super) fn rlvr(ledger: &[Record]) -> String {
-    let held_out = |title, x_label, x: &dyn Fn(&ScoreRecord) -> f64| {
+    let held_out = |title: &str, x_label: &str, x: &dyn Fn(&ScoreRecord) -> f64| {
         Figure {
-            title,
-            note: "bands: 95 % bootstrap over problems",
-            x_label,
-            y_label: "held-out pass@1, %",
-            lines: arms(|arm| vec![score_points(&format!("rlvr-{arm}"), ledger, x)]),
+            title: title.to_owned(),
+            note: "bands: 95 % bootstrap over problems".to_owned(),
+            x: x_label.into(),
+            y: "held-out pass@1, %".into(),
+            series: arms(|arm| score_points(&format!("rlvr-{arm}"), ledger, x)),
             ..Figure::default()
         }
-        .svg()
+        .html()
     };
-    let reward = |title, x_label, x: &dyn Fn(&UpdateRecord) -> f64| {
+    let reward = |title: &str, x_label: &str, x: &dyn Fn(&UpdateRecord) -> f64| {
         Figure {
-            title,
-            x_label,
-            y_label: "mean reward",
-            lines: arms(|arm| pieces(ledger, &format!("rlvr-{arm}"), "reward", x)),
+            title: title.to_owned(),
+            x: x_label.into(),
+            y: "mean reward".into(),
+            series: arms(|arm| curve(ledger, &format!("rlvr-{arm}"), "reward", x)),
             ..Figure::default()
         }
-        .svg()
+        .html()
     };
     [
         held_out("Held-out pass@1 against updates", "update", &|s| {
@@ -117,22 +109,32 @@ pub(super) fn rlvr(ledger: &[Record]) -> String {
     .concat()
 }
 
+/// A line of an arm, in the arm's own colour and stroke.
+pub(super) fn series(arm: &str, points: Vec<Point>) -> Series {
+    Series {
+        name: arm.to_owned(),
+        colour: arm.to_owned(),
+        stroke: match arm {
+            "base" => Stroke::Dotted,
+            "ntp-compute" => Stroke::Dashed,
+            _ => Stroke::Solid,
+        },
+        is_reference: false,
+        points,
+    }
+}
+
 /// A line for every arm that has points.
-fn arms(pieces: impl Fn(&str) -> Vec<Vec<Point>>) -> Vec<Line> {
-    let lines = Arm::ALL.iter().map(|arm| Line {
-        name: arm.name().to_owned(),
-        class: arm.name().to_owned(),
-        pieces: pieces(arm.name()),
-    });
-    lines
-        .filter(|line| line.pieces.iter().any(|piece| !piece.is_empty()))
-        .collect()
+fn arms(points: impl Fn(&str) -> Vec<Point>) -> Vec<Series> {
+    let lines = Arm::ALL
+        .iter()
+        .map(|arm| series(arm.name(), points(arm.name())));
+    lines.filter(|line| !line.points.is_empty()).collect()
 }
 
 /// The same points; the bands of several noisy curves would hide each other.
-fn without_bands(points: Vec<Point>) -> Vec<Point> {
-    let bare = points.into_iter().map(|point| Point::new(point.x, point.y));
-    bare.collect()
+fn without_bands(points: &[Point]) -> Vec<Point> {
+    points.iter().map(|p| Point::new(p.x, p.y)).collect()
 }
 
 fn score_points(stage: &str, ledger: &[Record], x: &dyn Fn(&ScoreRecord) -> f64) -> Vec<Point> {
@@ -149,13 +151,13 @@ fn score_points(stage: &str, ledger: &[Record], x: &dyn Fn(&ScoreRecord) -> f64)
     scores(stage, ledger).iter().filter_map(point).collect()
 }
 
-/// One figure of a stage, a piece for each uninterrupted stretch of one phase.
-fn pieces(
+/// One figure of a stage, with a gap between the uninterrupted stretches of one phase each.
+fn curve(
     ledger: &[Record],
     stage: &str,
     figure: &str,
     x: &dyn Fn(&UpdateRecord) -> f64,
-) -> Vec<Vec<Point>> {
+) -> Vec<Point> {
     let mut pieces: Vec<Vec<Point>> = Vec::new();
     let mut phase = "";
     for update in updates(ledger, stage) {
@@ -172,10 +174,41 @@ fn pieces(
     }
     let n_all: usize = pieces.iter().map(Vec::len).sum();
     let share = |n: usize| (n * N_POINTS_MAX).div_ceil(n_all.max(N_POINTS_MAX));
-    pieces
-        .iter()
-        .map(|piece| thinned(piece, share(piece.len())))
-        .collect()
+    let mut points: Vec<Point> = Vec::new();
+    for piece in pieces {
+        if let (Some(before), Some(after)) = (points.last(), piece.first()) {
+            points.push(Point::gap(f64::midpoint(before.x, after.x)));
+        }
+        points.extend(thinned(&piece, share(piece.len())));
+    }
+    points
+}
+
+/// At most `n_max` points: neighbours are averaged, and the interval is then the middle 80 % of
+/// them, so that a noisy curve of thousands of updates can be read.
+fn thinned(points: &[Point], n_max: usize) -> Vec<Point> {
+    if points.len() <= n_max {
+        return points.to_vec();
+    }
+    // One number that is none must not take its neighbours with it.
+    let points: Vec<Point> = points.iter().copied().filter(Point::is_finite).collect();
+    let per_chunk = points.len().div_ceil(n_max);
+    points.chunks(per_chunk.max(1)).map(middle).collect()
+}
+
+fn middle(points: &[Point]) -> Point {
+    let n = points.len() as f64;
+    let mut heights: Vec<f64> = points.iter().map(|point| point.y).collect();
+    heights.sort_by(f64::total_cmp);
+    let quantile = |share: f64| heights[((heights.len() - 1) as f64 * share).round() as usize];
+    let y = heights.iter().sum::<f64>() / n;
+    Point {
+        x: points.iter().map(|point| point.x).sum::<f64>() / n,
+        y,
+        // A skewed chunk can have its mean outside its middle.
+        low: quantile(0.1).min(y),
+        high: quantile(0.9).max(y),
+    }
 }
 
 fn updates<'a>(ledger: &'a [Record], stage: &str) -> impl Iterator<Item = &'a UpdateRecord> {
@@ -190,10 +223,17 @@ fn phases(ledger: &[Record], stage: &str) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for update in updates(ledger, stage) {
         let position = update.position as f64;
+        let phase = update.phase.replace('_', " ");
         match spans.last_mut() {
-            Some(span) if span.name == update.phase => span.to = position,
+            Some(span) if span.name == phase => span.to = position,
             Some(_) | None => spans.push(Span {
-                name: update.phase.clone(),
+                colour: match phase.as_str() {
+                    "cold start" => Some("soft"),
+                    "e step" => Some("ra3"),
+                    "m step" => Some("ntp-compute"),
+                    _ => None,
+                },
+                name: phase,
                 from: position,
                 to: position,
             }),
@@ -224,6 +264,10 @@ mod tests {
         })
     }
 
+    fn point((x, y): (f64, f64)) -> Point {
+        Point::new(x, y)
+    }
+
     fn ledger() -> Vec<Record> {
         vec![
             update(0, "cold_start", "loss"),
@@ -237,15 +281,13 @@ mod tests {
     #[test]
     fn a_curve_is_interrupted_where_another_phase_lies_between() {
         let ledger = ledger();
-        let found = pieces(&ledger, "ra3", "loss", &|update| {
+        let found = curve(&ledger, "ra3", "loss", &|update| {
             update.n_corpus_tokens as f64
         });
-        let expected = [
-            vec![Point::new(0.0, 0.0), Point::new(100.0, 1.0)],
-            vec![Point::new(400.0, 4.0)],
-        ];
-        assert_eq!(found, expected);
-        assert!(pieces(&ledger, "ntp", "loss", &|_| 0.0).is_empty());
+        let (ends, gap) = ([found[0], found[1], found[3]], found[2]);
+        assert_eq!(ends, [(0.0, 0.0), (100.0, 1.0), (400.0, 4.0)].map(point));
+        assert!(gap.x == 250.0 && !gap.is_finite() && found.len() == 4);
+        assert!(curve(&ledger, "ntp", "loss", &|_| 0.0).is_empty());
     }
 
     #[test]
@@ -256,9 +298,9 @@ mod tests {
             .map(|span| (span.name.as_str(), span.from, span.to))
             .collect();
         let expected = [
-            ("cold_start", 0.0, 2.0),
-            ("e_step", 2.0, 4.0),
-            ("m_step", 4.0, 4.0),
+            ("cold start", 0.0, 2.0),
+            ("e step", 2.0, 4.0),
+            ("m step", 4.0, 4.0),
         ];
         assert_eq!(found, expected);
     }
@@ -266,13 +308,21 @@ mod tests {
     #[test]
     fn long_curves_are_thinned() {
         let ledger: Vec<Record> = (0..1000).map(|i| update(i, "ntp", "loss")).collect();
-        let found = pieces(&ledger, "ra3", "loss", &|update| update.position as f64);
-        assert_eq!(found.len(), 1);
-        assert!(
-            (N_POINTS_MAX - 10..=N_POINTS_MAX).contains(&found[0].len()),
-            "{}",
-            found[0].len()
-        );
-        assert!(training(&ledger).matches("<polyline").count() == 2);
+        let found = curve(&ledger, "ra3", "loss", &|update| update.position as f64);
+        assert!((N_POINTS_MAX - 10..=N_POINTS_MAX).contains(&found.len()));
+        assert!(found.iter().all(Point::is_finite), "one piece");
+        assert_eq!(training(&ledger).matches("class=\"chart\"").count(), 2);
+    }
+
+    #[test]
+    fn thinning_keeps_means_and_the_middle() {
+        let points: Vec<Point> = (0..22)
+            .map(|i| Point::new(f64::from(i), f64::from(i % 11)))
+            .collect();
+        let thin = thinned(&points, 2);
+        let [y, low, high] = [5.0, 1.0, 9.0];
+        let expected = [5.0, 16.0].map(|x| Point { x, y, low, high });
+        assert_eq!(thin, expected);
+        assert_eq!(thinned(&points, 22), points);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::axis::{duration, grouped, number};
+use ra3_page::{duration, escape, figures, grouped, number, table};
+
 use super::bars::{Bar, Chart, Group, Unit};
-use super::html::{escape, figures, table};
 use crate::clock::ClockRecord;
 use crate::ledger::{CorpusRecord, Record, StageRecord};
 
@@ -30,7 +30,7 @@ fn drops(corpus: &CorpusRecord) -> String {
         unit: Unit::Count,
         groups: groups.collect(),
     }
-    .svg()
+    .html()
 }
 
 fn single(name: &str, class: &str, value: f64) -> Group {
@@ -111,7 +111,7 @@ pub(super) fn costs(ledger: &[Record], clock: &[ClockRecord]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    figures(&chart.svg()) + &cost_table(&names, &times, &stages)
+    figures(&chart.html()) + &cost_table(&names, &times, &stages)
 }
 
 fn cost_table(names: &[&str], times: &BTreeMap<&str, Time>, stages: &[&StageRecord]) -> String {
@@ -227,7 +227,7 @@ mod tests {
             ..CorpusRecord::default()
         };
         let html = corpus(&[Record::Corpus(corpus_record)]);
-        assert_eq!(html.matches("<rect class=\"bar quiet\"").count(), 2);
+        assert_eq!(html.matches("<i class=\"bar quiet\"").count(), 2);
         assert!(
             html.contains("<th scope=\"row\">dropped</th><td>4</td>"),
             "{html}"

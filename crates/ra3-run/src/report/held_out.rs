@@ -1,8 +1,9 @@
 //! Held-out documents: exact bits per byte of the plain models and the bounds of the latent ones,
 //! ELBO and IWAE (arXiv 1509.00519), which fall towards the exact value as K grows.
 
-use super::html;
-use super::plot::{Figure, Line, Point};
+use ra3_page::{Axis, Figure, Point, Scale, Series, Stroke, figures};
+
+use super::curves::series;
 use crate::arm::Arm;
 use crate::ledger::{HeldOutRecord, Record};
 
@@ -15,7 +16,7 @@ pub(super) fn section(ledger: &[Record]) -> String {
     if records.is_empty() {
         return String::new();
     }
-    html::figures(&chart(&records)) + &table(&records)
+    figures(&chart(&records)) + &table(&records)
 }
 
 /// How an arm was measured.
@@ -49,54 +50,50 @@ fn chart(records: &[&HeldOutRecord]) -> String {
         .map(|record| (*record, iwae(record)))
         .filter(|(_, by_k)| !by_k.is_empty())
         .collect();
-    let mut all_k: Vec<u64> = bounds
-        .iter()
-        .flat_map(|(_, by_k)| by_k.iter().map(|b| b.0))
-        .collect();
-    all_k.sort_unstable();
-    all_k.dedup();
-    if all_k.is_empty() {
+    let all_k = || bounds.iter().flat_map(|(_, by_k)| by_k.iter().map(|b| b.0));
+    let (Some(least), Some(most)) = (all_k().min(), all_k().max()) else {
         return String::new();
-    }
-    let place = |k: u64| all_k.iter().position(|other| *other == k).map(|i| i as f64);
-    let falling = bounds.iter().map(|(record, by_k)| Line {
-        name: format!("{} with latents (upper bound)", record.arm),
-        class: record.arm.clone(),
-        pieces: vec![
-            by_k.iter()
-                .filter_map(|(k, bits)| Some(Point::new(place(*k)?, *bits)))
-                .collect(),
-        ],
+    };
+    let falling = bounds.iter().map(|(record, by_k)| {
+        let points = by_k.iter().map(|(k, bits)| Point::new(*k as f64, *bits));
+        Series {
+            name: format!("{} with latents (upper bound)", record.arm),
+            ..series(&record.arm, points.collect())
+        }
     });
-    let ends = [-0.3, all_k.len() as f64 - 0.7];
+    // Levels reach beyond the bounds, which may be a single one.
+    let ends = [0.8 * least as f64, 1.25 * most as f64];
     let exact = records.iter().map(|record| {
-        let is_bounded = !record.bounds.is_empty();
-        Line {
-            name: if is_bounded {
-                format!("{}, all act", record.arm)
-            } else {
-                format!("{}, exact", record.arm)
-            },
-            class: if is_bounded {
-                format!("{} level", record.arm)
-            } else {
-                format!("{} exact", record.arm)
-            },
-            pieces: vec![ends.map(|x| Point::new(x, record.bits_per_byte)).to_vec()],
+        let points = ends.map(|k| Point::new(k, record.bits_per_byte)).to_vec();
+        let own = Series {
+            name: format!("{}, exact", record.arm),
+            is_reference: true,
+            ..series(&record.arm, points)
+        };
+        if record.bounds.is_empty() {
+            return own;
+        }
+        Series {
+            name: format!("{}, all act", record.arm),
+            stroke: Stroke::Dotted,
+            ..own
         }
     });
     Figure {
-        title: "Bits per byte on held-out documents",
+        title: "Bits per byte on held-out documents".to_owned(),
         note: "lower is better; the bounds fall towards the exact value of the latent model; each \
                arm on the text that it was trained on, and figures of different texts do not \
-               compare",
-        x_label: "latent samples K (K = 1 is the ELBO, above it IWAE)",
-        y_label: "bits per byte",
-        lines: falling.chain(exact).collect(),
-        x_names: all_k.iter().map(u64::to_string).collect(),
+               compare"
+            .to_owned(),
+        x: Axis {
+            label: "latent samples K (K = 1 is the ELBO, above it IWAE)".to_owned(),
+            scale: Scale::Log2,
+        },
+        y: "bits per byte".into(),
+        series: falling.chain(exact).collect(),
         ..Figure::default()
     }
-    .svg()
+    .html()
 }
 
 /// Figures about latents: name in the ledger, head of the column.
@@ -145,7 +142,7 @@ fn table(records: &[&HeldOutRecord]) -> String {
         row.extend([record.n_documents.to_string(), record.n_bytes.to_string()]);
         cells.push(row);
     }
-    html::table(&cells)
+    ra3_page::table(&cells)
 }
 
 /// `0.4223 [0.4101, 0.4350]`.
@@ -197,7 +194,8 @@ mod tests {
         let bounds = [("elbo", 0.45), ("iwae_1", 0.45), ("iwae_4", 0.43)];
         let ledger = [record("ntp", &[]), record("ra3", &bounds)];
         let html = section(&ledger);
-        assert_eq!(html.matches("<polyline").count(), 3);
+        assert_eq!(html.matches("\"is_reference\":true").count(), 2);
+        assert!(html.contains("[[1.0,0.45,0.45,0.45],[4.0,0.43,0.43,0.43]]"));
         assert!(
             html.contains("ntp, exact") && html.contains("ra3, all act"),
             "{html}"
@@ -211,7 +209,10 @@ mod tests {
     #[test]
     fn plain_arms_alone_have_a_table_only() {
         let html = section(&[record("ntp", &[])]);
-        assert!(html.contains("<table>") && !html.contains("<svg"), "{html}");
+        assert!(
+            html.contains("<table>") && !html.contains("<figure"),
+            "{html}"
+        );
         assert!(section(&[]).is_empty());
     }
 }

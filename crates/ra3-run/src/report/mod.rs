@@ -14,10 +14,7 @@ mod held_out;
 mod programs;
 mod table;
 
-mod axis;
 mod bars;
-mod html;
-mod plot;
 
 use std::collections::BTreeMap;
 use std::path::Path;

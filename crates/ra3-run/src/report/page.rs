@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::html::{embedded, escape};
+use ra3_page::{document, embedded, escape, figures};
+
 use super::table::Table;
-use super::{ReportInputs, curves, facts, held_out, html, programs};
+use super::{ReportInputs, curves, facts, held_out, programs};
 use crate::ledger::Record;
 
 const STYLE: &str = include_str!("style.css");
@@ -28,17 +29,16 @@ pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
             "<section id=\"{id}\" aria-label=\"{title}\"><h2>{title}</h2>{content}</section>"
         );
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" \
-         content=\"light dark\"><link rel=\"icon\" href=\"data:,\"><title>{name} – ra3</title>\
-         <style>\n{STYLE}</style></head>\n<body><header><p>ra3 report</p><h1>{name}</h1><p>{}</p>\
-         <nav aria-label=\"Sections\">{links}</nav></header>\n<main>{body}</main>\n<script \
-         type=\"application/json\" id=\"samples\">{}</script>\n<script>\n{VIEWER}</script></body>\
-         </html>\n",
+    let body = format!(
+        "<header><p>ra3 report</p><h1>{name}</h1><p>{}</p><nav \
+         aria-label=\"Sections\">{links}</nav></header>\n<main>{body}</main>",
         escape(&lead(inputs.ledger)),
+    );
+    let viewer = format!(
+        "<script type=\"application/json\" id=\"samples\">{}</script>\n<script>\n{VIEWER}</script>",
         embedded(inputs.samples),
-    )
+    );
+    document(&format!("{} – ra3", inputs.name), STYLE, &body, &viewer)
 }
 
 /// Id, title and content of every section; empty content is said to be missing.
@@ -47,9 +47,9 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
     let arms = if table.rows.is_empty() {
         String::new()
     } else {
-        html::table(&table.cells())
+        ra3_page::table(&table.cells())
             + &differences(&table)
-            + &html::figures(&programs::headline(&table))
+            + &figures(&programs::headline(&table))
     };
     let viewer = if inputs.samples.is_empty() {
         String::new()
@@ -58,7 +58,7 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
     };
     [
         ("arms", "Arms", arms),
-        ("rlvr", "RLVR", html::figures(&curves::rlvr(inputs.ledger))),
+        ("rlvr", "RLVR", figures(&curves::rlvr(inputs.ledger))),
         (
             "families",
             "Programs by family and decision",
@@ -73,7 +73,7 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
         (
             "training",
             "Mid-training",
-            html::figures(&curves::training(inputs.ledger)),
+            figures(&curves::training(inputs.ledger)),
         ),
         ("corpus", "Corpus", facts::corpus(inputs.ledger)),
         (
@@ -101,7 +101,7 @@ fn differences(table: &Table) -> String {
     ];
     let mut cells = vec![head.map(str::to_owned).to_vec()];
     cells.extend(table.difference_cells());
-    html::table(&cells)
+    ra3_page::table(&cells)
 }
 
 /// What was measured, in a line.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ra3_page::{figures, table};
+
 use super::bars::{Bar, Chart, Group, Unit};
-use super::html;
 use super::table::{Row, Table, percent, scores};
 use crate::arm::Arm;
 use crate::ledger::{Interval, Record, ScoreRecord};
@@ -16,7 +17,7 @@ pub(super) fn headline(table: &Table) -> String {
         unit: Unit::Percent,
         groups: table.rows.iter().filter_map(arm_group).collect(),
     }
-    .svg()
+    .html()
 }
 
 fn arm_group(row: &Row) -> Option<Group> {
@@ -31,14 +32,7 @@ fn arm_group(row: &Row) -> Option<Group> {
     let bars: Vec<Bar> = [before, after].into_iter().flatten().collect();
     (!bars.is_empty()).then(|| Group {
         name: row.arm.clone(),
-        // The group says which arm it is, and the legend would repeat itself for each.
-        bars: bars
-            .into_iter()
-            .map(|bar| Bar {
-                name: String::new(),
-                ..bar
-            })
-            .collect(),
+        bars,
     })
 }
 
@@ -62,7 +56,7 @@ pub(super) fn families(ledger: &[Record]) -> String {
     }
     let is_own = |score: &&&ScoreRecord| score.decision == "plain";
     let own: Vec<&ScoreRecord> = all.iter().filter(is_own).copied().collect();
-    let mut figures = chart("pass@1 by family and arm", "", &own, |score| {
+    let mut charts = chart("pass@1 by family and arm", "", &own, |score| {
         score.arm.clone()
     });
     for arm in Arm::ALL.iter().filter(|arm| arm.is_latent()) {
@@ -75,12 +69,12 @@ pub(super) fn families(ledger: &[Record]) -> String {
             let title = format!("pass@1 by family and decision: {arm}");
             let note = "sampled plainly; decisions drawn between the markers, forced to act, \
                         forced to think; given the true plan";
-            figures.push_str(&chart(&title, note, &of_arm, |s| {
+            charts.push_str(&chart(&title, note, &of_arm, |s| {
                 format!("decision {}", s.decision)
             }));
         }
     }
-    html::figures(&figures) + &family_table(&all) + &verdict_table(&all)
+    figures(&charts) + &family_table(&all) + &verdict_table(&all)
 }
 
 fn chart(
@@ -125,7 +119,7 @@ fn chart(
         unit: Unit::Percent,
         groups,
     }
-    .svg()
+    .html()
 }
 
 fn family_names<'a>(scores: &[&'a ScoreRecord]) -> BTreeSet<&'a str> {
@@ -154,7 +148,7 @@ fn family_table(scores: &[&ScoreRecord]) -> String {
         ]);
         cells.push(row);
     }
-    html::table(&cells)
+    table(&cells)
 }
 
 /// Counts of verdicts; a row for each arm and decision.
@@ -170,7 +164,7 @@ fn verdict_table(scores: &[&ScoreRecord]) -> String {
         row.extend(names.iter().map(|name| count(name).to_string()));
         cells.push(row);
     }
-    html::table(&cells)
+    table(&cells)
 }
 
 fn name_of(score: &ScoreRecord) -> String {
@@ -219,12 +213,9 @@ mod tests {
             score("rlvr-ra3", "plain"),
         ];
         let html = families(&ledger);
-        // All and two families for two arms, then for two decisions; each chart has a legend.
-        assert_eq!(
-            html.matches("<rect class=\"bar ").count(),
-            (3 + 1) * 2 + (3 + 1) * 2
-        );
-        assert_eq!(html.matches("class=\"bar decision act\"").count(), 3 + 1);
+        // All and two families for two arms, then for two decisions.
+        assert_eq!(html.matches("<i class=\"bar ").count(), 3 * 2 + 3 * 2);
+        assert_eq!(html.matches("class=\"bar decision act\"").count(), 3);
         assert!(html.contains("<th scope=\"row\">ra3, act</th><td>50.0 [40.0, 60.0]</td>"));
         assert!(html.contains("<td>25.0</td><td>75.0</td>"));
         assert!(html.contains("timed out"));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::axis::number as short;
 use super::differences::{Difference, differences};
 use crate::arm::Arm;
 use crate::clock::ClockRecord;
 use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord, StageRecord};
+use ra3_page::number as short;
 
 /// One arm.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

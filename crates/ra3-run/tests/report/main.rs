@@ -15,8 +15,14 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ra3_run::ledger::Record;
 use ra3_run::report::{self, ReportInputs};
 use run::HOSTILE;
+
+/// 4 of RLVR, 1 of bounds, 10 of training.
+const N_CHARTS: usize = 15;
+/// 1 headline, 2 of families, 1 of drops, 1 of times.
+const N_BARS: usize = 5;
 
 fn page(inputs: &ReportInputs<'_>) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -30,11 +36,14 @@ fn a_page_is_the_same_for_the_same_inputs_and_needs_nothing() {
     let run = run::run();
     let page = page(&run.inputs());
     assert_eq!(page, self::page(&run::run().inputs()));
+    // The first line of the library of charts says where it is from.
+    let asking = page.replacen("/*! https://github.com/leeoniya/uPlot", "", 1);
     for reference in ["http://", "https://", "src=", "@import", "url("] {
-        assert!(!page.contains(reference), "{reference} in the page");
+        assert!(!asking.contains(reference), "{reference} in the page");
     }
-    assert_eq!(page.matches("<script").count(), 2);
-    assert_eq!(page.matches("</script>").count(), 2);
+    // The library, the charts, the viewer's data and the viewer; and the data of every chart.
+    assert_eq!(page.matches("<script").count(), 4 + N_CHARTS);
+    assert_eq!(page.matches("</script>").count(), 4 + N_CHARTS);
     assert!(!page.contains("<!--") && !page.contains("NaN"));
     let n_missing = page.matches("Not in this run.").count();
     assert_eq!(
@@ -124,15 +133,37 @@ const PROBE: &str = r##"<script>
   seen.nothing = [place(), document.querySelector("#shown").textContent];
   seen.title = document.title;
   seen.scripts = document.scripts.length;
-  const drawn = [...document.querySelectorAll("figure.plot > svg")].filter((svg) => {
-    const box = svg.getBoundingClientRect();
-    return box.width > 200 && box.height > 60;
+  // A canvas in which at least one pixel has a colour of the series, not only of the axes.
+  const isDrawn = (canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const isColourful = (at) => {
+      const [red, green, blue] = data.slice(at, at + 3);
+      return data[at + 3] > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 40;
+    };
+    for (let at = 0; at < data.length; at += 4) if (isColourful(at)) return true;
+    return false;
+  };
+  const boxes = (selector) => [...document.querySelectorAll(selector)].filter((element) => {
+    const box = element.getBoundingClientRect();
+    return box.width > 200 && box.height > 30;
   });
-  seen.figures = document.querySelectorAll("figure.plot").length;
-  seen.drawn = drawn.length;
-  seen.curves = document.querySelectorAll("figure.plot polyline.curve").length;
-  seen.coloured = [...document.querySelectorAll("polyline.curve")].every(
-    (line) => getComputedStyle(line).stroke !== "none");
+  seen.canvases = boxes("figure.plot canvas").length;
+  seen.drawn = boxes("figure.plot canvas").filter(isDrawn).length;
+  seen.bars = boxes("figure.plot .bars").length;
+  seen.lines = document.querySelectorAll(".u-legend .u-series:not(.end)").length - seen.canvases;
+  // What the legend says with the pointer in the middle of a chart.
+  const hover = (figure) => {
+    const over = figure.querySelector(".u-over");
+    const { left, top, width } = over.getBoundingClientRect();
+    const at = { clientX: left + width / 2, clientY: top + 50, bubbles: true };
+    over.dispatchEvent(new MouseEvent("mouseenter", at));
+    over.dispatchEvent(new MouseEvent("mousemove", at));
+    const rows = [...figure.querySelectorAll(".u-legend .u-series:not(.end)")];
+    return rows.map((row) => row.textContent);
+  };
+  seen.hovered = hover(document.querySelector("#rlvr figure"));
+  const ofStep = (figure) => figure.textContent.startsWith("ra3: return of the E-step");
+  seen.inPhase = hover([...document.querySelectorAll("#training figure")].find(ofStep))[0];
   seen.wide = document.documentElement.scrollWidth <= innerWidth;
   seen.requests = performance.getEntriesByType("resource").length;
   seen.errors = window.probeErrors;
@@ -253,17 +284,56 @@ fn a_browser_finds_the_curves_and_pages_through_the_viewer() {
     let nothing = serde_json::json!(["0 of 0", "Nothing passes these filters."]);
     assert_eq!(seen["nothing"], nothing);
 
-    // 1 headline, 4 of RLVR, 2 of families, 1 of bounds, 10 of training, 1 of drops, 1 of times.
-    assert_eq!(seen["figures"], 20);
-    assert_eq!(seen["drawn"], 20);
-    assert!(seen["curves"].as_u64().unwrap() >= 30, "{}", seen["curves"]);
-    assert_eq!(seen["coloured"], true);
+    assert_eq!(seen["canvases"], N_CHARTS);
+    assert_eq!(
+        seen["drawn"],
+        N_CHARTS - 1,
+        "all, but the loss of the base is grey"
+    );
+    assert_eq!(seen["bars"], N_BARS);
+    // Four arms in each of RLVR, five lines of bounds, three arms and ten single ones.
+    assert!(seen["lines"].as_u64().unwrap() >= 30, "{}", seen["lines"]);
+    let hovered = ["update10", "ra383.41 [79.41, 87.41]"];
+    for text in hovered {
+        let rows = seen["hovered"].as_array().unwrap();
+        assert!(rows.iter().any(|row| row == text), "{text}: {rows:?}");
+    }
+    // The axis is as long as the stage: its middle is behind the first E-step, not between the two.
+    assert_eq!(seen["inPhase"], "update49, e step");
     assert_eq!(seen["wide"], true, "the page does not scroll sideways");
 
     // Hostile text was shown and never run; nothing was asked for.
     assert_eq!(seen["title"], format!("fixture {HOSTILE} – ra3"));
-    assert_eq!(seen["scripts"], 4, "two of the page, two of this test");
+    assert_eq!(seen["scripts"], 6 + N_CHARTS, "two of this test");
     assert_eq!(seen["requests"], 0);
+    assert_eq!(seen["errors"], serde_json::json!([]));
+}
+
+#[test]
+fn a_browser_draws_what_a_diverged_run_left() {
+    let Some(browser) = browser() else {
+        println!("skipped: no chromium, chromium-browser or google-chrome on the path");
+        return;
+    };
+    let mut run = run::run();
+    let odd = [1.0, f64::NAN, f64::INFINITY, f64::MAX, 1e17, -1e14, 5e-324];
+    let mut numbers = odd.into_iter().cycle();
+    for record in &mut run.ledger {
+        if let Record::Update(update) = record {
+            let values = update.figures.values_mut();
+            values
+                .zip(&mut numbers)
+                .for_each(|(value, odd)| *value = odd);
+        }
+    }
+    let page = page(&run.inputs())
+        .replace("<head>", &format!("<head>{CATCH}"))
+        .replace("</body>", &format!("{PROBE}</body>"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    std::fs::write(&path, page).unwrap();
+    let seen = probed(&dom(browser, &path, ""));
+    assert_eq!(seen["canvases"], N_CHARTS);
     assert_eq!(seen["errors"], serde_json::json!([]));
 }
 
