@@ -248,7 +248,10 @@ fn nothing_turns_or_hides_what_grading_prints() {
         }
     }
     let page = read_to_string(failures).unwrap();
-    assert!(page.contains("\\u{202e}") && !page.contains('\u{202e}'), "{page}");
+    assert!(
+        page.contains("\\u{202e}") && !page.contains('\u{202e}'),
+        "{page}"
+    );
 }
 
 #[test]
