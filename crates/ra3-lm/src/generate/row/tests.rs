@@ -1,4 +1,4 @@
-//! When a row enters, the room that it is promised, and what rows share.
+//! When a row enters, the room that it is promised, what rows share, and when a draw ends.
 
 use super::*;
 use crate::generate::cache::bytes_per_token;
@@ -150,4 +150,47 @@ fn a_row_asks_for_a_token_once_all_before_it_are_computed() {
     }
     // Nothing while it feeds, then one a token, and nothing when it is over.
     assert_eq!(n_asked, [0, 1, 1, 0]);
+}
+
+/// Feeds a token, and samples up to the same token.
+struct UpTo(u32);
+
+impl Episode for UpTo {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        match seen {
+            Observation::Started { .. } => Move::Feed(vec![self.0]),
+            Observation::Fed { .. } => Move::Sample(SampleRule {
+                stop: Arc::new([self.0]),
+                ..SampleRule::plain(1.0, 2)
+            }),
+            Observation::Sampled { tokens, .. } => {
+                assert_eq!(tokens, [self.0]);
+                Move::Done
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stop_token_of_the_prompt_ends_no_draw() {
+    let (mut episode, mut cache, transformer) = (UpTo(1), room_for(9), transformer());
+    let mut row = Row::episode(0, &mut episode, Seed::root(0));
+    let mut work = Work::default();
+    let mut advance = |row: &mut Row<'_>| row.advance(&transformer, &mut work).expect("a move");
+    row.begin(&transformer).expect("a good move");
+    assert!(row.enter(&mut cache, 300, true));
+    row.attach(&mut cache, &mut Vec::new(), 9);
+    assert!(advance(&mut row), "it feeds");
+    assert!(!advance(&mut row), "nothing is drawn yet");
+    // Nor is anything while its prompt has to be computed anew.
+    row.park(&mut cache);
+    assert!(row.enter(&mut cache, 300, true));
+    assert!(!advance(&mut row), "nothing is drawn, and nothing computed");
+    row.attach(&mut cache, &mut Vec::new(), 9);
+    let mut questions = Vec::new();
+    row.ask(0, &cache, &mut questions);
+    let (token, logprob) = (1, 0.0);
+    row.take(&questions[0], Answer { token, logprob }, &mut cache);
+    assert!(advance(&mut row), "the token that was drawn ends it");
+    assert_eq!((work.n_tokens, work.n_tokens_sampled), (2, 1));
 }
