@@ -43,6 +43,8 @@ const OWN: [&str; 8] = [
     "report.html",
 ];
 const LOCK: &str = "lock";
+/// How the names of models begin that only the stage in progress needs.
+pub(crate) const PASSING: &str = "scorer-";
 
 /// An open run directory. Holds the lock for as long as it lives.
 #[derive(Debug)]
@@ -298,6 +300,7 @@ impl RunDirectory {
     }
 
     fn remove_stale_states(&self) -> Result<()> {
+        self.remove_passed_models()?;
         let work = self.root.join("work");
         if !work.exists() {
             return Ok(());
@@ -312,6 +315,34 @@ impl RunDirectory {
         {
             let entry = entry?;
             if entry.file_name().to_str() != kept {
+                std::fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RunDirectory {
+    /// Removes the models of the stage in progress that no commit names any more.
+    fn remove_passed_models(&self) -> Result<()> {
+        let models = self.root.join("models");
+        if !models.exists() {
+            return Ok(());
+        }
+        let current = self.progress.current.as_ref();
+        let outputs = || {
+            current
+                .into_iter()
+                .flat_map(|current| current.outputs.keys())
+        };
+        for entry in std::fs::read_dir(&models)
+            .with_context(|| format!("cannot read {}", models.display()))?
+        {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_named = outputs().any(|path| path.starts_with(&format!("models/{name}/")));
+            if name.starts_with(PASSING) && !is_named {
                 std::fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
             }

@@ -234,3 +234,25 @@ fn settings_may_change_until_a_stage_has_read_them() {
     let records: Vec<Record> = read_journal(&root.path().join("ledger.jsonl")).unwrap();
     assert_eq!(records, [record("corpus"), record("base")]);
 }
+
+#[test]
+fn a_model_that_only_a_stage_in_progress_needs_stays_until_no_commit_names_it() {
+    let root = tempfile::tempdir().unwrap();
+    begun(root.path());
+    let mut run = open(root.path()).unwrap();
+    let scorer = |round: u64| root.path().join(format!("models/scorer-{round}"));
+    for round in [0, 1] {
+        std::fs::create_dir_all(scorer(round)).unwrap();
+        write(scorer(round).join("model.safetensors"), "weights").unwrap();
+    }
+    let fill = |folder: &Path| Ok(write(folder.join("w"), "4")?);
+    let outputs = ["models/scorer-1".to_owned()];
+    run.commit_state("ra3", 4, &outputs, fill).unwrap();
+    drop(run);
+    // A run that is killed here finds what its commit names.
+    let mut run = open(root.path()).unwrap();
+    assert!(!scorer(0).exists() && scorer(1).exists());
+    run.commit_done(Stage::Midtrain(crate::arm::Arm::Ra3))
+        .unwrap();
+    assert!(!scorer(1).exists() && root.path().join("models/reference").exists());
+}

@@ -70,7 +70,6 @@ pub(crate) fn run(
                 documents: &documents,
                 moments: section.ra3.moments,
                 snapshots,
-                committed_round: 0,
                 seed,
             };
             Course::Ra3(Box::new(course))

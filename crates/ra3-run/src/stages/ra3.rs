@@ -22,6 +22,7 @@ use super::midtrain::REFERENCE;
 use super::rehearsal;
 use super::training::Step;
 use crate::atomic;
+use crate::directory::PASSING;
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
 use crate::number;
@@ -79,21 +80,10 @@ impl Snapshots {
         }
         Ok(())
     }
-
-    /// Removes the scorers of rounds before this one.
-    fn remove_scorers(&self, round: u64) -> Result<()> {
-        for folder in (0..round).map(|round| self.scorer(round)) {
-            if folder.exists() {
-                std::fs::remove_dir_all(&folder)
-                    .with_context(|| format!("cannot remove {}", folder.display()))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn scorer_name(round: u64) -> String {
-    format!("scorer-{round}")
+    format!("{PASSING}{round}")
 }
 
 /// The round whose scorer a run reads that continues at `place`.
@@ -114,8 +104,6 @@ pub(crate) struct Ra3Course<'a> {
     pub(crate) moments: MomentsName,
     /// The models that are written.
     pub(crate) snapshots: Snapshots,
-    /// The round of the last commit: nothing of earlier ones is needed any more.
-    pub(crate) committed_round: u64,
     /// The draws.
     pub(crate) seed: Seed,
 }
@@ -135,10 +123,8 @@ impl Ra3Course<'_> {
     pub(crate) fn step(&mut self, lm: &mut dyn Model) -> Result<Option<Step>> {
         self.snapshots.write(&self.em, lm)?;
         let Some(place) = self.em.config.place(self.em.position) else {
-            self.snapshots.remove_scorers(self.em.config.rounds)?;
             return Ok(None);
         };
-        self.snapshots.remove_scorers(self.committed_round)?;
         let needs_reference = self.em.config.e_step.penalty.needs_reference();
         let is_warm = place.phase != Phase::ColdStart;
         if needs_reference && is_warm && self.em.frozen.reference.is_none() {
@@ -177,8 +163,6 @@ impl Ra3Course<'_> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
         atomic::write(&folder.join("annotated.json"), &json)?;
-        let place = self.em.config.place(self.em.position);
-        self.committed_round = place.map_or(self.em.config.rounds, |place| place.round);
         Ok(())
     }
 
