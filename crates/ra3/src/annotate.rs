@@ -3,7 +3,7 @@
 use crate::formulas::softmax;
 use crate::m_step::WeightedAnnotated;
 use crate::policy::{Policy, PolicyError, Work};
-use crate::rewards::{LineScore, Penalty};
+use crate::rewards::Penalty;
 use crate::rollout::LatentRule;
 use crate::scoring::{Frozen, Scored, draw, rescore};
 use crate::seed::Seed;
@@ -17,7 +17,8 @@ pub enum Choose {
     Sample,
     /// The best of a group by `Σ_t r_t`.
     BestOf(usize),
-    /// All of a group, weighted by `softmax_g Σ_t (log π + log p − log q)`.
+    /// All of a group, weighted by `softmax_g Σ_t r_t`: under [`Penalty::ExactKl`] that is
+    /// `log π + log p − log q`, and the weights are importance weights.
     ImportanceWeights(usize),
 }
 
@@ -80,7 +81,7 @@ fn weights(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
         .iter()
         .map(|rollout| {
             let lines = rollout.lines.iter();
-            lines.map(|line| value(line, choose, penalty)).sum()
+            lines.map(|line| f64::from(line.reward(penalty))).sum()
         })
         .collect();
     if matches!(choose, Choose::ImportanceWeights(_)) {
@@ -93,14 +94,4 @@ fn weights(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
         .max_by(|a, b| totals[*a].total_cmp(&totals[*b]));
     let keep = |index: usize| f32::from(u8::from(Some(index) == best));
     (0..totals.len()).map(keep).collect()
-}
-
-/// What a draw is judged by, line by line.
-fn value(line: &LineScore, choose: Choose, penalty: Penalty) -> f64 {
-    match (choose, penalty) {
-        (Choose::ImportanceWeights(_), Penalty::ExactKl { alpha }) => {
-            f64::from(line.line_logprob - line.latent_logprob + line.log_prior(alpha))
-        }
-        _ => f64::from(line.reward(penalty)),
-    }
 }
