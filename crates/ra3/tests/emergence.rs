@@ -114,15 +114,17 @@ fn trained(config: EmConfig, seed: u64) -> TablePolicy {
     let mut policy = TablePolicy::random(VOCABULARY, 2, 0.1, Seed::root(seed))
         .with_latent_in_force(MARKERS.think);
     let mut em = Em::new(config, MARKERS);
-    loop {
+    for position in 0.. {
+        assert_eq!(em.position, position);
         let report = em.advance(&mut policy, &document, 64, Seed::root(seed));
         let Some(report) = report.expect("finite updates") else {
-            return policy;
+            break;
         };
         if let Done::EStep(report) = report.done {
             assert!(report.rollouts.mean_return.is_finite());
         }
     }
+    policy
 }
 
 /// Mean line log-likelihood of a document in nats, the latents, and the first latents of the

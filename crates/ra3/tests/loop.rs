@@ -125,9 +125,15 @@ impl State {
     }
 
     fn advance(&mut self) -> Option<EmReport> {
-        self.em
+        let position = self.em.position;
+        let report = self
+            .em
             .advance(&mut self.policy, &document, N_DOCUMENTS, Seed::root(3))
-            .expect("documents fit")
+            .expect("documents fit");
+        // One at a time, and so to an end.
+        let moved = u64::from(report.is_some());
+        assert_eq!(self.em.position, position + moved);
+        report
     }
 }
 

@@ -53,8 +53,22 @@ fn index_of(tokens: &[TokenId]) -> usize {
 
 /// Does the next position.
 pub(crate) fn advance(em: &mut Em, policy: &mut dyn Policy) -> Option<EmReport> {
-    em.advance(policy, &document, N_DOCUMENTS, Seed::root(SEED))
-        .expect("documents fit")
+    advance_on(em, policy, &document, SEED)
+}
+
+/// Does the next position: one at a time, and so to an end.
+fn advance_on(
+    em: &mut Em,
+    policy: &mut dyn Policy,
+    documents: &dyn Fn(usize) -> Document,
+    seed: u64,
+) -> Option<EmReport> {
+    let position = em.position;
+    let report = em
+        .advance(policy, documents, N_DOCUMENTS, Seed::root(seed))
+        .expect("documents fit");
+    assert_eq!(em.position, position + u64::from(report.is_some()));
+    report
 }
 
 /// Runs the whole loop, and says which documents each position asked for.
@@ -67,10 +81,7 @@ pub(crate) fn run(config: EmConfig, policy: &mut Recording) -> (Vec<EmReport>, V
             here.borrow_mut().push(index);
             document(index)
         };
-        let report = em
-            .advance(policy, &documents, N_DOCUMENTS, Seed::root(SEED))
-            .expect("documents fit");
-        let Some(report) = report else {
+        let Some(report) = advance_on(&mut em, policy, &documents, SEED) else {
             return (reports, asked);
         };
         reports.push(report);
@@ -201,12 +212,8 @@ fn the_m_step_sees_the_rounds_data_once_an_epoch() {
 fn every_position_has_draws_of_its_own() {
     let seeds = |seed| {
         let mut policy = Recording::new(table(1));
-        let (mut em, seed) = (Em::new(em(), MARKERS), Seed::root(seed));
-        while em
-            .advance(&mut policy, &document, N_DOCUMENTS, seed)
-            .expect("documents fit")
-            .is_some()
-        {}
+        let mut em = Em::new(em(), MARKERS);
+        while advance_on(&mut em, &mut policy, &document, seed).is_some() {}
         policy.seeds.into_inner()
     };
     let found = seeds(SEED);

@@ -261,6 +261,33 @@ fn no_groups_are_no_update() {
     }
 }
 
+/// A program of no tokens counts among the programs, and is no example.
+#[test]
+fn a_program_of_no_tokens_is_not_trained_on() {
+    let rule = WritingRule {
+        program_tokens_max: 0,
+        ..writing()
+    };
+    let seed = Seed::root(1);
+    let (mut programs, _) = complete(&scripted(0), &prompts(1), &rule, 1, seed).expect("it fits");
+    let (others, _) = complete(&scripted(2), &prompts(1), &writing(), 2, seed).expect("it fits");
+    programs.extend(others);
+    let n_written: Vec<usize> = programs.iter().map(Completion::n_written).collect();
+    assert_eq!(n_written, [0, 1, 2]);
+    let groups = Group::split(programs, &[3.0, 0.0, 0.0], 3);
+    let examples = grpo::examples(&groups, &grpo(Estimator::Rloo));
+    let found: Vec<(&[TokenId], &[f32])> = examples
+        .iter()
+        .map(|example| (&example.tokens[..], &example.weights[..]))
+        .collect();
+    // RLOO: (3, −1.5, −1.5), over 3 programs.
+    let expected: [(&[TokenId], &[f32]); 2] = [
+        (&[0, 5, END], &[0.0, 0.0, -0.5]),
+        (&[0, 5, 5, END], &[0.0, 0.0, -0.5, -0.5]),
+    ];
+    assert_eq!(found, expected);
+}
+
 /// Programs stay in their order, group by group, with their own rewards.
 #[test]
 fn groups_are_split_in_order() {

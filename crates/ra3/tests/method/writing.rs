@@ -343,6 +343,19 @@ fn a_given_plan_stands_for_the_first_decision() {
     assert_eq!(row.raw(), [THINK, 7, 7, CLOSE, 5, NEWLINE, ACT]);
 }
 
+/// A plan that fills the context to its last token is written, and one that is longer is not.
+#[test]
+fn a_plan_may_fill_the_context() {
+    let guide = guide(Decision::Act);
+    for (n_context, expected) in [(4, &[][..]), (5, &[THINK, 7, CLOSE])] {
+        let (policy, prompts) = (table(1).with_limit(n_context), [vec![END, 5]]);
+        let (plans, seed) = ([Some(vec![7])], Seed::root(1));
+        let (rows, _) = complete_guided(&policy, &prompts, &tempered(), &guide, &plans, 1, seed)
+            .expect("it fits");
+        assert_eq!((rows[0].raw(), rows[0].ended), (expected, false));
+    }
+}
+
 /// Each prompt has its own plan, or none, for all of its group.
 #[test]
 fn plans_belong_to_prompts() {
