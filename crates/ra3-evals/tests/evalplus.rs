@@ -6,28 +6,18 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod benchmarks;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use benchmarks::benchmarks;
 use ra3_evals::evalplus::data::{Benchmark, Rules, read};
 use ra3_evals::evalplus::grade::{Grader, graders};
 use ra3_evals::evalplus::oracle::expected;
 use ra3_evals::outcome::{Status, Verdict, grade_all};
 use ra3_evals::results;
 use ra3_sandbox::{Level, Limits, Pool};
-
-fn benchmarks() -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/benchmarks"
-    ));
-    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
-    if !path.exists() {
-        println!("skipped: {} is not here", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 fn pool() -> Pool {
     let limits = Limits {

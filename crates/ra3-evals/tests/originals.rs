@@ -6,26 +6,14 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::path::PathBuf;
+mod benchmarks;
 
+use benchmarks::benchmarks;
 use ra3_evals::bench::{Name, load};
 use ra3_evals::evalplus::data::Rules;
 use ra3_evals::mbpp;
 use ra3_evals::outcome::{Status, grade_all};
 use ra3_sandbox::{Level, Pool};
-
-fn benchmarks() -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/benchmarks"
-    ));
-    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
-    if !path.exists() {
-        println!("skipped: {} is not here", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 /// Grades right programs and empty ones; the number of tasks.
 fn check(name: Name, file: &str) -> usize {

@@ -6,9 +6,11 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+mod benchmarks;
 
+use std::collections::BTreeSet;
+
+use benchmarks::benchmarks;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::contest::task::{Task, Test};
@@ -34,19 +36,6 @@ const LIMITS: Limits = Limits {
 fn pool() -> Pool {
     let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
     Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
-}
-
-fn benchmarks() -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/benchmarks"
-    ));
-    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
-    if !path.exists() {
-        println!("skipped: {} is not here", path.display());
-        return None;
-    }
-    Some(path)
 }
 
 /// Grades the right programs of every `step`-th problem; says how tests are run, and the names of

@@ -14,7 +14,6 @@ use ra3::generation::{Completion, WritingRule};
 use ra3::policy::{Episode, Move, Observation, TokenId};
 use ra3::rollout::Rollout;
 use ra3::seed::Seed;
-use ra3::trajectory::Markers;
 use ra3_corpus::chat_template::{Chat, message};
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::bench::{Bench, Task};
@@ -349,8 +348,6 @@ fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
 /// An answer in the making, which ends where a stop has been written.
 struct Answering<'a> {
     rollout: Rollout<'a>,
-    n_prompt: usize,
-    markers: Option<Markers>,
     tokenizer: &'a Tokenizer,
     stops: &'a [&'static str],
     is_stopped: bool,
@@ -364,8 +361,6 @@ impl<'a> Answering<'a> {
         stops: &'a [&'static str],
     ) -> Self {
         Self {
-            n_prompt: prompt.len(),
-            markers: rule.markers,
             rollout: Rollout::plain(prompt, rule),
             tokenizer,
             stops,
@@ -374,7 +369,7 @@ impl<'a> Answering<'a> {
     }
 
     fn completion(&self) -> Completion {
-        Completion::of(self.rollout.clone(), self.n_prompt, self.markers)
+        Completion::of(self.rollout.clone())
     }
 
     /// The answer without decisions and rationales.

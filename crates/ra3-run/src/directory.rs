@@ -11,6 +11,7 @@
 //! progress.json                      the commit point
 //! corpus/                            tokenizer, shards, problems
 //! models/<arm>/                      finished models, Hugging Face layout
+//! models/reference/  models/scorer-N/  copies that RA3 compares with; the second only meanwhile
 //! work/<stage>-<position>/           the state of the stage in progress
 //! ```
 
@@ -299,56 +300,37 @@ impl RunDirectory {
         self.remove_stale_states()
     }
 
+    /// Removes what belongs to a stage in progress and no commit names any more: its states, and
+    /// the models that only it needs.
     fn remove_stale_states(&self) -> Result<()> {
-        self.remove_passed_models()?;
-        let work = self.root.join("work");
-        if !work.exists() {
-            return Ok(());
-        }
-        let kept = self
-            .progress
-            .current
-            .as_ref()
-            .map(|current| current.state.as_str());
-        for entry in
-            std::fs::read_dir(&work).with_context(|| format!("cannot read {}", work.display()))?
-        {
-            let entry = entry?;
-            if entry.file_name().to_str() != kept {
-                std::fs::remove_dir_all(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            }
-        }
-        Ok(())
+        let current = self.progress.current.as_ref();
+        let is_state = |name: &str| current.is_some_and(|current| current.state == name);
+        remove_folders(&self.root.join("work"), |name| !is_state(name))?;
+        let is_named = |name: &str| {
+            let folder = format!("models/{name}/");
+            let mut outputs = current.into_iter().flat_map(|it| it.outputs.keys());
+            outputs.any(|path| path.starts_with(&folder))
+        };
+        let is_stale = |name: &str| name.starts_with(PASSING) && !is_named(name);
+        remove_folders(&self.root.join("models"), is_stale)
     }
 }
 
-impl RunDirectory {
-    /// Removes the models of the stage in progress that no commit names any more.
-    fn remove_passed_models(&self) -> Result<()> {
-        let models = self.root.join("models");
-        if !models.exists() {
-            return Ok(());
-        }
-        let current = self.progress.current.as_ref();
-        let outputs = || {
-            current
-                .into_iter()
-                .flat_map(|current| current.outputs.keys())
-        };
-        for entry in std::fs::read_dir(&models)
-            .with_context(|| format!("cannot read {}", models.display()))?
-        {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let is_named = outputs().any(|path| path.starts_with(&format!("models/{name}/")));
-            if name.starts_with(PASSING) && !is_named {
-                std::fs::remove_dir_all(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            }
-        }
-        Ok(())
+/// Removes the folders in a folder whose name is one of those.
+fn remove_folders(folder: &Path, is_removed: impl Fn(&str) -> bool) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
     }
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        let entry = entry?;
+        if is_removed(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a folder that holds something and has no `progress.json`.

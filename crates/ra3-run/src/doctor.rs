@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ra3::model::Shape;
 use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
@@ -198,12 +199,17 @@ fn read(model: &Loaded, text: &str) -> Result<Reading> {
     })
 }
 
-fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
-    let shape = model.lm.shape();
-    let config = &ModelConfig {
+/// The configuration of a model as its weights are: they may have a head of their own.
+fn as_loaded(on_disk: &ModelConfig, shape: &Shape) -> ModelConfig {
+    ModelConfig {
         tie_word_embeddings: shape.is_tied,
         ..on_disk.clone()
-    };
+    }
+}
+
+fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup {
+    let shape = model.lm.shape();
+    let config = &as_loaded(on_disk, &shape);
     let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
     let ends = &model.stops;
     let chat = model
@@ -309,10 +315,7 @@ fn train_step(folder: &Path, on_disk: &ModelConfig, n_tokens: usize) -> Result<T
     let settings = training(n_tokens, true);
     let mut lm = Engine::Cpu(settings).load(folder)?;
     let shape = lm.shape();
-    let config = ModelConfig {
-        tie_word_embeddings: shape.is_tied,
-        ..on_disk.clone()
-    };
+    let config = as_loaded(on_disk, &shape);
     let vocabulary = shape.n_vocabulary as f64;
     let seed = Seed::root(0);
     let mut weights = vec![1.0 / n_tokens as f32; n_tokens];

@@ -111,8 +111,9 @@ impl Costs {
         let rollouts = self.documents(em.rounds * em.e_updates, search.batch_documents)
             * search.group_size as f64;
         let annotated = em.rounds as f64 * em.annotate_documents as f64 * self.document_tokens;
-        // A rollout is sampled; a frozen scorer and a reference read it again.
-        let n_readers = 1 + n_frozen(section);
+        // A rollout is sampled; the scorer reads it again, and a reference where one is needed.
+        let has_reference = matches!(search.penalty, PenaltySection::ExactKl { .. });
+        let n_readers = 2 + usize::from(has_reference);
         let trained = self.documents(supervised, section.batch_documents) + rollouts;
         let run = rollouts * n_readers as f64 + annotated;
         self.stage("ra3", em.n_positions(), trained, run)
@@ -126,13 +127,6 @@ impl Costs {
         let trained = n_tokens * section.updates_per_batch as f64;
         self.stage("rlvr, each arm", section.n_updates, trained, n_tokens)
     }
-}
-
-/// Models beside the one that is trained.
-fn n_frozen(section: &MidtrainSection) -> usize {
-    let search = &section.ra3.e_step;
-    usize::from(search.scorer == ScorerName::Frozen)
-        + usize::from(matches!(search.penalty, PenaltySection::ExactKl { .. }))
 }
 
 fn training_stages(plan: &Plan, costs: &Costs) -> Vec<StageEstimate> {

@@ -118,8 +118,7 @@ impl Em {
         if needs_reference && self.frozen.reference.is_none() {
             self.frozen.reference = Some(policy.snapshot());
         }
-        let begins_e_step = place.phase == Phase::EStep && place.index == 0;
-        if begins_e_step && config.scorer_is_frozen {
+        if place.begins_e_step() && config.scorer_is_frozen {
             self.frozen.scorer = Some(policy.snapshot());
         }
     }

@@ -9,8 +9,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::interleave::strip;
-use crate::policy::{Episode, Policy, PolicyError, SampleRule, TokenId, Work};
-use crate::rollout::{LatentRule, Rollout};
+use crate::policy::{Policy, PolicyError, SampleRule, TokenId, Work};
+use crate::rollout::{LatentRule, Rollout, run};
 use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::trajectory::Markers;
@@ -61,13 +61,13 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// What a rollout has written for a prompt of `n_prompt` tokens.
-    pub fn of(rollout: Rollout<'_>, n_prompt: usize, markers: Option<Markers>) -> Self {
+    /// What a rollout has written behind its prompt.
+    pub fn of(rollout: Rollout<'_>) -> Self {
         Self {
+            n_prompt: rollout.n_prefix,
             ended: rollout.ended,
+            markers: rollout.markers(),
             trace: rollout.trace,
-            n_prompt,
-            markers,
         }
     }
 
@@ -116,7 +116,7 @@ pub fn complete(
     let rows = repeated(prompts, group_size)
         .map(|(_, prompt)| Rollout::plain(prompt, Arc::clone(&rule)))
         .collect();
-    finish(policy, rows, prompts, &rule, group_size, seed)
+    finish(policy, rows, seed)
 }
 
 /// As [`complete`], under a guide; `plans` has a first rationale for each prompt that is to begin
@@ -143,7 +143,7 @@ pub fn complete_guided(
         row
     };
     let rows = repeated(prompts, group_size).map(row).collect();
-    finish(policy, rows, prompts, &rule, group_size, seed)
+    finish(policy, rows, seed)
 }
 
 /// Each prompt so often, with its index.
@@ -158,18 +158,8 @@ fn repeated(
 fn finish(
     policy: &dyn Policy,
     mut rows: Vec<Rollout<'_>>,
-    prompts: &[Vec<TokenId>],
-    rule: &WritingRule,
-    group_size: usize,
     seed: Seed,
 ) -> Result<(Vec<Completion>, Work), PolicyError> {
-    let mut episodes: Vec<&mut dyn Episode> =
-        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    let work = policy.run(&mut episodes, seed)?;
-    let completions = rows
-        .into_iter()
-        .zip(repeated(prompts, group_size))
-        .map(|(row, (_, prompt))| Completion::of(row, prompt.len(), rule.markers))
-        .collect();
-    Ok((completions, work))
+    let work = run(policy, &mut rows, seed)?;
+    Ok((rows.into_iter().map(Completion::of).collect(), work))
 }

@@ -17,7 +17,7 @@ pub struct EmConfig {
     pub e_updates: u64,
     /// Documents of an E-step update.
     pub e_batch_documents: usize,
-    /// Documents annotated in a round.
+    /// Documents annotated in a round, rounded up to whole batches.
     pub annotate_documents: usize,
     /// M-step updates of a round.
     pub m_updates: u64,
@@ -63,8 +63,15 @@ pub struct Place {
     pub round: u64,
     /// Updates, or batches, of this phase before it, in this round.
     pub index: u64,
-    /// The same in all rounds.
+    /// Those of this phase before it in all rounds together.
     pub nth: u64,
+}
+
+impl Place {
+    /// True for the first update of a round's E-step: a frozen scorer is taken there.
+    pub fn begins_e_step(self) -> bool {
+        self.phase == Phase::EStep && self.index == 0
+    }
 }
 
 impl EmConfig {

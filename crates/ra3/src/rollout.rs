@@ -12,7 +12,10 @@
 use std::sync::Arc;
 
 use crate::generation::WritingRule;
-use crate::policy::{Episode, Move, Observation, SampleRule, Stop, TokenId};
+use crate::policy::{
+    Episode, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work,
+};
+use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::trajectory::{Markers, Trajectory};
 
@@ -57,7 +60,6 @@ enum Lines<'a> {
     /// They are sampled, up to any of these tokens.
     Free {
         rule: Arc<WritingRule>,
-        n_prompt: usize,
         line_stops: Arc<[TokenId]>,
     },
 }
@@ -85,6 +87,8 @@ pub struct Rollout<'a> {
     choices: Arc<[TokenId]>,
     /// Where the line that is being written began, with its latent.
     line_start: usize,
+    /// Tokens of the document's prefix, or of the prompt.
+    pub(crate) n_prefix: usize,
     /// Tokens that the model's context can still take.
     room: usize,
     /// What was written.
@@ -107,11 +111,7 @@ impl<'a> Rollout<'a> {
     /// A program for a prompt, which is never empty, by plain sampling.
     pub fn plain(prompt: &[TokenId], rule: Arc<WritingRule>) -> Self {
         let line_stops = Arc::clone(rule.rests.as_ref().unwrap_or(&rule.stops));
-        let lines = Lines::Free {
-            n_prompt: prompt.len(),
-            rule,
-            line_stops,
-        };
+        let lines = Lines::Free { rule, line_stops };
         Self::new(prompt, lines, None)
     }
 
@@ -131,11 +131,7 @@ impl<'a> Rollout<'a> {
                 [newlines, &rule.stops].concat().into()
             }
         };
-        let lines = Lines::Free {
-            n_prompt: prompt.len(),
-            rule,
-            line_stops,
-        };
+        let lines = Lines::Free { rule, line_stops };
         Self::new(prompt, lines, Some(latents))
     }
 
@@ -150,6 +146,7 @@ impl<'a> Rollout<'a> {
             expect: Expect::Line,
             choices: Arc::new([]),
             line_start: prefix.len(),
+            n_prefix: prefix.len(),
             room: 0,
             trace,
             ended: false,
@@ -168,6 +165,14 @@ impl<'a> Rollout<'a> {
         self.first_latent = latents.map(|LatentRule { markers, .. }| {
             [&[markers.think], rationale, &[markers.close]].concat()
         });
+    }
+
+    /// The markers that are deleted from what was written.
+    pub(crate) fn markers(&self) -> Option<Markers> {
+        match &self.lines {
+            Lines::Expert { .. } => self.latents.as_ref().map(|latents| latents.markers),
+            Lines::Free { rule, .. } => rule.markers,
+        }
     }
 
     fn begin_line(&mut self) -> Move {
@@ -201,8 +206,8 @@ impl<'a> Rollout<'a> {
     fn n_left(&self) -> usize {
         match &self.lines {
             Lines::Expert { .. } => self.room,
-            Lines::Free { rule, n_prompt, .. } => {
-                let n_written = self.trace.tokens.len() - n_prompt;
+            Lines::Free { rule, .. } => {
+                let n_written = self.trace.tokens.len() - self.n_prefix;
                 let n_max = rule.program_tokens_max;
                 n_max.saturating_sub(n_written).min(self.room)
             }
@@ -316,6 +321,20 @@ impl<'a> Rollout<'a> {
         };
         self.begin_line()
     }
+}
+
+/// Drives rollouts to their end.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub(crate) fn run(
+    policy: &dyn Policy,
+    rows: &mut [Rollout<'_>],
+    seed: Seed,
+) -> Result<Work, PolicyError> {
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    policy.run(&mut episodes, seed)
 }
 
 impl Episode for Rollout<'_> {

@@ -1,8 +1,8 @@
-//! Drawing rollouts from the policy, and what the frozen models say of them.
+//! Drawing rollouts from the policy, and what it and the frozen models say of them.
 
-use crate::policy::{Episode, Example, Policy, PolicyError, Work};
+use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rewards::LineScore;
-use crate::rollout::{LatentRule, Rollout};
+use crate::rollout::{LatentRule, Rollout, run};
 use crate::seed::Seed;
 use crate::trace::{LineSpan, Part, Trace};
 use crate::trajectory::Trajectory;
@@ -50,22 +50,20 @@ pub fn draw(
     think_floor: f32,
     seed: Seed,
 ) -> Result<(Vec<Trace>, Work), PolicyError> {
-    let mut rows: Vec<Rollout<'_>> = batch
-        .iter()
-        .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size))
-        .map(|trajectory| Rollout::expert(trajectory, rule.clone()))
-        .collect();
-    let trajectories = batch
+    let members = batch
         .iter()
         .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size));
-    for (index, (row, trajectory)) in rows.iter_mut().zip(trajectories).enumerate() {
-        let seed = seed.child("explore").nth(index as u64);
-        let has_to = |line: usize| seed.nth(line as u64).uniform() < f64::from(think_floor);
-        row.think_at((0..trajectory.lines.len()).map(has_to).collect());
-    }
-    let mut episodes: Vec<&mut dyn Episode> =
-        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-    let work = policy.run(&mut episodes, seed)?;
+    let row = |(index, trajectory)| {
+        let mut row = Rollout::expert(trajectory, rule.clone());
+        if think_floor > 0.0 {
+            let seed = seed.child("explore").nth(index as u64);
+            let has_to = |line: usize| seed.nth(line as u64).uniform() < f64::from(think_floor);
+            row.think_at((0..trajectory.lines.len()).map(has_to).collect());
+        }
+        row
+    };
+    let mut rows: Vec<Rollout<'_>> = members.enumerate().map(row).collect();
+    let work = run(policy, &mut rows, seed)?;
     Ok((rows.into_iter().map(|row| row.trace).collect(), work))
 }
 
@@ -79,8 +77,7 @@ pub fn rescore(
     traces: Vec<Trace>,
 ) -> Result<(Vec<Scored>, Work), PolicyError> {
     let scorer = frozen.scorer.as_deref().unwrap_or(policy);
-    let is_action = |part| matches!(part, Part::Action(_));
-    let (of_lines, mut work) = scorer.score(&sequences(&traces, is_action))?;
+    let (of_lines, mut work) = action_logprobs(scorer, &traces)?;
     let (of_rationales, scoring) = rationale_logprobs(frozen.reference.as_deref(), &traces)?;
     work += scoring;
     let rows = traces.into_iter().zip(of_lines).zip(of_rationales);
@@ -129,7 +126,7 @@ pub fn line_scores(trace: &Trace, of_lines: &[f32], of_rationales: &[f32]) -> Ve
             is_think: decision.map(|_| span.is_think()),
             latent_logprob: decision.map_or(0.0, |at| trace.logprobs[at]) + drawn(&trace.logprobs),
             rationale_logprob: drawn(of_rationales),
-            line_logprob: sum(&of_lines[span.action.clone()]) as f32,
+            line_logprob: line_logprob(span, of_lines),
             n_line_tokens: span.action.len(),
         }
     };
@@ -144,13 +141,24 @@ pub fn lines_logprobs(
     policy: &dyn Policy,
     traces: &[Trace],
 ) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
-    let is_action = |part| matches!(part, Part::Action(_));
-    let (logprobs, work) = policy.score(&sequences(traces, is_action))?;
+    let (logprobs, work) = action_logprobs(policy, traces)?;
     let of_trace = |(trace, logprobs): (&Trace, Vec<f32>)| {
-        let of_line = |span: &LineSpan| sum(&logprobs[span.action.clone()]) as f32;
+        let of_line = |span: &LineSpan| line_logprob(span, &logprobs);
         trace.lines.iter().map(of_line).collect()
     };
     Ok((traces.iter().zip(logprobs).map(of_trace).collect(), work))
+}
+
+/// `log π` of every token of the actions.
+fn action_logprobs(
+    policy: &dyn Policy,
+    traces: &[Trace],
+) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+    policy.score(&sequences(traces, |part| matches!(part, Part::Action(_))))
+}
+
+fn line_logprob(span: &LineSpan, logprobs: &[f32]) -> f32 {
+    sum(&logprobs[span.action.clone()]) as f32
 }
 
 /// The sum in `f64`.

@@ -392,14 +392,7 @@ mod tests {
     use super::*;
 
     fn rule() -> SampleRule {
-        SampleRule {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-            choices: None,
-            stop: [].into(),
-            n_tokens_max: 1,
-        }
+        SampleRule::plain(1.0, 1)
     }
 
     /// Draws at the ends of the unit interval and between, from four log-probabilities.

@@ -36,13 +36,13 @@ impl LineSpan {
 /// What a token of a trace belongs to; lines are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// No line: a document's prefix, a prompt, a program that is one plain draw.
+    /// No line: a document's prefix, or a prompt.
     Outside,
     /// The `<act>` or `<think>` before this line.
     Decision(usize),
     /// The rationale before this line, its `</think>` included.
     Rationale(usize),
-    /// The tokens of this line.
+    /// The tokens of this line; a program that is one plain draw is one line.
     Action(usize),
 }
 
@@ -72,30 +72,31 @@ impl Trace {
             latents,
         } = annotated;
         assert_eq!(trajectory.lines.len(), latents.len(), "one latent a line");
-        let mut trace = Self::default();
-        trace.append(&trajectory.prefix, true);
-        trace.mask[0] = false;
-        for (line, latent) in trajectory.lines.iter().zip(latents) {
-            let start = trace.tokens.len();
-            if let Some(latent) = latent {
-                latent.write(markers, &mut trace.tokens);
-                trace.mask.resize(trace.tokens.len(), true);
-                if latent.is_cut() {
-                    *trace.mask.last_mut().expect("a switch has tokens") = false;
-                }
+        Self::written(trajectory, |trace, line| {
+            let Some(latent) = &latents[line] else {
+                return;
+            };
+            latent.write(markers, &mut trace.tokens);
+            trace.mask.resize(trace.tokens.len(), true);
+            if latent.is_cut() {
+                *trace.mask.last_mut().expect("a switch has tokens") = false;
             }
-            trace.end_line(start, |trace| trace.append(line, true));
-        }
-        trace
+        })
     }
 
     /// A document without latents.
     pub fn plain(trajectory: &Trajectory) -> Self {
+        Self::written(trajectory, |_, _| {})
+    }
+
+    /// A document with whatever `write_latent` puts before each of its lines.
+    fn written(trajectory: &Trajectory, write_latent: impl Fn(&mut Self, usize)) -> Self {
         let mut trace = Self::default();
         trace.append(&trajectory.prefix, true);
         trace.mask[0] = false;
-        for line in &trajectory.lines {
+        for (index, line) in trajectory.lines.iter().enumerate() {
             let start = trace.tokens.len();
+            write_latent(&mut trace, index);
             trace.end_line(start, |trace| trace.append(line, true));
         }
         trace

@@ -44,17 +44,13 @@ pub fn keep_usable<T>(
             _ => None,
         })
         .collect();
-    let mut left_out = Vec::new();
-    items.retain(|item| {
-        let reason = function(item).and_then(|problem| {
-            let reason = failed.get(&problem.prelude)?;
-            Some((problem.task_id.clone(), reason.clone()))
-        });
-        let is_usable = reason.is_none();
-        left_out.extend(reason.map(|(task_id, reason)| LeftOut { task_id, reason }));
-        is_usable
-    });
-    left_out
+    leave_out(items, |item| {
+        let problem = function(item)?;
+        Some(LeftOut {
+            task_id: problem.task_id.clone(),
+            reason: failed.get(&problem.prelude)?.clone(),
+        })
+    })
 }
 
 /// Leaves out contests' problems whose checkers are broken. Those.
@@ -64,15 +60,23 @@ pub fn keep_checked(items: &mut Vec<Exercise>, pool: &Pool) -> Vec<LeftOut> {
         Exercise::Contest(task) => contest::grade::checker_fault(task, pool),
     };
     let mut faults = pool.map(items, fault, &mut |_| {}).into_iter();
-    let mut left_out = Vec::new();
-    items.retain(|item| {
-        let fault = faults.next().expect("one an item");
-        let is_sound = fault.is_none();
-        left_out.extend(fault.map(|reason| LeftOut {
+    leave_out(items, |item| {
+        let reason = faults.next().expect("one an item")?;
+        Some(LeftOut {
             task_id: item.task_id().to_owned(),
             reason,
-        }));
-        is_sound
+        })
+    })
+}
+
+/// Takes out what there is a word about, and returns the words; in the order of the items.
+fn leave_out<T>(items: &mut Vec<T>, mut word: impl FnMut(&T) -> Option<LeftOut>) -> Vec<LeftOut> {
+    let mut left_out = Vec::new();
+    items.retain(|item| {
+        let word = word(item);
+        let is_kept = word.is_none();
+        left_out.extend(word);
+        is_kept
     });
     left_out
 }

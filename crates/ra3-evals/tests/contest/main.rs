@@ -6,10 +6,11 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+#[path = "../benchmarks/mod.rs"]
+mod benchmarks;
 mod checkers;
 
-use std::path::PathBuf;
-
+use benchmarks::benchmarks;
 use ra3_evals::bench::{Name, Selection, load};
 use ra3_evals::contest::grade::Grader;
 use ra3_evals::contest::records;
@@ -29,19 +30,6 @@ const LIMITS: Limits = Limits {
 fn pool() -> Pool {
     let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
     Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
-}
-
-fn benchmarks() -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/benchmarks"
-    ));
-    let path = std::env::var_os("RA3_BENCHMARKS").map_or(path, PathBuf::from);
-    if !path.exists() {
-        println!("skipped: {} is not here", path.display());
-        return None;
-    }
-    Some(path)
 }
 
 fn read(name: &str, text: &str) -> Result<Vec<Task>, String> {

@@ -119,14 +119,7 @@ mod tests {
     use super::*;
 
     fn rule() -> SampleRule {
-        SampleRule {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-            choices: None,
-            stop: [].into(),
-            n_tokens_max: 1,
-        }
+        SampleRule::plain(1.0, 1)
     }
 
     /// Probabilities 0.5, 0.25, 0.125, 0.125.

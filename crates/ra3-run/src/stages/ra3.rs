@@ -61,7 +61,7 @@ impl Snapshots {
             save_model_to(&folder, companions, lm, &self.tokenizer, &note)?;
         }
         let place = em.config.place(em.position);
-        let begun = place.filter(|place| place.phase == Phase::EStep && place.index == 0);
+        let begun = place.filter(|place| place.begins_e_step());
         if let Some(place) = begun
             && em.config.scorer_is_frozen
         {
@@ -88,9 +88,8 @@ fn scorer_name(round: u64) -> String {
 
 /// The round whose scorer a run reads that continues at `place`.
 fn scorer_needed(em: &Em, place: Place) -> Option<u64> {
-    let is_taken_anew = place.phase == Phase::EStep && place.index == 0;
     let has_scorers = em.config.e_updates > 0 && em.config.scorer_is_frozen;
-    let is_needed = has_scorers && place.phase != Phase::ColdStart && !is_taken_anew;
+    let is_needed = has_scorers && place.phase != Phase::ColdStart && !place.begins_e_step();
     is_needed.then_some(place.round)
 }
 
@@ -159,11 +158,10 @@ impl Ra3Course<'_> {
         names.iter().map(|name| format!("models/{name}")).collect()
     }
 
-    pub(crate) fn save(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
-        atomic::write(&folder.join("annotated.json"), &json)?;
-        Ok(())
+        atomic::write(&folder.join("annotated.json"), &json)
     }
 
     pub(crate) fn load(&mut self, folder: &Path, position: u64) -> Result<()> {

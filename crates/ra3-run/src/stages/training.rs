@@ -105,7 +105,7 @@ impl Course<'_> {
         }
     }
 
-    fn save(&mut self, folder: &Path) -> Result<()> {
+    fn save(&self, folder: &Path) -> Result<()> {
         match self {
             Self::Ra3(course) => course.save(folder),
             Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
@@ -189,7 +189,7 @@ pub(crate) fn drive<'a>(
             let state = State { position, spent };
             let outputs = course.outputs();
             directory.commit_state(&stage, position, &outputs, |folder| {
-                save_state(folder, &state, &*lm, &mut course)
+                save_state(folder, &state, &*lm, &course)
             })?;
         }
     }
@@ -254,7 +254,7 @@ fn summary(spent: &Spent) -> String {
     )
 }
 
-fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &mut Course<'_>) -> Result<()> {
+fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &Course<'_>) -> Result<()> {
     lm.save(&folder.join("model"), Saved::State)
         .map_err(anyhow::Error::from_boxed)?;
     course.save(folder)?;

@@ -309,7 +309,7 @@ fn some_lines_of_a_program_may_have_to_think() {
     let positions: Vec<usize> = row.trace.restrictions.iter().map(|r| r.position).collect();
     assert_eq!(positions, [1, 6], "the forced one is not restricted");
     assert!(!row.trace.mask[3] && row.trace.mask[4]);
-    let done = Completion::of(row, 1, Some(MARKERS));
+    let done = Completion::of(row);
     assert_eq!((done.program(), done.ended), (vec![NEWLINE, NEWLINE], true));
 }
 
