@@ -200,7 +200,7 @@ fn em_config(draw: &mut Draw) -> EmConfig {
 
 /// Every document of the round fits, and its own tokens are all there.
 fn check(em: &Em, documents: &[Document], n_context: usize) {
-    for found in &em.annotated {
+    for found in em.annotated.iter().flat_map(|document| &document.draws) {
         let latents = found.annotated.latents.iter().flatten();
         let n_latent: usize = latents.map(Latent::n_tokens).sum();
         assert!(found.annotated.trajectory.n_tokens() + n_latent <= n_context);

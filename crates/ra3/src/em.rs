@@ -7,7 +7,7 @@
 
 use crate::annotate::annotate;
 use crate::e_step::{self, EStepReport};
-use crate::m_step::{self, WeightedAnnotated};
+use crate::m_step::{self, AnnotatedDocument};
 use crate::phases::{EmConfig, Phase, Place};
 use crate::policy::{Policy, PolicyError, UpdateStats, Work};
 use crate::schedule::batch;
@@ -50,7 +50,7 @@ pub struct Em {
     /// The next position.
     pub position: u64,
     /// The M-step's data of the round.
-    pub annotated: Vec<WeightedAnnotated>,
+    pub annotated: Vec<AnnotatedDocument>,
     /// The models that are compared with: copies of the policy, taken when they are first needed.
     pub frozen: Frozen,
 }
@@ -128,7 +128,7 @@ impl Em {
         &self,
         policy: &mut dyn Policy,
         place: Place,
-        batch: &[WeightedAnnotated],
+        batch: &[AnnotatedDocument],
         nth: u64,
     ) -> Result<EmReport, PolicyError> {
         let (weights, lr) = (self.config.weights, self.config.supervised_schedule.at(nth));
@@ -196,7 +196,8 @@ impl Em {
         if place.index == 0 {
             self.annotated.clear();
         }
-        let latents = LatentStats::of(drawn.iter().map(|document| &document.annotated));
+        let draws = drawn.iter().flat_map(|document| &document.draws);
+        let latents = LatentStats::of(draws.map(|draw| &draw.annotated));
         self.annotated.extend(drawn);
         let own = self.own_latents(own);
         self.annotated.extend(own);
@@ -210,18 +211,14 @@ impl Em {
 
     /// Documents with the corpus' own latents. Where switching is impossible there is nothing to
     /// decide, so no marker may be learnt from them either.
-    fn own_latents(&self, documents: Vec<Document>) -> Vec<WeightedAnnotated> {
+    fn own_latents(&self, documents: Vec<Document>) -> Vec<AnnotatedDocument> {
         let is_plain = self.config.e_step.penalty.forbids_thinking();
         let whole = |document: Document| {
             let mut annotated = document.annotated;
             if is_plain {
                 annotated.latents.fill(None);
             }
-            WeightedAnnotated {
-                annotated,
-                weight: 1.0,
-                n_corpus_tokens: document.n_corpus_tokens,
-            }
+            AnnotatedDocument::single(annotated, document.n_corpus_tokens)
         };
         documents.into_iter().map(whole).collect()
     }

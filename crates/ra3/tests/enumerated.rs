@@ -5,7 +5,7 @@ use ra3::e_step::{EStepConfig, Persistence, policy_gradient};
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
 use ra3::formulas::{Baseline, bernoulli_divergence, log_mean_exp};
 use ra3::interleave::TokenWeights;
-use ra3::m_step::{self, WeightedAnnotated};
+use ra3::m_step::{self, AnnotatedDocument, Draw};
 use ra3::policy::{Policy, Surrogate};
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
@@ -196,15 +196,13 @@ fn m_steps_never_lower_the_bound() {
     let alpha = 0.8;
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 2);
     let weights = all.log_q().into_iter().map(|log_q| log_q.exp() as f32);
-    let data: Vec<WeightedAnnotated> = annotated(&two_lines(), 2)
-        .into_iter()
-        .zip(weights)
-        .map(|(annotated, weight)| WeightedAnnotated {
-            annotated,
-            weight,
-            n_corpus_tokens: 0,
-        })
-        .collect();
+    let draws = annotated(&two_lines(), 2).into_iter().zip(weights);
+    let data = [AnnotatedDocument {
+        draws: draws
+            .map(|(annotated, share)| Draw { annotated, share })
+            .collect(),
+        n_corpus_tokens: 0,
+    }];
     let lines_only = TokenWeights {
         prefix: 0.0,
         line: 1.0,

@@ -5,6 +5,7 @@ use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::{Done, Em, EmReport};
 use ra3::formulas::{Baseline, advantages};
 use ra3::interleave::TokenWeights;
+use ra3::m_step::Draw;
 use ra3::ntp;
 use ra3::phases::{EmConfig, Phase, Place};
 use ra3::policy::{Policy, Surrogate};
@@ -284,24 +285,24 @@ fn chosen_annotations_have_the_weights_of_their_rule() {
             .unwrap()
             .0
     };
-    let total =
-        |rows: &[ra3::m_step::WeightedAnnotated]| rows.iter().map(|r| r.weight).sum::<f32>();
     let (one, best, all) = (
         draw(Choose::Sample),
         draw(Choose::BestOf(6)),
         draw(Choose::ImportanceWeights(6)),
     );
-    assert_eq!((one.len(), best.len(), all.len()), (5, 5, 30));
-    for rows in [&one, &best, &all] {
-        assert!((total(rows) - 5.0).abs() < 1e-5);
+    for (documents, n_draws) in [(&one, 1), (&best, 1), (&all, 6)] {
+        assert_eq!(documents.len(), 5);
+        for document in documents {
+            assert_eq!(document.draws.len(), n_draws);
+            let total: f32 = document.draws.iter().map(|draw| draw.share).sum();
+            assert!((total - 1.0).abs() < 1e-6);
+        }
     }
     // The best of a group is the one of the largest importance weight: same draws, same returns.
-    for (best, group) in best.iter().zip(all.chunks(6)) {
-        let heaviest = group
-            .iter()
-            .max_by(|a, b| a.weight.total_cmp(&b.weight))
-            .unwrap();
-        assert_eq!(best.annotated, heaviest.annotated);
+    for (best, group) in best.iter().zip(&all) {
+        let by_share = |a: &&Draw, b: &&Draw| a.share.total_cmp(&b.share);
+        let heaviest = group.draws.iter().max_by(by_share).unwrap();
+        assert_eq!(best.draws[0].annotated, heaviest.annotated);
     }
 }
 
@@ -412,7 +413,7 @@ fn the_corpus_own_latents_have_their_share() {
             Some(Latent::Keep) | None => false,
         };
         let own = state.em.annotated.iter();
-        let own = own.filter(|document| is_own(&document.annotated.latents[0]));
+        let own = own.filter(|document| is_own(&document.draws[0].annotated.latents[0]));
         assert_eq!(own.count(), expected, "{share}");
         assert_eq!(state.em.annotated.len(), 20);
     }
@@ -440,7 +441,12 @@ fn random_rationales_are_uniform_and_carry_no_gradient() {
             Some(Done::Supervised(_)) | None => break,
         }
     }
-    for latent in state.em.annotated.iter().flat_map(|d| &d.annotated.latents) {
+    let draws = state
+        .em
+        .annotated
+        .iter()
+        .flat_map(|document| &document.draws);
+    for latent in draws.flat_map(|draw| &draw.annotated.latents) {
         if let Some(Latent::Switch {
             rationale,
             forced_close,
