@@ -246,6 +246,7 @@ fn rlvr(draw: &mut Draw, lm: &mut Lm, n_context: usize, seed: Seed) {
             Estimator::Dapo,
         ]),
         drop_groups_without_signal: draw.number(0, 1) == 1,
+        overlong_tokens: draw.number(0, n_context),
         writing: WritingRule {
             markers: Some(MARKERS),
             stops: [MARKERS.end].into(),

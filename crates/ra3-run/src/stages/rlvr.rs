@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use ra3::formulas::overlong_penalty;
-use ra3::generation::{Completion, complete};
+use ra3::generation::complete;
 use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
@@ -12,7 +11,7 @@ use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
-use ra3_evals::rlvr::exercise::{Exercise, Graded};
+use ra3_evals::rlvr::exercise::Exercise;
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 
@@ -135,6 +134,7 @@ fn config(
             AdvantageName::Dapo => Estimator::Dapo,
         },
         drop_groups_without_signal: section.drop_groups_without_signal,
+        overlong_tokens: section.overlong_tokens,
         writing: writing_rule(
             lm,
             tokenizer,
@@ -339,10 +339,7 @@ impl RlvrCourse<'_> {
             }
         }
         anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
-        let pairs = programs.iter().zip(&graded);
-        let rewards: Vec<f32> = pairs
-            .map(|(program, graded)| self.reward(program, graded))
-            .collect();
+        let rewards: Vec<f32> = graded.iter().map(|graded| graded.reward as f32).collect();
         let groups = Group::split(programs, &rewards, config.group_size);
         let sound = groups.into_iter().zip(&problems);
         let sound = sound.filter(|(_, problem)| !faults.contains_key(*problem));
@@ -351,18 +348,6 @@ impl RlvrCourse<'_> {
             faults,
             work,
         })
-    }
-
-    /// What the tests come to, less what the program pays for its length.
-    fn reward(&self, program: &Completion, graded: &Graded) -> f32 {
-        let earned = graded.reward as f32;
-        match self.section.overlong_tokens {
-            0 => earned,
-            n_soft => {
-                let n_max = self.config.writing.program_tokens_max;
-                earned + overlong_penalty(program.raw().len(), n_soft, n_max)
-            }
-        }
     }
 
     fn score(

@@ -131,6 +131,7 @@ pub(crate) fn grpo(estimator: Estimator) -> GrpoConfig {
         group_size: 3,
         estimator,
         drop_groups_without_signal: false,
+        overlong_tokens: 0,
         writing: writing(),
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,
