@@ -10,7 +10,6 @@
 
 use anyhow::{Result, ensure};
 use ra3::seed::Seed;
-use ra3_corpus::testbed;
 use ra3_lm::config::{Architecture, ModelConfig};
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
@@ -271,7 +270,7 @@ fn document_tokens(plan: &Plan) -> f64 {
     let mut config = testbed_config(section);
     config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);
     (config.n_train_problems, config.n_held_out_problems) = (0, 0);
-    let sample = testbed::generate(&config, Seed::root(plan.file.seed)).documents;
+    let sample = ra3_testbed::generate(&config, Seed::root(plan.file.seed)).documents;
     let n_bytes: usize = sample
         .iter()
         .map(|document| document.prefix.len() + document.text.len())

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
-use ra3_corpus::chat_template::{Chat, message};
 use ra3_evals::rlvr::exercise::Exercise;
+use ra3_text::chat_template::{Chat, message};
 use serde::Serialize;
 
 use crate::event::{Event, Watcher};

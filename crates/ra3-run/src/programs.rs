@@ -7,12 +7,12 @@ use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided}
 use ra3::model::Model;
 use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::grade::Verdict;
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::rlvr::exercise::{Exercise, Graded, Grader, grade_all, prepare};
 use ra3_sandbox::{Level, Limits, Pool};
+use ra3_text::tokenizer::Tokenizer;
 
 use crate::ledger::ScoreRecord;
 use crate::run_file::ConfinementName;

@@ -65,7 +65,7 @@ pub fn annotate(
     Ok((documents.collect(), work))
 }
 
-/// A draw of a smaller share is not worth its pass: it counts less than a millionth of its document.
+/// A draw of a smaller share is not worth its pass: it is less than a millionth of its document.
 const SHARE_MIN: f32 = 1e-6;
 
 /// The draws of a group that are learnt from.

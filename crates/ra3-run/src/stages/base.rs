@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
+use ra3_text::tokenizer::Tokenizer;
 
 use super::corpus;
 use super::supervised::{SupervisedCourse, Until};

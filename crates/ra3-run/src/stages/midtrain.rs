@@ -17,7 +17,7 @@ use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
-use ra3_corpus::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
+use ra3_text::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 
 use super::base::{load_model, save_model};
 use super::corpus;

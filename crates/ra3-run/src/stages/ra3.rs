@@ -14,7 +14,7 @@ use ra3::seed::Seed;
 use ra3::statistics::LatentStats;
 use ra3::trajectory::{Annotated, Latent, Trajectory};
 use ra3_corpus::shards::Shards;
-use ra3_corpus::tokenizer::Tokenizer;
+use ra3_text::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::base::save_model_to;

@@ -9,11 +9,11 @@ use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::grade::Verdict;
 use ra3_evals::rlvr::exercise::Exercise;
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
+use ra3_text::tokenizer::Tokenizer;
 
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
