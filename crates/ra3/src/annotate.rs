@@ -23,7 +23,8 @@ pub enum Choose {
 }
 
 impl Choose {
-    fn group_size(self) -> usize {
+    /// Draws of a document.
+    pub fn group_size(self) -> usize {
         match self {
             Self::Sample => 1,
             Self::BestOf(n) | Self::ImportanceWeights(n) => n,
