@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use ra3::annotate::Choose;
 use ra3::seed::Seed;
 use ra3_corpus::testbed;
-use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
@@ -21,8 +21,7 @@ use crate::engine::Engine;
 use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
-    ArchitectureName, BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile,
-    ScorerName, TokenizerSection,
+    BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile, ScorerName, TokenizerSection,
 };
 use crate::stages::corpus::testbed_config;
 
@@ -117,7 +116,7 @@ impl Costs {
         // A rollout is sampled; the scorer reads it again, and a reference where one is needed.
         // Annotation by one draw reads nothing again.
         let n_readers = 2.0 + f64::from(u8::from(em.e_step.penalty.needs_reference()));
-        let n_readings = if em.choose == Choose::Sample {
+        let n_readings = if matches!(em.choose, Choose::Sample {}) {
             1.0
         } else {
             n_readers
@@ -315,26 +314,12 @@ pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
             Ok(ModelConfig::load(&folder.join("config.json"))?)
         }
         BaseSection::Pretrain { model, .. } => {
-            let architecture = match model.architecture {
-                ArchitectureName::Qwen2 => Architecture::Qwen2,
-                ArchitectureName::Llama => Architecture::Llama,
-            };
             let vocab_size = match &file.tokenizer {
                 TokenizerSection::Train { n_vocabulary } => *n_vocabulary,
                 // A file's vocabulary is known when the run reads it.
                 TokenizerSection::File { .. } | TokenizerSection::Base {} => 150_000,
             };
-            Ok(ModelConfig {
-                vocab_size,
-                hidden_size: model.hidden_size,
-                intermediate_size: model.intermediate_size,
-                num_hidden_layers: model.n_layers,
-                num_attention_heads: model.n_heads,
-                num_key_value_heads: model.n_key_value_heads,
-                max_position_embeddings: model.context,
-                tie_word_embeddings: model.tie_embeddings,
-                ..ModelConfig::new(architecture)
-            })
+            Ok(model.config(vocab_size))
         }
     }
 }
