@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// Crate, and our crates that it may depend on.
 pub const WALLS: &[(&str, &[&str])] = &[
@@ -53,6 +54,9 @@ pub const BANNED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+/// Libraries of [`BANNED`] that a crate may have behind a feature of their name, off by default.
+pub const OPTIONAL: &[(&str, &str)] = &[("ra3", "serde")];
+
 /// What breaks the walls, one sentence each.
 ///
 /// # Errors
@@ -68,7 +72,7 @@ pub fn violations(root: &Path) -> Result<Vec<String>> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"]
         .as_array()
         .context("metadata has no packages")?;
@@ -80,11 +84,21 @@ pub fn violations(root: &Path) -> Result<Vec<String>> {
             .context("a package has no dependencies")?
             .iter()
             .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .filter(|dependency| !is_behind_a_feature(name, package, dependency))
             .filter_map(|dependency| dependency["name"].as_str())
             .collect();
         found.extend(check(name, &dependencies));
     }
     Ok(found)
+}
+
+/// True for a dependency of [`OPTIONAL`] that nobody gets who does not ask for it.
+fn is_behind_a_feature(name: &str, package: &Value, dependency: &Value) -> bool {
+    let library = dependency["name"].as_str().unwrap_or_default();
+    let defaults = package["features"]["default"].as_array();
+    dependency["optional"] == true
+        && OPTIONAL.contains(&(name, library))
+        && defaults.is_none_or(|features| !features.contains(&Value::from(library)))
 }
 
 fn check(name: &str, dependencies: &[&str]) -> Vec<String> {
@@ -114,7 +128,9 @@ fn check(name: &str, dependencies: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use serde_json::json;
+
+    use super::{check, is_behind_a_feature};
 
     #[test]
     fn a_breach_is_found() {
@@ -125,5 +141,17 @@ mod tests {
             ["ra3-lm must not depend on ra3-corpus"]
         );
         assert_eq!(check("ra3-new", &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_banned_library_may_be_behind_a_feature_that_is_off() {
+        let optional = json!({"name": "serde", "optional": true});
+        let plain = json!({"name": "serde", "optional": false});
+        let off = json!({"features": {"serde": ["dep:serde"]}});
+        let on = json!({"features": {"default": ["serde"], "serde": ["dep:serde"]}});
+        assert!(is_behind_a_feature("ra3", &off, &optional));
+        assert!(!is_behind_a_feature("ra3", &on, &optional));
+        assert!(!is_behind_a_feature("ra3", &off, &plain));
+        assert!(!is_behind_a_feature("ra3-lm", &off, &optional));
     }
 }

@@ -134,11 +134,13 @@ fn e_step_config(draw: &mut Draw) -> EStepConfig {
         horizon: draw.pick(&[None, Some(1), Some(2)]),
         discount: draw.pick(&[0.0, 0.5, 1.0]),
         penalty: draw.pick(&[
-            Penalty::SwitchCost(0.3),
-            Penalty::SwitchCost(f32::INFINITY),
+            Penalty::SwitchCost { nats: 0.3 },
+            Penalty::SwitchCost {
+                nats: f32::INFINITY,
+            },
             Penalty::ExactKl { alpha: 0.8 },
-            Penalty::SwitchCostOnMean(0.1),
-            Penalty::SwitchCostOnProbability(0.1),
+            Penalty::SwitchCostOnMean { nats: 0.1 },
+            Penalty::SwitchCostOnProbability { cost: 0.1 },
         ]),
         baseline: draw.pick(&[
             Baseline::LeaveOneOut,
@@ -177,9 +179,9 @@ fn em_config(draw: &mut Draw) -> EmConfig {
         scorer_is_frozen: draw.number(0, 1) == 1,
         rationales_are_random: draw.number(0, 3) == 0,
         choose: draw.pick(&[
-            Choose::Sample,
-            Choose::BestOf(2),
-            Choose::ImportanceWeights(2),
+            Choose::Sample {},
+            Choose::BestOf { group_size: 2 },
+            Choose::ImportanceWeights { group_size: 2 },
         ]),
         weights: TokenWeights {
             prefix: draw.pick(&[0.0, 1.0]),

@@ -12,22 +12,33 @@ use crate::trajectory::{Document, Trajectory};
 
 /// Which draws are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Choose {
-    /// One draw from `q`.
-    Sample,
+    /// One draw from `q`. With braces, so that a `group_size` in its place is refused.
+    Sample {},
     /// The best of a group by `Σ_t r_t`.
-    BestOf(usize),
+    BestOf {
+        /// Draws.
+        group_size: usize,
+    },
     /// All of a group, weighted by `softmax_g Σ_t r_t`: under [`Penalty::ExactKl`] that is
     /// `log π + log p − log q`, and the weights are importance weights.
-    ImportanceWeights(usize),
+    ImportanceWeights {
+        /// Draws.
+        group_size: usize,
+    },
 }
 
 impl Choose {
     /// Draws of a document.
     pub fn group_size(self) -> usize {
         match self {
-            Self::Sample => 1,
-            Self::BestOf(n) | Self::ImportanceWeights(n) => n,
+            Self::Sample {} => 1,
+            Self::BestOf { group_size } | Self::ImportanceWeights { group_size } => group_size,
         }
     }
 }
@@ -48,7 +59,7 @@ pub fn annotate(
     let trajectories: Vec<Trajectory> = batch.iter().cloned().map(Document::trajectory).collect();
     let group_size = choose.group_size();
     let (traces, mut work) = draw(policy, &trajectories, rule, group_size, 0.0, seed)?;
-    let groups: Vec<Vec<Draw>> = if choose == Choose::Sample {
+    let groups: Vec<Vec<Draw>> = if matches!(choose, Choose::Sample {}) {
         // The only draw is kept whatever it is worth.
         traces.iter().map(|trace| vec![kept(trace, 1.0)]).collect()
     } else {
@@ -92,7 +103,7 @@ fn shares(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
             lines.map(|line| f64::from(line.reward(penalty))).sum()
         })
         .collect();
-    if matches!(choose, Choose::ImportanceWeights(_)) {
+    if matches!(choose, Choose::ImportanceWeights { .. }) {
         let shares = softmax(&totals).into_iter();
         return shares.map(|share| share as f32).collect();
     }

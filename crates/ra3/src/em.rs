@@ -131,8 +131,11 @@ impl Em {
         batch: &[AnnotatedDocument],
         nth: u64,
     ) -> Result<EmReport, PolicyError> {
-        let (weights, lr) = (self.config.weights, self.config.supervised_schedule.at(nth));
-        let update = m_step::update(policy, batch, &self.markers, weights, lr)?;
+        let config = &self.config;
+        let lr = config
+            .supervised_schedule
+            .at(nth, config.n_supervised_updates());
+        let update = m_step::update(policy, batch, &self.markers, config.weights, lr)?;
         Ok(EmReport {
             place,
             done: Done::Supervised(update),
@@ -148,13 +151,14 @@ impl Em {
         documents: Vec<Document>,
         seed: Seed,
     ) -> Result<EmReport, PolicyError> {
-        let (config, lr) = (&self.config.e_step, self.config.e_schedule.at(place.nth));
+        let n_updates = self.config.n_e_updates();
+        let lr = self.config.e_schedule.at(place.nth, n_updates);
         let n_corpus_tokens = documents
             .iter()
             .map(|document| document.n_corpus_tokens)
             .sum();
         let batch: Vec<Trajectory> = documents.into_iter().map(Document::trajectory).collect();
-        let (frozen, markers) = (&self.frozen, &self.markers);
+        let (config, frozen, markers) = (&self.config.e_step, &self.frozen, &self.markers);
         let report = e_step::update(policy, frozen, &batch, markers, config, lr, seed)?;
         Ok(EmReport {
             place,

@@ -23,6 +23,11 @@ use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateSt
 
 /// How rewards become advantages, and how tokens are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Estimator {
     /// Group-normalised rewards, each program counts the same.
     Grpo,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ra3::generation::complete;
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
+use ra3::grpo::{self, Group, GroupStats, GrpoConfig};
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
@@ -26,7 +26,7 @@ use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::run_file::{AdvantageName, EvaluateSection, ProblemsSection, RlvrSection};
+use crate::run_file::{EvaluateSection, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -127,12 +127,7 @@ fn config(
 ) -> GrpoConfig {
     GrpoConfig {
         group_size: section.group_size,
-        estimator: match section.advantage {
-            AdvantageName::Grpo => Estimator::Grpo,
-            AdvantageName::DrGrpo => Estimator::DrGrpo,
-            AdvantageName::Rloo => Estimator::Rloo,
-            AdvantageName::Dapo => Estimator::Dapo,
-        },
+        estimator: section.advantage,
         drop_groups_without_signal: section.drop_groups_without_signal,
         overlong_tokens: section.overlong_tokens,
         writing: writing_rule(
@@ -141,14 +136,11 @@ fn config(
             scores.program_tokens_max,
             section.temperature,
         ),
-        surrogate: if section.updates_per_batch > 1 {
-            Surrogate::Clipped {
-                low: section.clip_low,
-                high: section.clip_high,
-            }
-        } else {
-            Surrogate::LogLikelihood
-        },
+        surrogate: Surrogate::over(
+            section.updates_per_batch,
+            section.clip_low,
+            section.clip_high,
+        ),
         updates_per_batch: section.updates_per_batch,
     }
 }
@@ -305,7 +297,8 @@ impl RlvrCourse<'_> {
             peak: self.section.learning_rate,
             warmup: self.section.warmup,
         };
-        let (update, training) = grpo::update(lm, &kept, &self.config, schedule.at(position))?;
+        let lr = schedule.at(position, self.section.n_updates);
+        let (update, training) = grpo::update(lm, &kept, &self.config, lr)?;
         work += training;
         Ok(Report {
             groups: GroupStats::of(&all),

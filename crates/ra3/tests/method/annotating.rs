@@ -71,7 +71,7 @@ fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<Vec<Dra
         annotate(&policy, &alone, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
     assert_eq!(*policy.seeds.borrow(), [seed]);
     // One run and no update; where draws are compared, the policy scores the lines, too.
-    let n_scorings = usize::from(choose != Choose::Sample);
+    let n_scorings = usize::from(choose != Choose::Sample {});
     assert_eq!(policy.scored.borrow().len(), n_scorings);
     assert_eq!(work.flops, 1000.0 + 100.0 * n_scorings as f64);
     assert!(policy.updates.is_empty());
@@ -97,7 +97,11 @@ const GROUPS: [&[TokenId]; 6] = [
 
 #[test]
 fn the_first_of_equals_is_the_best() {
-    let rows = draw(&GROUPS, Choose::BestOf(3), Penalty::SwitchCost(0.25));
+    let rows = draw(
+        &GROUPS,
+        Choose::BestOf { group_size: 3 },
+        Penalty::SwitchCost { nats: 0.25 },
+    );
     assert!(rows.iter().all(|draws| draws.len() == 1));
     let rows = rows.concat();
     let found: Vec<_> = rows.iter().map(|row| &row.annotated.latents[..]).collect();
@@ -107,14 +111,24 @@ fn the_first_of_equals_is_the_best() {
     );
     assert!(rows.iter().all(|row| row.share == 1.0));
     // At a cost of 5 thoughts are not worth it.
-    let rows = draw(&GROUPS, Choose::BestOf(3), Penalty::SwitchCost(5.0)).concat();
+    let rows = draw(
+        &GROUPS,
+        Choose::BestOf { group_size: 3 },
+        Penalty::SwitchCost { nats: 5.0 },
+    );
+    let rows = rows.concat();
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| row.annotated.latents == [KEEP, KEEP]));
 }
 
 #[test]
 fn a_draw_stands_for_itself() {
-    let rows = draw(&GROUPS[1..3], Choose::Sample, Penalty::SwitchCost(0.25)).concat();
+    let rows = draw(
+        &GROUPS[1..3],
+        Choose::Sample {},
+        Penalty::SwitchCost { nats: 0.25 },
+    );
+    let rows = rows.concat();
     let found: Vec<_> = rows
         .iter()
         .map(|row| row.annotated.latents[0].clone())
@@ -139,8 +153,8 @@ fn importance_weights_by_hand() {
     // Under the switch cost they are those of the rewards: e^−3 to e^−1 and e^−1.
     let rows = draw(
         &GROUPS,
-        Choose::ImportanceWeights(3),
-        Penalty::SwitchCost(0.25),
+        Choose::ImportanceWeights { group_size: 3 },
+        Penalty::SwitchCost { nats: 0.25 },
     );
     let (act, other) = ((-3f64).exp(), (-1f64).exp());
     let sum = act + 2.0 * other;
@@ -152,7 +166,7 @@ fn importance_weights_by_hand() {
     let alpha = 0.75f32;
     let rows = draw(
         &GROUPS,
-        Choose::ImportanceWeights(3),
+        Choose::ImportanceWeights { group_size: 3 },
         Penalty::ExactKl { alpha },
     );
     let (act, other) = ((-3f64).exp() * 0.75 * 0.75, (-0.75f64).exp() * 0.25 * 0.75);
@@ -164,10 +178,10 @@ fn importance_weights_by_hand() {
 /// A draw that counts next to nothing is not learnt from: its pass is not worth it.
 #[test]
 fn a_share_below_a_millionth_is_dropped() {
-    let choose = Choose::ImportanceWeights(3);
+    let choose = Choose::ImportanceWeights { group_size: 3 };
     // Two acts beside twice a think: e^−12.75 / 2 is above a millionth, e^−13.75 / 2 is not.
     for (cost, n_kept) in [(-10.5, [3, 3]), (-11.5, [2, 2])] {
-        let documents = draw(&GROUPS, choose, Penalty::SwitchCost(cost));
+        let documents = draw(&GROUPS, choose, Penalty::SwitchCost { nats: cost });
         assert_eq!([documents[0].len(), documents[1].len()], n_kept);
         let total: f32 = documents[0].iter().map(|draw| draw.share).sum();
         assert!((total - 1.0).abs() < 1e-5, "{total}");
@@ -183,7 +197,7 @@ fn importance_weights_ask_the_reference() {
         scorer: None,
         reference: Some(Box::new(reference)),
     };
-    let choose = Choose::ImportanceWeights(3);
+    let choose = Choose::ImportanceWeights { group_size: 3 };
     let penalty = Penalty::ExactKl { alpha: 0.5 };
     let batch = [document()];
     let seed = Seed::root(4);
@@ -208,14 +222,14 @@ fn latents_are_drawn_as_their_rule_says() {
     };
     let policy = Recording::new(table(1));
     let batch = vec![document(); 40];
-    let penalty = Penalty::SwitchCost(0.0);
+    let penalty = Penalty::SwitchCost { nats: 0.0 };
     let (alone, seed) = (Frozen::default(), Seed::root(4));
     annotate(
         &policy,
         &alone,
         &batch,
         &rule,
-        Choose::Sample,
+        Choose::Sample {},
         penalty,
         seed,
     )

@@ -92,16 +92,15 @@ pub(crate) fn run(config: EmConfig, policy: &mut Recording) -> (Vec<EmReport>, V
 /// One schedule runs over all supervised updates and one over all E-steps, not over a round's.
 #[test]
 fn step_sizes_go_on_over_the_rounds() {
-    let cosine = |peak, n_updates| Schedule::Cosine {
+    let cosine = |peak| Schedule::Cosine {
         peak,
         warmup: 2,
-        n_updates,
         floor_share: 0.1,
     };
     let config = EmConfig {
         rounds: 3,
-        supervised_schedule: cosine(0.3, 8),
-        e_schedule: cosine(0.2, 9),
+        supervised_schedule: cosine(0.3),
+        e_schedule: cosine(0.2),
         ..em()
     };
     let mut policy = Recording::new(table(1));
@@ -111,9 +110,9 @@ fn step_sizes_go_on_over_the_rounds() {
     for report in &reports {
         expected.extend(match report.place.phase {
             Phase::ColdStart | Phase::MStep => {
-                supervised.next().map(|index| cosine(0.3, 8).at(index))
+                supervised.next().map(|index| cosine(0.3).at(index, 8))
             }
-            Phase::EStep => e.next().map(|index| cosine(0.2, 9).at(index)),
+            Phase::EStep => e.next().map(|index| cosine(0.2).at(index, 9)),
             Phase::Annotate => None,
         });
     }
@@ -231,7 +230,7 @@ fn every_position_has_draws_of_its_own() {
 #[test]
 fn corpus_tokens_are_those_of_the_documents() {
     let config = EmConfig {
-        choose: Choose::ImportanceWeights(2),
+        choose: Choose::ImportanceWeights { group_size: 2 },
         corpus_latents_share: 0.0,
         ..em()
     };

@@ -45,7 +45,7 @@ pub(crate) fn e_step() -> EStepConfig {
         rationale_tokens_max: 2,
         horizon: None,
         discount: 1.0,
-        penalty: Penalty::SwitchCost(0.25),
+        penalty: Penalty::SwitchCost { nats: 0.25 },
         baseline: Baseline::LeaveOneOut,
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,
@@ -80,7 +80,7 @@ pub(crate) fn em() -> EmConfig {
         corpus_latents_share: 0.5,
         e_step: e_step(),
         scorer_is_frozen: false,
-        choose: Choose::Sample,
+        choose: Choose::Sample {},
         rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,
