@@ -21,3 +21,4 @@ pub mod rlvr;
 pub mod samples;
 pub mod sampling;
 pub mod sanitize;
+pub mod task;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
 use ra3_corpus::chat_template::{Chat, message};
-use ra3_evals::rlvr::exercise::Exercise;
+use ra3_evals::bench::{self, Name};
 use serde::Serialize;
 
 use crate::event::{Event, Watcher};
@@ -118,10 +118,9 @@ pub fn grade_model(
         unit: "",
     });
     let name = format!("{}, 0-shot", problems.display());
-    let (problems, _) = ra3_evals::problem::read(problems)?;
     let set = ProblemSet::new(
         &name,
-        Exercise::of_functions(problems),
+        bench::read(Name::HumanEval, problems)?.tasks,
         &loaded.tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,
     );

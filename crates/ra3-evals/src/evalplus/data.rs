@@ -42,6 +42,14 @@ pub enum Rules {
 }
 
 impl Rules {
+    /// What a name says of them.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Current => "",
+            Self::Of2024 => ", rules of 2024",
+        }
+    }
+
     /// Least seconds of a call.
     pub(crate) const fn call_s_min(self) -> f64 {
         match self {
@@ -78,6 +86,13 @@ pub struct Task {
     pub plus: Vec<Value>,
     /// Absolute tolerance; 0 is exact.
     pub tolerance: f64,
+}
+
+impl Task {
+    /// The right program.
+    pub fn canonical(&self) -> String {
+        format!("{}{}", self.prompt, self.canonical_solution)
+    }
 }
 
 /// A file of tasks.

@@ -36,7 +36,7 @@ const ERRONEOUS: &[&str] = &[
 ];
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// `question_id`.
     pub task_id: String,

@@ -47,11 +47,10 @@ fn problem(index: usize, record: &Value) -> Result<Problem, Complaint> {
         test: check(&name, &asserts),
         entry_point: name,
         canonical_solution: text_field(record, "solution").unwrap_or_default(),
-        setup: String::new(),
         // Its tests use nothing that they do not bring.
-        preamble: None,
         prelude: "\n".to_owned(),
         family: text_field(record, "source").unwrap_or_default(),
+        ..Problem::default()
     })
 }
 

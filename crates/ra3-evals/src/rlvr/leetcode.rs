@@ -38,10 +38,10 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         // The right program is a whole class: it takes the place of the one that was begun.
         canonical_solution: format!("        pass\n\n\n{}\n", text("completion")?),
         test: text("test")?,
-        setup: String::new(),
         prelude: format!("{imports}\n"),
         preamble: Some(format!("{imports}\n\n")),
         family: text_field(record, "difficulty").unwrap_or_default(),
+        ..Problem::default()
     })
 }
 

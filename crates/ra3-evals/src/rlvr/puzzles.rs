@@ -45,11 +45,10 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
             "def check(candidate):\n    answer = candidate()\n    \
              assert is_of_type(answer, {kind:?})\n    assert sat(answer) is True\n"
         ),
-        setup: String::new(),
-        preamble: None,
         prelude: format!("{TYPES}\nfrom typing import List\n\n\n{sat}\n"),
         // Instances of one puzzle belong together.
         family: name.split(':').next().unwrap_or_default().to_owned(),
         task_id: format!("puzzle/{name}"),
+        ..Problem::default()
     })
 }
