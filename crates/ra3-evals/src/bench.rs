@@ -8,13 +8,14 @@ use std::path::Path;
 use ra3_sandbox::{Limits, Pool};
 
 use crate::contest;
-use crate::evalplus::data::{self, Benchmark, DataError, Rules};
+use crate::evalplus::data::{self, Benchmark, Rules};
 use crate::evalplus::oracle::{self, OracleError};
 use crate::evalplus::{self};
 use crate::grade::Purpose;
 use crate::livecodebench::{self, Mode};
 use crate::mbpp;
 use crate::problem;
+use crate::records::DataError;
 use crate::rlvr::usable::{keep_checked, keep_usable};
 use crate::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 use crate::task::Task;

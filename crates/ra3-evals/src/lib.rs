@@ -15,7 +15,7 @@ pub mod pass_at_k;
 pub mod problem;
 pub mod prompt;
 pub mod question;
-mod records;
+pub mod records;
 pub mod results;
 pub mod rlvr;
 pub mod samples;

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 /// The tasks that the prompt shows.
 const SHOTS: [u32; 3] = [2, 3, 4];

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 /// A problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

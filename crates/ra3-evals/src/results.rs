@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, checksum, read_text};
 use crate::json::{self, field, text_field};
 use crate::outcome::{Failure, Part, Status, Verdict};
+use crate::records::{DataError, checksum, read_text};
 use crate::sampling::Sampling;
 
 /// The results of one sample.

@@ -119,7 +119,7 @@ fn the_files_of_a_release_add_up() {
     let (tasks, sum) = ra3_evals::livecodebench::data::read(folder.path()).unwrap();
     let ids: Vec<&str> = tasks.iter().map(|task| task.task_id.as_str()).collect();
     assert_eq!(ids, ["a", "b"]);
-    assert_eq!(sum, ra3_evals::evalplus::data::checksum(&texts.concat()));
+    assert_eq!(sum, ra3_evals::records::checksum(&texts.concat()));
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Task {
         let n_tests = tests.len();
         let tests: Vec<Test> = tests.into_iter().filter(|test| !is_cut(test)).collect();
         let task_id = task_id.unwrap_or_else(|| {
-            let sum = crate::evalplus::data::checksum(&statement);
+            let sum = crate::records::checksum(&statement);
             format!("contest/{}", &sum[..12])
         });
         Self {

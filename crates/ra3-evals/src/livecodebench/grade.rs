@@ -19,10 +19,10 @@ use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Pro
 
 use crate::contest;
 use crate::contest::compare::Comparison;
-use crate::evalplus::data::DataError;
 use crate::json;
 use crate::livecodebench::data::Task;
 use crate::outcome::{Failure, Fault, Graded, Kind, Part};
+use crate::records::DataError;
 
 /// Seconds of a test.
 const TEST_S: f64 = 6.0;

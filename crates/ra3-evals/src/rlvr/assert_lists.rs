@@ -6,11 +6,10 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::mbpp::check;
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 use crate::rlvr::split::docstring;
 
 /// Reads problems, with the checksum of the file.

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::text_field;
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 use crate::rlvr::split::commented;
 
 /// Reads problems, with the checksum of the file.
