@@ -12,10 +12,11 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3-contract", &["ra3"]),
     ("ra3-lm", &["ra3"]),
     ("ra3-text", &["ra3"]),
-    ("ra3-corpus", &["ra3", "ra3-text"]),
+    ("ra3-parquet", &[]),
+    ("ra3-corpus", &["ra3", "ra3-parquet", "ra3-text"]),
     ("ra3-testbed", &["ra3"]),
     ("ra3-sandbox", &[]),
-    ("ra3-evals", &["ra3", "ra3-sandbox"]),
+    ("ra3-evals", &["ra3", "ra3-parquet", "ra3-sandbox"]),
     ("ra3-page", &[]),
     (
         "ra3-run",

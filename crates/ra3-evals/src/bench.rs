@@ -8,16 +8,17 @@ use std::path::Path;
 use ra3_sandbox::{Limits, Pool};
 
 use crate::contest;
-use crate::evalplus::data::{self, Benchmark, DataError, Rules};
+use crate::evalplus::data::{self, Benchmark, Rules};
 use crate::evalplus::oracle::{self, OracleError};
 use crate::evalplus::{self};
-use crate::grade::{self, Purpose};
+use crate::grade::Purpose;
 use crate::livecodebench::{self, Mode};
 use crate::mbpp;
-use crate::outcome::Verdict;
-use crate::problem::{self, Problem};
-use crate::rlvr::usable::keep_usable;
+use crate::problem;
+use crate::records::DataError;
+use crate::rlvr::usable::{keep_checked, keep_usable};
 use crate::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
+use crate::task::Task;
 
 /// Which benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,19 +122,15 @@ pub enum BenchError {
     Oracle(#[from] OracleError),
 }
 
-/// A task that is ready to grade.
+/// Tasks as a file has them, in its order.
 #[derive(Debug)]
-pub enum Task {
-    /// Of HumanEval+ or MBPP+.
-    Plus(Box<evalplus::grade::Grader>),
-    /// A function with asserts.
-    Function(Problem, Box<grade::Grader>),
-    /// Of MBPP, with what its prompt is made of.
-    Mbpp(mbpp::Task, Box<grade::Grader>),
-    /// Of LiveCodeBench.
-    LiveCodeBench(Box<livecodebench::grade::Grader>),
-    /// Of a contest.
-    Contest(Box<contest::grade::Grader>),
+pub struct Read {
+    /// They.
+    pub tasks: Vec<Task>,
+    /// Name and version of the data.
+    pub version: String,
+    /// MD5 sum of the uncompressed data.
+    pub checksum: String,
 }
 
 /// A benchmark that is ready.
@@ -148,8 +145,6 @@ pub struct Bench {
     /// MD5 sum of the uncompressed data.
     pub checksum: String,
     tasks: BTreeMap<String, Task>,
-    /// MBPP's tasks that its prompts show.
-    shots: Vec<mbpp::Task>,
 }
 
 /// Reads a benchmark's data and makes it ready.
@@ -164,30 +159,92 @@ pub fn load(
     cache: Option<&Path>,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Bench, BenchError> {
-    let reward = Purpose::Reward;
-    let mut shots = Vec::new();
-    let (version, checksum, tasks) = match name {
-        Name::HumanEvalPlus => plus(Benchmark::HumanEval, rules, path, pool, cache, on_done)?,
-        Name::MbppPlus => plus(Benchmark::Mbpp, rules, path, pool, cache, on_done)?,
+    let benchmark = match name {
+        Name::HumanEvalPlus => Some(Benchmark::HumanEval),
+        Name::MbppPlus => Some(Benchmark::Mbpp),
+        _ => None,
+    };
+    let (mut read, graded_as) = match benchmark {
+        Some(benchmark) => {
+            let read = plus(benchmark, rules, path, pool, cache, on_done)?;
+            (read, format!("{}{}", name.text(), rules.suffix()))
+        }
+        None => (self::read(name, path)?, name.text().to_owned()),
+    };
+    make_gradable(name, &mut read, pool);
+    let task = |task: Task| (task.task_id().to_owned(), task);
+    Ok(Bench {
+        name,
+        graded_as,
+        version: read.version,
+        checksum: read.checksum,
+        tasks: read.tasks.into_iter().map(task).collect(),
+    })
+}
+
+/// Leaves out what cannot be graded here, which the version says, and takes tests apart.
+fn make_gradable(name: Name, read: &mut Read, pool: &Pool) {
+    let Read { tasks, version, .. } = read;
+    if let Name::LeetCode | Name::AssertLists = name {
+        let left_out = keep_usable(tasks, pool);
+        let others = left_out.first().map_or(String::new(), |first| {
+            format!(", {} left out ({})", left_out.len(), first.reason)
+        });
+        *version = match name {
+            Name::LeetCode => format!("{version}, {} problems{others}", tasks.len()),
+            _ => format!("{} questions{others}", tasks.len()),
+        };
+    }
+    let faulty = keep_checked(tasks, pool);
+    if !faulty.is_empty() {
+        let names: Vec<&str> = faulty.iter().map(|fault| fault.task_id.as_str()).collect();
+        let names = names.join(", ");
+        *version += &format!("; left out, since their checkers are broken: {names}");
+    }
+    if name == Name::Contest(Selection::DeepCoder) {
+        for task in &mut *tasks {
+            if let Task::Contest(task) = task {
+                task.keep_by_rule_of_deepcoder();
+            }
+        }
+    }
+    let purpose = match name {
+        Name::Mbpp => Purpose::Benchmark,
+        _ => Purpose::Reward,
+    };
+    Task::prepare(tasks, purpose, pool);
+}
+
+/// Reads the tasks of a file, or of the files of a folder, without running anything.
+///
+/// # Errors
+/// They cannot be read, or a record is not of this benchmark.
+///
+/// # Panics
+/// HumanEval+ and MBPP+ have no outputs without running something: [`load`] is for them.
+pub fn read(name: Name, path: &Path) -> Result<Read, DataError> {
+    let (version, problems, checksum) = match name {
+        Name::HumanEvalPlus | Name::MbppPlus => panic!("{} has to be loaded", name.text()),
+        Name::LiveCodeBench(mode) => return live_code_bench(mode, path),
+        Name::Contest(selection) => return contests(selection, path),
         Name::HumanEval => {
             let (problems, checksum) = problem::read(path)?;
-            let tasks = functions(problems, reward, pool);
-            ("HumanEval".to_owned(), checksum, tasks)
+            ("HumanEval".to_owned(), problems, checksum)
         }
         Name::Mbpp => {
             let (tasks, checksum) = mbpp::read(path)?;
-            let (tested, others): (Vec<_>, Vec<_>) =
-                tasks.into_iter().partition(mbpp::Task::is_of_test_split);
-            shots = others;
-            let (version, tasks) = mbpp_tasks(tested, pool);
-            (version, checksum, tasks)
+            let problems = mbpp::tested(&tasks);
+            // 500 of all, 257 of the sanitized ones.
+            let kind = match problems.len() {
+                257 => "MBPP sanitized",
+                _ => "MBPP",
+            };
+            let version = format!("{kind}, test part, {} tasks", problems.len());
+            (version, problems, checksum)
         }
-        Name::LiveCodeBench(mode) => live_code_bench(mode, path)?,
-        Name::Contest(selection) => contest_tasks(selection, path, pool)?,
         Name::LeetCode => {
             let (problems, checksum) = leetcode::read(path)?;
-            let (count, tasks) = usable("problems", problems, pool);
-            (format!("LeetCodeDataset, {count}"), checksum, tasks)
+            ("LeetCodeDataset".to_owned(), problems, checksum)
         }
         Name::MbppTrain => {
             let (problems, dropped, checksum) = mbpp_train::read(path)?;
@@ -195,47 +252,23 @@ pub fn load(
                 "MBPP 511 to 974, less {} of MBPP+ and {} like what is tested",
                 dropped.n_of_mbpp_plus, dropped.n_twins
             );
-            (version, checksum, functions(problems, reward, pool))
+            (version, problems, checksum)
         }
         Name::Puzzles => {
             let (problems, checksum) = puzzles::read(path)?;
-            let version = format!("{} puzzles", problems.len());
-            (version, checksum, functions(problems, reward, pool))
+            (format!("{} puzzles", problems.len()), problems, checksum)
         }
         Name::AssertLists => {
             let (problems, checksum) = assert_lists::read(path)?;
-            let (count, tasks) = usable("questions", problems, pool);
-            (count, checksum, tasks)
+            (format!("{} questions", problems.len()), problems, checksum)
         }
     };
-    let graded_as = match (name, rules) {
-        (Name::HumanEvalPlus | Name::MbppPlus, Rules::Of2024) => {
-            format!("{}, rules of 2024", name.text())
-        }
-        _ => name.text().to_owned(),
-    };
-    Ok(Bench {
-        name,
-        graded_as,
+    Ok(Read {
+        tasks: Task::functions(problems),
         version,
         checksum,
-        tasks,
-        shots,
     })
 }
-
-/// The problems of a set that can be graded here, and how many those and the others are.
-fn usable(noun: &str, mut problems: Vec<Problem>, pool: &Pool) -> (String, BTreeMap<String, Task>) {
-    let left_out = keep_usable(&mut problems, |problem| Some(problem), pool);
-    let others = left_out.first().map_or(String::new(), |first| {
-        format!(", {} left out ({})", left_out.len(), first.reason)
-    });
-    let count = format!("{} {noun}{others}", problems.len());
-    (count, functions(problems, Purpose::Reward, pool))
-}
-
-/// Version, checksum and tasks.
-type Loaded = (String, String, BTreeMap<String, Task>);
 
 fn plus(
     benchmark: Benchmark,
@@ -244,48 +277,20 @@ fn plus(
     pool: &Pool,
     cache: Option<&Path>,
     on_done: &mut dyn FnMut(usize),
-) -> Result<Loaded, BenchError> {
+) -> Result<Read, BenchError> {
     let dataset = data::read(path, benchmark, rules)?;
-    let version = match rules {
-        Rules::Current => dataset.version.clone(),
-        Rules::Of2024 => format!("{}, rules of 2024", dataset.version),
-    };
+    let version = format!("{}{}", dataset.version, rules.suffix());
     let checksum = dataset.checksum.clone();
     let expected = oracle::expected(&dataset, pool, cache, on_done)?;
-    let task =
-        |grader: evalplus::grade::Grader| (grader.task.task_id.clone(), Task::Plus(grader.into()));
     let graders = evalplus::grade::graders(dataset, expected).into_iter();
-    Ok((version, checksum, graders.map(task).collect()))
+    Ok(Read {
+        tasks: graders.map(|grader| Task::Plus(grader.into())).collect(),
+        version,
+        checksum,
+    })
 }
 
-fn functions(problems: Vec<Problem>, purpose: Purpose, pool: &Pool) -> BTreeMap<String, Task> {
-    let graders = grade::prepare_for(&problems, purpose, pool);
-    let task = |(problem, grader): (Problem, grade::Grader)| {
-        (
-            problem.task_id.clone(),
-            Task::Function(problem, grader.into()),
-        )
-    };
-    problems.into_iter().zip(graders).map(task).collect()
-}
-
-/// The version, and the tasks that models are tested on: 500 of all, 257 of the sanitized ones.
-fn mbpp_tasks(tasks: Vec<mbpp::Task>, pool: &Pool) -> (String, BTreeMap<String, Task>) {
-    let kind = match tasks.len() {
-        257 => "MBPP sanitized",
-        _ => "MBPP",
-    };
-    let version = format!("{kind}, test part, {} tasks", tasks.len());
-    let problems: Vec<Problem> = tasks.iter().map(mbpp::Task::problem).collect();
-    let graders = grade::prepare_for(&problems, Purpose::Benchmark, pool);
-    let task = |(task, grader): (mbpp::Task, grade::Grader)| {
-        (task.task_id(), Task::Mbpp(task, grader.into()))
-    };
-    let tasks = tasks.into_iter().zip(graders).map(task).collect();
-    (version, tasks)
-}
-
-fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
+fn live_code_bench(mode: Mode, path: &Path) -> Result<Read, DataError> {
     let (tasks, checksum) = livecodebench::data::read(path)?;
     let release = livecodebench::data::release(tasks.len()).unwrap_or("no whole release");
     let dates = || {
@@ -308,61 +313,44 @@ fn live_code_bench(mode: Mode, path: &Path) -> Result<Loaded, BenchError> {
         "LiveCodeBench, {release}, {} problems{window}{errata}",
         tasks.len()
     );
-    let task = |task: livecodebench::data::Task| {
-        let task_id = task.task_id.clone();
+    let task = |task| {
         let grader = livecodebench::grade::Grader::new(task, mode)?;
-        Ok((task_id, Task::LiveCodeBench(grader.into())))
+        Ok(Task::LiveCodeBench(grader.into()))
     };
-    let tasks: Result<_, DataError> = tasks.into_iter().map(task).collect();
-    Ok((version, checksum, tasks?))
+    Ok(Read {
+        tasks: tasks
+            .into_iter()
+            .map(task)
+            .collect::<Result<_, DataError>>()?,
+        version,
+        checksum,
+    })
 }
 
-fn contest_tasks(selection: Selection, path: &Path, pool: &Pool) -> Result<Loaded, BenchError> {
-    let (mut tasks, checksum) = contest::records::read(path)?;
+fn contests(selection: Selection, path: &Path) -> Result<Read, DataError> {
+    let (tasks, checksum) = contest::records::read(path)?;
     let n_cut: usize = tasks.iter().map(|task| task.n_tests_cut).sum();
     let n_rated = tasks.iter().filter(|task| task.rating.is_some()).count();
     let rule = match selection {
         Selection::All => "all tests",
         Selection::DeepCoder => "DeepCoder's choice of tests",
     };
-    let mut version = format!(
+    let version = format!(
         "{} contest problems, {rule}, {n_cut} tests cut short in the source left out, {n_rated} \
          with ratings: no percentile without a contest's standings",
         tasks.len()
     );
-    // What has no test can be neither passed nor failed.
-    tasks.retain(|task| !task.tests.is_empty());
-    let is_sound = |task: &contest::task::Task| contest::grade::checker_fault(task, pool).is_none();
-    let sound = pool.map(&tasks, is_sound, &mut |_| {});
-    let faulty = tasks.iter().zip(&sound).filter(|(_, is_sound)| !**is_sound);
-    let faulty: Vec<&str> = faulty.map(|(task, _)| task.task_id.as_str()).collect();
-    if !faulty.is_empty() {
-        let names = faulty.join(", ");
-        version += &format!("; left out, since their checkers are broken: {names}");
-    }
-    let sound = tasks.into_iter().zip(sound);
-    let tasks = sound.filter_map(|(task, is_sound)| is_sound.then_some(task));
-    let task = |task: contest::task::Task| {
-        let task = match selection {
-            Selection::All => task,
-            Selection::DeepCoder => task.by_rule_of_deepcoder(),
-        };
-        let task_id = task.task_id.clone();
-        let grader = contest::grade::Grader { task };
-        (task_id, Task::Contest(grader.into()))
-    };
-    Ok((version, checksum, tasks.map(task).collect()))
+    Ok(Read {
+        tasks: Task::contests(tasks),
+        version,
+        checksum,
+    })
 }
 
 impl Bench {
     /// Its tasks in the order of their names.
     pub fn task_ids(&self) -> impl Iterator<Item = &str> {
         self.tasks.keys().map(String::as_str)
-    }
-
-    /// MBPP's tasks that are not tested, of which its prompts show some; none of other benchmarks.
-    pub(crate) fn shots(&self) -> &[mbpp::Task] {
-        &self.shots
     }
 
     /// A task by its name.
@@ -374,15 +362,11 @@ impl Bench {
     /// number of tasks whose date is not known, which are left out too.
     pub fn keep_window(&mut self, from: Option<&str>, to: Option<&str>) -> usize {
         let n_before = self.tasks.len();
-        let date = |task: &Task| match task {
-            Task::LiveCodeBench(grader) => grader.task.date.get(..10).map(str::to_owned),
-            Task::Plus(_) | Task::Function(..) | Task::Mbpp(..) | Task::Contest(_) => None,
-        };
-        self.tasks.retain(|_, task| date(task).is_some());
+        self.tasks.retain(|_, task| task.date().is_some());
         let n_unknown = n_before - self.tasks.len();
         self.tasks.retain(|_, task| {
-            let date = date(task).unwrap_or_default();
-            from.is_none_or(|from| date.as_str() >= from) && to.is_none_or(|to| date.as_str() <= to)
+            let date = task.date().unwrap_or_default();
+            from.is_none_or(|from| date >= from) && to.is_none_or(|to| date <= to)
         });
         self.version += &format!(
             ", window {} to {}",
@@ -390,76 +374,5 @@ impl Bench {
             to.unwrap_or("the last")
         );
         n_unknown
-    }
-
-    /// Seconds that a right program takes for a task, where that is known: long ones are best
-    /// graded first.
-    pub fn right_s(&self, task_id: &str) -> Option<f64> {
-        match self.tasks.get(task_id)? {
-            Task::Plus(grader) => Some(grader.right_s()),
-            Task::Function(..) | Task::Mbpp(..) | Task::LiveCodeBench(_) | Task::Contest(_) => None,
-        }
-    }
-
-    /// Grades a whole program for a task of this benchmark.
-    pub fn grade(&self, task_id: &str, program: &str, pool: &Pool) -> Option<Verdict> {
-        let limits = self.name.limits();
-        Some(match self.tasks.get(task_id)? {
-            Task::Plus(grader) => grader.grade(program, pool),
-            Task::Function(_, grader) | Task::Mbpp(_, grader) => {
-                grader.grade_whole(program, limits, pool)
-            }
-            Task::LiveCodeBench(grader) => grader.grade(program, pool),
-            Task::Contest(grader) => grader.grade(program, pool),
-        })
-    }
-}
-
-impl Task {
-    /// What a published completion follows; empty where an answer is a whole program.
-    pub fn preamble(&self) -> &str {
-        match self {
-            Self::Function(problem, _) => problem.preamble.as_ref().unwrap_or(&problem.prompt),
-            Self::Plus(_) | Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => {
-                self.prompt()
-            }
-        }
-    }
-
-    /// What a model continues; empty where an answer is a whole program.
-    pub fn prompt(&self) -> &str {
-        match self {
-            Self::Plus(grader) => &grader.task.prompt,
-            Self::Function(problem, _) => &problem.prompt,
-            Self::Mbpp(..) | Self::LiveCodeBench(_) | Self::Contest(_) => "",
-        }
-    }
-
-    /// The function or class that a program should define, where the data say so.
-    pub fn defines(&self) -> Option<String> {
-        match self {
-            Self::Plus(grader) => Some(grader.task.entry_point.clone()),
-            Self::Function(problem, _) => {
-                let name = problem.entry_point.split(['(', '.']).next();
-                name.map(str::to_owned)
-            }
-            Self::Mbpp(task, _) => task.function(),
-            Self::LiveCodeBench(_) | Self::Contest(_) => None,
-        }
-    }
-
-    /// A right program, where the data have one.
-    pub fn canonical(&self) -> Option<String> {
-        match self {
-            Self::Plus(grader) => {
-                let task = &grader.task;
-                Some(format!("{}{}", task.prompt, task.canonical_solution))
-            }
-            Self::Function(problem, _) => {
-                Some(format!("{}{}", problem.prompt, problem.canonical_solution))
-            }
-            Self::Mbpp(task, _) => Some(task.code.clone()),
-            Self::LiveCodeBench(_) | Self::Contest(_) => None,
-        }
     }
 }

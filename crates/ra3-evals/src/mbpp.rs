@@ -7,10 +7,9 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 /// The tasks that the prompt shows.
 const SHOTS: [u32; 3] = [2, 3, 4];
@@ -33,11 +32,6 @@ pub struct Task {
 }
 
 impl Task {
-    /// `Mbpp/2`.
-    pub fn task_id(&self) -> String {
-        format!("Mbpp/{}", self.number)
-    }
-
     /// True if it is one of the 500 that models are tested on.
     pub const fn is_of_test_split(&self) -> bool {
         self.number >= 11 && self.number <= 510
@@ -47,15 +41,13 @@ impl Task {
     pub fn problem(&self) -> Problem {
         let name = self.function().unwrap_or_default();
         Problem {
-            task_id: self.task_id(),
-            prompt: String::new(),
+            task_id: format!("Mbpp/{}", self.number),
             entry_point: name.clone(),
             canonical_solution: self.code.clone(),
             test: check(&name, &self.tests),
             setup: format!("{}\n{}", self.imports, self.setup),
-            preamble: None,
             prelude: self.imports.clone(),
-            family: String::new(),
+            ..Problem::default()
         }
     }
 
@@ -92,6 +84,24 @@ pub fn three_shot_prompt(task: &Task, tasks: &[Task]) -> Option<String> {
     };
     let shots: String = SHOTS.iter().map(shot).collect::<Option<_>>()?;
     Some(shots + &task.question())
+}
+
+/// The tasks that models are tested on, each with its question as bigcode's harness and EvalPlus
+/// have it, and after three others.
+pub fn tested(tasks: &[Task]) -> Vec<Problem> {
+    let problem = |task: &Task| {
+        let first = task.tests.first().map_or("", String::as_str);
+        Problem {
+            question: Some(format!("\"\"\"\n{}\n{first}\n\"\"\"\n", task.text)),
+            few_shot: three_shot_prompt(task, tasks),
+            ..task.problem()
+        }
+    };
+    tasks
+        .iter()
+        .filter(|task| task.is_of_test_split())
+        .map(problem)
+        .collect()
 }
 
 /// Reads `mbpp.jsonl` or `sanitized-mbpp.json`, with the checksum.

@@ -1,14 +1,84 @@
 //! What grading a program comes to, whatever the benchmark: base tests, and further ones where
 //! there are some, with the first test that failed.
+//!
+//! Where nothing can be said of a program, that is no verdict but a [`Fault`]: of the data, or of
+//! the machine. Not done here: what a verdict earns ([`crate::contest::reward`]).
 
-use ra3_sandbox::Pool;
+use ra3_sandbox::{Clock, End, Pool};
 
 /// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
 pub(crate) const LATE: &str = "TimeoutException: the call was late";
+/// How the failure begins of a program that could not be loaded.
+const LOADING: &str = "cannot be loaded: ";
 
-/// How the reason begins where no verdict is possible since the problem's checker is broken: that
-/// is a fault of the data, and grading again does not help.
-pub const CHECKER: &str = "the problem's checker";
+/// The outcome for one program, where there is one.
+pub type Graded = Result<Verdict, Fault>;
+
+/// Why nothing can be said of a program.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The problem's checker is broken: so it is for every program, however often it is graded.
+    #[error("the problem's checker {0}")]
+    Checker(String),
+    /// The sandbox failed: once alone, it may do.
+    #[error("{0}")]
+    Sandbox(String),
+}
+
+impl Fault {
+    /// Its name in tables.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Checker(_) => "broken_checker",
+            Self::Sandbox(_) => "infrastructure",
+        }
+    }
+}
+
+/// How a program did on its tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every test passed.
+    Passed,
+    /// A test did not.
+    WrongAnswer,
+    /// The program raised.
+    Raised,
+    /// No Python.
+    SyntaxError,
+    /// Out of time.
+    TimedOut,
+    /// Out of memory.
+    OutOfMemory,
+    /// Sent more than it may.
+    OutputLimit,
+    /// Ended before its tests did.
+    Died,
+}
+
+impl Kind {
+    /// Its name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::WrongAnswer => "wrong_answer",
+            Self::Raised => "raised",
+            Self::SyntaxError => "syntax_error",
+            Self::TimedOut => "timed_out",
+            Self::OutOfMemory => "out_of_memory",
+            Self::OutputLimit => "output_limit",
+            Self::Died => "died",
+        }
+    }
+
+    /// Of an exception by the name of its type.
+    pub(crate) fn of_error(error: &str) -> Self {
+        match error {
+            "MemoryError" => Self::OutOfMemory,
+            _ => Self::Raised,
+        }
+    }
+}
 
 /// The verdict on one part, in EvalPlus's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +123,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Of a program that could not be loaded.
-    pub(crate) fn loading(error: &str, message: &str, line: Option<u32>) -> Self {
+    /// Of no test in particular.
+    pub(crate) fn of_all(got: &str) -> Self {
         Self {
             index: 0,
             input: String::new(),
             expected: String::new(),
-            got: format!("cannot be loaded: {}", Self::raised(error, message, line)),
+            got: got.to_owned(),
         }
     }
 
@@ -75,39 +145,104 @@ impl Failure {
 pub struct Part {
     /// The verdict.
     pub status: Status,
+    /// How it came to that.
+    pub kind: Kind,
     /// The first test that failed.
     pub failure: Option<Failure>,
+    /// Tests that passed, as far as they were run.
+    pub n_right: usize,
+    /// All tests.
+    pub n_tests: usize,
     /// True if a busy machine may have made it fail.
     pub(crate) is_chance: bool,
-    /// The sandbox failed, not the program: then there is no verdict.
-    pub infrastructure: Option<String>,
 }
 
 impl Part {
-    pub(crate) const fn passed() -> Self {
+    /// Of a program that passed all of so many tests.
+    pub const fn passed(n_tests: usize) -> Self {
         Self {
             status: Status::Pass,
+            kind: Kind::Passed,
             failure: None,
+            n_right: n_tests,
+            n_tests,
             is_chance: false,
-            infrastructure: None,
         }
     }
 
-    pub(crate) const fn failed(status: Status, failure: Failure) -> Self {
+    pub(crate) fn failed(kind: Kind, failure: Failure, n_right: usize, n_tests: usize) -> Self {
         Self {
-            status,
+            status: match kind {
+                Kind::TimedOut => Status::Timeout,
+                _ => Status::Fail,
+            },
+            kind,
+            is_chance: failure.got.starts_with(LATE),
             failure: Some(failure),
-            is_chance: false,
-            infrastructure: None,
+            n_right,
+            n_tests,
         }
     }
 
-    pub(crate) const fn infrastructure(reason: String) -> Self {
-        Self {
-            status: Status::Fail,
-            failure: None,
-            is_chance: true,
-            infrastructure: Some(reason),
+    /// Of a run that ended before its `n_tests` tests were through: `at` is where.
+    ///
+    /// # Errors
+    /// The sandbox failed.
+    pub(crate) fn ended(
+        end: &End,
+        at: impl FnOnce(String) -> Failure,
+        n_right: usize,
+        n_tests: usize,
+    ) -> Result<Self, Fault> {
+        let failed = |kind, failure| Self::failed(kind, failure, n_right, n_tests);
+        Ok(match end {
+            End::Finished | End::Died => failed(Kind::Died, at("the process ended".to_owned())),
+            End::LoadError {
+                error,
+                message,
+                line,
+            } => {
+                let kind = match error.as_str() {
+                    "SyntaxError" | "IndentationError" | "TabError" => Kind::SyntaxError,
+                    error => Kind::of_error(error),
+                };
+                let error = Failure::raised(error, message, *line);
+                failed(kind, Failure::of_all(&format!("{LOADING}{error}")))
+            }
+            End::CheckFailed { reason } => failed(Kind::WrongAnswer, Failure::of_all(reason)),
+            End::TimedOut(clock) => Self {
+                is_chance: *clock == Clock::Wall,
+                ..failed(Kind::TimedOut, at("out of time".to_owned()))
+            },
+            End::OutputLimit => failed(Kind::OutputLimit, at("too much output".to_owned())),
+            End::Infrastructure { reason } => return Err(Fault::Sandbox(reason.clone())),
+        })
+    }
+
+    /// The share of the tests that passed.
+    pub fn share(&self) -> f64 {
+        self.n_right as f64 / self.n_tests.max(1) as f64
+    }
+
+    /// What a reader wants to know beyond the kind: which test was wrong, or what was raised.
+    pub fn detail(&self) -> String {
+        let Some(failure) = &self.failure else {
+            return String::new();
+        };
+        let (input, expected, got) = (&failure.input, &failure.expected, &failure.got);
+        match self.kind {
+            Kind::WrongAnswer if input.is_empty() && expected.is_empty() => got.clone(),
+            Kind::WrongAnswer => format!("for {input}: expected {expected}, got {got}"),
+            Kind::Raised => match got.strip_prefix(LOADING) {
+                Some(error) if input.is_empty() => format!("loading: {error}"),
+                _ => format!("for {input}: {got}"),
+            },
+            Kind::Passed
+            | Kind::SyntaxError
+            | Kind::TimedOut
+            | Kind::OutOfMemory
+            | Kind::OutputLimit
+            | Kind::Died => String::new(),
         }
     }
 }
@@ -121,40 +256,44 @@ pub struct Verdict {
     pub plus: Option<Part>,
 }
 
+impl From<Part> for Verdict {
+    fn from(base: Part) -> Self {
+        Self { base, plus: None }
+    }
+}
+
 impl Verdict {
+    /// True if every test passed.
+    pub fn is_passed(&self) -> bool {
+        let mut parts = [&self.base].into_iter().chain(&self.plus);
+        parts.all(|part| part.status == Status::Pass)
+    }
+
     /// True if a busy machine may have made it fail.
     fn is_chance(&self) -> bool {
-        self.base.is_chance || self.plus.as_ref().is_some_and(|plus| plus.is_chance)
-    }
-
-    /// The fault of the problem's checker, if that is why there is no verdict.
-    pub fn broken_checker(&self) -> Option<&str> {
-        self.infrastructure()
-            .filter(|reason| reason.starts_with(CHECKER))
-    }
-
-    /// Why there is no verdict.
-    pub fn infrastructure(&self) -> Option<&str> {
-        let plus = self.plus.as_ref();
-        let reason = self.base.infrastructure.as_ref();
-        reason
-            .or_else(|| plus.and_then(|plus| plus.infrastructure.as_ref()))
-            .map(String::as_str)
+        let mut parts = [&self.base].into_iter().chain(&self.plus);
+        parts.any(|part| part.is_chance)
     }
 }
 
 /// Grades items on all workers; what a busy machine may have made fail is graded once more, alone.
+/// `on_done` hears the index of each item that is through.
 pub fn grade_all<T: Sync>(
     items: &[T],
     pool: &Pool,
-    grade: impl Fn(&T) -> Verdict + Sync,
+    grade: impl Fn(&T) -> Graded + Sync,
     on_done: &mut dyn FnMut(usize),
-) -> Vec<Verdict> {
-    let mut verdicts = pool.map(items, &grade, on_done);
-    for (item, verdict) in items.iter().zip(&mut verdicts) {
-        if verdict.is_chance() && verdict.broken_checker().is_none() {
-            *verdict = grade(item);
+) -> Vec<Graded> {
+    let mut all = pool.map(items, &grade, on_done);
+    for (item, graded) in items.iter().zip(&mut all) {
+        let is_chance = match &*graded {
+            Ok(verdict) => verdict.is_chance(),
+            Err(Fault::Sandbox(_)) => true,
+            Err(Fault::Checker(_)) => false,
+        };
+        if is_chance {
+            *graded = grade(item);
         }
     }
-    verdicts
+    all
 }

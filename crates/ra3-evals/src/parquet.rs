@@ -12,49 +12,27 @@
 //! Not done here: what a record means.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
+use parquet::record::{Field, Row};
+use ra3_parquet::Rows;
 use ra3_sandbox::value::Value;
-
-use crate::evalplus::data::{DataError, Place};
 
 /// Hands on the rows of a file one by one: a data set is larger than what is kept of it.
 ///
 /// # Errors
 /// The file is no Parquet, or is damaged; or what takes a row refuses it.
-pub(crate) fn each_row(
-    path: &Path,
-    take: &mut dyn FnMut(Place, &Value) -> Result<(), DataError>,
-) -> Result<(), DataError> {
-    let fail = |source: ParquetError| DataError::Parquet {
-        path: path.to_owned(),
-        source: source.into(),
+pub(crate) fn each_row<E>(
+    file: File,
+    fail: impl Fn(ParquetError) -> E,
+    take: &mut dyn FnMut(Value) -> Result<(), E>,
+) -> Result<(), E> {
+    let rows = Rows::open(file).map_err(&fail)?;
+    let mut take = |row: Result<Row, ParquetError>| {
+        let row = row.map_err(&fail)?;
+        take(dictionary(row.into_columns()))
     };
-    let file = File::open(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let reader = guarded(|| SerializedFileReader::new(file)).map_err(fail)?;
-    let mut rows = guarded(|| reader.get_row_iter(None)).map_err(fail)?;
-    let mut n_rows = 0;
-    while let Some(row) = guarded(|| rows.next().transpose()).map_err(fail)? {
-        n_rows += 1;
-        take(Place::Row(n_rows), &dictionary(row.into_columns()))?;
-    }
-    Ok(())
-}
-
-/// The library asserts what damaged files do not keep: that too is an error of the file.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    // What was being read is dropped after an error, so no broken state is seen.
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let reason = "what its parts say of each other does not fit".to_owned();
-        Err(ParquetError::General(reason))
-    })
+    rows.each(None, &fail, &mut take)
 }
 
 fn dictionary(columns: Vec<(String, Field)>) -> Value {

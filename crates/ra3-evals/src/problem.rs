@@ -4,12 +4,11 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// `HumanEval/0`.
     pub task_id: String,
@@ -30,6 +29,17 @@ pub struct Problem {
     pub preamble: Option<String>,
     /// A name for tables by family; empty where there are none.
     pub family: String,
+    /// What a model is asked where that is not the prompt, which the program then does not follow.
+    pub question: Option<String>,
+    /// The question after solved ones, where there are some to show.
+    pub few_shot: Option<String>,
+}
+
+impl Problem {
+    /// The right program.
+    pub fn canonical(&self) -> String {
+        format!("{}{}", self.prompt, self.canonical_solution)
+    }
 }
 
 /// Reads problems in HumanEval's format, with the checksum of the data.
@@ -53,8 +63,8 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         canonical_solution: optional("canonical_solution")?,
         test: text("test")?,
         setup: optional("setup")?,
-        preamble: None,
         prelude: optional("prelude")?,
         family: optional("family")?,
+        ..Problem::default()
     })
 }

@@ -12,12 +12,14 @@
 //!
 //! Not done here: chat templates, which are a checkpoint's, and sampling.
 
-use crate::bench::{Bench, Task};
+use std::borrow::Cow;
+
+use crate::bench::{Bench, Name};
 use crate::contest::{self, answer::last_block};
 use crate::livecodebench;
 use crate::livecodebench::prompt::Example;
-use crate::mbpp;
 use crate::sanitize::sanitize;
+use crate::task::Task;
 
 /// Whether a model continues text or answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,14 @@ pub enum Form {
     },
     /// It answers a user.
     Chat,
+}
+
+impl Form {
+    /// It continues text, and sees nothing else.
+    pub const ZERO_SHOT: Self = Self::Base {
+        n_shots: 0,
+        examples: None,
+    };
 }
 
 /// What a model is given.
@@ -114,7 +124,6 @@ const BEGINNING: &str = "Below is a Python script with a self-contained function
 /// # Errors
 /// It has no such form.
 pub fn style(bench: &Bench, form: &Form) -> Result<Style, PromptError> {
-    use crate::bench::Name;
     let of_evalplus = |more: &[&'static str], variant| Style {
         variant,
         stops: ENDS.iter().chain(more).copied().collect(),
@@ -170,60 +179,56 @@ pub fn style(bench: &Bench, form: &Form) -> Result<Style, PromptError> {
 /// The benchmark has no such form, or lacks what it shows.
 pub fn prompt(bench: &Bench, task: &Task, form: &Form) -> Result<Prompt, PromptError> {
     style(bench, form)?;
+    let conversation = |system, user, beginning| Prompt::Conversation {
+        system,
+        user,
+        beginning,
+    };
     let text = match (task, form) {
         (Task::LiveCodeBench(grader), Form::Chat) => {
-            return Ok(Prompt::Conversation {
-                system: Some(livecodebench::prompt::SYSTEM),
-                user: livecodebench::prompt::chat(&grader.task),
-                beginning: "",
-            });
+            let user = livecodebench::prompt::chat(&grader.task);
+            return Ok(conversation(Some(livecodebench::prompt::SYSTEM), user, ""));
         }
-        (Task::Contest(grader), Form::Chat) => {
-            return Ok(Prompt::Conversation {
-                system: None,
-                user: contest::prompt::chat(&grader.task),
-                beginning: "",
-            });
+        (Task::Contest(task), Form::Chat) => {
+            return Ok(conversation(None, contest::prompt::chat(task), ""));
         }
-        (Task::Contest(grader), Form::Base { .. }) => {
-            return Ok(Prompt::Text(contest::prompt::base(&grader.task)));
+        (Task::Plus(_) | Task::Function(_), Form::Chat) => {
+            let asked = zero_shot(task);
+            let user = format!("{INSTRUCTION}\n```\n{}\n```\n", asked.trim());
+            return Ok(conversation(None, user, BEGINNING));
         }
-        (Task::Mbpp(task, _), Form::Chat) => question(task),
-        (task, Form::Chat) => task.prompt().trim().to_owned(),
         (Task::LiveCodeBench(grader), Form::Base { examples, .. }) => {
             let [standard, function] = examples.as_deref().expect("the form was looked at");
             let is_function = !grader.task.starter_code.is_empty();
             let example = if is_function { function } else { standard };
-            return Ok(Prompt::Text(livecodebench::prompt::base(
-                &grader.task,
-                example,
-            )));
+            livecodebench::prompt::base(&grader.task, Some(example))
         }
-        (Task::Mbpp(task, _), Form::Base { n_shots: 0, .. }) => {
-            return Ok(Prompt::Text(question(task)));
+        (Task::Function(grader), Form::Base { n_shots: 1.., .. }) if bench.name == Name::Mbpp => {
+            let few_shot = grader.problem.few_shot.clone();
+            few_shot.ok_or(PromptError::Shots)?
         }
-        (Task::Mbpp(task, _), Form::Base { .. }) => {
-            let shots = mbpp::three_shot_prompt(task, bench.shots());
-            return shots.map(Prompt::Text).ok_or(PromptError::Shots);
-        }
-        (Task::Plus(grader), Form::Base { .. }) => {
-            return Ok(Prompt::Text(format!("{}\n", grader.task.prompt.trim())));
-        }
-        (Task::Function(problem, _), Form::Base { .. }) => {
-            return Ok(Prompt::Text(problem.prompt.clone()));
+        (Task::Plus(_) | Task::Function(_) | Task::Contest(_), Form::Base { .. }) => {
+            zero_shot(task).into_owned()
         }
     };
-    Ok(Prompt::Conversation {
-        system: None,
-        user: format!("{INSTRUCTION}\n```\n{}\n```\n", text.trim()),
-        beginning: BEGINNING,
-    })
+    Ok(Prompt::Text(text))
 }
 
-/// MBPP's question as bigcode's harness and EvalPlus have it.
-fn question(task: &mbpp::Task) -> String {
-    let first = task.tests.first().map_or("", String::as_str);
-    format!("\"\"\"\n{}\n{first}\n\"\"\"\n", task.text)
+/// The text that a base model continues that is shown nothing else.
+pub fn zero_shot(task: &Task) -> Cow<'_, str> {
+    match task {
+        Task::Plus(grader) => format!("{}\n", grader.task.prompt.trim()).into(),
+        Task::Function(grader) => {
+            let problem = &grader.problem;
+            problem
+                .question
+                .as_deref()
+                .unwrap_or(&problem.prompt)
+                .into()
+        }
+        Task::LiveCodeBench(grader) => livecodebench::prompt::base(&grader.task, None).into(),
+        Task::Contest(task) => contest::prompt::base(task).into(),
+    }
 }
 
 impl Style {
@@ -241,21 +246,21 @@ impl Style {
 
 /// The program in an answer that was cut.
 pub fn program(task: &Task, form: &Form, answer: &str) -> String {
-    let sanitized = |text: &str| sanitize(text, task.defines().as_deref());
+    let sanitized = |text: &str| sanitize(text, task.defines());
     match (task, form) {
-        (Task::Plus(grader), Form::Base { .. }) => {
-            sanitized(&format!("{}\n{answer}", grader.task.prompt.trim()))
+        (Task::Plus(_), Form::Base { .. }) => sanitized(&format!("{}{answer}", zero_shot(task))),
+        (Task::Function(grader), Form::Base { n_shots, .. }) => {
+            let problem = &grader.problem;
+            let is_shown = *n_shots > 0 && problem.few_shot.is_some();
+            let answer = if is_shown { answer.trim() } else { answer };
+            format!("{}{answer}", problem.prompt)
         }
-        (Task::Function(problem, _), Form::Base { .. }) => format!("{}{answer}", problem.prompt),
-        (Task::Function(problem, _), Form::Chat) => {
-            let preamble = problem.preamble.as_deref().unwrap_or_default();
+        (Task::Function(grader), Form::Chat) => {
+            let preamble = grader.problem.preamble.as_deref().unwrap_or_default();
             format!("{preamble}{}", sanitized(answer))
         }
-        (Task::Plus(_) | Task::Mbpp(..), Form::Chat) => sanitized(answer),
-        (Task::Mbpp(..), Form::Base { n_shots: 0, .. }) | (Task::Contest(_), Form::Base { .. }) => {
-            answer.to_owned()
-        }
-        (Task::Mbpp(..), Form::Base { .. }) => answer.trim().to_owned(),
+        (Task::Plus(_), Form::Chat) => sanitized(answer),
+        (Task::Contest(_), Form::Base { .. }) => answer.to_owned(),
         (Task::LiveCodeBench(_), Form::Base { .. }) => livecodebench::answer::of_base_model(answer),
         (Task::LiveCodeBench(_), Form::Chat) => livecodebench::answer::of_chat_model(answer),
         (Task::Contest(_), Form::Chat) => last_block(answer).unwrap_or_default(),

@@ -3,14 +3,141 @@
 //!
 //! Not done here: what a record means, and results and samples, which are no data sets.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
+use parquet::errors::ParquetError;
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, Place, json_records, read_text};
+use crate::json::{self, JsonError};
 use crate::parquet::each_row;
+
+/// Why data cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line is no JSON.
+    #[error("{path}, line {line}: not JSON")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Where.
+        #[source]
+        source: JsonError,
+    },
+    /// A file is no Parquet.
+    #[error("cannot read {path} as Parquet: it is damaged or cut short; fetch it again")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A folder has no data in it.
+    #[error("{path} is a folder without .parquet files: name a file, or a folder that has some")]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A record lacks something.
+    #[error("{path}, {place}: `{key}` should be {expected}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// What should stand there.
+        expected: &'static str,
+    },
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line of JSON lines, from 1.
+    Line(usize),
+    /// The item of an array, from 1.
+    Item(usize),
+    /// The row of a table, from 1.
+    Row(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(number) => write!(formatter, "line {number}"),
+            Self::Item(number) => write!(formatter, "record {number}"),
+            Self::Row(number) => write!(formatter, "row {number}"),
+        }
+    }
+}
+
+/// Reads a file, plain or `.gz`, as text.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, DataError> {
+    let mut file = open(path)?;
+    let mut text = String::new();
+    if path.extension().is_some_and(|suffix| suffix == "gz") {
+        flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text)
+    } else {
+        file.read_to_string(&mut text)
+    }
+    .map_err(cannot_read(path))?;
+    Ok(text)
+}
+
+/// The MD5 sum of a text, in hexadecimal.
+pub fn checksum(text: &str) -> String {
+    format!("{:x}", Md5::digest(text.as_bytes()))
+}
+
+/// Records in their order, each where it stands.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<(Place, Value), DataError>> + 'a>;
+
+/// Reads JSON lines, of which empty ones are left out, or one array, as values.
+///
+/// # Errors
+/// A line, or the array, is no JSON.
+pub fn json_records<'a>(text: &'a str, path: &'a Path) -> Result<Records<'a>, DataError> {
+    let parse = |line: usize, text: &str| {
+        json::parse(text).map_err(|source| DataError::Json {
+            path: path.to_owned(),
+            line,
+            source,
+        })
+    };
+    if text.trim_start().starts_with('[') {
+        let Value::List(items) = parse(1, text)? else {
+            unreachable!("it begins as a list");
+        };
+        let items = items.into_iter().enumerate();
+        return Ok(Box::new(
+            items.map(|(index, item)| Ok((Place::Item(index + 1), item))),
+        ));
+    }
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    Ok(Box::new(lines.map(move |(index, line)| {
+        Ok((Place::Line(index + 1), parse(index + 1, line)?))
+    })))
+}
 
 /// A key of a record, and what should stand there.
 pub(crate) type Complaint = (&'static str, &'static str);
@@ -54,7 +181,16 @@ pub(crate) fn read_files<T>(
             Ok(())
         };
         if is_parquet(path) {
-            each_row(path, &mut take)?;
+            let mut n_rows = 0;
+            let mut take = |record: Value| {
+                n_rows += 1;
+                take(Place::Row(n_rows), &record)
+            };
+            let fail = |source: ParquetError| DataError::Parquet {
+                path: path.clone(),
+                source: source.into(),
+            };
+            each_row(open(path)?, fail, &mut take)?;
             digest_file(path, &mut digest)?;
         } else {
             let text = read_text(path)?;
@@ -74,38 +210,40 @@ fn is_parquet(path: &Path) -> bool {
 
 /// The Parquet files of a folder in the order of their names.
 fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let fail = |source| DataError::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if is_parquet(&path) {
-            paths.push(path);
-        }
-    }
+    let mut paths = entries(folder)?;
+    paths.retain(|path| is_parquet(path));
     if paths.is_empty() {
         return Err(DataError::Empty {
             path: folder.to_owned(),
         });
     }
+    Ok(paths)
+}
+
+/// What is in a folder, in the order of the names.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.path());
+    let paths = std::fs::read_dir(folder).and_then(|entries| entries.map(entry).collect());
+    let mut paths: Vec<PathBuf> = paths.map_err(cannot_read(folder))?;
     paths.sort();
     Ok(paths)
 }
 
 fn digest_file(path: &Path, digest: &mut Md5) -> Result<(), DataError> {
-    let fail = |source| DataError::Read {
+    std::io::copy(&mut open(path)?, digest).map_err(cannot_read(path))?;
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File, DataError> {
+    File::open(path).map_err(cannot_read(path))
+}
+
+fn cannot_read(path: &Path) -> impl Fn(std::io::Error) -> DataError {
+    |source| DataError::Read {
         path: path.to_owned(),
         source,
-    };
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let n_bytes = file.read(&mut buffer).map_err(fail)?;
-        if n_bytes == 0 {
-            return Ok(());
-        }
-        digest.update(&buffer[..n_bytes]);
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::{DataError, Place, json_records, read_text};
 use crate::json::{field, text_field};
+use crate::records::{DataError, Place, entries, json_records, read_text};
 
 /// What a model wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,20 +125,4 @@ fn read_folder(path: &Path) -> Result<Vec<Sample>, DataError> {
         }
     }
     Ok(samples)
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let fail = |source| DataError::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut entries = std::fs::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<std::io::Result<Vec<_>>>()
-        })
-        .map_err(fail)?;
-    entries.sort();
-    Ok(entries)
 }

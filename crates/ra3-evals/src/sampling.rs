@@ -2,8 +2,8 @@
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::checksum;
 use crate::json::{field, text_field};
+use crate::records::checksum;
 
 /// How samples were written.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

@@ -47,7 +47,8 @@ fn ready(file: &Path, benchmark: Benchmark, rules: Rules, nth: usize, pool: &Poo
 
 fn grade(items: &[(&Grader, String)], pool: &Pool) -> Vec<Verdict> {
     let grade = |(grader, program): &(&Grader, String)| grader.grade(program, pool);
-    grade_all(items, pool, grade, &mut |_| {})
+    let graded = grade_all(items, pool, grade, &mut |_| {});
+    graded.into_iter().map(Result::unwrap).collect()
 }
 
 /// Verdicts that the official tool itself does not repeat, as version 0.2.1 shows when it is run:
@@ -81,7 +82,6 @@ fn compare(data: &str, recorded: &str, benchmark: Benchmark, nth: usize) -> usiz
     }
     let mut different = Vec::new();
     for ((item, verdict), official) in items.iter().zip(grade(&items, &pool)).zip(official) {
-        assert_eq!(verdict.infrastructure(), None);
         let plus = verdict.plus.clone().unwrap();
         // The recorded files know no `timeout`.
         let known = |status| match status {

@@ -6,8 +6,10 @@
 
 use std::path::Path;
 
-use ra3_evals::grade::{Verdict, grade_all, prepare};
+use ra3_evals::grade::Purpose;
+use ra3_evals::outcome::{Kind, Part, grade_all};
 use ra3_evals::problem::read;
+use ra3_evals::task::Task;
 use ra3_sandbox::{Level, Limits, Pool};
 
 fn pool() -> Pool {
@@ -34,29 +36,26 @@ fn reference_solutions_pass_and_empty_ones_do_not() {
     }
     let (problems, _) = read(Path::new(path)).unwrap();
     assert_eq!(problems.len(), 164);
-    let graders = prepare(&problems, &pool);
-    let solutions: Vec<_> = graders
-        .iter()
-        .zip(&problems)
-        .map(|(grader, problem)| (grader, problem.canonical_solution.as_str()))
-        .collect();
-    let verdicts = grade_all(&solutions, &pool, &mut |_| {});
-    for (problem, verdict) in problems.iter().zip(&verdicts) {
-        assert_eq!(*verdict, Verdict::Passed, "{}", problem.task_id);
+    let mut tasks = Task::functions(problems);
+    Task::prepare(&mut tasks, Purpose::Reward, &pool);
+    let parts = |program: &(dyn Fn(&Task) -> String + Sync)| -> Vec<Part> {
+        let grade = |task: &Task| task.grade(&program(task), &pool);
+        let graded = grade_all(&tasks, &pool, grade, &mut |_| {});
+        graded
+            .into_iter()
+            .map(|graded| graded.unwrap().base)
+            .collect()
+    };
+    let right = parts(&|task| task.canonical().unwrap());
+    for (task, part) in tasks.iter().zip(right) {
+        assert_eq!(part.kind, Kind::Passed, "{}", task.task_id());
     }
-    let empty: Vec<_> = graders
-        .iter()
-        .map(|grader| (grader, "    pass\n"))
-        .collect();
-    let verdicts = grade_all(&empty, &pool, &mut |_| {});
-    for (problem, verdict) in problems.iter().zip(&verdicts) {
+    let empty = parts(&|task| format!("{}    pass\n", task.beginning()));
+    for (task, part) in tasks.iter().zip(empty) {
         assert!(
-            matches!(
-                verdict,
-                Verdict::WrongAnswer { .. } | Verdict::Raised { .. }
-            ),
-            "{}: {verdict:?}",
-            problem.task_id
+            matches!(part.kind, Kind::WrongAnswer | Kind::Raised),
+            "{}: {part:?}",
+            task.task_id()
         );
     }
 }

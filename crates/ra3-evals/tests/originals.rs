@@ -24,20 +24,22 @@ fn check(name: Name, file: &str) -> usize {
     let bench = load(name, Rules::Current, &file, &pool, None, &mut |_| {}).unwrap();
     let items: Vec<&str> = bench.task_ids().collect();
     let right = |id: &&str| {
-        let program = bench.task(id).unwrap().canonical().unwrap();
-        bench.grade(id, &program, &pool).unwrap()
+        let task = bench.task(id).unwrap();
+        task.grade(&task.canonical().unwrap(), &pool)
     };
     for (id, verdict) in items
         .iter()
         .zip(grade_all(&items, &pool, right, &mut |_| {}))
     {
+        let verdict = verdict.unwrap();
         assert_eq!(verdict.base.status, Status::Pass, "{id}: {verdict:?}");
     }
-    let wrong = |id: &&str| bench.grade(id, "", &pool).unwrap();
+    let wrong = |id: &&str| bench.task(id).unwrap().grade("", &pool);
     for (id, verdict) in items
         .iter()
         .zip(grade_all(&items, &pool, wrong, &mut |_| {}))
     {
+        let verdict = verdict.unwrap();
         assert_ne!(verdict.base.status, Status::Pass, "{id}: {verdict:?}");
     }
     items.len()

@@ -195,3 +195,43 @@ fn what_is_wrong_with_a_file_is_said() {
         let _ = assert_lists::read(&path);
     }
 }
+
+#[test]
+fn no_room_is_taken_for_what_a_page_only_claims_to_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    write_asserts(&path, &["sum"], Compression::UNCOMPRESSED);
+    let whole = std::fs::read(&path).unwrap();
+    // The header of a dictionary begins so: a structure, and in it the number of its values, 1.
+    let header = [0x4c, 0x15, 0x02];
+    let at = whole.windows(3).position(|bytes| bytes == header).unwrap();
+    let most = [0x4c, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f];
+    let changed = [&whole[..at], &most, &whole[at + 3..]].concat();
+    std::fs::write(&path, changed).unwrap();
+    let error = assert_lists::read(&path).unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("2147483647 values in 7 bytes"), "{reason}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+    #[test]
+    fn damage_is_an_error_or_gives_no_more_than_was_there(
+        at in proptest::prelude::any::<proptest::sample::Index>(),
+        written in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..9),
+        is_snappy in proptest::prelude::any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let compression = if is_snappy { Compression::SNAPPY } else { Compression::UNCOMPRESSED };
+        write_asserts(&path, &["sum", "product", "mean"], compression);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        let end = bytes.len().min(at + written.len());
+        bytes[at..end].copy_from_slice(&written[..end - at]);
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok((problems, _)) = assert_lists::read(&path) {
+            proptest::prop_assert!(problems.len() <= 3);
+        }
+    }
+}

@@ -12,18 +12,19 @@ use std::collections::BTreeSet;
 
 use benchmarks::benchmarks;
 use ra3_evals::bench::{self, Name};
+use ra3_evals::contest;
 use ra3_evals::contest::reward::Scheme;
-use ra3_evals::contest::task::{Task, Test};
+use ra3_evals::contest::task::Test;
 use ra3_evals::evalplus::data as evalplus;
 use ra3_evals::evalplus::data::Rules;
-use ra3_evals::grade::{Form, Grader, Verdict, grade_all, prepare};
+use ra3_evals::grade::{Form, Grader, Purpose, prepare};
 use ra3_evals::mbpp;
-use ra3_evals::outcome::Status;
+use ra3_evals::outcome::{Kind, Part, Status, grade_all};
 use ra3_evals::problem::Problem;
 use ra3_evals::prompt::{self, program};
-use ra3_evals::rlvr::exercise::{self, Exercise};
 use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
 use ra3_evals::samples::{Sample, Text};
+use ra3_evals::task::Task;
 use ra3_sandbox::{Level, Limits, Pool};
 
 const LIMITS: Limits = Limits {
@@ -36,6 +37,18 @@ const LIMITS: Limits = Limits {
 fn pool() -> Pool {
     let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
     Pool::with_helper(helper, 2, LIMITS, Level::BestEffort).unwrap()
+}
+
+fn prepared(problems: Vec<Problem>, pool: &Pool) -> Vec<Grader> {
+    let mut graders: Vec<Grader> = problems.into_iter().map(Grader::new).collect();
+    prepare(&mut graders, Purpose::Reward, pool);
+    graders
+}
+
+/// What comes of a program that ends so.
+fn graded(grader: &Grader, completion: &str, pool: &Pool) -> Part {
+    let program = format!("{}{completion}", grader.problem.prompt);
+    grader.grade(&program, pool).unwrap().base
 }
 
 /// Grades the right programs of every `step`-th problem; says how tests are run, and the names of
@@ -51,7 +64,7 @@ fn check(name: &str, problems: Vec<Problem>, step: usize, pool: &Pool) -> Vec<St
             !solution.is_empty() && !needs_more
         })
         .collect();
-    let graders = prepare(&problems, pool);
+    let graders = prepared(problems, pool);
     let n = |form| {
         graders
             .iter()
@@ -60,40 +73,34 @@ fn check(name: &str, problems: Vec<Problem>, step: usize, pool: &Pool) -> Vec<St
     };
     println!(
         "{name}: {} problems; {} by values, {} by questions, {} by asserts elsewhere",
-        problems.len(),
+        graders.len(),
         n(Form::Values),
         n(Form::Questions),
         n(Form::Asserts)
     );
-    let items: Vec<(&Grader, &str)> = graders
-        .iter()
-        .zip(&problems)
-        .map(|(grader, problem)| (grader, problem.canonical_solution.as_str()))
-        .collect();
-    let verdicts = grade_all(&items, pool, &mut |_| {});
-    let failed = problems
-        .iter()
-        .zip(&verdicts)
-        .filter(|(_, verdict)| **verdict != Verdict::Passed);
-    let failed: Vec<String> = failed
-        .map(|(problem, verdict)| {
-            println!(
-                "{}: {} {:.200}",
-                problem.task_id,
-                verdict.name(),
-                verdict.detail()
-            );
-            problem.task_id.clone()
-        })
-        .collect();
-    let empty: Vec<(&Grader, &str)> = graders
-        .iter()
-        .map(|grader| (grader, "        pass\n"))
-        .collect();
-    for (problem, verdict) in problems.iter().zip(grade_all(&empty, pool, &mut |_| {})) {
-        assert_ne!(verdict, Verdict::Passed, "{}", problem.task_id);
+    let empty = |grader: &Grader| format!("{}        pass\n", grader.problem.prompt);
+    let parts = |program: &(dyn Fn(&Grader) -> String + Sync)| -> Vec<Part> {
+        let grade = |grader: &Grader| grader.grade(&program(grader), pool);
+        let graded = grade_all(&graders, pool, grade, &mut |_| {});
+        graded
+            .into_iter()
+            .map(|graded| graded.unwrap().base)
+            .collect()
+    };
+    for (grader, part) in graders.iter().zip(parts(&empty)) {
+        assert_ne!(part.kind, Kind::Passed, "{}", grader.problem.task_id);
     }
-    failed
+    let right = parts(&|grader| grader.problem.canonical());
+    let failed = graders
+        .iter()
+        .zip(&right)
+        .filter(|(_, part)| part.kind != Kind::Passed);
+    let failed = failed.map(|(grader, part)| {
+        let task_id = &grader.problem.task_id;
+        println!("{task_id}: {} {:.200}", part.kind.name(), part.detail());
+        task_id.clone()
+    });
+    failed.collect()
 }
 
 /// Records whose own solution fails: by the order of a set, for want of numpy, by a slip in the
@@ -279,12 +286,12 @@ fn asserts_are_asked_and_not_shown() {
         .iter()
         .map(|(assert, ..)| asserts(&[*assert]))
         .collect();
-    let graders = prepare(&problems, &pool);
+    let graders = prepared(problems, &pool);
     for (grader, (assert, form, right, cheat)) in graders.iter().zip(ASSERTS) {
         assert_eq!(grader.form(), *form, "{assert}");
-        let verdict = |program: &str| grader.judge(&pool.run(&grader.program(program)));
-        assert_eq!(verdict(right), Verdict::Passed, "{assert}");
-        assert_ne!(verdict(cheat), Verdict::Passed, "{assert}: {cheat}");
+        let kind = |program: &str| graded(grader, program, &pool).kind;
+        assert_eq!(kind(right), Kind::Passed, "{assert}");
+        assert_ne!(kind(cheat), Kind::Passed, "{assert}: {cheat}");
     }
 }
 
@@ -297,8 +304,8 @@ fn a_share_of_the_asserts_is_counted() {
         "assert f(3) == 9",
         "assert f(4) == 16",
     ]);
-    let grader = prepare(&[problem], &pool).remove(0);
-    let share = |program: &str| grader.share(&pool.run(&grader.program(program)));
+    let grader = prepared(vec![problem], &pool).remove(0);
+    let share = |program: &str| graded(&grader, program, &pool).share();
     assert_eq!(share("def f(n): return n * n"), 0.75);
     assert_eq!(share("def f(n): return 1 // (n - 2)"), 0.0);
     assert_eq!(share("def f(n): return 1"), 0.25);
@@ -320,9 +327,9 @@ fn a_puzzle_is_judged_elsewhere() {
             .prompt
             .ends_with("def sol(n=3):\n    \"\"\"Numbers.\"\"\"\n")
     );
-    let grader = prepare(&[problem], &pool).remove(0);
+    let grader = prepared(vec![problem], &pool).remove(0);
     assert_eq!(grader.form(), Form::Asserts);
-    let passes = |body: &str| grader.judge(&pool.run(&grader.program(body))) == Verdict::Passed;
+    let passes = |body: &str| graded(&grader, body, &pool).kind == Kind::Passed;
     assert!(passes("    return [1] * n\n"));
     assert!(!passes("    return [2] * n\n"));
     assert!(!passes("    return (1, 1, 1)\n"));
@@ -373,10 +380,7 @@ fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
         Text::Solution(program(task, &prompt::Form::Chat, class)),
         Text::Solution(program(
             task,
-            &prompt::Form::Base {
-                n_shots: 0,
-                examples: None,
-            },
+            &prompt::Form::ZERO_SHOT,
             "        return n + 1",
         )),
     ] {
@@ -386,48 +390,40 @@ fn what_needs_a_package_is_left_out_and_a_class_is_a_completion() {
             place: String::new(),
         };
         let program = sample.program(task.preamble());
-        let verdict = bench.grade("add", &program, &pool).unwrap();
+        let verdict = task.grade(&program, &pool).unwrap();
         assert_eq!(verdict.base.status, Status::Pass, "{program}: {verdict:?}");
     }
 }
 
 #[test]
-fn exercises_of_both_kinds_earn_their_rewards() {
+fn tasks_of_both_kinds_earn_their_rewards() {
     let pool = pool();
     let function = Problem {
         task_id: "f".to_owned(),
         prompt: "def larger(a, b):\n".to_owned(),
         entry_point: "larger".to_owned(),
-        canonical_solution: String::new(),
         test: "def check(candidate):\n    assert candidate(1, 2) == 2\n    \
                assert candidate(7, 3) == 7\n"
             .to_owned(),
-        setup: String::new(),
-        preamble: None,
-        prelude: String::new(),
         family: "families".to_owned(),
+        ..Problem::default()
     };
     let test = |(input, output): (&str, &str)| Test {
         input: input.to_owned(),
         output: output.to_owned(),
     };
     let tests = [("1 2", "2"), ("7 3", "7"), ("-1 -5", "-1")].map(test);
-    let larger = Task::new(None, "Larger.".to_owned(), tests.to_vec());
-    let without_tests = Task::new(None, "Nothing.".to_owned(), Vec::new());
-    let mut exercises = Exercise::of_contests(vec![larger, without_tests]);
-    exercises.extend(Exercise::of_functions(vec![function]));
-    assert_eq!(exercises.len(), 2);
+    let larger = contest::task::Task::new(None, "Larger.".to_owned(), tests.to_vec());
+    let without_tests = contest::task::Task::new(None, "Nothing.".to_owned(), Vec::new());
+    let mut tasks = Task::contests(vec![larger, without_tests]);
+    tasks.extend(Task::functions(vec![function]));
+    assert_eq!(tasks.len(), 2);
     assert!(
-        exercises[0]
-            .prompt()
-            .starts_with("\"\"\"\nLarger.\n\nWrite a Python 3 program")
+        prompt::zero_shot(&tasks[0]).starts_with("\"\"\"\nLarger.\n\nWrite a Python 3 program")
     );
-    assert_eq!(
-        (exercises[0].family(), exercises[1].family()),
-        ("", "families")
-    );
-    let graders = exercise::prepare(&exercises, &pool);
-    for (exercise, text, pass, share, weighted) in [
+    assert_eq!((tasks[0].family(), tasks[1].family()), ("", "families"));
+    Task::prepare(&mut tasks, Purpose::Reward, &pool);
+    for (task, text, pass, share, weighted) in [
         (0, "print(max(map(int, input().split())))\n", 1.0, 1.0, 1.1),
         (0, "print(input().split()[0])\n", 0.0, 2.0 / 3.0, 0.2 / 3.0),
         (0, "print(\n", -0.1, -0.1, -0.1),
@@ -441,10 +437,12 @@ fn exercises_of_both_kinds_earn_their_rewards() {
             (Scheme::Partial, share),
             (Scheme::WeightedSum, weighted),
         ] {
-            let items = [(&graders[exercise], text.to_owned())];
-            let graded = exercise::grade_all(&items, scheme, &pool).remove(0);
-            assert!((graded.reward - wanted).abs() < 1e-12, "{text}: {graded:?}");
-            assert_eq!(graded.verdict == Verdict::Passed, pass > 0.5, "{text}");
+            let task = &tasks[task];
+            let program = program(task, &prompt::Form::ZERO_SHOT, text);
+            let part = task.grade_for(scheme, &program, &pool).unwrap().base;
+            let reward = task.reward(scheme, &program, &part);
+            assert!((reward - wanted).abs() < 1e-12, "{text}: {part:?}");
+            assert_eq!(part.kind == Kind::Passed, pass > 0.5, "{text}");
         }
     }
 }

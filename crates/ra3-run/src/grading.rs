@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use ra3_evals::bench::{self, Bench, Name};
 use ra3_evals::evalplus::data::Rules;
-use ra3_evals::outcome::{Verdict, grade_all};
+use ra3_evals::outcome::{Fault, Graded, grade_all};
 use ra3_evals::results::{self, Conditions, Entry, Results};
 use ra3_evals::samples;
 use ra3_evals::sampling::Sampling;
 use ra3_evals::sanitize::sanitize as sanitize_text;
-use ra3_sandbox::{Level, Pool};
+use ra3_sandbox::Pool;
 
 use crate::benchmark_data;
 use crate::event::{Event, Watcher};
 use crate::grade_report::{GradeReport, report};
+use crate::programs::level;
 use crate::run_file::ConfinementName;
 
 /// Samples between two writings of the output file.
@@ -71,12 +72,7 @@ pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Resu
     let name = name(&request.bench)?;
     check_window(request)?;
     check_place(request.out.as_deref())?;
-    let level = match request.confinement {
-        ConfinementName::Require => Level::Require,
-        ConfinementName::BestEffort => Level::BestEffort,
-        ConfinementName::Off => Level::Off,
-    };
-    let pool = Pool::new(request.n_workers, name.limits(), level)?;
+    let pool = Pool::new(request.n_workers, name.limits(), level(request.confinement))?;
     let mut bench = load(name, request, &pool, watcher)?;
     if request.from.is_some() || request.to.is_some() {
         let n_unknown = bench.keep_window(request.from.as_deref(), request.to.as_deref());
@@ -217,7 +213,7 @@ fn grade_missing(
     for batch in todo.chunks(N_BATCH) {
         let sound = |(task_id, _): &&Item| !faults.contains_key(task_id);
         let batch: Vec<Item> = batch.iter().filter(sound).cloned().collect();
-        let verdicts = grade_batch(bench, &batch, pool, &mut |n_samples| {
+        let graded = grade_batch(bench, &batch, pool, &mut |n_samples| {
             n_done += n_samples as u64;
             watcher(Event::Advanced {
                 position: n_done,
@@ -227,21 +223,23 @@ fn grade_missing(
         });
         for item in &batch {
             let (task_id, program) = item;
-            let verdict = verdicts[item].clone();
-            if let Some(reason) = verdict.broken_checker() {
-                if !faults.contains_key(task_id) {
-                    watcher(Event::Note(format!("{task_id} is left out: {reason}")));
-                    faults.insert(task_id.clone(), reason.to_owned());
+            let verdict = match graded[item].clone() {
+                Ok(verdict) => verdict,
+                Err(fault @ Fault::Checker(_)) => {
+                    if !faults.contains_key(task_id) {
+                        watcher(Event::Note(format!("{task_id} is left out: {fault}")));
+                        faults.insert(task_id.clone(), fault.to_string());
+                    }
+                    continue;
                 }
-                continue;
-            }
-            if let Some(reason) = verdict.infrastructure() {
-                kept(request, results)?;
-                bail!(
-                    "the sandbox failed, not the sample of {task_id}: {reason}; run again, which \
-                     goes on from what --out holds"
-                );
-            }
+                Err(Fault::Sandbox(reason)) => {
+                    kept(request, results)?;
+                    bail!(
+                        "the sandbox failed, not the sample of {task_id}: {reason}; run again, \
+                         which goes on from what --out holds"
+                    );
+                }
+            };
             let entries = results.tasks.entry(task_id.clone()).or_default();
             entries.push(Entry::new(program.clone(), verdict));
         }
@@ -266,22 +264,20 @@ fn grade_batch<'a>(
     batch: &'a [Item],
     pool: &Pool,
     on_done: &mut dyn FnMut(usize),
-) -> BTreeMap<&'a Item, Verdict> {
+) -> BTreeMap<&'a Item, Graded> {
     let mut n_samples: BTreeMap<&Item, usize> = BTreeMap::new();
     for item in batch {
         *n_samples.entry(item).or_default() += 1;
     }
     let mut items: Vec<&Item> = n_samples.keys().copied().collect();
-    let seconds = |(task_id, _): &Item| bench.right_s(task_id).unwrap_or_default();
+    let task = |item: &Item| bench.task(&item.0).expect("the task was looked up");
+    let seconds = |item: &Item| task(item).right_s().unwrap_or_default();
     items.sort_by(|a, b| seconds(b).total_cmp(&seconds(a)));
-    let grade = |(task_id, program): &&Item| {
-        let verdict = bench.grade(task_id, program, pool);
-        verdict.expect("the task was looked up")
-    };
-    let verdicts = grade_all(&items, pool, grade, &mut |index| {
+    let grade = |item: &&Item| task(item).grade(&item.1, pool);
+    let graded = grade_all(&items, pool, grade, &mut |index| {
         on_done(n_samples[items[index]]);
     });
-    items.iter().copied().zip(verdicts).collect()
+    items.iter().copied().zip(graded).collect()
 }
 
 fn name(text: &str) -> Result<Name> {
@@ -340,7 +336,7 @@ fn sanitize(samples: &mut [samples::Sample], bench: &Bench) {
     for sample in samples {
         if let Some(task) = bench.task(&sample.task_id) {
             let program = sample.program(task.preamble());
-            let program = sanitize_text(&program, task.defines().as_deref());
+            let program = sanitize_text(&program, task.defines());
             sample.text = samples::Text::Solution(program);
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
-use ra3_evals::rlvr::exercise::Exercise;
+use ra3_evals::bench::{self, Name};
 use ra3_text::chat_template::{Chat, message};
 use serde::Serialize;
 
@@ -118,10 +118,9 @@ pub fn grade_model(
         unit: "",
     });
     let name = format!("{}, 0-shot", problems.display());
-    let (problems, _) = ra3_evals::problem::read(problems)?;
     let set = ProblemSet::new(
         &name,
-        Exercise::of_functions(problems),
+        bench::read(Name::HumanEval, problems)?.tasks,
         &loaded.tokenizer,
         pool(n_workers, ConfinementName::BestEffort)?,
     );

@@ -8,9 +8,11 @@ use ra3::model::Model;
 use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;
 use ra3_evals::contest::reward::Scheme;
-use ra3_evals::grade::Verdict;
+use ra3_evals::grade::Purpose;
+use ra3_evals::outcome::{Fault, Verdict, grade_all};
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
-use ra3_evals::rlvr::exercise::{Exercise, Graded, Grader, grade_all, prepare};
+use ra3_evals::prompt::{Form, program, zero_shot};
+use ra3_evals::task::Task;
 use ra3_sandbox::{Level, Limits, Pool};
 use ra3_text::tokenizer::Tokenizer;
 
@@ -32,61 +34,55 @@ const LIMITS: Limits = Limits {
 /// # Errors
 /// There is no Python, or the kernel does not offer what is required.
 pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Pool> {
-    let level = match confinement {
+    Pool::new(n_workers, LIMITS, level(confinement)).context("cannot set up the sandbox")
+}
+
+/// What must hold of the sandbox, in its own words.
+pub(crate) fn level(confinement: ConfinementName) -> Level {
+    match confinement {
         ConfinementName::Require => Level::Require,
         ConfinementName::BestEffort => Level::BestEffort,
         ConfinementName::Off => Level::Off,
-    };
-    Pool::new(n_workers, LIMITS, level).context("cannot set up the sandbox")
+    }
 }
 
 /// Problems that are ready to be written for and graded.
 pub(crate) struct ProblemSet {
     /// What its scores are called.
     name: String,
-    pub(crate) problems: Vec<Exercise>,
-    graders: Vec<Grader>,
+    pub(crate) tasks: Vec<Task>,
     /// The prompts' ids.
     pub(crate) prompts: Vec<Vec<TokenId>>,
     pool: Pool,
 }
 
+/// What came of a program, and what it earns.
+#[derive(Clone, Debug)]
+pub(crate) struct Earned {
+    pub(crate) verdict: Verdict,
+    pub(crate) reward: f64,
+}
+
 impl ProblemSet {
-    pub(crate) fn new(
-        name: &str,
-        problems: Vec<Exercise>,
-        tokenizer: &Tokenizer,
-        pool: Pool,
-    ) -> Self {
-        let graders = prepare(&problems, &pool);
-        let prompts = problems
-            .iter()
-            .map(|problem| tokenizer.encode_prompt(&problem.prompt()))
-            .collect();
+    pub(crate) fn new(name: &str, mut tasks: Vec<Task>, tokenizer: &Tokenizer, pool: Pool) -> Self {
+        Task::prepare(&mut tasks, Purpose::Reward, &pool);
+        let prompt = |task| tokenizer.encode_prompt(&zero_shot(task));
         Self {
             name: name.to_owned(),
-            problems,
-            graders,
-            prompts,
+            prompts: tasks.iter().map(prompt).collect(),
+            tasks,
             pool,
         }
     }
 
     /// Leaves out problems whose prompt leaves no room in the model's context; how many.
     pub(crate) fn keep_fitting(&mut self, n_tokens_max: usize) -> usize {
-        let fits: Vec<bool> = self
-            .prompts
-            .iter()
-            .map(|ids| ids.len() <= n_tokens_max)
-            .collect();
-        let mut keep = fits.iter();
-        self.problems
-            .retain(|_| *keep.next().expect("one a problem"));
-        let mut keep = fits.iter();
-        self.graders
-            .retain(|_| *keep.next().expect("one a problem"));
-        self.prompts.retain(|ids| ids.len() <= n_tokens_max);
-        fits.iter().filter(|fits| !**fits).count()
+        let n_before = self.tasks.len();
+        let mut prompts = self.prompts.iter();
+        let fits = |ids: &Vec<TokenId>| ids.len() <= n_tokens_max;
+        self.tasks.retain(|_| prompts.next().is_some_and(fits));
+        self.prompts.retain(fits);
+        n_before - self.tasks.len()
     }
 
     /// What programs come to; `of` says whose problem each is.
@@ -96,14 +92,22 @@ impl ProblemSet {
         rows: &[Completion],
         scheme: Scheme,
         tokenizer: &Tokenizer,
-    ) -> Vec<Graded> {
-        let program = |row: &Completion| tokenizer.decode(&row.program());
-        let items: Vec<(&Grader, String)> = of
-            .iter()
-            .zip(rows)
-            .map(|(problem, row)| (&self.graders[*problem], program(row)))
-            .collect();
-        grade_all(&items, scheme, &self.pool)
+    ) -> Vec<Result<Earned, Fault>> {
+        let item = |(problem, row): (&usize, &Completion)| {
+            let task = &self.tasks[*problem];
+            let answer = tokenizer.decode(&row.program());
+            (task, program(task, &Form::ZERO_SHOT, &answer))
+        };
+        let items: Vec<(&Task, String)> = of.iter().zip(rows).map(item).collect();
+        let grade = |(task, program): &(&Task, String)| task.grade_for(scheme, program, &self.pool);
+        let graded = grade_all(&items, &self.pool, grade, &mut |_| {});
+        let earned = |((task, program), graded): (&(&Task, String), Result<Verdict, Fault>)| {
+            graded.map(|verdict| Earned {
+                reward: task.reward(scheme, program, &verdict.base),
+                verdict,
+            })
+        };
+        items.iter().zip(graded).map(earned).collect()
     }
 }
 
@@ -138,44 +142,53 @@ pub(crate) fn evaluate(
     evaluation: &Evaluation,
 ) -> Result<(ScoreRecord, Vec<Sample>, Work)> {
     let n = evaluation.n_samples;
-    let of: Vec<usize> = (0..set.problems.len() * n).map(|row| row / n).collect();
+    let of: Vec<usize> = (0..set.tasks.len() * n).map(|row| row / n).collect();
     let (prompts, rule, plans) = (&set.prompts, &evaluation.rule, &evaluation.plans);
     let (rows, work) = match &evaluation.guide {
         None => complete(policy, prompts, rule, n, evaluation.seed)?,
         Some(guide) => complete_guided(policy, prompts, rule, guide, plans, n, evaluation.seed)?,
     };
     let graded = set.grade(&of, &rows, Scheme::PassFail, tokenizer);
-    let verdicts: Vec<Verdict> = graded.into_iter().map(|graded| graded.verdict).collect();
     // A broken checker is a fault of the data, which the record counts under its own name.
-    let is_failure = |verdict: &&Verdict| {
-        matches!(verdict, Verdict::Infrastructure { .. }) && verdict.broken_checker().is_none()
-    };
-    if let Some(Verdict::Infrastructure { detail }) = verdicts.iter().find(is_failure) {
-        anyhow::bail!("the sandbox failed while grading: {detail}");
+    let fault = graded.iter().filter_map(|graded| graded.as_ref().err());
+    if let Some(Fault::Sandbox(reason)) = fault.clone().find(|f| matches!(f, Fault::Sandbox(_))) {
+        anyhow::bail!("the sandbox failed while grading: {reason}");
     }
     let samples = rows
         .iter()
-        .zip(&verdicts)
+        .zip(&graded)
         .zip(&of)
         .step_by(n)
         .take(evaluation.n_shown)
-        .map(|((row, verdict), problem)| {
+        .map(|((row, graded), problem)| {
+            let task = &set.tasks[*problem];
             Sample::Program(ProgramSample {
                 arm: evaluation.arm.clone(),
                 position: evaluation.position,
-                task_id: set.problems[*problem].task_id().to_owned(),
-                family: set.problems[*problem].family().to_owned(),
-                prompt: set.problems[*problem].prompt().into_owned(),
+                task_id: task.task_id().to_owned(),
+                family: task.family().to_owned(),
+                prompt: zero_shot(task).into_owned(),
                 raw: tokenizer.decode(row.raw()),
                 completion: tokenizer.decode(&row.program()),
-                verdict: verdict.name().to_owned(),
-                detail: verdict.detail().to_owned(),
+                verdict: name_of(graded).to_owned(),
+                detail: match graded {
+                    Ok(earned) => earned.verdict.base.detail(),
+                    Err(fault) => fault.to_string(),
+                },
             })
         })
         .collect();
     let decided_lines = decided_lines(&rows, tokenizer);
-    let score = score(set, evaluation, &verdicts, decided_lines);
+    let score = score(set, evaluation, &graded, decided_lines);
     Ok((score, samples, work))
+}
+
+/// What came of a program, in a word.
+fn name_of(graded: &Result<Earned, Fault>) -> &'static str {
+    match graded {
+        Ok(earned) => earned.verdict.base.kind.name(),
+        Err(fault) => fault.name(),
+    }
 }
 
 /// Share of the lines of programs that stand after a decision of their own.
@@ -204,34 +217,32 @@ fn decided_lines(rows: &[Completion], tokenizer: &Tokenizer) -> f64 {
 fn score(
     set: &ProblemSet,
     evaluation: &Evaluation,
-    verdicts: &[Verdict],
+    graded: &[Result<Earned, Fault>],
     decided_lines: f64,
 ) -> ScoreRecord {
     let n = evaluation.n_samples;
-    let n_right: Vec<usize> = verdicts
-        .chunks(n)
-        .map(|verdicts| {
-            verdicts
-                .iter()
-                .filter(|verdict| **verdict == Verdict::Passed)
-                .count()
-        })
-        .collect();
+    let is_right = |graded: &&Result<Earned, Fault>| {
+        graded
+            .as_ref()
+            .is_ok_and(|earned| earned.verdict.is_passed())
+    };
+    let n_right = |graded: &[_]| graded.iter().filter(is_right).count();
+    let n_right: Vec<usize> = graded.chunks(n).map(n_right).collect();
     let seed = Seed::root(0).child("bootstrap");
     let interval = |k: usize| {
         let by_problem: Vec<f64> = n_right.iter().map(|c| pass_at_k(n, *c, k)).collect();
         estimate(&by_problem, seed).into()
     };
     let mut families: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    let has_family = |(problem, _): &(&Exercise, _)| !problem.family().is_empty();
-    for (problem, c) in set.problems.iter().zip(&n_right).filter(has_family) {
-        let entry = families.entry(problem.family().to_owned()).or_default();
+    let has_family = |(task, _): &(&Task, _)| !task.family().is_empty();
+    for (task, c) in set.tasks.iter().zip(&n_right).filter(has_family) {
+        let entry = families.entry(task.family().to_owned()).or_default();
         entry.0 += *c as f64;
         entry.1 += n as f64;
     }
     let mut names = BTreeMap::new();
-    for verdict in verdicts {
-        *names.entry(verdict.name().to_owned()).or_default() += 1;
+    for graded in graded {
+        *names.entry(name_of(graded).to_owned()).or_default() += 1;
     }
     ScoreRecord {
         arm: evaluation.arm.clone(),
@@ -239,7 +250,7 @@ fn score(
         n_tokens_sampled: evaluation.n_tokens_sampled,
         decision: evaluation.decision_name.to_owned(),
         benchmark: set.name.clone(),
-        n_problems: set.problems.len() as u64,
+        n_problems: set.tasks.len() as u64,
         n_samples: n as u64,
         temperature: f64::from(evaluation.rule.temperature),
         pass_at: evaluation

@@ -8,7 +8,6 @@
 mod compressed;
 mod folder;
 mod json_lines;
-mod pages;
 mod parquet;
 mod record;
 mod regular;

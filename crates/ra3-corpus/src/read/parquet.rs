@@ -1,14 +1,12 @@
-//! Parquet files through the row interface: one column of texts, the others are not decoded.
+//! Parquet files: one column of texts, the others are not decoded.
 
-use std::fs::File;
 use std::path::Path;
 
-use parquet::file::reader::{FileReader, Length, RowGroupReader, SerializedFileReader};
-use parquet::record::Field;
-use parquet::schema::types::Type;
+use parquet::errors::ParquetError;
+use parquet::record::{Field, Row};
+use ra3_parquet::Rows;
 
 use super::folder::files_of;
-use super::pages::{Group, guarded};
 use super::regular::Regular;
 use super::{OnError, Reading, document, not_utf8, place_name};
 use crate::error::CorpusError;
@@ -35,10 +33,6 @@ fn read_one(
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    let fail = |source| CorpusError::Parquet {
-        path: path.to_owned(),
-        source,
-    };
     let regular = Regular::open(path)?;
     let file = regular
         .file
@@ -47,73 +41,59 @@ fn read_one(
             path: path.to_owned(),
             source,
         })?;
-    let n_bytes = file.len();
-    let reader = guarded(|| SerializedFileReader::new(file)).map_err(fail)?;
-    let projection = only(&reader, column).ok_or_else(|| CorpusError::Record {
+    let fail = |source| CorpusError::Parquet {
         path: path.to_owned(),
-        place: "schema".to_owned(),
-        reason: no_column(&reader, column),
-    })?;
-    let mut n_rows = 0;
-    for group in 0..reader.num_row_groups() {
-        let open = || Group::new(reader.get_row_group(group)?, column, n_bytes);
-        let group = guarded(open).map_err(fail)?;
-        let mut rows = guarded(|| group.get_row_iter(Some(projection.clone()))).map_err(fail)?;
-        while let Some(row) = guarded(|| rows.next().transpose()).transpose() {
-            n_rows += 1;
-            let place = format!("row {n_rows}");
-            let record_error = |reason: String| CorpusError::Record {
-                path: path.to_owned(),
-                place: place.clone(),
-                reason,
-            };
-            let row = match row {
-                Ok(row) => row,
-                // A damaged page has no next row.
-                Err(error) => return reading.fail(record_error(error.to_string()), on_error),
-            };
-            let text = match row.into_columns().pop() {
-                Some((_, Field::Str(text))) => Ok(text),
-                // Writers without the UTF-8 annotation.
-                Some((_, Field::Bytes(bytes))) => String::from_utf8(bytes.data().to_vec())
-                    .map_err(|_| not_utf8(path, &place, bytes.data())),
-                _ => Err(record_error(format!("{column:?} is no text"))),
-            };
-            let name = place_name(root, path, n_rows - 1);
-            match text {
-                Ok(text) => reading.documents.push(document(name, "", &text)),
-                Err(error) => reading.fail(error, on_error)?,
-            }
-        }
+        source,
+    };
+    let rows = Rows::open(file).map_err(fail)?;
+    if !rows.columns().contains(&column) {
+        let names = rows.columns().join(", ");
+        return Err(CorpusError::Record {
+            path: path.to_owned(),
+            place: "schema".to_owned(),
+            reason: format!("there is no column {column:?}, only {names}"),
+        });
     }
+    let mut n_rows = 0;
+    let mut take = |row: Result<Row, ParquetError>| {
+        n_rows += 1;
+        match text_of(row, path, &format!("row {n_rows}"), column) {
+            Ok(text) => {
+                let name = place_name(root, path, n_rows - 1);
+                reading.documents.push(document(name, "", &text));
+                Ok(())
+            }
+            Err(error) => reading.fail(error, on_error),
+        }
+    };
+    rows.each(Some(column), fail, &mut take)?;
     regular.check()
 }
 
-fn no_column(reader: &SerializedFileReader<File>, column: &str) -> String {
-    let schema = reader.metadata().file_metadata().schema();
-    let names: Vec<&str> = schema
-        .get_fields()
-        .iter()
-        .map(|field| field.name())
-        .collect();
-    format!("there is no column {column:?}, only {}", names.join(", "))
-}
-
-/// The file's schema with one top-level column left.
-fn only(reader: &SerializedFileReader<File>, column: &str) -> Option<Type> {
-    let schema = reader.metadata().file_metadata().schema();
-    let field = schema
-        .get_fields()
-        .iter()
-        .find(|field| field.name() == column)?;
-    Type::group_type_builder(schema.name())
-        .with_fields(vec![field.clone()])
-        .build()
-        .ok()
+fn text_of(
+    row: Result<Row, ParquetError>,
+    path: &Path,
+    place: &str,
+    column: &str,
+) -> Result<String, CorpusError> {
+    let refuse = |reason| CorpusError::Record {
+        path: path.to_owned(),
+        place: place.to_owned(),
+        reason,
+    };
+    let row = row.map_err(|error| refuse(error.to_string()))?;
+    match row.into_columns().pop() {
+        Some((_, Field::Str(text))) => Ok(text),
+        // Writers without the UTF-8 annotation.
+        Some((_, Field::Bytes(bytes))) => String::from_utf8(bytes.data().to_vec())
+            .map_err(|_| not_utf8(path, place, bytes.data())),
+        _ => Err(refuse(format!("{column:?} is no text"))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::sync::Arc;
 
     use parquet::basic::{Compression, ZstdLevel};

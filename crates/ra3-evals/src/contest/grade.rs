@@ -6,17 +6,15 @@
 //! solution_output.txt` prints 1 for what is right, and may print a share for what is so in part.
 //! One that prints no number for the expected output is a fault of the data.
 //! Limits are the problem's, in whole seconds of CPU time; what missed a deadline on the clock is
-//! run again alone by [`crate::outcome::grade_all`] and [`crate::rlvr::exercise::grade_all`].
+//! run again alone by [`crate::outcome::grade_all`].
 
 use ra3_sandbox::{Clock, Limits, Pool, Script, ScriptEnd, ScriptResult};
 
 use crate::contest::answer::for_newer_python;
-use crate::contest::reward::{Outcome, Scheme};
+use crate::contest::reward::Scheme;
 use crate::contest::task::{Streams, Task, Test};
-use crate::grade;
-use crate::livecodebench::grade::Code;
 use crate::livecodebench::{self, Mode};
-use crate::outcome::{CHECKER, Failure, Part, Status, Verdict};
+use crate::outcome::{Failure, Fault, Graded, Kind, Part};
 
 /// What an interpreter maps beside the program's own memory.
 const INTERPRETER_BYTES: u64 = 128 << 20;
@@ -33,173 +31,124 @@ const CHECKER_LIMITS: Limits = Limits {
     result_bytes_max: 1 << 16,
 };
 
-/// A problem that is ready to grade.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grader {
-    /// The problem.
-    pub task: Task,
-}
-
-/// What came of a program, for a reward.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Graded {
-    /// What its reward is made of.
-    pub outcome: Outcome,
-    /// In the words of problems with functions.
-    pub verdict: grade::Verdict,
-    /// True if a busy machine may have made it fail.
-    pub is_chance: bool,
-}
-
-/// What a test has against a program.
-#[derive(Clone, Debug)]
-struct Complaint {
-    fault: Fault,
-    /// What it wrote or raised, for a reader.
-    got: String,
-    is_chance: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Wrong,
-    Raised,
-    NotCompiled,
-    OutOfTime,
-    OutOfMemory,
-    OutputLimit,
-    Died,
-}
-
-impl Grader {
+impl Task {
     /// The verdict on a program, which stops at the first test that fails.
-    pub fn grade(&self, program: &str, pool: &Pool) -> Verdict {
-        let tests = self.task.tests.iter().enumerate();
-        let base = tests
-            .map(|(index, test)| match self.test(test, program, pool) {
-                Ok(None) => Part::passed(),
-                Ok(Some(complaint)) => complaint.part(index, test),
-                Err(reason) => Part::infrastructure(reason),
-            })
-            .find(|part| part.status != Status::Pass || part.infrastructure.is_some());
-        Verdict {
-            base: base.unwrap_or_else(|| {
-                if self.task.tests.is_empty() {
-                    Part::infrastructure("the problem has no tests".to_owned())
-                } else {
-                    Part::passed()
-                }
-            }),
-            plus: None,
-        }
+    ///
+    /// # Errors
+    /// The sandbox failed, or the problem's checker is broken.
+    pub fn grade(&self, program: &str, pool: &Pool) -> Graded {
+        self.run(program, false, pool)
     }
 
-    /// How many tests a program passes, of those that the scheme needs: all, or up to the first
-    /// that fails. Names that newer versions of Python have dropped are there, as open-r1's
-    /// rewards have it.
-    pub fn outcome(&self, program: &str, scheme: Scheme, pool: &Pool) -> Graded {
-        let n_tests = self.task.tests.len();
-        let graded = |outcome, verdict, is_chance| Graded {
-            outcome,
-            verdict,
-            is_chance,
-        };
+    /// The verdict on a program for a reward: on all tests where the scheme counts them. Names that
+    /// newer versions of Python have dropped are there, as open-r1's rewards have it.
+    ///
+    /// # Errors
+    /// As [`Self::grade`].
+    pub fn grade_for(&self, scheme: Scheme, program: &str, pool: &Pool) -> Graded {
         if program.trim().is_empty() {
-            let detail = "there is no program".to_owned();
-            let verdict = grade::Verdict::WrongAnswer { detail };
-            return graded(Outcome::NoProgram, verdict, false);
+            let failure = Failure::of_all("there is no program");
+            return Ok(Part::failed(Kind::WrongAnswer, failure, 0, self.tests.len()).into());
         }
-        let program = for_newer_python(program);
-        let (mut n_passed, mut first, mut is_chance) = (0, None, false);
-        for test in &self.task.tests {
-            match self.test(test, &program, pool) {
-                Ok(None) => n_passed += 1,
-                Ok(Some(complaint)) if complaint.fault == Fault::NotCompiled => {
-                    return graded(Outcome::NotCompiled, grade::Verdict::SyntaxError, false);
-                }
-                Ok(Some(complaint)) => {
-                    is_chance |= complaint.is_chance;
-                    first.get_or_insert_with(|| complaint.verdict(test));
-                }
-                Err(detail) => {
-                    let is_chance = !detail.starts_with(CHECKER);
-                    let verdict = grade::Verdict::Infrastructure { detail };
-                    return graded(Outcome::Tests { n_passed, n_tests }, verdict, is_chance);
-                }
-            }
-            if first.is_some() && scheme == Scheme::PassFail {
-                break;
-            }
-        }
-        let verdict = first.unwrap_or(grade::Verdict::Passed);
-        graded(Outcome::Tests { n_passed, n_tests }, verdict, is_chance)
+        self.run(&for_newer_python(program), scheme != Scheme::PassFail, pool)
     }
 
-    /// What a test has against a program; `Err` where the sandbox failed.
-    fn test(&self, test: &Test, program: &str, pool: &Pool) -> Result<Option<Complaint>, String> {
-        if let Some(function) = &self.task.function {
-            return self.call(function, test, program, pool);
+    fn run(&self, program: &str, runs_all: bool, pool: &Pool) -> Graded {
+        if self.tests.is_empty() {
+            return Err(Fault::Sandbox("the problem has no tests".to_owned()));
+        }
+        let (mut n_right, mut first, mut is_chance) = (0, None, false);
+        for index in 0..self.tests.len() {
+            let part = self.test(index, program, pool)?;
+            is_chance |= part.is_chance;
+            match part.kind {
+                Kind::Passed => {
+                    n_right += 1;
+                    continue;
+                }
+                // What Python cannot read fails them all.
+                Kind::SyntaxError => first = Some(part),
+                _ => {
+                    first.get_or_insert(part);
+                    if runs_all {
+                        continue;
+                    }
+                }
+            }
+            break;
+        }
+        let n_tests = self.tests.len();
+        let part = first.unwrap_or_else(|| Part::passed(n_tests));
+        Ok(Part {
+            n_right,
+            n_tests,
+            is_chance,
+            ..part
+        }
+        .into())
+    }
+
+    /// What comes of one test.
+    fn test(&self, index: usize, program: &str, pool: &Pool) -> Result<Part, Fault> {
+        let test = &self.tests[index];
+        let failed = |kind, got| {
+            let failure = Failure {
+                index,
+                input: shown(&test.input),
+                expected: shown(&test.output),
+                got,
+            };
+            Part::failed(kind, failure, 0, 1)
+        };
+        if let Some(function) = &self.function {
+            let part = self.call(function, test, program, pool)?;
+            let Some(failure) = part.failure else {
+                return Ok(part);
+            };
+            let kind = match part.kind {
+                Kind::Raised if is_syntax_error(&failure.got) => Kind::SyntaxError,
+                kind => kind,
+            };
+            return Ok(Part {
+                is_chance: part.is_chance,
+                ..failed(kind, failure.got)
+            });
         }
         let result = pool.run_script(&self.script(test, program), self.limits(test));
-        if let Some(complaint) = complaint(&result)? {
-            return Ok(Some(complaint));
+        if let Some((kind, got)) = fault(&result)? {
+            return Ok(Part {
+                is_chance: result.end == ScriptEnd::TimedOut(Clock::Wall),
+                ..failed(kind, got)
+            });
         }
         let output = result.written.as_ref().unwrap_or(&result.stdout);
         let output = String::from_utf8_lossy(output);
-        let got = if let Some(checker) = &self.task.checker {
+        let got = if let Some(checker) = &self.checker {
             check(checker, test, &output, pool)?
         } else {
-            let is_right = self.task.comparison.accepts(&output, &test.output);
+            let is_right = self.comparison.accepts(&output, &test.output);
             (!is_right).then(|| shown(&output))
         };
-        Ok(got.map(|got| Complaint::new(Fault::Wrong, got)))
+        Ok(got.map_or_else(|| Part::passed(1), |got| failed(Kind::WrongAnswer, got)))
     }
 
     /// As [`Self::test`], of a function.
-    fn call(
-        &self,
-        function: &str,
-        test: &Test,
-        program: &str,
-        pool: &Pool,
-    ) -> Result<Option<Complaint>, String> {
+    fn call(&self, function: &str, test: &Test, program: &str, pool: &Pool) -> Result<Part, Fault> {
         let task = livecodebench::data::Task {
-            task_id: self.task.task_id.clone(),
-            question: self.task.statement.clone(),
-            starter_code: String::new(),
-            platform: String::new(),
-            date: String::new(),
-            difficulty: String::new(),
+            task_id: self.task_id.clone(),
+            question: self.statement.clone(),
             function: Some(function.to_owned()),
             tests: vec![test.clone()],
-            is_erroneous: false,
+            ..livecodebench::data::Task::default()
         };
         let grader = livecodebench::grade::Grader::new(task, Mode::Right);
-        let grader = grader.map_err(|error| error.to_string())?;
-        let (codes, part) = grader.codes(program, pool);
-        if let Some(reason) = part.infrastructure {
-            return Err(reason);
-        }
-        let got = part.failure.map(|failure| failure.got).unwrap_or_default();
-        let fault = match codes.last().copied().unwrap_or(Code::Lost) {
-            Code::Passed => return Ok(None),
-            Code::Wrong => Fault::Wrong,
-            Code::OutOfTime => Fault::OutOfTime,
-            Code::Raised if is_syntax_error(got.trim_start_matches(LOADING)) => Fault::NotCompiled,
-            Code::Raised if got.starts_with("MemoryError") => Fault::OutOfMemory,
-            Code::Raised => Fault::Raised,
-            Code::Lost | Code::Grader if part.status == Status::Timeout => Fault::OutOfTime,
-            Code::Lost | Code::Grader => Fault::Died,
-        };
-        Ok(Some(Complaint {
-            is_chance: part.is_chance,
-            ..Complaint::new(fault, got)
-        }))
+        let grader = grader.map_err(|error| Fault::Sandbox(error.to_string()))?;
+        Ok(grader.codes(program, pool)?.1)
     }
 
     fn script(&self, test: &Test, program: &str) -> Script {
         let source = program.to_owned();
-        match &self.task.streams {
+        match &self.streams {
             Streams::Standard => Script {
                 source,
                 stdin: test.input.clone(),
@@ -215,68 +164,16 @@ impl Grader {
     }
 
     fn limits(&self, test: &Test) -> Limits {
-        let cpu_s = self.task.time_s.ceil().max(1.0);
+        let cpu_s = self.time_s.ceil().max(1.0);
         Limits {
             cpu_s: cpu_s as u64,
             // What missed it runs once more: no program takes more than twice as long as there.
             wall_s: cpu_s + START_S,
-            memory_bytes: self.task.memory_bytes + INTERPRETER_BYTES,
+            memory_bytes: self.memory_bytes + INTERPRETER_BYTES,
             result_bytes_max: OUTPUT_BYTES_MIN.max(2 * test.output.len()),
         }
     }
 }
-
-impl Complaint {
-    const fn new(fault: Fault, got: String) -> Self {
-        Self {
-            fault,
-            got,
-            is_chance: false,
-        }
-    }
-
-    fn part(self, index: usize, test: &Test) -> Part {
-        let status = match self.fault {
-            Fault::OutOfTime => Status::Timeout,
-            Fault::Wrong
-            | Fault::Raised
-            | Fault::NotCompiled
-            | Fault::OutOfMemory
-            | Fault::OutputLimit
-            | Fault::Died => Status::Fail,
-        };
-        let failure = Failure {
-            index,
-            input: shown(&test.input),
-            expected: shown(&test.output),
-            got: self.got,
-        };
-        Part {
-            is_chance: self.is_chance,
-            ..Part::failed(status, failure)
-        }
-    }
-
-    fn verdict(&self, test: &Test) -> grade::Verdict {
-        let (input, expected, got) = (shown(&test.input), shown(&test.output), &self.got);
-        match self.fault {
-            Fault::Wrong => grade::Verdict::WrongAnswer {
-                detail: format!("for {input}: expected {expected}, got {got}"),
-            },
-            Fault::Raised => grade::Verdict::Raised {
-                detail: format!("for {input}: {got}"),
-            },
-            Fault::NotCompiled => grade::Verdict::SyntaxError,
-            Fault::OutOfTime => grade::Verdict::TimedOut,
-            Fault::OutOfMemory => grade::Verdict::OutOfMemory,
-            Fault::OutputLimit => grade::Verdict::OutputLimit,
-            Fault::Died => grade::Verdict::Died,
-        }
-    }
-}
-
-/// How the failure begins of a program with a function that could not be loaded.
-const LOADING: &str = "cannot be loaded: ";
 
 /// True if a line is the last of what Python says of a program that it cannot read.
 fn is_syntax_error(line: &str) -> bool {
@@ -285,41 +182,38 @@ fn is_syntax_error(line: &str) -> bool {
         .any(|name| line.starts_with(name))
 }
 
-/// Why a program has failed before its output is looked at; `Err` where the sandbox failed.
-fn complaint(result: &ScriptResult) -> Result<Option<Complaint>, String> {
-    let (fault, got) = match &result.end {
-        ScriptEnd::Exited(0) => return Ok(None),
+/// Why a program has failed before its output is looked at, and what it raised.
+fn fault(result: &ScriptResult) -> Result<Option<(Kind, String)>, Fault> {
+    let found = |kind, got: &str| Ok(Some((kind, got.to_owned())));
+    match &result.end {
+        ScriptEnd::Exited(0) => Ok(None),
         ScriptEnd::Exited(code) => {
             match result.error.trim_end().lines().last().unwrap_or_default() {
-                "" => (Fault::Raised, format!("exit code {code}")),
-                "MemoryError" => (Fault::OutOfMemory, "out of memory".to_owned()),
-                last if is_syntax_error(last) => (
-                    Fault::NotCompiled,
-                    format!("does not compile: {}", shown(last)),
-                ),
-                last => (Fault::Raised, shown(last)),
+                "" => found(Kind::Raised, &format!("exit code {code}")),
+                "MemoryError" => found(Kind::OutOfMemory, "out of memory"),
+                last if is_syntax_error(last) => {
+                    let got = format!("does not compile: {}", shown(last));
+                    found(Kind::SyntaxError, &got)
+                }
+                last => found(Kind::Raised, &shown(last)),
             }
         }
-        ScriptEnd::Killed(signal) => (Fault::Died, format!("ended by signal {signal}")),
-        ScriptEnd::TimedOut(_) => (Fault::OutOfTime, "out of time".to_owned()),
-        ScriptEnd::OutputLimit => (Fault::OutputLimit, "too much output".to_owned()),
-        ScriptEnd::Infrastructure { reason } => return Err(reason.clone()),
-    };
-    Ok(Some(Complaint {
-        is_chance: result.end == ScriptEnd::TimedOut(Clock::Wall),
-        ..Complaint::new(fault, got)
-    }))
+        ScriptEnd::Killed(signal) => found(Kind::Died, &format!("ended by signal {signal}")),
+        ScriptEnd::TimedOut(_) => found(Kind::TimedOut, "out of time"),
+        ScriptEnd::OutputLimit => found(Kind::OutputLimit, "too much output"),
+        ScriptEnd::Infrastructure { reason } => Err(Fault::Sandbox(reason.clone())),
+    }
 }
 
-/// What the checker has against an output; `Err` where the sandbox failed, or the checker.
-fn check(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Option<String>, String> {
+/// What the checker has against an output.
+fn check(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Option<String>, Fault> {
     let said = ask(checker, test, output, pool)?;
     if said.score.is_some_and(|score| score >= 1.0) {
         return Ok(None);
     }
     // One that cannot read what was written has found it wrong, if it can read what is right.
     if said.score.is_none() {
-        fault_of(checker, test, pool)?;
+        probe(checker, test, pool)?;
     }
     Ok(Some(format!("{} (checker: {})", shown(output), said.words)))
 }
@@ -332,14 +226,7 @@ struct Said {
     words: String,
 }
 
-impl Said {
-    fn fault(&self) -> String {
-        let words = &self.words;
-        format!("{CHECKER} gives no number for the expected output: {words}")
-    }
-}
-
-fn ask(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Said, String> {
+fn ask(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Said, Fault> {
     let files = [
         ("input.txt", test.input.as_str()),
         ("correct_output.txt", &test.output),
@@ -356,7 +243,7 @@ fn ask(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Said, St
     };
     let result = pool.run_script(&script, CHECKER_LIMITS);
     if let ScriptEnd::Infrastructure { reason } = result.end {
-        return Err(reason);
+        return Err(Fault::Sandbox(reason));
     }
     let stdout = String::from_utf8_lossy(&result.stdout);
     let score = stdout
@@ -375,26 +262,23 @@ fn ask(checker: &str, test: &Test, output: &str, pool: &Pool) -> Result<Said, St
 
 /// Refuses a checker that has no number for the expected output of a test: nothing that a program
 /// writes is then wrong by its word. Where no output is expected, it need only be Python.
-fn fault_of(checker: &str, test: &Test, pool: &Pool) -> Result<(), String> {
+fn probe(checker: &str, test: &Test, pool: &Pool) -> Result<(), Fault> {
     if test.output.trim().is_empty() {
-        return if compiles(checker, pool) {
-            Ok(())
-        } else {
-            Err(format!("{CHECKER} does not compile"))
-        };
+        let broken = || Fault::Checker("does not compile".to_owned());
+        return compiles(checker, pool).then_some(()).ok_or_else(broken);
     }
     let said = ask(checker, test, &test.output, pool)?;
-    match said.score {
-        Some(_) => Ok(()),
-        None => Err(said.fault()),
-    }
+    let broken = || format!("gives no number for the expected output: {}", said.words);
+    said.score
+        .map(|_| ())
+        .ok_or_else(|| Fault::Checker(broken()))
 }
 
 /// What is wrong with a problem's checker, by its first test; `None` without a checker or tests.
-pub(crate) fn checker_fault(task: &Task, pool: &Pool) -> Option<String> {
+pub(crate) fn checker_fault(task: &Task, pool: &Pool) -> Option<Fault> {
     let (checker, test) = (task.checker.as_ref()?, task.tests.first()?);
-    let fault = fault_of(checker, test, pool).err()?;
-    fault.starts_with(CHECKER).then_some(fault)
+    let fault = probe(checker, test, pool).err()?;
+    matches!(fault, Fault::Checker(_)).then_some(fault)
 }
 
 /// True if Python can read a checker.

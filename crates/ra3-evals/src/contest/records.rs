@@ -17,9 +17,8 @@ use std::path::Path;
 use ra3_sandbox::value::Value;
 
 use crate::contest::task::{Streams, Task, Test};
-use crate::evalplus::data::DataError;
 use crate::json::{self, field, text_field};
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 /// Reads problems, with the checksum of the data; of two with the same statement the first stays.
 ///

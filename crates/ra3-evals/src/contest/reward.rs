@@ -1,20 +1,6 @@
 //! Rewards for RLVR on contest problems, as open-r1 has them (`competitive_programming`).
 
-/// What came of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// There was no program in it.
-    NoProgram,
-    /// Python cannot read the program.
-    NotCompiled,
-    /// So many of all tests passed.
-    Tests {
-        /// Passed.
-        n_passed: usize,
-        /// All.
-        n_tests: usize,
-    },
-}
+use crate::outcome::{Kind, Part};
 
 /// How tests become a reward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,47 +15,47 @@ pub enum Scheme {
 
 impl Scheme {
     /// The reward where tests were run.
-    pub fn of(self, is_passed: bool, share: f64) -> f64 {
-        let passed = f64::from(u8::from(is_passed));
+    pub fn of(self, part: &Part) -> f64 {
+        let passed = f64::from(u8::from(part.kind == Kind::Passed));
         match self {
             Self::PassFail => passed,
-            Self::Partial => share,
-            Self::WeightedSum => passed + 0.1 * share,
+            Self::Partial => part.share(),
+            Self::WeightedSum => passed + 0.1 * part.share(),
         }
     }
 }
 
-/// The reward; `None` where there are no tests. No program is −1, one that does not compile −0.1.
-pub fn reward(outcome: Outcome, scheme: Scheme) -> Option<f64> {
-    let (n_passed, n_tests) = match outcome {
-        Outcome::NoProgram => return Some(-1.0),
-        Outcome::NotCompiled => return Some(-0.1),
-        Outcome::Tests { n_tests: 0, .. } => return None,
-        Outcome::Tests { n_passed, n_tests } => (n_passed, n_tests),
-    };
-    Some(scheme.of(n_passed == n_tests, n_passed as f64 / n_tests as f64))
+/// The reward of a program: none at all earns −1, one that Python cannot read −0.1.
+pub fn reward(program: &str, part: &Part, scheme: Scheme) -> f64 {
+    if program.trim().is_empty() {
+        -1.0
+    } else if part.kind == Kind::SyntaxError {
+        -0.1
+    } else {
+        scheme.of(part)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Failure;
 
     #[test]
     fn rewards_by_hand() {
-        let tests = |n_passed, n_tests| Outcome::Tests { n_passed, n_tests };
-        for (outcome, pass_fail, partial, weighted) in [
-            (tests(4, 4), 1.0, 1.0, 1.1),
-            (tests(3, 4), 0.0, 0.75, 0.075),
-            (tests(0, 4), 0.0, 0.0, 0.0),
-            (Outcome::NoProgram, -1.0, -1.0, -1.0),
-            (Outcome::NotCompiled, -0.1, -0.1, -0.1),
+        let failed = |kind, n_right| Part::failed(kind, Failure::of_all(""), n_right, 4);
+        for (program, part, pass_fail, partial, weighted) in [
+            ("x", Part::passed(4), 1.0, 1.0, 1.1),
+            ("x", failed(Kind::WrongAnswer, 3), 0.0, 0.75, 0.075),
+            ("x", failed(Kind::TimedOut, 0), 0.0, 0.0, 0.0),
+            (" \n", failed(Kind::WrongAnswer, 0), -1.0, -1.0, -1.0),
+            ("(", failed(Kind::SyntaxError, 0), -0.1, -0.1, -0.1),
         ] {
             let found = [Scheme::PassFail, Scheme::Partial, Scheme::WeightedSum]
-                .map(|scheme| reward(outcome, scheme).unwrap_or(f64::NAN));
+                .map(|scheme| reward(program, &part, scheme));
             for (found, wanted) in found.iter().zip([pass_fail, partial, weighted]) {
-                assert!((found - wanted).abs() < 1e-12, "{outcome:?}: {found}");
+                assert!((found - wanted).abs() < 1e-12, "{part:?}: {found}");
             }
         }
-        assert_eq!(reward(tests(0, 0), Scheme::PassFail), None);
     }
 }

@@ -62,7 +62,7 @@ impl Task {
         let n_tests = tests.len();
         let tests: Vec<Test> = tests.into_iter().filter(|test| !is_cut(test)).collect();
         let task_id = task_id.unwrap_or_else(|| {
-            let sum = crate::evalplus::data::checksum(&statement);
+            let sum = crate::records::checksum(&statement);
             format!("contest/{}", &sum[..12])
         });
         Self {
@@ -85,8 +85,7 @@ impl Task {
     }
 
     /// `DeepCoder`'s choice: at most fifteen tests, those with the longest inputs, with 12 s each.
-    #[must_use]
-    pub fn by_rule_of_deepcoder(mut self) -> Self {
+    pub fn keep_by_rule_of_deepcoder(&mut self) {
         const N_TESTS: usize = 15;
         let mut order: Vec<usize> = (0..self.tests.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(self.tests[*index].input.chars().count()));
@@ -96,7 +95,6 @@ impl Task {
             .map(|index| self.tests[*index].clone())
             .collect();
         self.time_s = 12.0;
-        self
     }
 }
 
@@ -178,7 +176,8 @@ mod tests {
     fn deepcoder_takes_the_longest_inputs() {
         let inputs = (1..=20).map(|n| test(&"9".repeat(n))).collect();
         let statement = "You can print each letter in any case.".to_owned();
-        let task = Task::new(None, statement, inputs).by_rule_of_deepcoder();
+        let mut task = Task::new(None, statement, inputs);
+        task.keep_by_rule_of_deepcoder();
         assert_eq!(task.tests.len(), 15);
         assert_eq!(task.tests[0].input.len(), 20);
         assert_eq!(task.tests[14].input.len(), 6);

@@ -2,15 +2,13 @@
 //!
 //! A version is known by the MD5 sum of the uncompressed lines, as in EvalPlus's result files.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use md5::{Digest, Md5};
 use ra3_sandbox::value::Value;
 
 use crate::evalplus::arguments;
-use crate::json::{self, JsonError, field, text_field};
-use crate::records::{Complaint, read_each};
+use crate::json::{field, text_field};
+use crate::records::{Complaint, DataError, read_each};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +40,14 @@ pub enum Rules {
 }
 
 impl Rules {
+    /// What a name says of them.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Current => "",
+            Self::Of2024 => ", rules of 2024",
+        }
+    }
+
     /// Least seconds of a call.
     pub(crate) const fn call_s_min(self) -> f64 {
         match self {
@@ -80,6 +86,13 @@ pub struct Task {
     pub tolerance: f64,
 }
 
+impl Task {
+    /// The right program.
+    pub fn canonical(&self) -> String {
+        format!("{}{}", self.prompt, self.canonical_solution)
+    }
+}
+
 /// A file of tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -93,135 +106,6 @@ pub struct Dataset {
     pub version: String,
     /// In the file's order.
     pub tasks: Vec<Task>,
-}
-
-/// Why data cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum DataError {
-    /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is no JSON.
-    #[error("{path}, line {line}: not JSON")]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// Where.
-        #[source]
-        source: JsonError,
-    },
-    /// A file is no Parquet.
-    #[error("cannot read {path} as Parquet: it is damaged or cut short; fetch it again")]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A folder has no data in it.
-    #[error("{path} is a folder without .parquet files: name a file, or a folder that has some")]
-    Empty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A record lacks something.
-    #[error("{path}, {place}: `{key}` should be {expected}")]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        place: Place,
-        /// The key.
-        key: &'static str,
-        /// What should stand there.
-        expected: &'static str,
-    },
-}
-
-/// Where a record stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The line of JSON lines, from 1.
-    Line(usize),
-    /// The item of an array, from 1.
-    Item(usize),
-    /// The row of a table, from 1.
-    Row(usize),
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Line(number) => write!(formatter, "line {number}"),
-            Self::Item(number) => write!(formatter, "record {number}"),
-            Self::Row(number) => write!(formatter, "row {number}"),
-        }
-    }
-}
-
-/// Reads a file, plain or `.gz`, as text.
-///
-/// # Errors
-/// It cannot be read, or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String, DataError> {
-    let fail = |source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    let mut text = String::new();
-    if path.extension().is_some_and(|suffix| suffix == "gz") {
-        flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text)
-    } else {
-        file.read_to_string(&mut text)
-    }
-    .map_err(fail)?;
-    Ok(text)
-}
-
-/// The MD5 sum of a text, in hexadecimal.
-pub fn checksum(text: &str) -> String {
-    format!("{:x}", Md5::digest(text.as_bytes()))
-}
-
-/// Records in their order, each where it stands.
-pub type Records<'a> = Box<dyn Iterator<Item = Result<(Place, Value), DataError>> + 'a>;
-
-/// Reads JSON lines, of which empty ones are left out, or one array, as values.
-///
-/// # Errors
-/// A line, or the array, is no JSON.
-pub fn json_records<'a>(text: &'a str, path: &'a Path) -> Result<Records<'a>, DataError> {
-    let parse = |line: usize, text: &str| {
-        json::parse(text).map_err(|source| DataError::Json {
-            path: path.to_owned(),
-            line,
-            source,
-        })
-    };
-    if text.trim_start().starts_with('[') {
-        let Value::List(items) = parse(1, text)? else {
-            unreachable!("it begins as a list");
-        };
-        let items = items.into_iter().enumerate();
-        return Ok(Box::new(
-            items.map(|(index, item)| Ok((Place::Item(index + 1), item))),
-        ));
-    }
-    let lines = text.lines().enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    Ok(Box::new(lines.map(move |(index, line)| {
-        Ok((Place::Line(index + 1), parse(index + 1, line)?))
-    })))
 }
 
 /// Reads a benchmark's file.

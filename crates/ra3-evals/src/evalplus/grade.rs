@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    Arguments, CallResult, CallRule, Clock, End, Heard, Limits, Plain, Pool, Program, RunResult,
+    Arguments, CallResult, CallRule, End, Heard, Limits, Plain, Pool, Program, RunResult,
 };
 
 use crate::evalplus::compare::{self, Oracle};
 use crate::evalplus::data::{Dataset, Rules, Task};
 use crate::evalplus::oracle::{Expected, MEMORY_BYTES, RESULT_BYTES_MAX, TaskExpected};
-use crate::outcome::{Failure, LATE, Part, Status, Verdict};
+use crate::outcome::{Failure, Fault, Graded, Kind, Part, Status, Verdict};
 
 /// A call may take so many times what the right program took.
 const CALL_FACTOR: f64 = 4.0;
@@ -101,16 +101,25 @@ impl Grader {
         self.base.right_s + self.plus.right_s
     }
 
-    /// Grades a whole program.
-    pub fn grade(&self, solution: &str, pool: &Pool) -> Verdict {
+    /// The verdict on a whole program.
+    ///
+    /// # Errors
+    /// The sandbox failed.
+    pub fn grade(&self, program: &str, pool: &Pool) -> Graded {
         let task = &self.task;
-        Verdict {
-            base: self.part(solution, &self.base, &task.base, pool),
-            plus: Some(self.part(solution, &self.plus, &task.plus, pool)),
-        }
+        Ok(Verdict {
+            base: self.part(program, &self.base, &task.base, pool)?,
+            plus: Some(self.part(program, &self.plus, &task.plus, pool)?),
+        })
     }
 
-    fn part(&self, solution: &str, tests: &Tests, arguments: &[Value], pool: &Pool) -> Part {
+    fn part(
+        &self,
+        solution: &str,
+        tests: &Tests,
+        arguments: &[Value],
+        pool: &Pool,
+    ) -> Result<Part, Fault> {
         let program = Program {
             source: solution.to_owned(),
             entry_point: self.task.entry_point.clone(),
@@ -145,76 +154,55 @@ impl Grader {
                     n_right += 1;
                     return ControlFlow::Continue(());
                 }
-                wrong = Some(failure(n_right, input, expected, &call));
+                wrong = Some(call);
                 ControlFlow::Break(())
             };
             pool.run_heard(&program, &rule, tests.limits, &mut listener)
         };
-        part(wrong, n_right, arguments, tests, &result)
+        part(wrong.as_ref(), n_right, arguments, tests, &result)
     }
 }
 
+/// What comes of calls of which so many were right, and the next `wrong`.
 fn part(
-    wrong: Option<Failure>,
+    wrong: Option<&CallResult>,
     n_right: usize,
     arguments: &[Value],
     tests: &Tests,
     result: &RunResult,
-) -> Part {
-    if let Some(failure) = wrong {
-        let is_late = failure.got.starts_with(LATE);
-        return Part {
-            is_chance: is_late,
-            ..Part::failed(Status::Fail, failure)
-        };
-    }
-    // Where it ended; a program that cannot be loaded ended before the first input.
+) -> Result<Part, Fault> {
+    let n_tests = tests.outputs.len();
+    let shown = |value: Option<&Value>| value.map_or(String::new(), |v| v.display(SHOWN_CHARS));
     let at = |got: String| Failure {
         index: n_right,
-        input: arguments
-            .get(n_right)
-            .map_or(String::new(), |input| input.display(SHOWN_CHARS)),
-        expected: tests
-            .outputs
-            .get(n_right)
-            .map_or(String::new(), |output| output.display(SHOWN_CHARS)),
+        input: shown(arguments.get(n_right)),
+        expected: shown(tests.outputs.get(n_right)),
         got,
     };
-    match &result.end {
-        End::Finished if n_right == tests.outputs.len() => Part::passed(),
-        End::LoadError {
+    Ok(match wrong {
+        Some(CallResult::Value(value)) => {
+            let failure = at(value.display(SHOWN_CHARS));
+            Part::failed(Kind::WrongAnswer, failure, n_right, n_tests)
+        }
+        Some(CallResult::Raised {
             error,
             message,
             line,
-        } => Part::failed(Status::Fail, Failure::loading(error, message, *line)),
-        End::TimedOut(clock) => Part {
-            is_chance: *clock == Clock::Wall,
-            ..Part::failed(Status::Timeout, at("out of time".to_owned()))
-        },
-        End::OutputLimit => Part::failed(Status::Fail, at("too much output".to_owned())),
-        // EvalPlus hears nothing more of such a process and calls that a timeout.
-        End::Finished | End::Died => {
-            Part::failed(Status::Timeout, at("the process ended".to_owned()))
+        }) => {
+            let failure = at(Failure::raised(error, message, *line));
+            Part::failed(Kind::of_error(error), failure, n_right, n_tests)
         }
-        End::Infrastructure { reason } | End::CheckFailed { reason } => {
-            Part::infrastructure(reason.clone())
+        None if result.end == End::Finished && n_right == n_tests => Part::passed(n_tests),
+        None => {
+            let part = Part::ended(&result.end, at, n_right, n_tests)?;
+            match part.kind {
+                // EvalPlus hears nothing more of such a process and calls that a timeout.
+                Kind::Died => Part {
+                    status: Status::Timeout,
+                    ..part
+                },
+                _ => part,
+            }
         }
-    }
-}
-
-fn failure(index: usize, input: &Value, expected: &Value, call: &CallResult) -> Failure {
-    let got = match call {
-        CallResult::Value(value) => value.display(SHOWN_CHARS),
-        CallResult::Raised {
-            error,
-            message,
-            line,
-        } => Failure::raised(error, message, *line),
-    };
-    Failure {
-        index,
-        input: input.display(SHOWN_CHARS),
-        expected: expected.display(SHOWN_CHARS),
-        got,
-    }
+    })
 }

@@ -133,7 +133,7 @@ fn run(
     pool: &Pool,
 ) -> Result<Expected, OracleError> {
     let program = Program {
-        source: format!("{}{}", task.prompt, task.canonical_solution),
+        source: task.canonical(),
         entry_point: task.entry_point.clone(),
         inputs: inputs
             .iter()

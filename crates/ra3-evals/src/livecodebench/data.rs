@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use ra3_sandbox::value::Value;
 
 use crate::contest::task::Test;
-use crate::evalplus::data::DataError;
 use crate::json::{self, field, text_field};
 use crate::livecodebench::payload;
-use crate::records::{Complaint, read_each, read_files};
+use crate::records::{Complaint, DataError, read_each, read_files};
 
 /// Problems of which the project's errata say that they have several right answers, want a
 /// dialogue, or have wrong tests.
@@ -36,7 +35,7 @@ const ERRONEOUS: &[&str] = &[
 ];
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// `question_id`.
     pub task_id: String,

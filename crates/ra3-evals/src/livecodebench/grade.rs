@@ -15,16 +15,14 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{
-    Arguments, CallResult, CallRule, Clock, End, Heard, Limits, Pool, Program, RunResult,
-};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Program};
 
 use crate::contest;
 use crate::contest::compare::Comparison;
-use crate::evalplus::data::DataError;
 use crate::json;
 use crate::livecodebench::data::Task;
-use crate::outcome::{Failure, LATE, Part, Status, Verdict};
+use crate::outcome::{Failure, Fault, Graded, Kind, Part};
+use crate::records::DataError;
 
 /// Seconds of a test.
 const TEST_S: f64 = 6.0;
@@ -78,22 +76,6 @@ pub enum Code {
     OutOfTime,
     /// −4: it raised, or could not be loaded.
     Raised,
-    /// −5: the grader itself failed.
-    Grader,
-}
-
-impl Code {
-    /// As in its result files.
-    pub const fn number(self) -> i32 {
-        match self {
-            Self::Passed => 1,
-            Self::Lost => -1,
-            Self::Wrong => -2,
-            Self::OutOfTime => -3,
-            Self::Raised => -4,
-            Self::Grader => -5,
-        }
-    }
 }
 
 /// A problem that is ready to grade.
@@ -128,23 +110,22 @@ impl Grader {
     }
 
     /// The verdict on a program.
-    pub fn grade(&self, program: &str, pool: &Pool) -> Verdict {
+    ///
+    /// # Errors
+    /// The sandbox failed.
+    pub fn grade(&self, program: &str, pool: &Pool) -> Graded {
         match (&self.calls, self.mode) {
             (None, Mode::Right) => self.contest().grade(program, pool),
-            _ => Verdict {
-                base: self.codes(program, pool).1,
-                plus: None,
-            },
+            _ => Ok(self.codes(program, pool)?.1.into()),
         }
     }
 
     /// The official grader's codes, up to the first test that fails.
-    pub fn codes(&self, program: &str, pool: &Pool) -> (Vec<Code>, Part) {
-        let mut listened = Listened {
-            grader: self,
-            codes: Vec::new(),
-            failure: None,
-        };
+    ///
+    /// # Errors
+    /// The sandbox failed.
+    pub fn codes(&self, program: &str, pool: &Pool) -> Result<(Vec<Code>, Part), Fault> {
+        let (mut codes, mut wrong) = (Vec::new(), None);
         let program = match &self.calls {
             Some(calls) => self.function(program, calls),
             None => self.standard(program),
@@ -163,85 +144,54 @@ impl Grader {
             result_bytes_max: 1 << 28,
         };
         let result = {
-            let mut listener = |heard: Heard<'_>| listened.hear(&heard.into_result());
+            let mut listener = |heard: Heard<'_>| {
+                let call = heard.into_result();
+                let code = self.code(codes.len(), &call);
+                codes.push(code);
+                if code == Code::Passed {
+                    return ControlFlow::Continue(());
+                }
+                wrong = Some((code, call));
+                ControlFlow::Break(())
+            };
             pool.run_heard(&program, &rule, limits, &mut listener)
         };
-        let Listened {
-            mut codes, failure, ..
-        } = listened;
-        let part = match failure {
-            Some((status, failure)) => Part {
-                is_chance: failure.got.starts_with(LATE),
-                ..Part::failed(status, failure)
-            },
-            None => self.end(&result, &mut codes),
+        let n_right = codes.len() - usize::from(wrong.is_some());
+        let test = self.task.tests.get(n_right);
+        let at = |got: String| Failure {
+            index: n_right,
+            input: test.map_or(String::new(), |test| shown(&test.input)),
+            expected: test.map_or(String::new(), |test| shown(&test.output)),
+            got,
         };
-        (codes, part)
-    }
-
-    fn end(&self, result: &RunResult, codes: &mut Vec<Code>) -> Part {
-        let index = codes.len();
-        let failed = |status, got: String| {
-            let test = self.task.tests.get(index);
-            let failure = Failure {
-                index,
-                input: test.map_or(String::new(), |test| shown(&test.input)),
-                expected: test.map_or(String::new(), |test| shown(&test.output)),
-                got,
-            };
-            Part::failed(status, failure)
-        };
-        match &result.end {
-            End::Finished if index == self.task.tests.len() && index > 0 => Part::passed(),
-            End::LoadError {
-                error,
-                message,
-                line,
-            } => {
-                *codes = vec![Code::Raised];
-                let failure = Failure::loading(error, message, *line);
-                Part::failed(Status::Fail, failure)
+        let part = match &wrong {
+            Some((code, call)) => {
+                let (kind, got) = fault(*code, call);
+                Part::failed(kind, at(got), n_right, n_tests)
             }
-            End::TimedOut(clock) => {
-                codes.push(Code::Lost);
-                Part {
-                    is_chance: *clock == Clock::Wall,
-                    ..failed(Status::Timeout, "out of time".to_owned())
+            None if result.end == End::Finished && n_right == n_tests && n_tests > 0 => {
+                Part::passed(n_tests)
+            }
+            None => {
+                if matches!(result.end, End::LoadError { .. }) {
+                    codes = vec![Code::Raised];
+                } else {
+                    codes.push(Code::Lost);
                 }
+                Part::ended(&result.end, at, n_right, n_tests)?
             }
-            End::OutputLimit => {
-                codes.push(Code::Lost);
-                failed(Status::Fail, "too much output".to_owned())
-            }
-            End::Finished | End::Died => {
-                codes.push(Code::Lost);
-                failed(Status::Fail, "the process ended".to_owned())
-            }
-            End::Infrastructure { reason } | End::CheckFailed { reason } => {
-                codes.push(Code::Grader);
-                Part::infrastructure(reason.clone())
-            }
-        }
+        };
+        Ok((codes, part))
     }
 
     /// The problem as the contest that it is from has it.
-    fn contest(&self) -> contest::grade::Grader {
-        let task = &self.task;
-        contest::grade::Grader {
-            task: contest::task::Task {
-                task_id: task.task_id.clone(),
-                statement: String::new(),
-                tests: task.tests.clone(),
-                n_tests_cut: 0,
-                is_complete: true,
-                time_s: TEST_S,
-                memory_bytes: MEMORY_BYTES,
-                streams: contest::task::Streams::Standard,
-                function: None,
-                checker: None,
-                comparison: Comparison::default(),
-                rating: None,
-            },
+    fn contest(&self) -> contest::task::Task {
+        contest::task::Task {
+            time_s: TEST_S,
+            memory_bytes: MEMORY_BYTES,
+            comparison: Comparison::default(),
+            tests: self.task.tests.clone(),
+            ..contest::task::Task::new(Some(self.task.task_id.clone()), String::new(), Vec::new())
         }
     }
 
@@ -285,44 +235,23 @@ impl Grader {
     }
 }
 
-/// What was heard of a run.
-struct Listened<'a> {
-    grader: &'a Grader,
-    codes: Vec<Code>,
-    failure: Option<(Status, Failure)>,
-}
-
-impl Listened<'_> {
-    fn hear(&mut self, call: &CallResult) -> ControlFlow<()> {
-        let index = self.codes.len();
-        let code = self.grader.code(index, call);
-        self.codes.push(code);
-        if code == Code::Passed {
-            return ControlFlow::Continue(());
+/// What a call that did not pass did, in our words, and what it gave.
+fn fault(code: Code, call: &CallResult) -> (Kind, String) {
+    match call {
+        CallResult::Value(Value::Str(text)) => (Kind::WrongAnswer, shown(text)),
+        CallResult::Value(value) => (Kind::WrongAnswer, value.display(SHOWN_CHARS)),
+        CallResult::Raised {
+            error,
+            message,
+            line,
+        } => {
+            let kind = match code {
+                Code::OutOfTime => Kind::TimedOut,
+                Code::Lost => Kind::Died,
+                Code::Raised | Code::Wrong | Code::Passed => Kind::of_error(error),
+            };
+            (kind, Failure::raised(error, message, *line))
         }
-        let test = &self.grader.task.tests[index];
-        let got = match call {
-            CallResult::Value(Value::Str(text)) => shown(text),
-            CallResult::Value(value) => value.display(SHOWN_CHARS),
-            CallResult::Raised {
-                error,
-                message,
-                line,
-            } => Failure::raised(error, message, *line),
-        };
-        let status = if code == Code::OutOfTime {
-            Status::Timeout
-        } else {
-            Status::Fail
-        };
-        let failure = Failure {
-            index,
-            input: shown(&test.input),
-            expected: shown(&test.output),
-            got,
-        };
-        self.failure = Some((status, failure));
-        ControlFlow::Break(())
     }
 }
 

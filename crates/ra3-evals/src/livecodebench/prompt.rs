@@ -11,12 +11,6 @@ pub const SYSTEM: &str = "You are an expert Python programmer. You will be given
     (problem specification) and will generate a correct Python program that matches the \
     specification and passes all tests.";
 
-/// Where an answer of a base model ends.
-pub const STOP: &str = "###";
-
-/// Tokens of an answer at most.
-pub const TOKENS_MAX: usize = 2000;
-
 const WITH_STARTER_CODE: &str = "You will use the following starter code to write the solution to \
     the problem and enclose your code within delimiters.";
 const WITHOUT_STARTER_CODE: &str = "Read the inputs from stdin solve the problem and write the \
@@ -51,7 +45,7 @@ pub struct Example {
 }
 
 /// The text that a base model continues.
-pub fn base(task: &Task, example: &Example) -> String {
+pub fn base(task: &Task, example: Option<&Example>) -> String {
     let shown = |question: &str, code: &str| {
         let code = if task.starter_code.is_empty() {
             String::new()
@@ -60,9 +54,11 @@ pub fn base(task: &Task, example: &Example) -> String {
         };
         format!("### Question\n{question}\n\n{code}### Answer\n\n")
     };
-    let solved = shown(&example.question, &example.sample_code);
-    let asked = shown(&task.question, &task.starter_code);
-    format!("{solved}{}\n\n{asked}", example.answer)
+    let solved = |example: &Example| {
+        let asked = shown(&example.question, &example.sample_code);
+        format!("{asked}{}\n\n", example.answer)
+    };
+    example.map_or_else(String::new, solved) + &shown(&task.question, &task.starter_code)
 }
 
 #[cfg(test)]
@@ -71,15 +67,9 @@ mod tests {
 
     fn task(starter_code: &str) -> Task {
         Task {
-            task_id: "1".to_owned(),
             question: "Add.".to_owned(),
             starter_code: starter_code.to_owned(),
-            platform: String::new(),
-            date: String::new(),
-            difficulty: String::new(),
-            function: None,
-            tests: Vec::new(),
-            is_erroneous: false,
+            ..Task::default()
         }
     }
 
@@ -100,11 +90,11 @@ mod tests {
             answer: "A".to_owned(),
         };
         assert_eq!(
-            base(&task(""), &example),
+            base(&task(""), Some(&example)),
             "### Question\nQ\n\n### Answer\n\nA\n\n### Question\nAdd.\n\n### Answer\n\n"
         );
         assert_eq!(
-            base(&task("T"), &example),
+            base(&task("T"), Some(&example)),
             "### Question\nQ\n\n### Starter Code\nS\n\n### Answer\n\nA\n\n\
              ### Question\nAdd.\n\n### Starter Code\nT\n\n### Answer\n\n"
         );

@@ -6,11 +6,10 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::mbpp::check;
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 use crate::rlvr::split::docstring;
 
 /// Reads problems, with the checksum of the file.
@@ -47,11 +46,10 @@ fn problem(index: usize, record: &Value) -> Result<Problem, Complaint> {
         test: check(&name, &asserts),
         entry_point: name,
         canonical_solution: text_field(record, "solution").unwrap_or_default(),
-        setup: String::new(),
         // Its tests use nothing that they do not bring.
-        preamble: None,
         prelude: "\n".to_owned(),
         family: text_field(record, "source").unwrap_or_default(),
+        ..Problem::default()
     })
 }
 

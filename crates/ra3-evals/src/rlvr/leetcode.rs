@@ -6,10 +6,9 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::text_field;
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 use crate::rlvr::split::commented;
 
 /// Reads problems, with the checksum of the file.
@@ -38,10 +37,10 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         // The right program is a whole class: it takes the place of the one that was begun.
         canonical_solution: format!("        pass\n\n\n{}\n", text("completion")?),
         test: text("test")?,
-        setup: String::new(),
         prelude: format!("{imports}\n"),
         preamble: Some(format!("{imports}\n\n")),
         family: text_field(record, "difficulty").unwrap_or_default(),
+        ..Problem::default()
     })
 }
 

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::evalplus::data::DataError;
 use crate::mbpp::{self, Task};
 use crate::problem::Problem;
+use crate::records::DataError;
 use crate::rlvr::split::{are_twins, docstring, words};
 
 /// The ids of validation and training split.

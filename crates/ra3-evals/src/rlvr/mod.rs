@@ -1,11 +1,9 @@
 //! Problem sets for RLVR, each read into [`crate::problem::Problem`]s: published programming tasks
-//! with tests, from their own record formats. What is trained on is an [`exercise::Exercise`]: one
-//! of these, or a contest's.
+//! with tests, from their own record formats; which of them can be used, and how they are split.
 //!
-//! Not done here: running programs ([`crate::grade`], [`crate::contest::grade`]).
+//! Not done here: running programs ([`crate::task`]).
 
 pub mod assert_lists;
-pub mod exercise;
 pub mod leetcode;
 pub mod mbpp_train;
 pub mod puzzles;

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::evalplus::data::DataError;
 use crate::json::{field, text_field};
 use crate::problem::Problem;
-use crate::records::{Complaint, read_each};
+use crate::records::{Complaint, DataError, read_each};
 
 const TYPES: &str = include_str!("types.py");
 
@@ -45,11 +44,10 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
             "def check(candidate):\n    answer = candidate()\n    \
              assert is_of_type(answer, {kind:?})\n    assert sat(answer) is True\n"
         ),
-        setup: String::new(),
-        preamble: None,
         prelude: format!("{TYPES}\nfrom typing import List\n\n\n{sat}\n"),
         // Instances of one puzzle belong together.
         family: name.split(':').next().unwrap_or_default().to_owned(),
         task_id: format!("puzzle/{name}"),
+        ..Problem::default()
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ra3::seed::Seed;
 
-use crate::rlvr::exercise::Exercise;
+use crate::task::Task;
 
 /// Questions that share so many of their words are twins (Jaccard's index).
 pub const TWIN_SHARE: f64 = 0.8;
@@ -38,14 +38,14 @@ pub(crate) fn are_twins(a: &BTreeSet<String>, b: &BTreeSet<String>) -> bool {
     n_all > 0 && n_common as f64 >= TWIN_SHARE * n_all as f64
 }
 
-/// Exercises to train on, and about this share of them held out: twins, twins of twins, and
+/// Tasks to train on, and about this share of them held out: twins, twins of twins, and
 /// instances of one puzzle on one side.
-pub fn split(exercises: Vec<Exercise>, share: f64, seed: Seed) -> (Vec<Exercise>, Vec<Exercise>) {
-    let groups = groups(&exercises);
+pub fn split(tasks: Vec<Task>, share: f64, seed: Seed) -> (Vec<Task>, Vec<Task>) {
+    let groups = groups(&tasks);
     let n_groups = groups.iter().max().map_or(0, |last| last + 1);
     let mut sizes = vec![0; n_groups];
     groups.iter().for_each(|group| sizes[*group] += 1);
-    let n_wanted = (share * exercises.len() as f64).round() as usize;
+    let n_wanted = (share * tasks.len() as f64).round() as usize;
     let mut is_held_out = vec![false; n_groups];
     let mut n_held_out = 0;
     for group in seed.permutation(n_groups) {
@@ -55,36 +55,33 @@ pub fn split(exercises: Vec<Exercise>, share: f64, seed: Seed) -> (Vec<Exercise>
         }
     }
     let (mut training, mut held_out) = (Vec::new(), Vec::new());
-    for (exercise, group) in exercises.into_iter().zip(groups) {
+    for (task, group) in tasks.into_iter().zip(groups) {
         let side = if is_held_out[group] {
             &mut held_out
         } else {
             &mut training
         };
-        side.push(exercise);
+        side.push(task);
     }
     (training, held_out)
 }
 
-/// The number of each exercise's group of twins, from 0 in the order of their first.
-fn groups(exercises: &[Exercise]) -> Vec<usize> {
-    let texts: Vec<BTreeSet<String>> = exercises
-        .iter()
-        .map(|exercise| words(exercise.question()))
-        .collect();
+/// The number of each task's group of twins, from 0 in the order of their first.
+fn groups(tasks: &[Task]) -> Vec<usize> {
+    let texts: Vec<BTreeSet<String>> = tasks.iter().map(|task| words(task.question())).collect();
     // Each points to an earlier one of its group, or is the first.
-    let mut earlier_of: Vec<usize> = (0..exercises.len()).collect();
+    let mut earlier_of: Vec<usize> = (0..tasks.len()).collect();
     for (later, earlier) in twins(&texts) {
         join(&mut earlier_of, later, earlier);
     }
     let mut first_of: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, exercise) in exercises.iter().enumerate() {
-        if exercise.task_id().starts_with("puzzle/") {
-            let first = *first_of.entry(exercise.family()).or_insert(index);
+    for (index, task) in tasks.iter().enumerate() {
+        if task.task_id().starts_with("puzzle/") {
+            let first = *first_of.entry(task.family()).or_insert(index);
             join(&mut earlier_of, index, first);
         }
     }
-    let firsts: Vec<usize> = (0..exercises.len())
+    let firsts: Vec<usize> = (0..tasks.len())
         .map(|index| first(&earlier_of, index))
         .collect();
     let mut names = firsts.clone();
@@ -143,33 +140,30 @@ mod tests {
     use super::*;
     use crate::problem::Problem;
 
-    fn problem(task_id: &str, prompt: &str) -> Exercise {
-        Exercise::Function(Problem {
+    fn problem((task_id, prompt): (&str, &str)) -> Problem {
+        Problem {
             task_id: task_id.to_owned(),
             prompt: prompt.to_owned(),
-            entry_point: String::new(),
-            canonical_solution: String::new(),
-            test: String::new(),
-            setup: String::new(),
-            preamble: None,
-            prelude: String::new(),
             family: task_id.split(':').next().unwrap_or_default().to_owned(),
-        })
+            ..Problem::default()
+        }
     }
 
     #[test]
     fn twins_stay_together() {
-        let problems = vec![
-            problem("a", "one two three four five six seven eight nine ten"),
-            problem("b", "something else entirely"),
-            problem("c", "One two, three four five six seven eight nine."),
-            problem("puzzle/P:0", "x"),
-            problem("puzzle/Q:0", "y"),
-            problem("puzzle/P:1", "z"),
-        ];
-        assert_eq!(groups(&problems), [0, 1, 0, 2, 3, 2]);
+        let problems = [
+            ("a", "one two three four five six seven eight nine ten"),
+            ("b", "something else entirely"),
+            ("c", "One two, three four five six seven eight nine."),
+            ("puzzle/P:0", "x"),
+            ("puzzle/Q:0", "y"),
+            ("puzzle/P:1", "z"),
+        ]
+        .map(problem);
+        let tasks = || Task::functions(problems.to_vec());
+        assert_eq!(groups(&tasks()), [0, 1, 0, 2, 3, 2]);
         for seed in 0..20 {
-            let (training, held_out) = split(problems.clone(), 0.5, Seed::root(seed));
+            let (training, held_out) = split(tasks(), 0.5, Seed::root(seed));
             assert_eq!(training.len() + held_out.len(), 6);
             assert!(held_out.len() <= 3 && held_out.len() >= 2);
             let is_out = |name: &str| held_out.iter().any(|problem| problem.task_id() == name);

@@ -1,15 +1,14 @@
-//! Which problems can be graded here: a set may have tests that need a package, or checkers that
-//! are broken.
+//! Which tasks can be graded here: a set may have tests that need a package, or checkers that are
+//! broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ra3_sandbox::{End, Pool, Program};
 
 use crate::contest;
-use crate::problem::Problem;
-use crate::rlvr::exercise::Exercise;
+use crate::task::Task;
 
-/// A problem that cannot be graded here.
+/// A task that cannot be graded here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its name.
@@ -18,16 +17,11 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Leaves out what has a function whose tests need what the sandbox has not, such as a package:
-/// their trusted part cannot be loaded. Those.
-pub fn keep_usable<T>(
-    items: &mut Vec<T>,
-    function: impl Fn(&T) -> Option<&Problem>,
-    pool: &Pool,
-) -> Vec<LeftOut> {
-    let functions = items.iter().filter_map(&function);
-    let preludes: BTreeSet<&str> = functions.map(|problem| problem.prelude.as_str()).collect();
-    let preludes: Vec<String> = preludes.into_iter().map(str::to_owned).collect();
+/// Leaves out functions whose tests need what the sandbox has not, such as a package: their trusted
+/// part cannot be loaded. Those.
+pub fn keep_usable(tasks: &mut Vec<Task>, pool: &Pool) -> Vec<LeftOut> {
+    let prelude = |task: &Task| Some(task.function()?.prelude.clone());
+    let preludes: BTreeSet<String> = tasks.iter().filter_map(prelude).collect();
     let load = |prelude: &String| Program {
         source: format!("{prelude}\ndef loaded():\n    pass\n"),
         entry_point: "loaded".to_owned(),
@@ -44,36 +38,30 @@ pub fn keep_usable<T>(
             _ => None,
         })
         .collect();
-    leave_out(items, |item| {
-        let problem = function(item)?;
-        Some(LeftOut {
-            task_id: problem.task_id.clone(),
-            reason: failed.get(&problem.prelude)?.clone(),
-        })
-    })
+    leave_out(tasks, |task| failed.get(&task.function()?.prelude).cloned())
 }
 
 /// Leaves out contests' problems whose checkers are broken. Those.
-pub fn keep_checked(items: &mut Vec<Exercise>, pool: &Pool) -> Vec<LeftOut> {
-    let fault = |item: &Exercise| match item {
-        Exercise::Function(_) => None,
-        Exercise::Contest(task) => contest::grade::checker_fault(task, pool),
+pub fn keep_checked(tasks: &mut Vec<Task>, pool: &Pool) -> Vec<LeftOut> {
+    let fault = |task: &Task| match task {
+        Task::Contest(task) => contest::grade::checker_fault(task, pool),
+        Task::Plus(_) | Task::Function(_) | Task::LiveCodeBench(_) => None,
     };
-    let mut faults = pool.map(items, fault, &mut |_| {}).into_iter();
-    leave_out(items, |item| {
-        let reason = faults.next().expect("one an item")?;
-        Some(LeftOut {
-            task_id: item.task_id().to_owned(),
-            reason,
-        })
-    })
+    let mut faults = pool.map(tasks, fault, &mut |_| {}).into_iter();
+    leave_out(tasks, |_| Some(faults.next()??.to_string()))
 }
 
-/// Takes out what there is a word about, and returns the words; in the order of the items.
-fn leave_out<T>(items: &mut Vec<T>, mut word: impl FnMut(&T) -> Option<LeftOut>) -> Vec<LeftOut> {
+/// Takes out what there is a reason for; in the order of the tasks.
+fn leave_out(
+    tasks: &mut Vec<Task>,
+    mut reason: impl FnMut(&Task) -> Option<String>,
+) -> Vec<LeftOut> {
     let mut left_out = Vec::new();
-    items.retain(|item| {
-        let word = word(item);
+    tasks.retain(|task| {
+        let word = reason(task).map(|reason| LeftOut {
+            task_id: task.task_id().to_owned(),
+            reason,
+        });
         let is_kept = word.is_none();
         left_out.extend(word);
         is_kept

@@ -15,11 +15,9 @@ fn checkers_decide_and_are_not_reached() {
         input: "10\n".to_owned(),
         output: "4 6\n".to_owned(),
     };
-    let grader = Grader {
-        task: Task {
-            checker: Some(checker.to_owned()),
-            ..Task::new(None, "Two numbers.".to_owned(), vec![test])
-        },
+    let task = Task {
+        checker: Some(checker.to_owned()),
+        ..Task::new(None, "Two numbers.".to_owned(), vec![test])
     };
     for (program, status) in [
         ("print(4, 6)", Status::Pass),
@@ -33,7 +31,7 @@ fn checkers_decide_and_are_not_reached() {
             Status::Fail,
         ),
     ] {
-        let part = grader.grade(program, &pool).base;
+        let part = task.grade(program, &pool).unwrap().base;
         assert_eq!(part.status, status, "{program}: {part:?}");
     }
 }
@@ -50,7 +48,7 @@ fn a_checker_that_gives_no_number_says_nothing_of_a_program() {
             checker: Some(checker.to_owned()),
             ..Task::new(None, "Say it.".to_owned(), vec![test(output)])
         };
-        Grader { task }.grade(program, &pool)
+        task.grade(program, &pool)
     };
     // Numbers for what can be read, and an exception for what cannot.
     let reads = "import sys\nprint(int(int(open(sys.argv[3]).read()) == 5))\n";
@@ -68,12 +66,13 @@ fn a_checker_that_gives_no_number_says_nothing_of_a_program() {
         ("", "5\n", "print(6)", true),
         ("print(1); raise SystemExit(3)", "5\n", "print(5)", true),
     ] {
-        let verdict = grade(checker, output, program);
-        let found = verdict.broken_checker();
-        assert_eq!(found.is_some(), is_broken, "{checker} {program}: {found:?}");
-        if !is_broken {
-            let is_right = program == "print(5)";
-            assert_eq!(verdict.base.status == Status::Pass, is_right, "{program}");
+        match grade(checker, output, program) {
+            Ok(verdict) => {
+                assert!(!is_broken, "{checker} {program}");
+                assert_eq!(verdict.is_passed(), program == "print(5)", "{program}");
+            }
+            Err(Fault::Checker(reason)) => assert!(is_broken, "{checker} {program}: {reason}"),
+            Err(fault) => panic!("{fault}"),
         }
     }
 }
@@ -108,8 +107,41 @@ fn a_checker_that_is_no_program_is_a_fault_of_the_data() {
     let said = "their checkers are broken: 2/A, 3/A, 4/A, 5/A";
     assert!(bench.version.contains(said), "{}", bench.version);
     for (program, status) in [("print(5)", Status::Pass), ("print(6)", Status::Fail)] {
-        let verdict = bench.grade("1/A", program, &pool()).unwrap();
+        let verdict = bench.task("1/A").unwrap().grade(program, &pool()).unwrap();
         assert_eq!(verdict.base.status, status);
-        assert_eq!(verdict.infrastructure(), None);
     }
+}
+
+#[test]
+fn a_checker_that_breaks_later_says_so_for_rewards_too() {
+    let pool = pool();
+    let test = |output: &str| Test {
+        input: "1\n".to_owned(),
+        output: output.to_owned(),
+    };
+    // It judges the first test, and gives no number where five is expected.
+    let checker = "import sys\nif 'five' not in open(sys.argv[2]).read():\n    print(1)\n";
+    let task = Task {
+        checker: Some(checker.to_owned()),
+        ..Task::new(None, "Say it.".to_owned(), vec![test("1"), test("five")])
+    };
+    let broken = |graded: Graded| matches!(graded, Err(Fault::Checker(_)));
+    assert!(broken(task.grade("print(1)", &pool)));
+    for scheme in [Scheme::PassFail, Scheme::Partial, Scheme::WeightedSum] {
+        assert!(
+            broken(task.grade_for(scheme, "print(1)", &pool)),
+            "{scheme:?}"
+        );
+        // A program that comes to no output is not asked about.
+        assert!(task.grade_for(scheme, "1 / 0", &pool).is_ok(), "{scheme:?}");
+    }
+    // Graded again alone, it is as broken, and is not asked again.
+    let n_asked = std::sync::atomic::AtomicUsize::new(0);
+    let grade = |program: &&str| {
+        n_asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        task.grade(program, &pool)
+    };
+    let all = grade_all(&["print(1)", "1 / 0"], &pool, grade, &mut |_| {});
+    assert!(broken(all[0].clone()) && all[1].is_ok());
+    assert_eq!(n_asked.into_inner(), 2);
 }

@@ -12,12 +12,11 @@ mod checkers;
 
 use benchmarks::benchmarks;
 use ra3_evals::bench::{Name, Selection, load};
-use ra3_evals::contest::grade::Grader;
 use ra3_evals::contest::records;
-use ra3_evals::contest::reward::{Outcome, Scheme};
+use ra3_evals::contest::reward::Scheme;
 use ra3_evals::contest::task::{Streams, Task, Test};
 use ra3_evals::evalplus::data::Rules;
-use ra3_evals::outcome::Status;
+use ra3_evals::outcome::{Fault, Graded, Kind, Status, grade_all};
 use ra3_sandbox::{Level, Limits, Pool};
 
 const LIMITS: Limits = Limits {
@@ -57,7 +56,7 @@ fn larger() -> Task {
 #[test]
 fn programs_get_their_verdicts() {
     let pool = pool();
-    let grader = Grader { task: larger() };
+    let task = larger();
     for (program, status, index, got) in [
         ("print(max(map(int, input().split())))", Status::Pass, 0, ""),
         (
@@ -104,7 +103,7 @@ fn programs_get_their_verdicts() {
             "",
         ),
     ] {
-        let part = grader.grade(program, &pool).base;
+        let part = task.grade(program, &pool).unwrap().base;
         assert_eq!(part.status, status, "{program}: {part:?}");
         let failure = part.failure.as_ref();
         assert_eq!(
@@ -122,35 +121,26 @@ fn programs_get_their_verdicts() {
 #[test]
 fn rewards_count_all_tests() {
     let pool = pool();
-    let grader = Grader { task: larger() };
-    let tests = |n_passed| Outcome::Tests {
-        n_passed,
-        n_tests: 3,
-    };
+    let task = larger();
     let second = "print(input().split()[1])";
-    for (program, scheme, outcome, verdict) in [
-        (second, Scheme::WeightedSum, tests(1), "wrong_answer"),
+    for (program, scheme, n_passed, verdict) in [
+        (second, Scheme::WeightedSum, 1, "wrong_answer"),
         // The second test decides; the third is not run.
-        (second, Scheme::PassFail, tests(1), "wrong_answer"),
-        (
-            "print(",
-            Scheme::Partial,
-            Outcome::NotCompiled,
-            "syntax_error",
-        ),
-        (" \n", Scheme::Partial, Outcome::NoProgram, "wrong_answer"),
-        ("print(1 / 0)", Scheme::Partial, tests(0), "raised"),
+        (second, Scheme::PassFail, 1, "wrong_answer"),
+        ("print(", Scheme::Partial, 0, "syntax_error"),
+        (" \n", Scheme::Partial, 0, "wrong_answer"),
+        ("print(1 / 0)", Scheme::Partial, 0, "raised"),
         // Of an older Python.
         (
             "from fractions import gcd\nprint(max(map(int, input().split())))",
             Scheme::Partial,
-            tests(3),
+            3,
             "passed",
         ),
     ] {
-        let graded = grader.outcome(program, scheme, &pool);
-        assert_eq!(graded.outcome, outcome, "{program}");
-        assert_eq!(graded.verdict.name(), verdict, "{program}");
+        let part = task.grade_for(scheme, program, &pool).unwrap().base;
+        assert_eq!((part.n_right, part.n_tests), (n_passed, 3), "{program}");
+        assert_eq!(part.kind.name(), verdict, "{program}");
     }
 }
 
@@ -170,7 +160,6 @@ fn functions_of_contests_are_called() {
     );
     let task = task.unwrap().remove(0);
     assert_eq!(task.function.as_deref(), Some("total"));
-    let grader = Grader { task };
     let method = "class Solution:\n    def total(self, numbers, more):\n        ";
     for (program, n_passed, verdict) in [
         (
@@ -193,14 +182,22 @@ fn functions_of_contests_are_called() {
         ("print(6)".to_owned(), Some(0), "raised"),
         (format!("{method}return ("), None, "syntax_error"),
     ] {
-        let graded = grader.outcome(&program, Scheme::Partial, &pool);
-        let wanted = n_passed.map_or(Outcome::NotCompiled, |n_passed| Outcome::Tests {
-            n_passed,
-            n_tests: 2,
-        });
-        assert_eq!(graded.outcome, wanted, "{program}: {graded:?}");
-        assert_eq!(graded.verdict.name(), verdict, "{program}");
-        let is_passed = grader.grade(&program, &pool).base.status == Status::Pass;
+        let part = task
+            .grade_for(Scheme::Partial, &program, &pool)
+            .unwrap()
+            .base;
+        assert_eq!(
+            part.kind == Kind::SyntaxError,
+            n_passed.is_none(),
+            "{part:?}"
+        );
+        assert_eq!(
+            (part.n_right, part.n_tests),
+            (n_passed.unwrap_or(0), 2),
+            "{part:?}"
+        );
+        assert_eq!(part.kind.name(), verdict, "{program}");
+        let is_passed = task.grade(&program, &pool).unwrap().is_passed();
         assert_eq!(is_passed, n_passed == Some(2), "{program}");
     }
     let error = read("nameless.json", &record("")).unwrap_err();
@@ -258,17 +255,18 @@ fn files_stand_for_streams() {
         input: "sum.in".to_owned(),
         output: "sum.out".to_owned(),
     };
-    let grader = Grader {
-        task: Task {
-            streams,
-            ..larger()
-        },
+    let task = Task {
+        streams,
+        ..larger()
     };
     let right = "a = map(int, open('sum.in').read().split())\n\
                  print(max(a), file=open('sum.out', 'w'))";
-    assert_eq!(grader.grade(right, &pool).base.status, Status::Pass);
+    assert_eq!(task.grade(right, &pool).unwrap().base.status, Status::Pass);
     let printed = "print(max(map(int, open('sum.in').read().split())))";
-    assert_eq!(grader.grade(printed, &pool).base.status, Status::Fail);
+    assert_eq!(
+        task.grade(printed, &pool).unwrap().base.status,
+        Status::Fail
+    );
 }
 
 #[test]
@@ -403,9 +401,8 @@ fn a_published_problem_is_solved() {
         .into_iter()
         .find(|task| task.task_id.contains("1198_A"))
         .unwrap();
-    let grader = Grader { task };
-    let verdict = grader.grade(MP3, &pool);
+    let verdict = task.grade(MP3, &pool).unwrap();
     assert_eq!(verdict.base.status, Status::Pass, "{verdict:?}");
     let wrong = MP3.replace("8 * size // n", "8 * size // n + 1");
-    assert_ne!(grader.grade(&wrong, &pool).base.status, Status::Pass);
+    assert_ne!(task.grade(&wrong, &pool).unwrap().base.status, Status::Pass);
 }

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use ra3::grpo::Estimator;
-use ra3_evals::contest::records;
+use ra3_evals::bench::{self, Name, Selection};
 use ra3_evals::contest::reward::Scheme;
-use ra3_evals::problem;
-use ra3_evals::rlvr::exercise::Exercise;
-use ra3_evals::rlvr::{assert_lists, leetcode, mbpp_train, puzzles};
+use ra3_evals::task::Task;
 use serde::{Deserialize, Serialize};
 
 /// What is measured of every arm.
@@ -141,17 +139,16 @@ impl ProblemsSection {
     ///
     /// # Errors
     /// It cannot be read, or is not of this set.
-    pub(crate) fn read(&self) -> anyhow::Result<Vec<Exercise>> {
-        let path = &self.data;
-        let functions = match self.set {
-            ProblemSetName::Humaneval => problem::read(path)?.0,
-            ProblemSetName::Leetcode => leetcode::read(path)?.0,
-            ProblemSetName::MbppTrain => mbpp_train::read(path)?.0,
-            ProblemSetName::Puzzles => puzzles::read(path)?.0,
-            ProblemSetName::Asserts => assert_lists::read(path)?.0,
-            ProblemSetName::Contest => return Ok(Exercise::of_contests(records::read(path)?.0)),
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<Task>> {
+        let name = match self.set {
+            ProblemSetName::Humaneval => Name::HumanEval,
+            ProblemSetName::Leetcode => Name::LeetCode,
+            ProblemSetName::MbppTrain => Name::MbppTrain,
+            ProblemSetName::Puzzles => Name::Puzzles,
+            ProblemSetName::Asserts => Name::AssertLists,
+            ProblemSetName::Contest => Name::Contest(Selection::All),
         };
-        Ok(Exercise::of_functions(functions))
+        Ok(bench::read(name, &self.data)?.tasks)
     }
 }
 

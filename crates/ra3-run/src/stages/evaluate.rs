@@ -13,8 +13,7 @@ use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
 use ra3_corpus::lines::encode_rationale;
-use ra3_evals::problem;
-use ra3_evals::rlvr::exercise::Exercise;
+use ra3_evals::bench::{self, Name};
 use ra3_text::tokenizer::Tokenizer;
 
 use super::base::load_model;
@@ -101,13 +100,13 @@ pub(crate) fn problem_set(
     split: Split,
 ) -> Result<ProblemSet> {
     let pool = pool(section.n_workers, section.confinement)?;
-    let (problems, _) = problem::read(&corpus::problems_path(directory, split))?;
+    let path = corpus::problems_path(directory, split);
+    let tasks = bench::read(Name::HumanEval, &path)?.tasks;
     let name = match split {
         Split::Train => "testbed, training problems, 0-shot",
         Split::HeldOut => "testbed, held-out compositions, 0-shot",
     };
-    let problems = Exercise::of_functions(problems);
-    Ok(ProblemSet::new(name, problems, tokenizer, pool))
+    Ok(ProblemSet::new(name, tasks, tokenizer, pool))
 }
 
 /// The ways in which an arm's programs are written: plainly, and for an arm with latents with its
@@ -168,7 +167,7 @@ fn evaluations(
         ..evaluation(name)
     }));
     let plans = true_plans(directory, tokenizer)?;
-    anyhow::ensure!(plans.len() == set.problems.len(), "one plan a problem");
+    anyhow::ensure!(plans.len() == set.tasks.len(), "one plan a problem");
     evaluations.push(Evaluation {
         guide: guide(Decision::Absent),
         plans,

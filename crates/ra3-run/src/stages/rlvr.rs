@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use ra3::generation::complete;
+use ra3::generation::{Completion, complete};
 use ra3::grpo::{self, Group, GroupStats, GrpoConfig};
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
-use ra3_evals::grade::Verdict;
-use ra3_evals::rlvr::exercise::Exercise;
+use ra3_evals::outcome::Fault;
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
+use ra3_evals::task::Task;
 use ra3_text::tokenizer::Tokenizer;
 
 use super::base::{load_model, save_model};
@@ -25,7 +25,7 @@ use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
-use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
+use crate::programs::{Earned, Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::{EvaluateSection, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
@@ -46,8 +46,8 @@ pub(crate) struct RlvrCourse<'a> {
 
 /// What an update did.
 struct Report {
-    /// Everything that was written.
-    groups: GroupStats,
+    /// Everything that was written and graded; `None` where nothing could be graded.
+    groups: Option<GroupStats>,
     /// The last update.
     update: UpdateStats,
     /// Everything that ran.
@@ -56,14 +56,12 @@ struct Report {
     notes: Vec<String>,
 }
 
-/// Programs of a batch of problems.
+/// Programs of a batch of problems that could be graded.
 struct Written {
     /// They and their rewards, by problem.
     groups: Vec<Group>,
     /// Problems with a broken checker, and what is wrong with it.
     faults: BTreeMap<usize, String>,
-    /// What writing them cost.
-    work: Work,
 }
 
 /// `scores` is how programs are written, graded and measured, here as where arms are evaluated.
@@ -156,7 +154,7 @@ fn published(
 ) -> Result<(ProblemSet, ProblemSet)> {
     let sorting = pool(scores.n_workers, scores.confinement)?;
     let mut problems = section.read()?;
-    let left_out = keep_usable(&mut problems, Exercise::function, &sorting);
+    let left_out = keep_usable(&mut problems, &sorting);
     if let Some(first) = left_out.first() {
         watcher(Event::Note(format!(
             "{} problems are left out, whose tests need what the sandbox has not: {} ({})",
@@ -170,7 +168,7 @@ fn published(
         watcher(Event::Note(format!("{task_id} is left out: {reason}")));
     }
     let (training, held_out) = split(problems, section.held_out_share, seed);
-    let mut set = |side: &str, problems: Vec<Exercise>| -> Result<ProblemSet> {
+    let mut set = |side: &str, problems: Vec<Task>| -> Result<ProblemSet> {
         anyhow::ensure!(
             !problems.is_empty(),
             "rlvr.problems: there is no {side} problem in {}: too few, too many alike, or \
@@ -182,7 +180,7 @@ fn published(
         let name = format!("{:?}, {side} problems, 0-shot", section.set);
         let mut set = ProblemSet::new(&name, problems, tokenizer, pool);
         let n_left_out = set.keep_fitting(n_prompt_max);
-        let n = set.problems.len();
+        let n = set.tasks.len();
         anyhow::ensure!(
             n > 0,
             "rlvr.problems: no {side} problem of {} has a prompt of {n_prompt_max} tokens or fewer",
@@ -239,16 +237,7 @@ impl RlvrCourse<'_> {
         }
         Ok(Some(Step {
             phase: "grpo",
-            figures: BTreeMap::from([
-                ("reward".to_owned(), report.groups.mean_reward),
-                (
-                    "groups_with_signal".to_owned(),
-                    report.groups.groups_with_signal,
-                ),
-                ("program_tokens".to_owned(), report.groups.program_tokens),
-                ("ended_share".to_owned(), report.groups.ended_share),
-                ("gradient_norm".to_owned(), report.update.gradient_norm),
-            ]),
+            figures: figures(report.groups, report.update.gradient_norm),
             n_corpus_tokens: 0,
             work: report.work,
             scores,
@@ -261,7 +250,7 @@ impl RlvrCourse<'_> {
     fn notes_of_new(&mut self, faults: BTreeMap<usize, String>) -> Vec<String> {
         let mut notes = Vec::new();
         for (problem, reason) in faults {
-            let task_id = self.train.problems[problem].task_id();
+            let task_id = self.train.tasks[problem].task_id();
             if self.known_faults.insert(task_id.to_owned()) {
                 notes.push(format!("{task_id} is left out: {reason}"));
             }
@@ -285,8 +274,8 @@ impl RlvrCourse<'_> {
                 break;
             }
             let seed = if is_dynamic { seed.nth(index) } else { seed };
-            let written = self.written(lm, position * n_tries + index, seed)?;
-            work += written.work;
+            let (written, writing) = self.written(lm, position * n_tries + index, seed)?;
+            work += writing;
             notes.extend(self.notes_of_new(written.faults));
             let learnt = written.groups.iter();
             let learnt = learnt.filter(|group| group.has_signal() || !is_dynamic);
@@ -301,46 +290,26 @@ impl RlvrCourse<'_> {
         let (update, training) = grpo::update(lm, &kept, &self.config, lr)?;
         work += training;
         Ok(Report {
-            groups: GroupStats::of(&all),
+            groups: (!all.is_empty()).then(|| GroupStats::of(&all)),
             update,
             work,
             notes,
         })
     }
 
-    /// Writes and grades the programs of batch `nth` of the problems. A problem whose checker turns
-    /// out to be broken has no part in the update: no program for it earns or loses anything.
-    fn written(&self, lm: &dyn Model, nth: u64, seed: Seed) -> Result<Written> {
+    /// Writes and grades the programs of batch `nth` of the problems.
+    fn written(&self, lm: &dyn Model, nth: u64, seed: Seed) -> Result<(Written, Work)> {
         let (section, config) = (self.section, &self.config);
-        let n_problems = self.train.problems.len();
+        let n_problems = self.train.tasks.len();
         let problems = batch(n_problems, section.batch_problems, nth, self.seed);
         let prompt = |problem: &usize| self.train.prompts[*problem].clone();
         let prompts: Vec<Vec<TokenId>> = problems.iter().map(prompt).collect();
         let (programs, work) = complete(lm, &prompts, &config.writing, config.group_size, seed)?;
-        let of: Vec<usize> = problems
-            .iter()
-            .flat_map(|problem| std::iter::repeat_n(*problem, config.group_size))
-            .collect();
+        let repeated = |problem: &usize| std::iter::repeat_n(*problem, config.group_size);
+        let of: Vec<usize> = problems.iter().flat_map(repeated).collect();
         let scheme = section.reward.scheme();
         let graded = self.train.grade(&of, &programs, scheme, self.tokenizer);
-        let (mut faults, mut n_broken) = (BTreeMap::new(), 0);
-        for (graded, problem) in graded.iter().zip(&of) {
-            if let Some(reason) = graded.verdict.broken_checker() {
-                faults.insert(*problem, reason.to_owned());
-            } else if matches!(graded.verdict, Verdict::Infrastructure { .. }) {
-                n_broken += 1;
-            }
-        }
-        anyhow::ensure!(n_broken == 0, "the sandbox failed for {n_broken} programs");
-        let rewards: Vec<f32> = graded.iter().map(|graded| graded.reward as f32).collect();
-        let groups = Group::split(programs, &rewards, config.group_size);
-        let sound = groups.into_iter().zip(&problems);
-        let sound = sound.filter(|(_, problem)| !faults.contains_key(*problem));
-        Ok(Written {
-            groups: sound.map(|(group, _)| group).collect(),
-            faults,
-            work,
-        })
+        Ok((Written::of(&problems, programs, &graded)?, work))
     }
 
     fn score(
@@ -364,5 +333,145 @@ impl RlvrCourse<'_> {
         };
         let (score, samples, _) = evaluate(lm, &self.held_out, self.tokenizer, &evaluation)?;
         Ok((score, samples))
+    }
+}
+
+impl Written {
+    /// As many programs for each problem, in the problems' order. A problem whose checker turns out
+    /// to be broken has no group: no program for it earns or loses anything.
+    ///
+    /// # Errors
+    /// The sandbox failed, which is no program's fault.
+    fn of(
+        problems: &[usize],
+        programs: Vec<Completion>,
+        graded: &[Result<Earned, Fault>],
+    ) -> Result<Self> {
+        let group_size = programs.len() / problems.len();
+        let (mut groups, mut faults, mut n_failed) = (Vec::new(), BTreeMap::new(), 0);
+        let mut programs = programs.into_iter();
+        for (problem, graded) in problems.iter().zip(graded.chunks(group_size)) {
+            let programs: Vec<Completion> = programs.by_ref().take(group_size).collect();
+            let mut rewards = Vec::new();
+            for graded in graded {
+                match graded {
+                    Ok(earned) => rewards.push(earned.reward as f32),
+                    Err(Fault::Sandbox(_)) => n_failed += 1,
+                    Err(fault @ Fault::Checker(_)) => {
+                        faults.insert(*problem, fault.to_string());
+                    }
+                }
+            }
+            groups.push((problem, Group { programs, rewards }));
+        }
+        anyhow::ensure!(n_failed == 0, "the sandbox failed for {n_failed} programs");
+        groups.retain(|(problem, _)| !faults.contains_key(*problem));
+        Ok(Self {
+            groups: groups.into_iter().map(|(_, group)| group).collect(),
+            faults,
+        })
+    }
+}
+
+/// The figures of an update. Where nothing could be graded there is no reward, which is not one of
+/// 0.
+fn figures(groups: Option<GroupStats>, gradient_norm: f64) -> BTreeMap<String, f64> {
+    let of_groups = groups.into_iter().flat_map(|groups| {
+        [
+            ("reward", groups.mean_reward),
+            ("groups_with_signal", groups.groups_with_signal),
+            ("program_tokens", groups.program_tokens),
+            ("ended_share", groups.ended_share),
+        ]
+    });
+    let all = of_groups.chain([("gradient_norm", gradient_norm)]);
+    all.map(|(name, figure)| (name.to_owned(), figure))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ra3::trace::Trace;
+    use ra3_evals::outcome::{Part, Verdict};
+
+    use super::*;
+
+    const GROUP_SIZE: usize = 3;
+
+    /// Programs are told apart by a token.
+    fn program(token: TokenId) -> Completion {
+        Completion {
+            trace: Trace {
+                tokens: vec![token],
+                ..Trace::default()
+            },
+            n_prompt: 0,
+            ended: false,
+            markers: None,
+        }
+    }
+
+    fn earned(reward: f64) -> Earned {
+        let verdict = Verdict::from(Part::passed(1));
+        Earned { verdict, reward }
+    }
+
+    fn written(problems: &[usize], graded: &[Result<Earned, Fault>]) -> Result<Written> {
+        let programs = (0..graded.len() as TokenId).map(program).collect();
+        Written::of(problems, programs, graded)
+    }
+
+    proptest! {
+        #[test]
+        fn a_problem_with_a_broken_checker_has_no_group(
+            problems in prop::collection::vec(0usize..4, 1..6),
+            breaks in prop::collection::vec(prop::bool::weighted(0.2), 5 * GROUP_SIZE),
+        ) {
+            let n = problems.len() * GROUP_SIZE;
+            let broken = || Err(Fault::Checker("is broken".to_owned()));
+            let graded: Vec<_> = (0..n)
+                .map(|at| if breaks[at] { broken() } else { Ok(earned(at as f64)) })
+                .collect();
+            let found = written(&problems, &graded).expect("no sandbox failed");
+            let faulty: BTreeSet<usize> =
+                (0..n).filter(|at| breaks[*at]).map(|at| problems[at / GROUP_SIZE]).collect();
+            prop_assert_eq!(found.faults.keys().copied().collect::<BTreeSet<_>>(), faulty.clone());
+            let sound = (0..problems.len()).filter(|at| !faulty.contains(&problems[*at]));
+            let wanted: Vec<f32> = sound
+                .flat_map(|at| at * GROUP_SIZE..(at + 1) * GROUP_SIZE)
+                .map(|at| at as f32)
+                .collect();
+            let rewards: Vec<f32> = found.groups.iter().flat_map(|g| g.rewards.clone()).collect();
+            let programs = found.groups.iter().flat_map(|group| &group.programs);
+            let tokens: Vec<f32> = programs.map(|program| program.raw()[0] as f32).collect();
+            prop_assert_eq!(&rewards, &wanted);
+            prop_assert_eq!(tokens, wanted);
+        }
+    }
+
+    #[test]
+    fn where_all_checkers_are_broken_there_is_no_reward() {
+        let broken = Err(Fault::Checker("gives no number".to_owned()));
+        let found = written(&[5, 8], &vec![broken; 2 * GROUP_SIZE]).expect("no sandbox failed");
+        assert!(found.groups.is_empty());
+        assert_eq!(
+            found.faults[&8],
+            "the problem's checker gives no number".to_owned()
+        );
+        assert_eq!(
+            figures(None, 0.5).into_iter().collect::<Vec<_>>(),
+            [("gradient_norm".to_owned(), 0.5)]
+        );
+        let none_earned = figures(Some(GroupStats::default()), 0.5);
+        assert_eq!((none_earned["reward"], none_earned.len()), (0.0, 5));
+    }
+
+    #[test]
+    fn a_sandbox_that_fails_stops_the_update() {
+        let failed = Err(Fault::Sandbox("no process".to_owned()));
+        let error = written(&[1], &[Ok(earned(0.0)), failed, Ok(earned(1.0))]);
+        let error = error.err().expect("it stops").to_string();
+        assert_eq!(error, "the sandbox failed for 1 programs");
     }
 }

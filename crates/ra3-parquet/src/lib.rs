@@ -1,23 +1,100 @@
-//! What a damaged Parquet file says of itself, checked before the library believes it.
+//! Rows of Parquet files, which may be damaged: what a file says of itself is checked before the
+//! library believes it.
 //!
 //! The library asserts what a footer promises, takes room for as many values as a page claims, and
 //! gives nulls for rows that no page has. So the places and numbers of a row group are compared
 //! with the file and with its pages. What is left is caught where it is asserted.
+//! Not done here: what a row means.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
-use parquet::file::reader::RowGroupReader;
+use parquet::file::reader::{FileReader, Length, RowGroupReader, SerializedFileReader};
+use parquet::record::Row;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
+/// A file whose footer could be read.
+pub struct Rows {
+    reader: SerializedFileReader<File>,
+    n_bytes: u64,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Rows").finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It is no Parquet, or is damaged.
+    pub fn open(file: File) -> Result<Self, ParquetError> {
+        let n_bytes = file.len();
+        let reader = guarded(|| SerializedFileReader::new(file))?;
+        Ok(Self { reader, n_bytes })
+    }
+
+    /// The names of its columns, of which each may hold further ones.
+    pub fn columns(&self) -> Vec<&str> {
+        let fields = self.schema().get_fields().iter();
+        fields.map(|field| field.name()).collect()
+    }
+
+    /// Hands on the rows one by one, whole or with one column alone: then the others are not
+    /// decoded. After a row that is damaged there is no other.
+    ///
+    /// # Errors
+    /// A group of rows is damaged, which `fail` puts into words, or what takes a row refuses it.
+    pub fn each<E>(
+        &self,
+        column: Option<&str>,
+        fail: impl Fn(ParquetError) -> E,
+        take: &mut dyn FnMut(Result<Row, ParquetError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let projection = column.map(|column| self.only(column));
+        let projection = projection.transpose().map_err(&fail)?;
+        for group in 0..self.reader.num_row_groups() {
+            let open = || Group::new(self.reader.get_row_group(group)?, column, self.n_bytes);
+            let group = guarded(open).map_err(&fail)?;
+            let rows = guarded(|| group.get_row_iter(projection.clone()));
+            let mut rows = rows.map_err(&fail)?;
+            while let Some(row) = guarded(|| rows.next().transpose()).transpose() {
+                let is_damaged = row.is_err();
+                take(row)?;
+                if is_damaged {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn schema(&self) -> &Type {
+        self.reader.metadata().file_metadata().schema()
+    }
+
+    /// The file's schema with one top-level column left.
+    fn only(&self, column: &str) -> Result<Type, ParquetError> {
+        let fields = self.schema().get_fields().iter();
+        let fields = fields
+            .filter(|field| field.name() == column)
+            .take(1)
+            .cloned();
+        Type::group_type_builder(self.schema().name())
+            .with_fields(fields.collect())
+            .build()
+    }
+}
+
 /// Calls the library; what it asserts of a file is an error of the file.
-pub(super) fn guarded<T>(
-    read: impl FnOnce() -> Result<T, ParquetError>,
-) -> Result<T, ParquetError> {
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     // What was being read is dropped after an error, so no broken state is seen.
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(damaged("what its parts say of each other does not fit")))
@@ -28,20 +105,22 @@ fn damaged(reason: impl Into<String>) -> ParquetError {
 }
 
 /// A row group whose numbers fit the file, and whose pages are held to them.
-pub(super) struct Group<'a> {
+struct Group<'a> {
     inner: Box<dyn RowGroupReader + 'a>,
 }
 
 impl<'a> Group<'a> {
     /// # Errors
     /// A column that is read lies outside the file's `n_bytes`, or has other rows than the group.
-    pub(super) fn new(
+    fn new(
         inner: Box<dyn RowGroupReader + 'a>,
-        column: &str,
+        column: Option<&str>,
         n_bytes: u64,
     ) -> Result<Self, ParquetError> {
         let group = inner.metadata();
-        let is_read = |chunk: &&ColumnChunkMetaData| chunk.column_path().parts()[0] == column;
+        let is_read = |chunk: &&ColumnChunkMetaData| {
+            column.is_none_or(|column| chunk.column_path().parts()[0] == column)
+        };
         for chunk in group.columns().iter().filter(is_read) {
             check(group, chunk, n_bytes)?;
         }
