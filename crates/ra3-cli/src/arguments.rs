@@ -2,7 +2,24 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+
+/// No model's context is longer; the run file has the same bound.
+const CONTEXT_MAX: u64 = 1 << 20;
+
+fn from_one_to(n_max: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=n_max)
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let number: f32 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (0.0..=100.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("it is not in 0 to 100".to_owned())
+    }
+}
 
 /// Mid-train language models for code with RA3, and see what that bought.
 #[derive(Debug, Parser)]
@@ -112,13 +129,13 @@ pub(crate) struct SampleOptions {
     #[arg(long)]
     pub(crate) prompt_file: Option<PathBuf>,
     /// Programs to write.
-    #[arg(short = 'n', long, default_value_t = 1)]
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = from_one_to(10_000))]
     pub(crate) n_samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, value_parser = temperature)]
     pub(crate) temperature: f32,
     /// Longest program in tokens.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = from_one_to(CONTEXT_MAX))]
     pub(crate) max_tokens: usize,
     /// Write without decisions, as a model without latents does.
     #[arg(long)]
@@ -155,7 +172,7 @@ pub(crate) struct EvalOptions {
     #[arg(long)]
     pub(crate) examples: Option<PathBuf>,
     /// Only the first tasks, for a look.
-    #[arg(long)]
+    #[arg(long, value_parser = from_one_to(u64::MAX))]
     pub(crate) tasks: Option<usize>,
     /// Folder of answers and results of `--bench`; the same command continues in it.
     #[arg(long, default_value = "eval")]
@@ -163,13 +180,13 @@ pub(crate) struct EvalOptions {
     #[command(flatten)]
     pub(crate) grading: GradingOptions,
     /// Samples of each problem.
-    #[arg(short = 'n', long, default_value_t = 1)]
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = from_one_to(10_000))]
     pub(crate) n_samples: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub(crate) temperature: f32,
     /// Longest program in tokens; 256, or the benchmark's own.
-    #[arg(long)]
+    #[arg(long, value_parser = from_one_to(CONTEXT_MAX))]
     pub(crate) max_tokens: Option<usize>,
     /// Sample without decisions, as a model without latents does.
     #[arg(long)]
@@ -191,7 +208,7 @@ pub(crate) struct DoctorOptions {
     #[arg(long)]
     pub(crate) document: Option<PathBuf>,
     /// Also take two training steps of so many tokens, with recomputation.
-    #[arg(long)]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(2..=CONTEXT_MAX))]
     pub(crate) train_tokens: Option<usize>,
     /// Print JSON instead of a table.
     #[arg(long)]
@@ -206,7 +223,7 @@ pub(crate) struct GradingOptions {
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// Processes that grade.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = from_one_to(256))]
     pub(crate) workers: usize,
     /// What must hold of the sandbox.
     #[arg(long, value_enum, default_value_t = Confinement::BestEffort)]
@@ -300,7 +317,7 @@ pub(crate) struct InspectOptions {
     /// The Python file.
     pub(crate) document: PathBuf,
     /// Longest rationale in tokens.
-    #[arg(long, default_value_t = 48)]
+    #[arg(long, default_value_t = 48, value_parser = from_one_to(CONTEXT_MAX))]
     pub(crate) rationale_tokens: usize,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]

@@ -334,10 +334,7 @@ fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
             user,
             beginning,
         } => {
-            let folder = model.folder.display();
-            let template = model.template.as_ref();
-            let template = template
-                .with_context(|| format!("{folder} has no chat template: leave out --chat"))?;
+            let template = model.chat_template()?;
             let system = system.map(|text| message("system", text));
             let messages = system.into_iter().chain([message("user", user)]).collect();
             let text = template.render(&Chat::new(messages))? + beginning;

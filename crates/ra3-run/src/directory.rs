@@ -31,7 +31,7 @@ use crate::progress::{self, Checksums, checksums, verify};
 use crate::samples::Sample;
 use crate::tensorboard::{self, EventFiles};
 
-pub use crate::journal::{Mark, read_journal};
+pub use crate::journal::{Mark, read_committed, read_journal};
 pub use crate::progress::{InProgress, Progress, read_progress};
 
 /// What a run leaves in its directory.
@@ -105,14 +105,12 @@ impl RunDirectory {
             changed,
             _lock: lock,
         };
-        if directory.progress.done.len() < plan.stages.len() {
-            directory.verify()?;
-        }
+        directory.verify()?;
         directory.remove_stale_states()?;
         Ok(directory)
     }
 
-    /// Compares what the stages to come will read with its checksums.
+    /// Compares everything that was committed with its checksums.
     fn verify(&self) -> Result<()> {
         if let Some(current) = &self.progress.current {
             verify(&self.root.join("work"), &current.files)?;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ra3::model::Shape;
 use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
 use ra3::seed::Seed;
@@ -115,6 +115,10 @@ pub fn examine(
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?,
     };
+    ensure!(
+        !text.is_empty(),
+        "the document is empty: there is nothing to score"
+    );
     watcher(Event::Note(
         "scoring a document and continuing it".to_owned(),
     ));
@@ -212,11 +216,16 @@ fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup
     let config = &as_loaded(on_disk, &shape);
     let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
     let ends = &model.stops;
-    let chat = model
-        .template
-        .as_ref()
-        .map(|template| template.render(&Chat::new(vec![message("user", "Hello")])))
-        .transpose();
+    let hello = || Chat::new(vec![message("user", "Hello")]);
+    let rendered = model.template.as_ref().map(|template| {
+        let text = template.as_ref().map(|template| template.render(&hello()));
+        text.transpose()
+    });
+    let (chat, template_error) = match rendered {
+        Ok(Ok(chat)) => (chat, None),
+        Ok(Err(error)) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let train = |recompute| {
         let settings = training(512, recompute);
         UpdateMemory::of(config, &settings, 512).total() / MIB
@@ -238,8 +247,8 @@ fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup
         n_tokens: model.tokenizer.vocab_size(),
         begin: model.tokenizer.prompt_begin().iter().map(name_of).collect(),
         ends: ends.iter().map(name_of).collect(),
-        warnings: warnings(model, on_disk, reading, chat.as_ref().err()),
-        chat: chat.unwrap_or_default(),
+        warnings: warnings(model, on_disk, reading, template_error),
+        chat,
         bits_per_byte: reading.bits_per_byte,
         tokens_per_second: reading.tokens_per_second,
         run_mib: RunMemory::of(config, in_memory, 512).total() / MIB,
@@ -254,7 +263,7 @@ fn warnings(
     model: &Loaded,
     on_disk: &ModelConfig,
     reading: &Reading,
-    template_error: Option<&ra3_text::error::TextError>,
+    template_error: Option<String>,
 ) -> Vec<String> {
     let mut found = Vec::new();
     let (rows, tokens) = (on_disk.vocab_size, model.tokenizer.vocab_size());

@@ -100,14 +100,26 @@ impl Journal {
     }
 }
 
-/// Reads every committed or uncommitted whole line of a journal.
+/// Reads a journal, committed or not.
 ///
 /// # Errors
 /// The file cannot be read, or a line is not a record: the line is named.
 pub fn read_journal<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
+    read_to(path, u64::MAX)
+}
+
+/// Reads what was committed of a journal: a kill may have cut a line behind it.
+///
+/// # Errors
+/// As [`read_journal`].
+pub fn read_committed<T: for<'a> Deserialize<'a>>(path: &Path, mark: &Mark) -> Result<Vec<T>> {
+    read_to(path, mark.n_bytes)
+}
+
+fn read_to<T: for<'a> Deserialize<'a>>(path: &Path, n_bytes: u64) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut records = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
+    for (index, line) in BufReader::new(file.take(n_bytes)).lines().enumerate() {
         let line = line.with_context(|| format!("cannot read {}", path.display()))?;
         let record = serde_json::from_str(&line)
             .with_context(|| format!("{}, line {}", path.display(), index + 1))?;

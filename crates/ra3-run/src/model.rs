@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ra3::model::Model;
 use ra3::policy::TokenId;
 use ra3_lm::config::ModelConfig;
 use ra3_text::chat_template::ChatTemplate;
+use ra3_text::error::TextError;
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
@@ -30,7 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Tokenizer,
     /// Ends of text: the tokenizer's, and those of `config.json` and `generation_config.json`.
     pub(crate) stops: Vec<TokenId>,
-    pub(crate) template: Option<ChatTemplate>,
+    /// One that cannot be read is no hindrance until somebody chats.
+    pub(crate) template: std::result::Result<Option<ChatTemplate>, TextError>,
 }
 
 impl Loaded {
@@ -45,12 +47,22 @@ impl Loaded {
         let lm = load_to_run(&folder)?;
         let stops = joined(stops(&*lm, &tokenizer), generation_ends(&folder)?);
         Ok(Self {
-            template: ChatTemplate::load(&folder)?,
+            template: ChatTemplate::load(&folder),
             folder,
             lm,
             tokenizer,
             stops,
         })
+    }
+
+    /// Its chat template, for who wants to chat.
+    pub(crate) fn chat_template(&self) -> Result<&ChatTemplate> {
+        let folder = self.folder.display();
+        match &self.template {
+            Ok(Some(template)) => Ok(template),
+            Ok(None) => bail!("{folder} has no chat template: leave out --chat"),
+            Err(error) => bail!("{error}: leave out --chat"),
+        }
     }
 
     /// True if it has rows for the markers: a model from elsewhere has not.

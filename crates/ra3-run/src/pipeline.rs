@@ -3,12 +3,10 @@
 //! The file to read first: every stage is one line of `run_task`. Stages meet on disk only, so
 //! any of them can be run again alone, and a run continues where its last commit left it.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use crate::atomic;
-use crate::directory::{RunDirectory, read_journal};
+use crate::directory::RunDirectory;
 use crate::estimate;
 use crate::event::{Event, Watcher};
 use crate::ledger::{Record, RunRecord};
@@ -29,6 +27,11 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
     for change in directory.changed() {
         watcher(Event::Note(change.clone()));
     }
+    warn_of_threads(plan.file.n_threads, watcher);
+    atomic::write(
+        &directory.root().join("plan.toml"),
+        plan.to_toml().as_bytes(),
+    )?;
     if directory.is_new() {
         begin(plan, &mut directory)?;
     } else if !directory.changed().is_empty() {
@@ -66,11 +69,17 @@ fn run_task(
     }
 }
 
+fn warn_of_threads(n_threads: usize, watcher: &mut Watcher<'_>) {
+    let n_cores = std::thread::available_parallelism().map_or(n_threads, usize::from);
+    if n_threads > n_cores {
+        watcher(Event::Note(format!(
+            "n_threads = {n_threads}, and this machine runs {n_cores} at once: threads that wait \
+             for each other take longer than fewer"
+        )));
+    }
+}
+
 fn begin(plan: &Plan, directory: &mut RunDirectory) -> Result<()> {
-    atomic::write(
-        &directory.root().join("plan.toml"),
-        plan.to_toml().as_bytes(),
-    )?;
     directory.record(&Record::Run(RunRecord {
         name: plan.file.name.clone(),
         seed: plan.file.seed,
@@ -78,12 +87,4 @@ fn begin(plan: &Plan, directory: &mut RunDirectory) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         n_threads: plan.file.n_threads,
     }))
-}
-
-/// The committed records of a run directory.
-///
-/// # Errors
-/// The ledger is missing or damaged.
-pub fn ledger_of(directory: &Path) -> Result<Vec<Record>> {
-    read_journal(&directory.join("ledger.jsonl"))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
 use ra3_evals::bench::{self, Name};
@@ -70,15 +70,9 @@ pub fn sample(
 ) -> Result<Vec<WrittenProgram>> {
     let model = Loaded::load(model, watcher)?;
     let ids = if is_chat {
-        let folder = &model.folder;
-        let template = model.template.as_ref().with_context(|| {
-            format!(
-                "{} has no chat template: leave out --chat",
-                folder.display()
-            )
-        })?;
         let chat = Chat::new(vec![message("user", prompt)]);
-        model.tokenizer.encode_chat(&template.render(&chat)?)
+        let text = model.chat_template()?.render(&chat)?;
+        model.tokenizer.encode_chat(&text)
     } else {
         model.tokenizer.encode_prompt(prompt)
     };

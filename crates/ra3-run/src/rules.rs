@@ -153,7 +153,15 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
     );
     match &rlvr.problems {
         Some(problems) => {
-            problems.read().context("rlvr.problems.data")?;
+            let n = problems.read().context("rlvr.problems.data")?.len();
+            let n_held_out = (problems.held_out_share * n as f64).round() as usize;
+            ensure!(
+                n_held_out > 0 && n_held_out < n,
+                "rlvr.problems.held_out_share = {} holds {n_held_out} of the {n} problems of {} \
+                 out: some are needed on either side",
+                problems.held_out_share,
+                problems.data.display()
+            );
         }
         None => ensure!(
             file.corpus

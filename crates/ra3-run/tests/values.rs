@@ -48,8 +48,12 @@ fn files() -> Vec<Table> {
 /// A file of problems, as one of the published sets has them.
 fn problems() -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("values_asserts.jsonl");
-    let line = r#"{"id": "a", "question": "Find it.", "test_cases": ["assert f(1) == 1"]}"#;
-    std::fs::write(&path, line).unwrap();
+    let lines = ["a", "b", "c", "d"].map(|id| {
+        let question = format!("Find {id}.");
+        let tests = ["assert f(1) == 1"];
+        serde_json::json!({"id": id, "question": question, "test_cases": tests}).to_string()
+    });
+    std::fs::write(&path, lines.join("\n")).unwrap();
     path.display().to_string()
 }
 
@@ -270,7 +274,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("directory=''", "directory = \"\": allowed is a path"),
     (
         "n_threads=100000",
-        "n_threads = 100000: allowed is a whole number from 1 to 1024",
+        "n_threads = 100000: allowed is a whole number from 1 to 256",
     ),
     ("n_threads=0", "n_threads"),
     ("corpus.held_out_share=0.0", "corpus.held_out_share is 0"),
@@ -278,8 +282,14 @@ const REFUSED: &[(&str, &str)] = &[
         "corpus.near_duplicate_similarity=nan",
         "corpus.near_duplicate_similarity = nan",
     ),
-    ("corpus.near_duplicate_similarity=2.0", "allowed is (0, 1]"),
-    ("corpus.near_duplicate_similarity=0.0", "allowed is (0, 1]"),
+    (
+        "corpus.near_duplicate_similarity=2.0",
+        "allowed is [0.5, 1]",
+    ),
+    (
+        "corpus.near_duplicate_similarity=0.3",
+        "allowed is [0.5, 1]",
+    ),
     (
         "corpus.decontaminate_n_words=0",
         "corpus.decontaminate_n_words = 0",

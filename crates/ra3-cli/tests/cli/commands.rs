@@ -225,3 +225,86 @@ fn wrong_arguments_and_missing_files_are_told_apart() {
         );
     }
 }
+
+/// What no model can do is an argument out of its range, before anything is loaded or written.
+#[test]
+fn numbers_have_ranges() {
+    let huge = "18446744073709551615";
+    for (arguments, option) in [
+        (
+            ["doctor", "assets/base", "--train-tokens", "0"],
+            "--train-tokens",
+        ),
+        (
+            ["doctor", "assets/base", "--train-tokens", "1"],
+            "--train-tokens",
+        ),
+        (
+            ["doctor", "assets/base", "--train-tokens", huge],
+            "--train-tokens",
+        ),
+        (
+            ["sample", "assets/base", "--prompt=x", "-n=0"],
+            "--n-samples",
+        ),
+        (
+            ["sample", "assets/base", "--prompt=x", "-n=100000000000"],
+            "--n-samples",
+        ),
+        (
+            ["sample", "assets/base", "--prompt=x", "--temperature=nan"],
+            "--temperature",
+        ),
+        (
+            ["sample", "assets/base", "--prompt=x", "--temperature=-1"],
+            "--temperature",
+        ),
+        (
+            ["sample", "assets/base", "--prompt=x", "--max-tokens=0"],
+            "--max-tokens",
+        ),
+        (
+            ["eval", "assets/base", "--problems=x", "-n=0"],
+            "--n-samples",
+        ),
+        (
+            ["eval", "assets/base", "--bench=humaneval", "--tasks=0"],
+            "--tasks",
+        ),
+        (
+            [
+                "eval",
+                "assets/base",
+                "--bench=humaneval",
+                "--workers=100000",
+            ],
+            "--workers",
+        ),
+        (
+            ["grade", "x.jsonl", "--bench=humaneval", "--workers=0"],
+            "--workers",
+        ),
+        (
+            ["inspect", "assets/base", "x.py", "--rationale-tokens=0"],
+            "--rationale-tokens",
+        ),
+    ] {
+        let (code, text) = failure_of(&arguments);
+        assert!(
+            code == Some(2) && text.contains(option),
+            "{arguments:?}: {text}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_document_is_not_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("empty.py");
+    write(&document, "").unwrap();
+    let (code, text) = failure_of(&["doctor", "assets/base", "--document", path(&document)]);
+    assert!(
+        code == Some(1) && text.contains("the document is empty"),
+        "{text}"
+    );
+}

@@ -2,9 +2,9 @@
 
 use std::fs::{read, read_to_string, write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use crate::support::{assert_same_bits, finish, root, run_arguments, start};
+use crate::support::{assert_same_bits, finish, ra3, root, run_arguments, start};
 
 /// Two updates of the base model and nothing after it.
 const SHORT: &[&str] = &["base.n_updates=2"];
@@ -25,9 +25,34 @@ fn another_plan_is_refused_and_a_finished_run_is_shown_again() {
     assert!(ok, "{text}");
     expect_error(&directory, &["base.n_updates=3"], &["another plan"]);
     let ledger = read(directory.join("ledger.jsonl")).unwrap();
+    // What the plan was is known without plan.toml, and what a kill cut short is not read.
+    let (plan, card) = (
+        directory.join("plan.toml"),
+        directory.join("models/ra3/README.md"),
+    );
+    let (whole_plan, whole_card) = (read(&plan).unwrap(), read(&card).unwrap());
+    write(&plan, "").unwrap();
+    let half = [&ledger[..], b"{\"record\":\"upd"].concat();
+    write(directory.join("ledger.jsonl"), half).unwrap();
+    let (ok, text) = finish(start_report(&directory));
+    assert!(ok, "{text}");
+    assert_eq!(read(&card).unwrap(), whole_card);
+    // A finished run is held to its checksums, too.
+    let model = directory.join("models/ra3/model.safetensors");
+    let whole_model = read(&model).unwrap();
+    damage(&model);
+    expect_error(&directory, SHORT, &["models/ra3/model.safetensors"]);
+    write(&model, whole_model).unwrap();
     let (ok, text) = finish(start(&directory, SHORT));
     assert!(ok, "{text}");
     assert_eq!(read(directory.join("ledger.jsonl")).unwrap(), ledger);
+    assert_eq!(read(&plan).unwrap(), whole_plan);
+}
+
+fn start_report(directory: &Path) -> Child {
+    let mut command = ra3(&["report", &directory.display().to_string()]);
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 /// A limit on the size of files stands for a full disk: the same writes fail, at the same places.

@@ -19,11 +19,11 @@ mod bars;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::atomic;
 use crate::clock::{self, ClockRecord};
-use crate::directory::read_journal;
+use crate::directory::{read_committed, read_progress};
 use crate::ledger::Record;
 use crate::samples::Sample;
 
@@ -67,13 +67,19 @@ pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
 /// # Errors
 /// A journal is missing or damaged, or the page cannot be written.
 pub fn write_from_directory(directory: &Path) -> Result<Table> {
-    let ledger: Vec<Record> = read_journal(&directory.join("ledger.jsonl"))?;
-    let samples: Vec<Sample> = read_journal(&directory.join("samples.jsonl"))?;
+    let progress = read_progress(directory)?.with_context(|| {
+        format!(
+            "{} is no run's directory: it has no progress.json",
+            directory.display()
+        )
+    })?;
+    let ledger: Vec<Record> = read_committed(&directory.join("ledger.jsonl"), &progress.ledger)?;
+    let samples: Vec<Sample> = read_committed(&directory.join("samples.jsonl"), &progress.samples)?;
     let clock = clock::read(&directory.join("clock.jsonl"))?;
     let (name, environment) = described(&ledger);
     let inputs = ReportInputs {
         name,
-        plan_toml: std::fs::read_to_string(directory.join("plan.toml")).unwrap_or_default(),
+        plan_toml: progress.plan,
         environment,
         ledger: &ledger,
         samples: &samples,

@@ -181,7 +181,11 @@ fn cells_of(row: &Row) -> Vec<String> {
 /// Effective choices of the next line with every decision an act, and given the drawn latents.
 fn choices(row: &Row) -> Option<String> {
     let (before, after) = (row.latents.get("choices_act")?, row.latents.get("choices")?);
-    Some(format!("{before:.2} → {after:.2}"))
+    let number = |choices: &f64| match choices {
+        choices if *choices < 1e4 => format!("{choices:.2}"),
+        choices => format!("{choices:.1e}"),
+    };
+    Some(format!("{} → {}", number(before), number(after)))
 }
 
 /// `41.2 [38.0, 44.5]`.

@@ -50,7 +50,10 @@ impl Allowed {
             (Self::Whole(low, high), Value::Integer(n)) => {
                 u64::try_from(*n).is_ok_and(|n| (low..=high).contains(&n))
             }
-            (Self::Real(low, high), Value::Float(x)) => low.is_below(*x) && high.is_above(*x),
+            (Self::Real(low, high), Value::Float(x)) => {
+                let x = as_written(*x);
+                low.is_below(x) && high.is_above(x)
+            }
             (Self::Real(..), Value::Integer(n)) => self.admits(&Value::Float(*n as f64)),
             (Self::Text(n_max), Value::String(text)) => {
                 !text.trim().is_empty()
@@ -70,6 +73,15 @@ impl Allowed {
                 _,
             ) => false,
         }
+    }
+}
+
+/// The number that stood in the file: one of single precision, widened, has other digits.
+fn as_written(x: f64) -> f64 {
+    if f64::from(x as f32) == x {
+        (x as f32).to_string().parse().unwrap_or(x)
+    } else {
+        x
     }
 }
 
@@ -218,16 +230,43 @@ fn collect(path: &str, value: &Value, into: &mut Vec<Leaf>) {
 /// A value as it was written: a number of single precision with no more digits than it has.
 pub fn shown(value: &Value) -> String {
     match value {
-        Value::Float(x) if f64::from(*x as f32) == *x => {
-            let single = *x as f32;
-            format!("{single:?}").replace("NaN", "nan")
-        }
-        Value::Float(x) => format!("{x:?}").replace("NaN", "nan"),
+        Value::Float(x) => format!("{:?}", as_written(*x)).replace("NaN", "nan"),
         Value::String(_)
         | Value::Integer(_)
         | Value::Boolean(_)
         | Value::Datetime(_)
         | Value::Array(_)
         | Value::Table(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number is compared as it stood in the file, whatever precision it was kept in.
+    #[test]
+    fn the_ends_of_ranges_are_allowed_where_they_are_said_to_be() {
+        let mut n_ends = 0;
+        for Key { path, allowed } in KEYS {
+            let Allowed::Real(low, high) = *allowed else {
+                continue;
+            };
+            for end in [low, high] {
+                let (x, is_allowed) = match end {
+                    Bound::Closed(x) => (x, true),
+                    Bound::Open(x) => (x, false),
+                };
+                for kept in [x, f64::from(x as f32)] {
+                    assert_eq!(
+                        allowed.admits(&Value::Float(kept)),
+                        is_allowed,
+                        "{path} = {kept}"
+                    );
+                }
+                n_ends += 1;
+            }
+        }
+        assert!(n_ends > 40, "{n_ends}");
     }
 }

@@ -35,14 +35,15 @@ pub const KEYS: &[Key] = &[
     key("name", Text(100)),
     key("seed", Whole(0, ANY)),
     key("directory", Path),
-    key("n_threads", Whole(1, 1024)),
+    key("n_threads", Whole(1, 256)),
     key("checkpoint_every", Whole(1, ANY)),
     // The documents.
     key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),
     key("corpus.decontaminate_n_words", Whole(1, COUNT_MAX)),
     key(
         "corpus.near_duplicate_similarity",
-        Real(Open(0.0), Closed(1.0)),
+        // Pairs that are less alike are not looked at: see `ra3_corpus::dedupe`.
+        Real(Closed(0.5), Closed(1.0)),
     ),
     key("corpus.n_bytes_max", Whole(1, ANY)),
     key("corpus.rationale_tokens_max", Whole(1, CONTEXT_MAX)),

@@ -99,6 +99,9 @@ fn parse_value(text: &str) -> toml::Value {
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
+/// A name that is less alike was not meant.
+const SIMILARITY_MIN: f64 = 0.75;
+
 /// Adds "did you mean" to serde's message about an unknown key or variant, which quotes the
 /// unknown name first and the known ones after it.
 fn with_nearest_key(message: &str) -> String {
@@ -109,10 +112,11 @@ fn with_nearest_key(message: &str) -> String {
         return message.to_owned();
     };
     let quoted: Vec<&str> = message[start - 1..].split('`').skip(1).step_by(2).collect();
-    let nearest = quoted.iter().skip(1).max_by(|a, b| {
-        let similarity = |name: &str| strsim::jaro_winkler(quoted[0], name);
-        similarity(a).total_cmp(&similarity(b))
-    });
+    let similarity = |name: &str| strsim::jaro_winkler(quoted[0], name);
+    let known = quoted.iter().skip(1);
+    let nearest = known
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+        .filter(|name| similarity(name) >= SIMILARITY_MIN);
     nearest.map_or_else(
         || message.to_owned(),
         |name| format!("{}\ndid you mean `{name}`?", message.trim_end()),

@@ -43,6 +43,8 @@ pub(crate) fn run(
         unit: "",
     });
     let began = std::time::Instant::now();
+    // A path that leads nowhere is found now, and not when the base model is made.
+    let base = base_folder(plan, watcher)?;
     let seed = Seed::root(plan.file.seed).child("corpus");
     let testbed = plan
         .file
@@ -60,7 +62,6 @@ pub(crate) fn run(
     if documents.is_empty() {
         bail!(nothing_left(&report, plan));
     }
-    let base = base_folder(plan, watcher)?;
     let tokenizer = match &base {
         Some(base) => load_tokenizer(&base.join("tokenizer.json"))?,
         None => make_tokenizer(plan, &documents)?,
@@ -98,12 +99,10 @@ fn check_split(report: &CorpusReport, plan: &Plan) -> Result<()> {
     if report.n_train == 0 {
         bail!(nothing_left(report, plan));
     }
-    let evaluate = plan.file.evaluate.as_ref();
-    let needs_held_out = evaluate.is_some_and(|evaluate| evaluate.n_documents > 0);
     ensure!(
-        !needs_held_out || report.n_held_out > 0,
-        "none of the {} documents is held out to measure on: raise corpus.held_out_share, or set \
-         evaluate.n_documents to 0",
+        plan.file.evaluate.is_none() || report.n_held_out > 0,
+        "none of the {} documents is held out to measure on: raise corpus.held_out_share, add \
+         documents, or leave out [evaluate] and [rlvr]",
         report.n_train
     );
     Ok(())
@@ -187,15 +186,14 @@ fn gather(
 
 /// The base checkpoint, if its tokenizer is the corpus': its files travel with the corpus.
 fn base_folder(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Option<PathBuf>> {
-    match (&plan.file.tokenizer, &plan.file.base) {
-        (TokenizerSection::Base {}, BaseSection::Checkpoint { path, .. }) => {
-            let folder = model::folder_of(path, watcher)?;
-            // A folder that holds no model says so before its tokenizer is looked for.
-            ModelConfig::load(&folder.join("config.json"))?;
-            Ok(Some(folder))
-        }
-        _ => Ok(None),
-    }
+    let BaseSection::Checkpoint { path, .. } = &plan.file.base else {
+        return Ok(None);
+    };
+    let folder = model::folder_of(path, watcher).context("base.path")?;
+    // A folder that holds no model says so before anything is read for it.
+    ModelConfig::load(&folder.join("config.json")).context("base.path")?;
+    let lends = plan.file.tokenizer == TokenizerSection::Base {};
+    Ok(lends.then_some(folder))
 }
 
 fn generate(section: &TestbedSection, seed: Seed) -> Testbed {
