@@ -396,10 +396,18 @@ fn prompt_begin(inner: &Inner) -> Result<Vec<TokenId>, String> {
         Err(error) => Err(error.to_string()),
     };
     let (with, without) = (ids(true)?, ids(false)?);
+    if without.is_empty() {
+        return Err("it cuts the letter x into no tokens: its vocabulary is not whole".to_owned());
+    }
     let at = with
-        .windows(without.len().max(1))
+        .windows(without.len())
         .position(|part| part == without)
         .ok_or("its post_processor does not keep the text's own ids")?;
+    if let Some(id) = with.iter().find(|id| inner.id_to_token(**id).is_none()) {
+        return Err(format!(
+            "its post_processor puts the id {id} beside a text, and no token has it"
+        ));
+    }
     Ok(with[..at].to_vec())
 }
 

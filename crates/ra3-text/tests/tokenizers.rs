@@ -474,3 +474,21 @@ proptest! {
         prop_assert!(!ids.iter().any(|id| markers.contains(id)));
     }
 }
+
+/// An id before texts that no token has is found when the file is read, and not when a model is
+/// asked about it.
+#[test]
+fn what_is_put_before_a_text_has_to_be_a_token() {
+    let post_processor = json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [70_000], "tokens": ["<s>"]}},
+    });
+    let message = error_of(&json!({"post_processor": post_processor}));
+    assert!(
+        message.contains("puts the id 70000 beside a text"),
+        "{message}"
+    );
+}

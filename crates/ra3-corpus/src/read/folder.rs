@@ -30,7 +30,9 @@ pub(super) fn read_library(
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
     let root = library_of(python)?;
-    let paths = files_below(&root, &[".py"], LIBRARY_SKIPS, on_error, reading)?;
+    // An installation may keep parts elsewhere (Debian links a file into /etc), or to itself: such
+    // parts are not the user's to mend, so they are dropped and counted.
+    let paths = files_below(&root, &[".py"], LIBRARY_SKIPS, OnError::Drop, reading)?;
     read_files(&root, &paths, n_files_max, on_error, reading)
 }
 
@@ -219,6 +221,30 @@ mod tests {
         assert!(stop().contains("loop.py is a folder") || stop().contains("bad.py"));
         std::fs::remove_file(dir.path().join("b/loop.py")).unwrap();
         assert!(stop().contains("bad.py, byte 1: not UTF-8"), "{}", stop());
+    }
+
+    /// What of a library leads elsewhere is dropped, however strict the corpus is.
+    #[test]
+    fn a_library_may_link_out_of_its_folder() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("abc.py"), "x = 1\n").unwrap();
+        std::fs::write(other.path().join("site.py"), "y = 1\n").unwrap();
+        let link = dir.path().join("sitecustomize.py");
+        std::os::unix::fs::symlink(other.path().join("site.py"), link).unwrap();
+        let python = other.path().join("python");
+        let script = format!("#!/bin/sh\necho {}\n", dir.path().display());
+        std::fs::write(&python, script).unwrap();
+        std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+        let source = Source::PythonStandardLibrary {
+            python,
+            n_files_max: usize::MAX,
+        };
+        let reading = read(&source, OnError::Stop).unwrap();
+        let names: Vec<&str> = reading.documents.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["abc.py"]);
+        assert_eq!(reading.n_dropped[&Rejected::Outside], 1);
     }
 
     #[test]
