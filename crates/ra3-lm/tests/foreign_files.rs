@@ -460,3 +460,32 @@ fn forms_of_a_configuration() {
 
 /// A name and its text.
 type File<'a> = (&'a str, &'a str);
+
+#[test]
+fn ends_of_text_are_rows_of_the_vocabulary() {
+    let with = |ends: Value| config_with(|file| file["eos_token_id"] = ends);
+    assert_eq!(with(json!([2, 3])).unwrap().eos_token_ids, [2, 3]);
+    assert_eq!(with(json!(1)).unwrap().eos_token_ids, [1]);
+    assert!(with(Value::Null).unwrap().eos_token_ids.is_empty());
+    for (ends, shown) in [
+        (json!(-1), "eos_token_id is -1"),
+        (json!([2, 99_999]), "eos_token_id is [2,99999]"),
+        (json!("</s>"), "eos_token_id is \"</s>\""),
+    ] {
+        let message = with(ends).unwrap_err();
+        assert!(message.contains(shown), "{message}");
+    }
+}
+
+/// Weights that are there are not called another form of themselves.
+#[test]
+fn a_missing_configuration_is_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), "").unwrap();
+    let path = folder.path().join("config.json");
+    let message = ModelConfig::load(&path).unwrap_err().to_string();
+    assert!(
+        message.starts_with("cannot read") && message.contains("config.json"),
+        "{message}"
+    );
+}

@@ -38,6 +38,11 @@ pub(crate) fn missing_weights(folder: &Path) -> Option<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     names.sort();
+    let is_own =
+        |name: &String| name == "model.safetensors" || name == "model.safetensors.index.json";
+    if names.iter().any(is_own) {
+        return None;
+    }
     let found = FORMS.iter().find_map(|(start, end, form)| {
         let is_one = |name: &&String| name.starts_with(start) && name.ends_with(end);
         names.iter().find(is_one).map(|name| (name, form))

@@ -35,27 +35,26 @@ struct Keys {
     #[serde(default)]
     tie_word_embeddings: bool,
     initializer_range: Option<f32>,
-    eos_token_id: Option<OneOrMany>,
+    eos_token_id: Option<Value>,
     bos_token_id: Option<u32>,
     dtype: Option<Value>,
     /// The older name; where both are there, it is not read.
     torch_dtype: Option<Value>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
+/// The ids of an `eos_token_id`, which is one or a list.
+fn token_ids(found: &Value, vocab_size: usize) -> Result<Vec<u32>, String> {
+    let all = match found {
+        Value::Array(all) => &all[..],
+        one => std::slice::from_ref(one),
+    };
+    let id = |value: &Value| {
+        let id = value.as_u64().filter(|id| *id < vocab_size as u64);
+        id.map(|id| id as u32).ok_or_else(|| {
+            format!("eos_token_id is {found}, where ids are below the vocab_size {vocab_size}")
+        })
+    };
+    all.iter().map(id).collect()
 }
 
 impl ModelConfig {
@@ -97,15 +96,15 @@ impl ModelConfig {
             .into_iter()
             .filter(|(_, value)| !value.is_null());
         let keys: Keys = serde_json::from_value(Value::Object(set.collect())).map_err(json)?;
-        let config = Self::of(keys, file).map_err(shape)?;
+        let config = Self::of(&keys, file).map_err(shape)?;
         config
             .contradiction()
             .map_or(Ok(config), |reason| Err(shape(reason)))
     }
 
-    fn of(keys: Keys, file: Map<String, Value>) -> Result<Self, String> {
-        let architecture = architecture(&keys)?;
-        let (rope_theta, rope_scaling) = rope(&keys)?;
+    fn of(keys: &Keys, file: Map<String, Value>) -> Result<Self, String> {
+        let architecture = architecture(keys)?;
+        let (rope_theta, rope_scaling) = rope(keys)?;
         let dtype = keys.dtype.as_ref().or(keys.torch_dtype.as_ref());
         Ok(Self {
             architecture,
@@ -123,7 +122,10 @@ impl ModelConfig {
             biases: biases(architecture, keys.attention_bias),
             tie_word_embeddings: keys.tie_word_embeddings,
             initializer_range: keys.initializer_range.unwrap_or(INITIALIZER_RANGE),
-            eos_token_ids: keys.eos_token_id.map_or_else(Vec::new, OneOrMany::into_vec),
+            eos_token_ids: match &keys.eos_token_id {
+                None => Vec::new(),
+                Some(found) => token_ids(found, keys.vocab_size)?,
+            },
             bos_token_id: keys.bos_token_id,
             precision: dtype.map_or(Ok(Precision::Float32), precision)?,
             file,

@@ -39,10 +39,11 @@ impl RopeScaling {
     pub(crate) fn read(file: &Value, max_position_embeddings: usize) -> Result<Self, String> {
         let kind = ["rope_type", "type"]
             .iter()
-            .find_map(|key| file[*key].as_str());
+            .find_map(|key| file[*key].as_str())
+            .unwrap_or("default");
         let number = |key: &str| {
             let found = file[key].as_f64().filter(|number| *number > 0.0);
-            found.ok_or_else(|| format!("rope of type {kind:?} has no positive {key}"))
+            found.ok_or_else(|| format!("rope of type {kind} has no positive {key}"))
         };
         if let Some(share) = file["partial_rotary_factor"]
             .as_f64()
@@ -52,7 +53,7 @@ impl RopeScaling {
                 "a partial_rotary_factor of {share} is not supported"
             ));
         }
-        match kind.unwrap_or("default") {
+        match kind {
             "default" | "dynamic" => Ok(Self::None),
             "linear" => Ok(Self::Linear {
                 factor: number("factor")?,
@@ -67,7 +68,7 @@ impl RopeScaling {
                 original_max_position_embeddings: number("original_max_position_embeddings")
                     .unwrap_or(max_position_embeddings as f64),
             }),
-            other => Err(format!("rope of type {other:?} is not supported")),
+            other => Err(format!("rope of type {other} is not supported")),
         }
     }
 
