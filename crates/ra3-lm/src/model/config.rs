@@ -182,6 +182,21 @@ impl ModelConfig {
         self.num_hidden_layers * (attention + 3 * d * ff) + d * self.vocab_size
     }
 
+    /// FLOPs of the layers' forward pass over rows at these positions: two a parameter, and
+    /// attention by the keys that each row sees.
+    pub(crate) fn layer_flops(&self, positions: impl ExactSizeIterator<Item = u32>) -> f64 {
+        let body = self.n_matmul_params() - self.hidden_size * self.vocab_size;
+        let n_rows = positions.len() as f64;
+        let n_seen: f64 = positions.map(|position| f64::from(position) + 1.0).sum();
+        let attention = 2.0 * (self.query_width() * self.num_hidden_layers) as f64 * n_seen;
+        2.0 * (body as f64 * n_rows + attention)
+    }
+
+    /// FLOPs of the projection of so many rows to the vocabulary.
+    pub(crate) fn head_flops(&self, n_rows: usize) -> f64 {
+        2.0 * (self.hidden_size * self.vocab_size * n_rows) as f64
+    }
+
     /// What about the sizes cannot be.
     pub(super) fn contradiction(&self) -> Option<String> {
         let sizes = [

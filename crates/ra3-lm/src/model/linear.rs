@@ -15,47 +15,54 @@ pub(crate) struct Linear<'a> {
     pub(crate) n_out: usize,
 }
 
+/// Who sums the products of a forward pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kernel {
+    /// The library, for training: the fastest for many rows, whose order depends on their number.
+    Packed,
+    /// `device/rows.rs`, for generation: a row has the same bits whatever runs beside it, and the
+    /// weight may be `bf16`.
+    Rows,
+}
+
 impl Linear<'_> {
     /// `y = x · weightᵀ + bias` for `x` `[rows, n_in]`, whatever is in `y`.
-    pub(crate) fn forward(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
+    pub(crate) fn forward(&self, kernel: Kernel, y: &mut [f32], weights: &Weights, x: &[f32]) {
         if let Some(bias) = self.bias {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out)
                 .for_each(|row| row.copy_from_slice(&bias));
         }
-        self.product(y, self.bias.is_some(), weights, x);
+        self.product(kernel, y, self.bias.is_some(), weights, x);
     }
 
     /// `y += x · weightᵀ + bias`.
-    pub(crate) fn forward_add(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        self.add_bias(y, weights);
-        self.product(y, true, weights, x);
-    }
-
-    /// [`Self::forward`], where a row of `y` has the same bits whatever runs beside it; the weight
-    /// may be `bf16`.
-    pub(crate) fn forward_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        y.fill(0.0);
-        self.forward_add_rows(y, weights, x);
-    }
-
-    /// [`Self::forward_add`], as [`Self::forward_rows`].
-    pub(crate) fn forward_add_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        self.add_bias(y, weights);
-        multiply_rows(y, true, x, self.n_in, weights.matrix(self.weight));
-    }
-
-    fn add_bias(&self, y: &mut [f32], weights: &Weights) {
+    pub(crate) fn forward_add(&self, kernel: Kernel, y: &mut [f32], weights: &Weights, x: &[f32]) {
         if let Some(bias) = self.bias {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out).for_each(|row| add(row, &bias));
         }
+        self.product(kernel, y, true, weights, x);
     }
 
-    fn product(&self, y: &mut [f32], accumulate: bool, weights: &Weights, x: &[f32]) {
-        let x = View::new(x, x.len() / self.n_in, self.n_in);
-        let weight = View::new(weights.at(self.weight), self.n_out, self.n_in);
-        multiply(y, accumulate, x, weight.transposed(), Threads::All);
+    fn product(
+        &self,
+        kernel: Kernel,
+        y: &mut [f32],
+        accumulate: bool,
+        weights: &Weights,
+        x: &[f32],
+    ) {
+        match kernel {
+            Kernel::Packed => {
+                let x = View::new(x, x.len() / self.n_in, self.n_in);
+                let weight = View::new(weights.at(self.weight), self.n_out, self.n_in);
+                multiply(y, accumulate, x, weight.transposed(), Threads::All);
+            }
+            Kernel::Rows => {
+                multiply_rows(y, accumulate, x, self.n_in, weights.matrix(self.weight));
+            }
+        }
     }
 
     /// `dx (+)= dy · weight`.
