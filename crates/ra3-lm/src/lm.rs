@@ -265,12 +265,10 @@ impl Model for Lm {
     fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
         let d = self.config().hidden_size;
         let layout = &self.weights.layout;
-        let mut ranges = vec![layout.embedding.clone()];
-        if layout.head != layout.embedding {
-            ranges.push(layout.head.clone());
-        }
+        let mut ranges = vec![&layout.embedding, &layout.head.weight];
+        ranges.dedup();
         for (index, range) in ranges.into_iter().enumerate() {
-            let rows = &mut self.weights.data[range];
+            let rows = &mut self.weights.data[range.clone()];
             let mut fresh = vec![0.0; rows.len() + tokens.len() * d];
             grow_rows(&mut fresh, rows, d, seed.nth(index as u64));
             let n = rows.len();

@@ -113,20 +113,15 @@ pub(crate) fn logits(
         path.push(cache.insert(path.last().copied(), *token));
     }
     forward::forward(transformer, weights, &mut cache, &path);
-    Ok(logits_of(transformer, weights, &cache, &path))
+    Ok(logits_of(weights, &cache, &path))
 }
 
 /// Logits of the next token after nodes that are computed, `[nodes, vocabulary]`.
-fn logits_of(
-    transformer: &Transformer,
-    weights: &Weights,
-    cache: &Cache,
-    nodes: &[usize],
-) -> Vec<f32> {
+fn logits_of(weights: &Weights, cache: &Cache, nodes: &[usize]) -> Vec<f32> {
     let hidden = nodes.iter().flat_map(|node| cache.hidden(*node));
     let hidden: Vec<f32> = hidden.copied().collect();
-    let mut logits = vec![0.0; nodes.len() * transformer.config.vocab_size];
-    let head = transformer.head(&weights.layout);
+    let head = &weights.layout.head;
+    let mut logits = vec![0.0; nodes.len() * head.n_out];
     head.forward(Kernel::Rows, &mut logits, weights, &hidden);
     logits
 }
@@ -227,7 +222,7 @@ impl Engine<'_> {
         for groups in groups.chunks(LOGIT_ROWS_MAX) {
             let nodes = groups.iter().map(|group| questions[group[0]].node);
             let nodes: Vec<usize> = nodes.collect();
-            let logits = logits_of(self.transformer, self.weights, &self.cache, &nodes);
+            let logits = logits_of(self.weights, &self.cache, &nodes);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(config.vocab_size)
                 .zip(groups)

@@ -7,29 +7,28 @@ use serde_json::{Map, Value};
 use super::rope_scaling::RopeScaling;
 
 /// A family of architectures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// Qwen2 and 2.5: biases on q, k and v.
-    #[serde(rename = "Qwen2ForCausalLM")]
     Qwen2,
     /// Norms of the heads of q and k.
-    #[serde(rename = "Qwen3ForCausalLM")]
     Qwen3,
     /// Llama 2 and 3.
-    #[serde(rename = "LlamaForCausalLM")]
     Llama,
     /// Mistral without a sliding window: Llama's network.
-    #[serde(rename = "MistralForCausalLM")]
     Mistral,
 }
 
 impl Architecture {
-    pub(super) const fn model_type(self) -> &'static str {
+    pub(super) const ALL: [Self; 4] = [Self::Qwen2, Self::Qwen3, Self::Llama, Self::Mistral];
+
+    /// Its names in `config.json`, as `architectures` and as `model_type`.
+    pub(super) const fn names(self) -> [&'static str; 2] {
         match self {
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
+            Self::Qwen2 => ["Qwen2ForCausalLM", "qwen2"],
+            Self::Qwen3 => ["Qwen3ForCausalLM", "qwen3"],
+            Self::Llama => ["LlamaForCausalLM", "llama"],
+            Self::Mistral => ["MistralForCausalLM", "mistral"],
         }
     }
 }

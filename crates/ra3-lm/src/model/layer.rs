@@ -16,9 +16,9 @@ use ra3::policy::TokenId;
 
 use super::attention::{self, Gradients, Saved};
 use super::forest::Forest;
-use super::linear::{Kernel, Linear};
+use super::linear::Kernel;
 use super::transformer::Transformer;
-use super::weights::{LayerLayout, Weights};
+use super::weights::{LayerLayout, Linear, Weights};
 use super::workspace::Workspace;
 use super::{rms_norm, swiglu};
 
@@ -98,13 +98,13 @@ impl Pass<'_> {
         [normed, inverse]
     }
 
-    fn linear(&mut self, linear: Linear<'_>, x: &[f32]) -> Vec<f32> {
+    fn linear(&mut self, linear: &Linear, x: &[f32]) -> Vec<f32> {
         let mut y = self.workspace.take(x.len() / linear.n_in * linear.n_out);
         linear.forward(self.kernel, &mut y, self.weights, x);
         y
     }
 
-    fn residual(&mut self, residual: &[f32], linear: Linear<'_>, x: &[f32]) -> Vec<f32> {
+    fn residual(&mut self, residual: &[f32], linear: &Linear, x: &[f32]) -> Vec<f32> {
         let mut y = self.workspace.copy(residual);
         linear.forward_add(self.kernel, &mut y, self.weights, x);
         y
@@ -118,10 +118,11 @@ impl Pass<'_> {
         x: &[f32],
         attend: impl FnOnce([&[f32]; 3], &mut [f32], &mut [f32]),
     ) -> (Vec<f32>, Activations) {
-        let (transformer, heads) = (self.transformer, self.transformer.heads());
+        let heads = self.transformer.heads();
         let [normed, inverse] = self.norm(&layer.attention_norm, x);
-        let [mut q, mut k, v] = transformer
-            .projections(layer)
+        let [mut q, mut k, v] = layer
+            .projections
+            .each_ref()
             .map(|part| self.linear(part, &normed));
         let raw = layer.head_norms.as_ref().map(|[of_q, of_k]| {
             [(of_q, &mut q), (of_k, &mut k)].map(|(gain, x)| {
@@ -129,19 +130,18 @@ impl Pass<'_> {
                 [std::mem::replace(x, normed), inverse]
             })
         });
-        let rope = &transformer.rope;
+        let rope = &self.transformer.rope;
         rope.forward(&mut q, heads.query_width(), self.positions);
         rope.forward(&mut k, heads.key_width(), self.positions);
         let mut attended = self.workspace.take(q.len());
         let mut log_sum = self.workspace.take(q.len() / heads.width);
         attend([&q, &k, &v], &mut attended, &mut log_sum);
-        let middle = self.residual(x, transformer.output(layer), &attended);
+        let middle = self.residual(x, &layer.output, &attended);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
-        let [gate, up, down] = transformer.mlp(layer);
-        let [gate, up] = [gate, up].map(|part| self.linear(part, &middle_normed));
+        let [gate, up] = [&layer.gate, &layer.up].map(|part| self.linear(part, &middle_normed));
         let mut h = self.workspace.take(gate.len());
         swiglu::forward(&gate, &up, &mut h);
-        let output = self.residual(&middle, down, &h);
+        let output = self.residual(&middle, &layer.down, &h);
         self.workspace.give([h]);
         let activations = Activations {
             normed,
@@ -185,12 +185,11 @@ impl Pass<'_> {
         gradient: &mut [f32],
     ) {
         let weights = self.weights;
-        let [gate, up, down] = self.transformer.mlp(layer);
         let mut h = self.workspace.take(kept.gate.len());
-        down.back_to_input(&mut h, false, weights, dx);
+        layer.down.back_to_input(&mut h, false, weights, dx);
         swiglu::backward(&mut kept.gate, &mut kept.up, &mut h);
-        down.back_to_weight(gradient, dx, &h);
-        let parts = [(gate, kept.gate.as_slice()), (up, &kept.up)];
+        layer.down.back_to_weight(gradient, dx, &h);
+        let parts = [(&layer.gate, kept.gate.as_slice()), (&layer.up, &kept.up)];
         let dnormed = self.linears_backward(parts, &kept.middle_normed, gradient);
         let gain = &layer.mlp_norm;
         let (middle, inverse) = (&kept.middle, &kept.middle_inverse);
@@ -208,8 +207,8 @@ impl Pass<'_> {
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let output = self.transformer.output(layer);
         let mut dattended = self.workspace.take(kept.attended.len());
+        let output = &layer.output;
         output.back_to_input(&mut dattended, false, self.weights, dx);
         output.back_to_weight(gradient, dx, &kept.attended);
         let [mut dq, mut dk, dv] = self.heads_backward(forest, kept, &dattended);
@@ -220,7 +219,7 @@ impl Pass<'_> {
                 self.workspace.give([std::mem::replace(dy, dx)]);
             }
         }
-        let [q, k, v] = self.transformer.projections(layer);
+        let [q, k, v] = &layer.projections;
         let parts = [(q, dq.as_slice()), (k, &dk), (v, &dv)];
         let dnormed = self.linears_backward(parts, &kept.normed, gradient);
         let gain = &layer.attention_norm;
@@ -259,7 +258,7 @@ impl Pass<'_> {
     /// The gradient of an input that several products share.
     fn linears_backward<const N: usize>(
         &mut self,
-        parts: [(Linear<'_>, &[f32]); N],
+        parts: [(&Linear, &[f32]); N],
         x: &[f32],
         gradient: &mut [f32],
     ) -> Vec<f32> {

@@ -14,9 +14,9 @@ use super::config::ModelConfig;
 use super::cross_entropy::{self, Loss};
 use super::forest::Forest;
 use super::layer::{Activations, Pass};
-use super::linear::{Kernel, Linear, add};
+use super::linear::{Kernel, add};
 use super::rope::RopeTable;
-use super::weights::{LayerLayout, Layout, Weights};
+use super::weights::{LayerLayout, Weights};
 use super::workspace::Workspace;
 
 /// A model's shape and its rotary table.
@@ -42,59 +42,6 @@ impl Transformer {
             n_query: self.config.num_attention_heads,
             n_key: self.config.num_key_value_heads,
             width: self.config.head_dim(),
-        }
-    }
-
-    /// Projections to queries, keys and values.
-    pub(crate) fn projections<'a>(&self, layer: &'a LayerLayout) -> [Linear<'a>; 3] {
-        let (qw, kv) = (self.config.query_width(), self.config.key_width());
-        let n_in = self.config.hidden_size;
-        let parts = [
-            (&layer.q, &layer.q_bias, qw),
-            (&layer.k, &layer.k_bias, kv),
-            (&layer.v, &layer.v_bias, kv),
-        ];
-        parts.map(|(weight, bias, n_out)| Linear {
-            weight,
-            bias: bias.as_ref(),
-            n_in,
-            n_out,
-        })
-    }
-
-    /// Projection of what the heads found.
-    pub(crate) fn output<'a>(&self, layer: &'a LayerLayout) -> Linear<'a> {
-        Linear {
-            weight: &layer.o,
-            bias: layer.o_bias.as_ref(),
-            n_in: self.config.query_width(),
-            n_out: self.config.hidden_size,
-        }
-    }
-
-    /// Gate, up and down.
-    pub(crate) fn mlp<'a>(&self, layer: &'a LayerLayout) -> [Linear<'a>; 3] {
-        let (d, ff) = (self.config.hidden_size, self.config.intermediate_size);
-        [
-            (&layer.gate, d, ff),
-            (&layer.up, d, ff),
-            (&layer.down, ff, d),
-        ]
-        .map(|(weight, n_in, n_out)| Linear {
-            weight,
-            bias: None,
-            n_in,
-            n_out,
-        })
-    }
-
-    /// Projection to the vocabulary.
-    pub(crate) fn head<'a>(&self, layout: &'a Layout) -> Linear<'a> {
-        Linear {
-            weight: &layout.head,
-            bias: None,
-            n_in: self.config.hidden_size,
-            n_out: self.config.vocab_size,
         }
     }
 
@@ -167,12 +114,12 @@ fn head(
     let mut dhidden = pass.workspace.zeros(x.len());
     let loss = cross_entropy::forward_backward(
         &hidden,
-        weights.at(&layout.head),
+        weights.at(&layout.head.weight),
         pass.transformer.config.hidden_size,
         &forest.targets,
         surrogate,
         &mut dhidden,
-        &mut gradient[layout.head.clone()],
+        &mut gradient[layout.head.weight.clone()],
         pass.workspace,
     );
     let mut dx = pass.workspace.zeros(x.len());
