@@ -44,8 +44,8 @@ fn model(n_tokens: usize) -> Lm {
     lm
 }
 
-/// What a row does: tokens of a prompt, then feeds and samples by turns. Without a prompt it is over
-/// at its start.
+/// What a row does: tokens of a prompt, then feeds and samples by turns. Without a prompt it is
+/// over at its start.
 #[derive(Clone, Debug)]
 struct Script {
     prompt: Vec<TokenId>,
