@@ -1,9 +1,10 @@
 //! `cargo xtask mutants`: the method and the engine are changed on purpose, one place at a time,
 //! and what no test notices is compared with the list in `docs/mutants.md`.
 //!
-//! It takes an hour or two on 2 cores and is no part of the tests. `cargo install cargo-mutants`
-//! brings the tool; `.cargo/mutants.toml` says what of each crate is changed. A change is known by
-//! its file and words, not by its line, so that the list survives edits elsewhere in a file.
+//! It takes under a minute a change, so it is run on some files, and is no part of the tests.
+//! `cargo install cargo-mutants` brings the tool; `.cargo/mutants.toml` says what of each crate is
+//! changed. A change is known by its file and words, not by its line, so that the list survives
+//! edits elsewhere in a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

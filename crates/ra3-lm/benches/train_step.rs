@@ -11,6 +11,7 @@
 
 use std::time::Instant;
 
+use ra3::model::Model;
 use ra3::policy::{Example, Objective, Policy, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig};
@@ -122,7 +123,7 @@ fn main() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(480.0);
     let line = serde_json::json!({
-        "job": "train", "size": size, "dtype": "f32", "params": lm.n_params(),
+        "job": "train", "size": size, "dtype": "f32", "params": lm.shape().n_params,
         "tokens": N_DOCUMENTS * N_TOKENS, "threads": rayon::current_num_threads(),
         "seconds": median, "min": seconds[0], "max": seconds[n_runs - 1],
         "tokens_per_s": ((N_DOCUMENTS * N_TOKENS) as f64 / median).round(),

@@ -31,8 +31,12 @@ impl Lm {
     /// A model with random weights.
     pub fn random(config: ModelConfig, settings: TrainSettings, seed: Seed) -> Self {
         let weights = Weights::random(&config, seed);
+        Self::new(Transformer::new(config), weights, settings)
+    }
+
+    fn new(transformer: Transformer, weights: Weights, settings: TrainSettings) -> Self {
         Self {
-            transformer: Transformer::new(config),
+            transformer,
             weights,
             optimizer: None,
             settings,
@@ -45,15 +49,7 @@ impl Lm {
     /// # Errors
     /// A file is missing, damaged, or does not fit `config.json`.
     pub fn load(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
-        let mut config = ModelConfig::load(&folder.join("config.json"))?;
-        let weights = checkpoint::load_weights(folder, &mut config, InMemory::Wide)?;
-        Ok(Self {
-            transformer: Transformer::new(config),
-            weights,
-            optimizer: None,
-            settings,
-            workspace: Workspace::default(),
-        })
+        Self::load_as(folder, settings, InMemory::Wide)
     }
 
     /// Loads a checkpoint to be run and not trained: a `bf16` one stays `bf16` in memory, and is
@@ -62,26 +58,21 @@ impl Lm {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_to_run(folder: &Path, settings: TrainSettings) -> Result<Self, CheckpointError> {
+        Self::load_as(folder, settings, InMemory::AsOnDisk)
+    }
+
+    fn load_as(
+        folder: &Path,
+        settings: TrainSettings,
+        in_memory: InMemory,
+    ) -> Result<Self, CheckpointError> {
         let mut config = ModelConfig::load(&folder.join("config.json"))?;
-        let weights = checkpoint::load_weights(folder, &mut config, InMemory::AsOnDisk)?;
-        Ok(Self {
-            transformer: Transformer::new(config),
-            weights,
-            optimizer: None,
-            settings,
-            workspace: Workspace::default(),
-        })
+        let weights = checkpoint::load_weights(folder, &mut config, in_memory)?;
+        Ok(Self::new(Transformer::new(config), weights, settings))
     }
 
-    /// Writes `config.json` and the weights into a folder.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        self.save_sharded(folder, SHARD_BYTES_MAX)
-    }
-
-    /// [`Self::save`] in files of at most so many bytes where one tensor is not larger.
+    /// Writes a finished model into a folder as [`Model::save`], in files of at most so many bytes
+    /// where one tensor is not larger.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -93,62 +84,6 @@ impl Lm {
         checkpoint::save_weights(folder, self.config(), &self.weights, shard_bytes_max)
     }
 
-    /// [`Self::save`] in `f32`, and the optimizer's moments.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn save_training(&self, folder: &Path) -> Result<(), CheckpointError> {
-        checkpoint::save_training(
-            folder,
-            self.config(),
-            &self.weights,
-            self.optimizer.as_ref(),
-        )
-    }
-
-    /// Continues from [`Self::save_training`].
-    ///
-    /// # Errors
-    /// A file is missing, damaged, or does not fit this model.
-    pub fn load_training(&mut self, folder: &Path) -> Result<(), CheckpointError> {
-        let mut config = self.config().clone();
-        let weights = checkpoint::load_weights(folder, &mut config, InMemory::Wide)?;
-        if config.tie_word_embeddings != self.config().tie_word_embeddings {
-            return Err(CheckpointError::Shape {
-                path: folder.to_owned(),
-                reason: "it has a head of its own, and this model has none".to_owned(),
-            });
-        }
-        let n_params = weights.data.len();
-        let precision = self.settings.moments;
-        self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;
-        self.weights = weights;
-        Ok(())
-    }
-
-    /// The model as it is now, to be run and not trained ([`Self::freeze`]).
-    #[must_use]
-    pub fn frozen(&self) -> Self {
-        let mut frozen = Self {
-            transformer: self.transformer.clone(),
-            weights: self.weights.clone(),
-            optimizer: None,
-            settings: self.settings,
-            workspace: Workspace::default(),
-        };
-        frozen.freeze();
-        frozen
-    }
-
-    /// Forgets what training alone needs: the optimizer's moments, and half of each weight where
-    /// the settings say so ([`TrainSettings::frozen`]).
-    pub fn freeze(&mut self) {
-        self.optimizer = None;
-        if self.settings.frozen == Precision::Bfloat16 {
-            self.weights.halve();
-        }
-    }
-
     /// Sets the bytes of the key and value cache: what is free is known once the weights are there.
     pub fn set_cache_bytes_max(&mut self, n_bytes: usize) {
         self.settings.cache_bytes_max = n_bytes;
@@ -157,64 +92,6 @@ impl Lm {
     /// Sets the precision of the weights on disk.
     pub fn set_precision_on_disk(&mut self, precision: Precision) {
         self.transformer.config.precision = precision;
-    }
-
-    /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its
-    /// size.
-    pub fn grow_vocabulary(&mut self, vocab_size: usize, seed: Seed) {
-        let old = self.config().clone();
-        if vocab_size <= old.vocab_size {
-            return;
-        }
-        let is_half = self.weights.is_half();
-        self.weights.widen();
-        let config = ModelConfig {
-            vocab_size,
-            ..old.clone()
-        };
-        let layout = Layout::new(&config);
-        let mut data = vec![0.0; layout.n_params()];
-        let d = config.hidden_size;
-        for (index, (new, was)) in layout
-            .tensors
-            .iter()
-            .zip(&self.weights.layout.tensors)
-            .enumerate()
-        {
-            let source = &self.weights.data[was.range.clone()];
-            let place = &mut data[new.range.clone()];
-            place[..source.len()].copy_from_slice(source);
-            if place.len() > source.len() {
-                grow_rows(place, source, d, seed.nth(index as u64));
-            }
-        }
-        self.weights = Weights::wide(layout, data);
-        if is_half {
-            self.weights.halve();
-        }
-        self.transformer = Transformer::new(config);
-        self.optimizer = None;
-    }
-
-    /// Starts the rows of some tokens anew, as [`Self::grow_vocabulary`] starts added ones: tokens
-    /// that never occurred in training were pushed away from every context.
-    pub fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
-        let d = self.config().hidden_size;
-        let layout = &self.weights.layout;
-        let mut ranges = vec![layout.embedding.clone()];
-        if layout.head != layout.embedding {
-            ranges.push(layout.head.clone());
-        }
-        for (index, range) in ranges.into_iter().enumerate() {
-            let rows = &mut self.weights.data[range];
-            let mut fresh = vec![0.0; rows.len() + tokens.len() * d];
-            grow_rows(&mut fresh, rows, d, seed.nth(index as u64));
-            let n = rows.len();
-            for (token, row) in tokens.iter().zip(fresh[n..].chunks(d)) {
-                let at = *token as usize * d;
-                rows[at..at + d].copy_from_slice(row);
-            }
-        }
     }
 
     /// Loss and gradient of a batch, in the layout of [`Self::weights`]; nothing moves.
@@ -259,16 +136,6 @@ impl Lm {
     pub fn weights_mut(&mut self) -> &mut Weights {
         &mut self.weights
     }
-
-    /// True if the weights are `bf16`, to be run and not trained.
-    pub fn is_half(&self) -> bool {
-        self.weights.is_half()
-    }
-
-    /// Number of parameters.
-    pub fn n_params(&self) -> usize {
-        self.weights.layout.n_params()
-    }
 }
 
 fn grow_rows(place: &mut [f32], source: &[f32], d: usize, seed: Seed) {
@@ -304,7 +171,10 @@ impl Policy for Lm {
 
     /// Without the optimizer's moments, in half the memory where the settings say so.
     fn snapshot(&self) -> Box<dyn Policy> {
-        Box::new(self.frozen())
+        let (transformer, weights) = (self.transformer.clone(), self.weights.clone());
+        let mut frozen = Self::new(transformer, weights, self.settings);
+        frozen.freeze();
+        Box::new(frozen)
     }
 
     fn update(
@@ -345,28 +215,81 @@ impl Model for Lm {
         Shape {
             n_vocabulary: config.vocab_size,
             n_context: config.max_position_embeddings,
-            n_params: self.n_params(),
+            n_params: self.weights.layout.n_params(),
             n_matmul_params: config.n_matmul_params(),
             stop_ids: config.eos_token_ids.clone(),
             is_tied: config.tie_word_embeddings,
-            is_half: self.is_half(),
+            is_half: self.weights.is_half(),
         }
     }
 
+    /// Adds rows to the vocabulary: the mean of the embedding plus noise of a hundredth of its
+    /// size.
     fn grow_vocabulary(&mut self, n_vocabulary: usize, seed: Seed) {
-        Self::grow_vocabulary(self, n_vocabulary, seed);
+        let old = self.config().clone();
+        if n_vocabulary <= old.vocab_size {
+            return;
+        }
+        let is_half = self.weights.is_half();
+        self.weights.widen();
+        let config = ModelConfig {
+            vocab_size: n_vocabulary,
+            ..old.clone()
+        };
+        let layout = Layout::new(&config);
+        let mut data = vec![0.0; layout.n_params()];
+        let d = config.hidden_size;
+        for (index, (new, was)) in layout
+            .tensors
+            .iter()
+            .zip(&self.weights.layout.tensors)
+            .enumerate()
+        {
+            let source = &self.weights.data[was.range.clone()];
+            let place = &mut data[new.range.clone()];
+            place[..source.len()].copy_from_slice(source);
+            if place.len() > source.len() {
+                grow_rows(place, source, d, seed.nth(index as u64));
+            }
+        }
+        self.weights = Weights::wide(layout, data);
+        if is_half {
+            self.weights.halve();
+        }
+        self.transformer = Transformer::new(config);
+        self.optimizer = None;
     }
 
+    /// Starts the rows of some tokens anew, as [`Self::grow_vocabulary`] starts added ones: tokens
+    /// that never occurred in training were pushed away from every context.
     fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
-        Self::restart_tokens(self, tokens, seed);
+        let d = self.config().hidden_size;
+        let layout = &self.weights.layout;
+        let mut ranges = vec![&layout.embedding, &layout.head.weight];
+        ranges.dedup();
+        for (index, range) in ranges.into_iter().enumerate() {
+            let rows = &mut self.weights.data[range.clone()];
+            let mut fresh = vec![0.0; rows.len() + tokens.len() * d];
+            grow_rows(&mut fresh, rows, d, seed.nth(index as u64));
+            let n = rows.len();
+            for (token, row) in tokens.iter().zip(fresh[n..].chunks(d)) {
+                let at = *token as usize * d;
+                rows[at..at + d].copy_from_slice(row);
+            }
+        }
     }
 
     fn reset_optimizer(&mut self) {
         self.optimizer = None;
     }
 
+    /// Without the optimizer's moments, and with half of each weight where the settings say so
+    /// ([`TrainSettings::frozen`]).
     fn freeze(&mut self) {
-        Self::freeze(self);
+        self.optimizer = None;
+        if self.settings.frozen == Precision::Bfloat16 {
+            self.weights.halve();
+        }
     }
 
     fn rehearse(&self, batch: &[Example], objective: Objective) -> Result<(), PolicyError> {
@@ -374,17 +297,28 @@ impl Model for Lm {
     }
 
     fn save(&self, folder: &Path, saved: Saved) -> Result<(), ModelError> {
+        let (config, weights) = (self.config(), &self.weights);
         match saved {
-            Saved::Finished => Self::save(self, folder)?,
-            Saved::Weights => {
-                checkpoint::save_training(folder, self.config(), &self.weights, None)?;
+            Saved::Finished => self.save_sharded(folder, SHARD_BYTES_MAX)?,
+            Saved::Weights => checkpoint::save_training(folder, config, weights, None)?,
+            Saved::State => {
+                checkpoint::save_training(folder, config, weights, self.optimizer.as_ref())?;
             }
-            Saved::State => self.save_training(folder)?,
         }
         Ok(())
     }
 
     fn load_state(&mut self, folder: &Path) -> Result<(), ModelError> {
-        Ok(self.load_training(folder)?)
+        let mut config = self.config().clone();
+        let weights = checkpoint::load_weights(folder, &mut config, InMemory::Wide)?;
+        if config.tie_word_embeddings != self.config().tie_word_embeddings {
+            let reason = "it has a head of its own, and this model has none".to_owned();
+            let path = folder.to_owned();
+            return Err(CheckpointError::Shape { path, reason }.into());
+        }
+        let (n_params, precision) = (weights.data.len(), self.settings.moments);
+        self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;
+        self.weights = weights;
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ra3::model::{Model, Saved};
 use ra3::policy::{Example, Objective, Policy, PolicyError, Surrogate, TokenId};
 use ra3_lm::config::Precision;
 use ra3_lm::{Lm, TrainSettings};
@@ -71,12 +72,12 @@ fn half_the_memory_has_the_logits_of_the_rounded_weights() {
         let folder = tempfile::tempdir().unwrap();
         let mut lm = load(&golden(name));
         lm.set_precision_on_disk(Precision::Bfloat16);
-        lm.save(folder.path()).unwrap();
+        lm.save(folder.path(), Saved::Finished).unwrap();
         let rounded = load(folder.path());
         assert_ne!(rounded.weights().data, lm.weights().data);
         let mut half = Lm::load_to_run(folder.path(), SETTINGS).unwrap();
         assert!(half.weights().data.is_empty());
-        assert_eq!(half.n_params(), lm.n_params());
+        assert_eq!(half.shape().n_params, lm.shape().n_params);
         let (expected, found) = (
             rounded.logits(&TOKENS).unwrap(),
             half.logits(&TOKENS).unwrap(),
@@ -92,12 +93,14 @@ fn half_the_memory_has_the_logits_of_the_rounded_weights() {
             ..SETTINGS
         };
         let mut halved = Lm::load(folder.path(), settings).unwrap();
-        assert_eq!(halved.frozen().logits(&TOKENS).unwrap(), found);
+        let snapshot = halved.snapshot();
         halved.freeze();
         assert_eq!(halved.logits(&TOKENS).unwrap(), found);
+        let mut weights = vec![1.0; TOKENS.len()];
+        weights[0] = 0.0;
         let example = Example {
             tokens: TOKENS.to_vec(),
-            weights: vec![0.0; 9],
+            weights,
             restrictions: Vec::new(),
             old_logprobs: Vec::new(),
         };
@@ -105,11 +108,13 @@ fn half_the_memory_has_the_logits_of_the_rounded_weights() {
             surrogate: Surrogate::LogLikelihood,
             learning_rate: 0.1,
         };
-        let refused = half.update(&[example], objective);
+        let batch = [example];
+        assert_eq!(snapshot.score(&batch), halved.score(&batch));
+        let refused = half.update(&batch, objective);
         assert_eq!(refused, Err(PolicyError::NotTrainable));
         // Written again, they are what was read.
         let again = tempfile::tempdir().unwrap();
-        half.save(again.path()).unwrap();
+        half.save(again.path(), Saved::Finished).unwrap();
         assert_eq!(load(again.path()).weights().data, rounded.weights().data);
     }
 }
@@ -119,7 +124,7 @@ fn half_precision_files_are_widened_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let mut lm = load(&golden("llama"));
     lm.set_precision_on_disk(Precision::Float16);
-    lm.save(folder.path()).unwrap();
+    lm.save(folder.path(), Saved::Finished).unwrap();
     let read = load(folder.path());
     for (read, exact) in read.weights().data.iter().zip(&lm.weights().data) {
         assert_eq!(*read, half::f16::from_f32(*exact).to_f32());

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use ra3::model::{Model, Saved};
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, PolicyError, Restriction, SampleRule,
     Stop, Surrogate, TokenId,
@@ -173,7 +174,7 @@ fn splitting_sharing_packing_and_recomputing_change_nothing() {
         );
         assert_close(&gradient, &sum, 1e-4);
         let dir = tempfile::tempdir().unwrap();
-        lm.save(dir.path()).unwrap();
+        lm.save(dir.path(), Saved::Finished).unwrap();
         for (n_tokens_micro, recompute) in [(1, false), (30, false), (4096, true)] {
             let other = TrainSettings {
                 n_tokens_micro,
@@ -262,9 +263,9 @@ fn training_lowers_the_loss_and_resumes_with_the_same_bits() {
         lm.update(&batch()[2..], LIKELIHOOD).unwrap();
     }
     let dir = tempfile::tempdir().unwrap();
-    lm.save_training(dir.path()).unwrap();
+    lm.save(dir.path(), Saved::State).unwrap();
     let mut resumed = model(Architecture::Qwen2, false);
-    resumed.load_training(dir.path()).unwrap();
+    resumed.load_state(dir.path()).unwrap();
     let (a, b) = (
         lm.update(&batch()[2..], LIKELIHOOD).unwrap(),
         resumed.update(&batch()[2..], LIKELIHOOD),
@@ -278,7 +279,7 @@ fn training_lowers_the_loss_and_resumes_with_the_same_bits() {
 fn a_damaged_checkpoint_names_what_is_wrong() {
     let lm = model(Architecture::Qwen2, true);
     let dir = tempfile::tempdir().unwrap();
-    lm.save(dir.path()).unwrap();
+    lm.save(dir.path(), Saved::Finished).unwrap();
     let path = dir.path().join("model.safetensors");
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();

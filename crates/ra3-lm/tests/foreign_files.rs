@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use ra3::model::{Model, Saved};
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -95,7 +96,7 @@ fn a_head_of_its_own_is_used_whatever_the_configuration_says() {
     let lm = load(mistaken.path()).unwrap();
     assert!(!lm.config().tie_word_embeddings);
     let again = tempfile::tempdir().unwrap();
-    lm.save(again.path()).unwrap();
+    lm.save(again.path(), Saved::Finished).unwrap();
     assert_eq!(config_of(again.path())["tie_word_embeddings"], false);
     assert_eq!(logits(again.path()), logits(untied.path()));
     let run = Lm::load_to_run(mistaken.path(), SETTINGS).unwrap();
@@ -175,7 +176,7 @@ proptest! {
         let sound = tempfile::tempdir().unwrap();
         let mut lm = load(&golden(model)).unwrap();
         lm.set_precision_on_disk(precision);
-        lm.save(sound.path()).unwrap();
+        lm.save(sound.path(), Saved::Finished).unwrap();
         let mut tensors = tensors_of(sound.path());
         let name = which.get(&tensors.keys().cloned().collect::<Vec<_>>()).clone();
         let bytes = &mut tensors.get_mut(&name).unwrap().2;
@@ -210,14 +211,17 @@ fn numbers_beyond_a_precision_are_not_written_in_it() {
     let mut lm = load(large.path()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     lm.set_precision_on_disk(Precision::Float16);
-    let message = lm.save(folder.path()).unwrap_err().to_string();
+    let message = lm
+        .save(folder.path(), Saved::Finished)
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains("tensor lm_head.weight has numbers beyond float16"),
         "{message}"
     );
     assert!(!folder.path().join("config.json").exists());
     lm.set_precision_on_disk(Precision::Bfloat16);
-    lm.save(folder.path()).unwrap();
+    lm.save(folder.path(), Saved::Finished).unwrap();
     assert!(load(folder.path()).is_ok());
 }
 

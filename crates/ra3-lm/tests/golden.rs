@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ra3::model::{Model, Saved};
 use ra3::policy::{Example, Objective, Policy, Restriction, Surrogate, TokenId};
 use ra3_lm::{Lm, TrainSettings};
 use safetensors::SafeTensors;
@@ -197,7 +198,7 @@ fn the_distribution_of_the_next_token() {
 fn a_saved_model_has_the_tensors_that_transformers_wrote() {
     for (name, (_, lm)) in NAMES.iter().zip(all()) {
         let saved = tempfile::tempdir().unwrap();
-        lm.save(saved.path()).unwrap();
+        lm.save(saved.path(), Saved::Finished).unwrap();
         let read = |folder: PathBuf| std::fs::read(folder.join("model.safetensors")).unwrap();
         let (ours, theirs) = (read(saved.path().to_owned()), read(folder(name)));
         let (ours, theirs) = (

@@ -4,7 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
-use ra3::model::Model;
+use ra3::model::{Model, Saved};
 use ra3::policy::{Example, Objective, Policy, Surrogate};
 use ra3::seed::Seed;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
@@ -135,9 +135,9 @@ fn a_run_resumes_with_the_same_bits_whatever_the_moments_precision() {
             lm.update(&batch(salt), objective).unwrap();
         }
         let folder = tempfile::tempdir().unwrap();
-        lm.save_training(folder.path()).unwrap();
+        lm.save(folder.path(), Saved::State).unwrap();
         let mut resumed = model(false, precision);
-        resumed.load_training(folder.path()).unwrap();
+        resumed.load_state(folder.path()).unwrap();
         assert_eq!(resumed.weights().data, lm.weights().data);
         let mut forgetful = resumed.clone();
         forgetful.reset_optimizer();

@@ -29,14 +29,15 @@ struct Task<'a> {
     head: usize,
 }
 
-/// `[rows, query width]` of new nodes with queries `q`, in one layer.
+/// Writes `attended` `[rows, query width]` of new nodes with queries `q`, in one layer.
 pub(super) fn attention(
     heads: Heads,
     keys: &[f32],
     values: &[f32],
     runs: &[Run],
     q: &[f32],
-) -> Vec<f32> {
+    attended: &mut [f32],
+) {
     let (width, kv) = (heads.group() * heads.width, heads.key_width());
     let tasks = tasks(heads, runs);
     let done: Vec<Vec<f32>> = tasks
@@ -63,14 +64,12 @@ pub(super) fn attention(
             out
         })
         .collect();
-    let mut attended = vec![0.0; q.len()];
     for (task, out) in tasks.iter().zip(done) {
         for (row, out) in task.rows.clone().zip(out.chunks(width)) {
             let first = row * heads.query_width() + task.head * width;
             attended[first..first + width].copy_from_slice(out);
         }
     }
-    attended
 }
 
 fn tasks(heads: Heads, runs: &[Run]) -> Vec<Task<'_>> {
@@ -171,8 +170,8 @@ mod tests {
             let runs = [(0..1, vec![5]), (1..12, (3..18).rev().collect())];
             let runs = runs.map(|(rows, path): (Range<usize>, Vec<usize>)| Run { rows, path });
             let q = numbers(12 * heads.query_width(), 0.5);
-            let found = attention(heads, &keys, &values, &runs, &q);
-            assert_eq!(found.len(), q.len());
+            let mut found = vec![f32::NAN; q.len()];
+            attention(heads, &keys, &values, &runs, &q, &mut found);
             for run in &runs {
                 let n_before = run.path.len() - run.rows.len();
                 for (index, row) in run.rows.clone().enumerate() {

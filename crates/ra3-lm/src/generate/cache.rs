@@ -210,6 +210,22 @@ impl Cache {
         &self.hidden[node * self.width..(node + 1) * self.width]
     }
 
+    /// Keys and values of some nodes in a layer.
+    pub(crate) fn set_layer(
+        &mut self,
+        layer: usize,
+        nodes: &[usize],
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let width = self.key_width;
+        for (index, node) in nodes.iter().enumerate() {
+            let (from, to) = (index * width..(index + 1) * width, node * width);
+            self.keys[layer][to..to + width].copy_from_slice(&keys[from.clone()]);
+            self.values[layer][to..to + width].copy_from_slice(&values[from]);
+        }
+    }
+
     pub(crate) fn set_hidden(&mut self, node: usize, hidden: &[f32]) {
         self.hidden[node * self.width..(node + 1) * self.width].copy_from_slice(hidden);
     }

@@ -2,9 +2,11 @@
 
 use super::attention::{Run, attention};
 use super::cache::Cache;
+use crate::model::layer::Pass;
+use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
-use crate::model::weights::{LayerLayout, Weights};
-use crate::model::{rms_norm, swiglu};
+use crate::model::weights::Weights;
+use crate::model::workspace::Workspace;
 
 /// Computes keys, values and hidden states of new nodes; a parent comes before its children.
 pub(crate) fn forward(
@@ -16,103 +18,37 @@ pub(crate) fn forward(
     if fresh.is_empty() {
         return;
     }
-    let config = &transformer.config;
-    let (d, epsilon) = (config.hidden_size, config.rms_norm_eps);
-    let n = fresh.len();
-    let runs = runs(cache, fresh);
+    let (runs, heads) = (runs(cache, fresh), transformer.heads());
     let positions: Vec<u32> = fresh.iter().map(|node| cache.depth(*node)).collect();
-    let mut x: Vec<f32> = Vec::with_capacity(n * d);
-    for node in fresh {
-        let at = weights.layout.embedding.start + cache.token(*node) as usize * d;
-        x.extend_from_slice(&weights.vector(&(at..at + d)));
-    }
-    let (mut normed, mut inverse) = (vec![0.0; n * d], vec![0.0; n]);
-    let mut h = vec![0.0; n * config.intermediate_size];
-    let [mut gate, mut up] = [h.clone(), h.clone()];
+    let mut pass = Pass {
+        transformer,
+        weights,
+        positions: &positions,
+        kernel: Kernel::Rows,
+        // One layer's activations: each next one works in them.
+        workspace: &mut Workspace::default(),
+    };
+    let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
-        rms_norm::forward(
-            &x,
-            &weights.vector(&layer.attention_norm),
-            epsilon,
-            &mut normed,
-            &mut inverse,
-        );
-        let q = project(
-            transformer,
-            weights,
-            layer,
-            index,
-            &normed,
-            &positions,
-            cache,
-            fresh,
-        );
-        let (keys, values) = (&cache.keys[index], &cache.values[index]);
-        let attended = attention(transformer.heads(), keys, values, &runs, &q);
-        let output = transformer.output(layer);
-        output.forward_add_rows(&mut x, weights, &attended);
-        rms_norm::forward(
-            &x,
-            &weights.vector(&layer.mlp_norm),
-            epsilon,
-            &mut normed,
-            &mut inverse,
-        );
-        let [to_gate, to_up, down] = transformer.mlp(layer);
-        to_gate.forward_rows(&mut gate, weights, &normed);
-        to_up.forward_rows(&mut up, weights, &normed);
-        swiglu::forward(&gate, &up, &mut h);
-        down.forward_add_rows(&mut x, weights, &h);
+        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], out, _| {
+            cache.set_layer(index, fresh, k, v);
+            attention(
+                heads,
+                &cache.keys[index],
+                &cache.values[index],
+                &runs,
+                q,
+                out,
+            );
+        });
+        activations.give_back(pass.workspace);
+        pass.workspace.give([std::mem::replace(&mut x, output)]);
     }
-    let gain = weights.vector(&weights.layout.final_norm);
-    rms_norm::forward(&x, &gain, epsilon, &mut normed, &mut inverse);
-    for (node, hidden) in fresh.iter().zip(normed.chunks(d)) {
+    let [hidden, _] = pass.norm(&weights.layout.final_norm, &x);
+    let hidden = hidden.chunks(transformer.config.hidden_size);
+    for (node, hidden) in fresh.iter().zip(hidden) {
         cache.set_hidden(*node, hidden);
     }
-}
-
-/// Rotated queries; rotated keys and values go to the cache.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a layer's operands and its place in the cache"
-)]
-fn project(
-    transformer: &Transformer,
-    weights: &Weights,
-    layer: &LayerLayout,
-    index: usize,
-    normed: &[f32],
-    positions: &[u32],
-    cache: &mut Cache,
-    fresh: &[usize],
-) -> Vec<f32> {
-    let [mut q, mut k, v] = transformer.projections(layer).map(|part| {
-        let mut y = vec![0.0; fresh.len() * part.n_out];
-        part.forward_rows(&mut y, weights, normed);
-        y
-    });
-    if let Some(gains) = &layer.head_norms {
-        for (x, gain) in [&mut q, &mut k].into_iter().zip(gains) {
-            *x = norm_heads(x, &weights.vector(gain), transformer.config.rms_norm_eps);
-        }
-    }
-    let (heads, kv) = (transformer.heads(), transformer.config.key_width());
-    transformer
-        .rope
-        .forward(&mut q, heads.query_width(), positions);
-    transformer.rope.forward(&mut k, kv, positions);
-    for ((node, k), v) in fresh.iter().zip(k.chunks(kv)).zip(v.chunks(kv)) {
-        cache.keys[index][node * kv..(node + 1) * kv].copy_from_slice(k);
-        cache.values[index][node * kv..(node + 1) * kv].copy_from_slice(v);
-    }
-    q
-}
-
-fn norm_heads(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut normed = vec![0.0; x.len()];
-    let mut inverse = vec![0.0; x.len() / gain.len()];
-    rms_norm::forward(x, gain, epsilon, &mut normed, &mut inverse);
-    normed
 }
 
 /// Cuts the new nodes where one does not follow the node before it.

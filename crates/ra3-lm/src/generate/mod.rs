@@ -24,7 +24,7 @@ use ra3::policy::{Episode, Example, Move, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
-use crate::model::linear::Linear;
+use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::train::TrainSettings;
@@ -113,21 +113,17 @@ pub(crate) fn logits(
         path.push(cache.insert(path.last().copied(), *token));
     }
     forward::forward(transformer, weights, &mut cache, &path);
-    let (d, v) = (config.hidden_size, config.vocab_size);
-    let hidden: Vec<f32> = path
-        .iter()
-        .flat_map(|node| cache.hidden(*node))
-        .copied()
-        .collect();
-    let mut logits = vec![0.0; n * v];
-    let head = Linear {
-        weight: &weights.layout.head,
-        bias: None,
-        n_in: d,
-        n_out: v,
-    };
-    head.forward_rows(&mut logits, weights, &hidden);
-    Ok(logits)
+    Ok(logits_of(weights, &cache, &path))
+}
+
+/// Logits of the next token after nodes that are computed, `[nodes, vocabulary]`.
+fn logits_of(weights: &Weights, cache: &Cache, nodes: &[usize]) -> Vec<f32> {
+    let hidden = nodes.iter().flat_map(|node| cache.hidden(*node));
+    let hidden: Vec<f32> = hidden.copied().collect();
+    let head = &weights.layout.head;
+    let mut logits = vec![0.0; nodes.len() * head.n_out];
+    head.forward(Kernel::Rows, &mut logits, weights, &hidden);
+    logits
 }
 
 struct Engine<'a> {
@@ -221,25 +217,14 @@ impl Engine<'_> {
             .chunk_by(|a, b| questions[*a].node == questions[*b].node)
             .collect();
         let config = &self.transformer.config;
-        let (d, v) = (config.hidden_size, config.vocab_size);
-        let head = Linear {
-            weight: &self.weights.layout.head,
-            bias: None,
-            n_in: d,
-            n_out: v,
-        };
-        self.work.flops += 2.0 * (d * v * groups.len()) as f64;
+        self.work.flops += config.head_flops(groups.len());
         let mut answers = vec![Answer::default(); questions.len()];
         for groups in groups.chunks(LOGIT_ROWS_MAX) {
-            let hidden: Vec<f32> = groups
-                .iter()
-                .flat_map(|group| self.cache.hidden(questions[group[0]].node))
-                .copied()
-                .collect();
-            let mut logits = vec![0.0; groups.len() * v];
-            head.forward_rows(&mut logits, self.weights, &hidden);
+            let nodes = groups.iter().map(|group| questions[group[0]].node);
+            let nodes: Vec<usize> = nodes.collect();
+            let logits = logits_of(self.weights, &self.cache, &nodes);
             let found: Vec<Vec<Answer>> = logits
-                .par_chunks(v)
+                .par_chunks(config.vocab_size)
                 .zip(groups)
                 .map(|(logits, group)| {
                     let ask = |index: &usize| &questions[*index];
@@ -256,16 +241,9 @@ impl Engine<'_> {
     }
 
     fn count_pass(&mut self, fresh: &[usize]) {
-        let config = &self.transformer.config;
-        let head = config.hidden_size * config.vocab_size;
-        let body = (config.n_matmul_params() - head) as f64;
-        let n_seen: f64 = fresh
-            .iter()
-            .map(|node| f64::from(self.cache.depth(*node)) + 1.0)
-            .sum();
-        let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
+        let positions = fresh.iter().map(|node| self.cache.depth(*node));
+        self.work.flops += self.transformer.config.layer_flops(positions);
         self.work.n_tokens_run += fresh.len() as u64;
-        self.work.flops += 2.0 * (body * fresh.len() as f64 + attention);
     }
 }
 

@@ -6,35 +6,21 @@
 use ra3::policy::{SampleRule, TokenId};
 
 use super::row::{Answer, Kind, Question};
-use crate::model::cross_entropy::restricted;
-use crate::model::lanes::log_sum_exp;
+use crate::model::lanes::{log_sum_exp, log_sum_exp_among};
 
 /// Answers all questions about one node.
 pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
-    let log_sum = log_sum_exp(logits, &mut Vec::with_capacity(logits.len()));
+    let log_sum = log_sum_exp(logits);
     questions
         .iter()
-        .map(|question| match &question.kind {
-            Kind::Score { token, choices, .. } => {
-                let own_sum = choices
-                    .as_deref()
-                    .map_or(log_sum, |c| restricted(logits, c));
-                Answer {
-                    token: *token,
-                    logprob: logits[*token as usize] - own_sum,
-                }
-            }
-            Kind::Draw { rule, uniform } => {
-                let own_sum = rule
-                    .choices
-                    .as_deref()
-                    .map_or(log_sum, |c| restricted(logits, c));
-                let token = draw(logits, rule, *uniform);
-                Answer {
-                    token,
-                    logprob: logits[token as usize] - own_sum,
-                }
-            }
+        .map(|question| {
+            let (token, choices) = match &question.kind {
+                Kind::Score { token, choices, .. } => (*token, choices),
+                Kind::Draw { rule, uniform } => (draw(logits, rule, *uniform), &rule.choices),
+            };
+            let own_sum = log_sum_exp_among(logits, choices.as_deref(), log_sum);
+            let logprob = logits[token as usize] - own_sum;
+            Answer { token, logprob }
         })
         .collect()
 }

@@ -7,29 +7,28 @@ use serde_json::{Map, Value};
 use super::rope_scaling::RopeScaling;
 
 /// A family of architectures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// Qwen2 and 2.5: biases on q, k and v.
-    #[serde(rename = "Qwen2ForCausalLM")]
     Qwen2,
     /// Norms of the heads of q and k.
-    #[serde(rename = "Qwen3ForCausalLM")]
     Qwen3,
     /// Llama 2 and 3.
-    #[serde(rename = "LlamaForCausalLM")]
     Llama,
     /// Mistral without a sliding window: Llama's network.
-    #[serde(rename = "MistralForCausalLM")]
     Mistral,
 }
 
 impl Architecture {
-    pub(super) const fn model_type(self) -> &'static str {
+    pub(super) const ALL: [Self; 4] = [Self::Qwen2, Self::Qwen3, Self::Llama, Self::Mistral];
+
+    /// Its names in `config.json`, as `architectures` and as `model_type`.
+    pub(super) const fn names(self) -> [&'static str; 2] {
         match self {
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
+            Self::Qwen2 => ["Qwen2ForCausalLM", "qwen2"],
+            Self::Qwen3 => ["Qwen3ForCausalLM", "qwen3"],
+            Self::Llama => ["LlamaForCausalLM", "llama"],
+            Self::Mistral => ["MistralForCausalLM", "mistral"],
         }
     }
 }
@@ -180,6 +179,21 @@ impl ModelConfig {
         let (d, ff) = (self.hidden_size, self.intermediate_size);
         let attention = 2 * d * self.query_width() + 2 * d * self.key_width();
         self.num_hidden_layers * (attention + 3 * d * ff) + d * self.vocab_size
+    }
+
+    /// FLOPs of the layers' forward pass over rows at these positions: two a parameter, and
+    /// attention by the keys that each row sees.
+    pub(crate) fn layer_flops(&self, positions: impl ExactSizeIterator<Item = u32>) -> f64 {
+        let body = self.n_matmul_params() - self.hidden_size * self.vocab_size;
+        let n_rows = positions.len() as f64;
+        let n_seen: f64 = positions.map(|position| f64::from(position) + 1.0).sum();
+        let attention = 2.0 * (self.query_width() * self.num_hidden_layers) as f64 * n_seen;
+        2.0 * (body as f64 * n_rows + attention)
+    }
+
+    /// FLOPs of the projection of so many rows to the vocabulary.
+    pub(crate) fn head_flops(&self, n_rows: usize) -> f64 {
+        2.0 * (self.hidden_size * self.vocab_size * n_rows) as f64
     }
 
     /// What about the sizes cannot be.

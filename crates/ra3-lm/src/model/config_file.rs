@@ -165,9 +165,10 @@ impl ModelConfig {
         if let [only] = self.eos_token_ids.as_slice() {
             eos = json!(only);
         }
+        let [name, model_type] = self.architecture.names();
         let mut defaults = vec![
-            ("architectures", json!([self.architecture])),
-            ("model_type", json!(self.architecture.model_type())),
+            ("architectures", json!([name])),
+            ("model_type", json!(model_type)),
             ("rms_norm_eps", shortest(self.rms_norm_eps)),
             ("initializer_range", shortest(self.initializer_range)),
             ("hidden_act", json!("silu")),
@@ -186,34 +187,25 @@ impl ModelConfig {
 
 /// The family that `architectures` names, or `model_type` where they are left out.
 fn architecture(keys: &Keys) -> Result<Architecture, String> {
-    let known = [
-        Architecture::Qwen2,
-        Architecture::Qwen3,
-        Architecture::Llama,
-        Architecture::Mistral,
-    ];
     let kind = keys.model_type.as_deref();
-    let found = match keys.architectures.as_deref().unwrap_or_default() {
-        [] => known
-            .iter()
-            .find(|family| Some(family.model_type()) == kind),
-        [name] => known.iter().find(|family| &json!(family) == name),
-        _ => None,
+    let names = keys.architectures.as_deref().unwrap_or_default();
+    let is_it = |family: &Architecture| match names {
+        [] => kind == Some(family.names()[1]),
+        [name] => name == family.names()[0],
+        _ => false,
     };
-    let (names, models) = (
-        &keys.architectures,
-        known.map(|family| json!(family).to_string()),
-    );
-    let Some(found) = found else {
-        let (names, kind) = (names.clone().unwrap_or_default(), kind.unwrap_or("none"));
+    let Some(found) = Architecture::ALL.into_iter().find(is_it) else {
+        let models = Architecture::ALL.map(|family| format!("{:?}", family.names()[0]));
         return Err(format!(
-            "architectures {names:?} (model_type {kind}) are not supported, only one of {}",
+            "architectures {names:?} (model_type {}) are not supported, only one of {}",
+            kind.unwrap_or("none"),
             models.join(", ")
         ));
     };
-    match kind.filter(|kind| *kind != found.model_type()) {
-        Some(kind) => Err(format!("{} is no model_type {kind:?}", json!(found))),
-        None => Ok(*found),
+    let [name, model_type] = found.names();
+    match kind.filter(|kind| *kind != model_type) {
+        Some(kind) => Err(format!("{name:?} is no model_type {kind:?}")),
+        None => Ok(found),
     }
 }
 

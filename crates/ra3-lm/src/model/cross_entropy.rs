@@ -9,7 +9,7 @@ use ra3::policy::Surrogate;
 use rayon::prelude::*;
 
 use super::forest::Target;
-use super::lanes::{exp, log_sum_exp};
+use super::lanes::{exp, log_sum_exp, log_sum_exp_among};
 use super::workspace::Workspace;
 use crate::device::matrix::{Threads, View, multiply};
 
@@ -115,16 +115,13 @@ fn rows_with_targets(targets: &[Target]) -> Vec<(usize, Range<usize>)> {
 /// Replaces a row's logits by the gradient of its loss.
 fn row_loss(logits: &mut [f32], targets: &[Target], surrogate: Surrogate) -> Loss {
     let mut loss = Loss::default();
-    let log_sum = log_sum_exp(logits, &mut Vec::with_capacity(logits.len()));
+    let log_sum = log_sum_exp(logits);
     // Coefficient of the full softmax, and what is added at single tokens.
     let mut full = 0.0f32;
     let mut single: Vec<(usize, f32)> = Vec::with_capacity(targets.len());
     for target in targets {
         let token = target.token as usize;
-        let own_sum = target
-            .choices
-            .as_deref()
-            .map_or(log_sum, |c| restricted(logits, c));
+        let own_sum = log_sum_exp_among(logits, target.choices.as_deref(), log_sum);
         let logprob = logits[token] - own_sum;
         let pull = count(&mut loss, target, logprob, surrogate);
         single.push((token, -pull));
@@ -171,13 +168,6 @@ fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -
             if is_clipped { 0.0 } else { weight * ratio }
         }
     }
-}
-
-/// `log Σ exp` over a few tokens.
-pub(crate) fn restricted(logits: &[f32], choices: &[u32]) -> f32 {
-    let chosen = choices.iter().map(|choice| logits[*choice as usize]);
-    let top = chosen.clone().fold(f32::NEG_INFINITY, f32::max);
-    top + chosen.map(|logit| exp(logit - top)).sum::<f32>().ln()
 }
 
 #[cfg(test)]

@@ -50,12 +50,19 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     lanes.iter().copied().fold(rest, f32::max)
 }
 
-/// `log Σ exp`; `scratch` is overwritten.
-pub(crate) fn log_sum_exp(values: &[f32], scratch: &mut Vec<f32>) -> f32 {
+/// `log Σ exp`.
+pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     let top = max(values);
-    scratch.clear();
-    scratch.extend(values.iter().map(|value| exp(value - top)));
-    top + sum(scratch).ln()
+    let scaled: Vec<f32> = values.iter().map(|value| exp(value - top)).collect();
+    top + sum(&scaled).ln()
+}
+
+/// `log Σ exp` over the tokens that a target is chosen among; `of_all` is that over all of them.
+pub(crate) fn log_sum_exp_among(logits: &[f32], choices: Option<&[u32]>, of_all: f32) -> f32 {
+    choices.map_or(of_all, |choices| {
+        let chosen = choices.iter().map(|choice| logits[*choice as usize]);
+        log_sum_exp(&chosen.collect::<Vec<f32>>())
+    })
 }
 
 /// `e^x` for `x ≤ 88`, with a relative error below 4e-7; 0 below −87, where `f32` runs out; NaN for
@@ -112,7 +119,7 @@ mod tests {
             assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
         let expected = (1f32.exp() + 2f32.exp() + 3f32.exp()).ln();
-        assert!((log_sum_exp(&[1.0, 2.0, 3.0], &mut Vec::new()) - expected).abs() < 1e-6);
+        assert!((log_sum_exp(&[1.0, 2.0, 3.0]) - expected).abs() < 1e-6);
     }
 
     #[test]
@@ -126,7 +133,7 @@ mod tests {
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
-        assert!(log_sum_exp(&[1.0, f32::NAN, 2.0], &mut Vec::new()).is_nan());
+        assert!(log_sum_exp(&[1.0, f32::NAN, 2.0]).is_nan());
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert!((sigmoid(-100.0)).abs() < 1e-30 && sigmoid(100.0) == 1.0);
     }

@@ -1,61 +1,57 @@
 //! Products with a weight `[out, in]`: forward, back to the input, back to the weight.
 
-use std::ops::Range;
-
-use super::weights::Weights;
+use super::weights::{Linear, Weights};
 use crate::device::matrix::{Threads, View, multiply};
 use crate::device::rows::multiply_rows;
 
-/// A weight's place and shape.
+/// Who sums the products of a forward pass.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Linear<'a> {
-    pub(crate) weight: &'a Range<usize>,
-    pub(crate) bias: Option<&'a Range<usize>>,
-    pub(crate) n_in: usize,
-    pub(crate) n_out: usize,
+pub(crate) enum Kernel {
+    /// The library, for training: the fastest for many rows, whose order depends on their number.
+    Packed,
+    /// `device/rows.rs`, for generation: a row has the same bits whatever runs beside it, and the
+    /// weight may be `bf16`.
+    Rows,
 }
 
-impl Linear<'_> {
+impl Linear {
     /// `y = x · weightᵀ + bias` for `x` `[rows, n_in]`, whatever is in `y`.
-    pub(crate) fn forward(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        if let Some(bias) = self.bias {
+    pub(crate) fn forward(&self, kernel: Kernel, y: &mut [f32], weights: &Weights, x: &[f32]) {
+        if let Some(bias) = &self.bias {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out)
                 .for_each(|row| row.copy_from_slice(&bias));
         }
-        self.product(y, self.bias.is_some(), weights, x);
+        self.product(kernel, y, self.bias.is_some(), weights, x);
     }
 
     /// `y += x · weightᵀ + bias`.
-    pub(crate) fn forward_add(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        self.add_bias(y, weights);
-        self.product(y, true, weights, x);
-    }
-
-    /// [`Self::forward`], where a row of `y` has the same bits whatever runs beside it; the weight
-    /// may be `bf16`.
-    pub(crate) fn forward_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        y.fill(0.0);
-        self.forward_add_rows(y, weights, x);
-    }
-
-    /// [`Self::forward_add`], as [`Self::forward_rows`].
-    pub(crate) fn forward_add_rows(&self, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        self.add_bias(y, weights);
-        multiply_rows(y, true, x, self.n_in, weights.matrix(self.weight));
-    }
-
-    fn add_bias(&self, y: &mut [f32], weights: &Weights) {
-        if let Some(bias) = self.bias {
+    pub(crate) fn forward_add(&self, kernel: Kernel, y: &mut [f32], weights: &Weights, x: &[f32]) {
+        if let Some(bias) = &self.bias {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out).for_each(|row| add(row, &bias));
         }
+        self.product(kernel, y, true, weights, x);
     }
 
-    fn product(&self, y: &mut [f32], accumulate: bool, weights: &Weights, x: &[f32]) {
-        let x = View::new(x, x.len() / self.n_in, self.n_in);
-        let weight = View::new(weights.at(self.weight), self.n_out, self.n_in);
-        multiply(y, accumulate, x, weight.transposed(), Threads::All);
+    fn product(
+        &self,
+        kernel: Kernel,
+        y: &mut [f32],
+        accumulate: bool,
+        weights: &Weights,
+        x: &[f32],
+    ) {
+        match kernel {
+            Kernel::Packed => {
+                let x = View::new(x, x.len() / self.n_in, self.n_in);
+                let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
+                multiply(y, accumulate, x, weight.transposed(), Threads::All);
+            }
+            Kernel::Rows => {
+                multiply_rows(y, accumulate, x, self.n_in, weights.matrix(&self.weight));
+            }
+        }
     }
 
     /// `dx (+)= dy · weight`.
@@ -67,14 +63,14 @@ impl Linear<'_> {
         dy: &[f32],
     ) {
         let dy = View::new(dy, dy.len() / self.n_out, self.n_out);
-        let weight = View::new(weights.at(self.weight), self.n_out, self.n_in);
+        let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
         multiply(dx, accumulate, dy, weight, Threads::All);
     }
 
     /// `dweight += dyᵀ · x`, `dbias += Σ_rows dy`.
     pub(crate) fn back_to_weight(&self, gradient: &mut [f32], dy: &[f32], x: &[f32]) {
         let n = dy.len() / self.n_out;
-        if let Some(bias) = self.bias {
+        if let Some(bias) = &self.bias {
             let dbias = &mut gradient[bias.clone()];
             dy.chunks(self.n_out).for_each(|row| add(dbias, row));
         }

@@ -20,4 +20,5 @@ pub(crate) mod rope;
 pub(crate) mod rope_scaling;
 pub(crate) mod swiglu;
 
+pub(crate) mod layer;
 pub(crate) mod transformer;

@@ -24,24 +24,29 @@ pub struct Tensor {
     pub range: Range<usize>,
 }
 
+/// A weight `[out, in]` and its bias.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    pub(crate) weight: Range<usize>,
+    pub(crate) bias: Option<Range<usize>>,
+    pub(crate) n_in: usize,
+    pub(crate) n_out: usize,
+}
+
 /// Places of a layer's tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerLayout {
     pub(crate) attention_norm: Range<usize>,
-    pub(crate) q: Range<usize>,
-    pub(crate) k: Range<usize>,
-    pub(crate) v: Range<usize>,
-    pub(crate) q_bias: Option<Range<usize>>,
-    pub(crate) k_bias: Option<Range<usize>>,
-    pub(crate) v_bias: Option<Range<usize>>,
-    pub(crate) o: Range<usize>,
-    pub(crate) o_bias: Option<Range<usize>>,
+    /// To queries, keys and values.
+    pub(crate) projections: [Linear; 3],
     /// Gains of the norms of q's and k's heads.
     pub(crate) head_norms: Option<[Range<usize>; 2]>,
+    /// Projection of what the heads found.
+    pub(crate) output: Linear,
     pub(crate) mlp_norm: Range<usize>,
-    pub(crate) gate: Range<usize>,
-    pub(crate) up: Range<usize>,
-    pub(crate) down: Range<usize>,
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
 }
 
 /// Where every tensor of a model lies.
@@ -52,66 +57,93 @@ pub struct Layout {
     pub(crate) embedding: Range<usize>,
     pub(crate) layers: Vec<LayerLayout>,
     pub(crate) final_norm: Range<usize>,
-    pub(crate) head: Range<usize>,
+    /// Projection to the vocabulary.
+    pub(crate) head: Linear,
 }
 
 impl Layout {
     /// The layout of a model.
     pub fn new(config: &ModelConfig) -> Self {
+        let (d, v) = (config.hidden_size, config.vocab_size);
         let mut tensors = Vec::new();
-        let (d, ff) = (config.hidden_size, config.intermediate_size);
-        let (qw, kv) = (config.query_width(), config.key_width());
-        let embedding = push(
-            &mut tensors,
-            "model.embed_tokens.weight",
-            &[config.vocab_size, d],
-        );
+        let embedding = push(&mut tensors, "model.embed_tokens.weight", &[v, d]);
         let layers = (0..config.num_hidden_layers)
             .map(|index| {
-                let mut add = |name: &str, shape: &[usize]| {
-                    push(&mut tensors, &format!("model.layers.{index}.{name}"), shape)
-                };
-                let has_bias = config.biases != Biases::None;
-                let has_o_bias = config.biases == Biases::All;
-                let head = [config.head_dim()];
-                LayerLayout {
-                    attention_norm: add("input_layernorm.weight", &[d]),
-                    q: add("self_attn.q_proj.weight", &[qw, d]),
-                    k: add("self_attn.k_proj.weight", &[kv, d]),
-                    v: add("self_attn.v_proj.weight", &[kv, d]),
-                    q_bias: has_bias.then(|| add("self_attn.q_proj.bias", &[qw])),
-                    k_bias: has_bias.then(|| add("self_attn.k_proj.bias", &[kv])),
-                    v_bias: has_bias.then(|| add("self_attn.v_proj.bias", &[kv])),
-                    o: add("self_attn.o_proj.weight", &[d, qw]),
-                    o_bias: has_o_bias.then(|| add("self_attn.o_proj.bias", &[d])),
-                    head_norms: config.has_head_norms().then(|| {
-                        ["q", "k"].map(|of| add(&format!("self_attn.{of}_norm.weight"), &head))
-                    }),
-                    mlp_norm: add("post_attention_layernorm.weight", &[d]),
-                    gate: add("mlp.gate_proj.weight", &[ff, d]),
-                    up: add("mlp.up_proj.weight", &[ff, d]),
-                    down: add("mlp.down_proj.weight", &[d, ff]),
-                }
+                let prefix = format!("model.layers.{index}");
+                layer(config, &mut |name, shape| {
+                    push(&mut tensors, &format!("{prefix}.{name}"), shape)
+                })
             })
             .collect();
         let final_norm = push(&mut tensors, "model.norm.weight", &[d]);
         let head = if config.tie_word_embeddings {
             embedding.clone()
         } else {
-            push(&mut tensors, "lm_head.weight", &[config.vocab_size, d])
+            push(&mut tensors, "lm_head.weight", &[v, d])
         };
         Self {
             tensors,
             embedding,
             layers,
             final_norm,
-            head,
+            head: Linear {
+                weight: head,
+                bias: None,
+                n_in: d,
+                n_out: v,
+            },
         }
     }
 
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
         self.tensors.last().map_or(0, |tensor| tensor.range.end)
+    }
+}
+
+/// A layer's tensors, in the order of the arena.
+fn layer(config: &ModelConfig, add: &mut dyn FnMut(&str, &[usize]) -> Range<usize>) -> LayerLayout {
+    let (d, ff) = (config.hidden_size, config.intermediate_size);
+    let (qw, kv) = (config.query_width(), config.key_width());
+    let attention_norm = add("input_layernorm.weight", &[d]);
+    let parts = [("q", qw), ("k", kv), ("v", kv)];
+    let mut projections =
+        parts.map(|(of, n_out)| linear(add, &format!("self_attn.{of}_proj"), [n_out, d]));
+    if config.biases != Biases::None {
+        for (linear, (of, n_out)) in projections.iter_mut().zip(parts) {
+            linear.bias = Some(add(&format!("self_attn.{of}_proj.bias"), &[n_out]));
+        }
+    }
+    let mut output = linear(add, "self_attn.o_proj", [d, qw]);
+    if config.biases == Biases::All {
+        output.bias = Some(add("self_attn.o_proj.bias", &[d]));
+    }
+    let mut head_norm = |of| add(&format!("self_attn.{of}_norm.weight"), &[config.head_dim()]);
+    LayerLayout {
+        attention_norm,
+        projections,
+        output,
+        head_norms: config
+            .has_head_norms()
+            .then(|| ["q", "k"].map(&mut head_norm)),
+        mlp_norm: add("post_attention_layernorm.weight", &[d]),
+        gate: linear(add, "mlp.gate_proj", [ff, d]),
+        up: linear(add, "mlp.up_proj", [ff, d]),
+        down: linear(add, "mlp.down_proj", [d, ff]),
+    }
+}
+
+/// A product without a bias.
+fn linear(
+    add: &mut dyn FnMut(&str, &[usize]) -> Range<usize>,
+    name: &str,
+    [n_out, n_in]: [usize; 2],
+) -> Linear {
+    Linear {
+        weight: add(&format!("{name}.weight"), &[n_out, n_in]),
+        bias: None,
+        n_in,
+        n_out,
     }
 }
 

@@ -147,7 +147,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::weights::{Layout, Tensor};
+    use crate::model::weights::{Layout, Linear, Tensor};
 
     fn one_weight() -> Layout {
         let tensor = Tensor {
@@ -160,7 +160,12 @@ mod tests {
             embedding: 0..1,
             layers: Vec::new(),
             final_norm: 0..0,
-            head: 0..1,
+            head: Linear {
+                weight: 0..1,
+                bias: None,
+                n_in: 1,
+                n_out: 1,
+            },
         }
     }
 

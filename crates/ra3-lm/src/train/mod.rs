@@ -7,7 +7,7 @@ use ra3::policy::{Example, Objective, PolicyError, Surrogate, UpdateStats, Work}
 use crate::model::config::Precision;
 use crate::model::cross_entropy::Loss;
 use crate::model::forest::{Forest, Tree, grow};
-use crate::model::transformer::{Pass, Transformer};
+use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::model::workspace::Workspace;
 
@@ -62,13 +62,14 @@ pub(crate) fn batch_gradient(
         micro.iter().for_each(|tree| forest.push(tree));
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         loss += rayon::scope(|_| {
-            let mut pass = Pass {
+            transformer.loss_and_gradient(
                 weights,
-                forest: &forest,
+                &forest,
                 workspace,
-            };
-            let (surrogate, recompute) = (objective.surrogate, settings.recompute);
-            transformer.loss_and_gradient(&mut pass, surrogate, recompute, &mut gradient)
+                objective.surrogate,
+                settings.recompute,
+                &mut gradient,
+            )
         });
         work += work_of(micro, &forest, transformer, settings.recompute);
     }
@@ -121,27 +122,18 @@ fn micro_batches(trees: &[Tree], n_rows_max: usize) -> Vec<&[Tree]> {
     batches
 }
 
-/// Two FLOPs a parameter forward, four backward, two more where a layer runs again; attention by
-/// the keys that each row sees.
+/// The backward pass costs two forward passes, and a layer that runs again costs one more.
 fn work_of(trees: &[Tree], forest: &Forest, transformer: &Transformer, recompute: bool) -> Work {
     let config = &transformer.config;
-    let n_rows = forest.tokens.len() as f64;
-    let n_seen: f64 = forest
-        .positions
-        .iter()
-        .map(|position| f64::from(*position) + 1.0)
-        .sum();
-    let head = (config.hidden_size * config.vocab_size) as f64;
-    let body = config.n_matmul_params() as f64 - head;
-    let passes = if recompute { 8.0 } else { 6.0 };
+    let n_passes = if recompute { 4.0 } else { 3.0 };
     let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
     rows.dedup();
-    let attention = 2.0 * (config.query_width() * config.num_hidden_layers) as f64 * n_seen;
+    let layers = config.layer_flops(forest.positions.iter().copied());
     Work {
         n_tokens: trees.iter().map(|tree| tree.n_example_tokens as u64).sum(),
         n_tokens_run: forest.tokens.len() as u64,
         n_tokens_sampled: 0,
-        flops: passes * (body * n_rows + attention) + 6.0 * head * rows.len() as f64,
+        flops: n_passes * layers + 3.0 * config.head_flops(rows.len()),
     }
 }
 

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use ra3::model::Model;
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, SampleRule, Surrogate, TokenId,
 };

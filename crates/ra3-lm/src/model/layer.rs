@@ -1,0 +1,284 @@
+//! One layer of the network, forward and backward. With its layout and its configuration it is all
+//! in which families of models differ.
+//!
+//! ```text
+//! x ← x + o(attention(rope(q, k), v)),   q, k, v from rms_norm(x); where the family does, the
+//!                                        heads of q and k are normed
+//! x ← x + down(silu(gate) · up),         gate, up from rms_norm(x)
+//! ```
+//!
+//! Training and generation run the same layer. What differs is passed in: the attention (over a
+//! forest, or over a cache), how products are summed, and what becomes of the activations.
+
+use std::ops::Range;
+
+use ra3::policy::TokenId;
+
+use super::attention::{self, Gradients, Saved};
+use super::forest::Forest;
+use super::linear::Kernel;
+use super::transformer::Transformer;
+use super::weights::{LayerLayout, Linear, Weights};
+use super::workspace::Workspace;
+use super::{rms_norm, swiglu};
+
+/// What a pass over some rows reads, and the buffers that it works in.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) transformer: &'a Transformer,
+    pub(crate) weights: &'a Weights,
+    /// One a row.
+    pub(crate) positions: &'a [u32],
+    pub(crate) kernel: Kernel,
+    pub(crate) workspace: &'a mut Workspace,
+}
+
+/// What a layer computed on its way, for its backward pass.
+#[derive(Debug)]
+pub(crate) struct Activations {
+    normed: Vec<f32>,
+    inverse: Vec<f32>,
+    /// Queries and keys before the norm of their heads, each with that norm's factors.
+    raw: Option<[[Vec<f32>; 2]; 2]>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    /// Of each row and query head, if the attention wrote it.
+    log_sum: Vec<f32>,
+    middle: Vec<f32>,
+    middle_normed: Vec<f32>,
+    middle_inverse: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+impl Activations {
+    pub(crate) fn give_back(self, workspace: &mut Workspace) {
+        for raw in self.raw.into_iter().flatten() {
+            workspace.give(raw);
+        }
+        workspace.give([
+            self.normed,
+            self.inverse,
+            self.q,
+            self.k,
+            self.v,
+            self.attended,
+            self.log_sum,
+            self.middle,
+            self.middle_normed,
+            self.middle_inverse,
+            self.gate,
+            self.up,
+        ]);
+    }
+}
+
+impl Pass<'_> {
+    /// The rows' embeddings.
+    pub(crate) fn embed(&mut self, tokens: impl ExactSizeIterator<Item = TokenId>) -> Vec<f32> {
+        let d = self.transformer.config.hidden_size;
+        let start = self.weights.layout.embedding.start;
+        let mut x = self.workspace.take(tokens.len() * d);
+        for (token, row) in tokens.zip(x.chunks_mut(d)) {
+            let at = start + token as usize * d;
+            row.copy_from_slice(&self.weights.vector(&(at..at + d)));
+        }
+        x
+    }
+
+    /// What is normed, and the norm's factors.
+    pub(crate) fn norm(&mut self, gain: &Range<usize>, x: &[f32]) -> [Vec<f32>; 2] {
+        let epsilon = self.transformer.config.rms_norm_eps;
+        let mut normed = self.workspace.take(x.len());
+        let mut inverse = self.workspace.take(x.len() / gain.len());
+        let gain = self.weights.vector(gain);
+        rms_norm::forward(x, &gain, epsilon, &mut normed, &mut inverse);
+        [normed, inverse]
+    }
+
+    fn linear(&mut self, linear: &Linear, x: &[f32]) -> Vec<f32> {
+        let mut y = self.workspace.take(x.len() / linear.n_in * linear.n_out);
+        linear.forward(self.kernel, &mut y, self.weights, x);
+        y
+    }
+
+    fn residual(&mut self, residual: &[f32], linear: &Linear, x: &[f32]) -> Vec<f32> {
+        let mut y = self.workspace.copy(residual);
+        linear.forward_add(self.kernel, &mut y, self.weights, x);
+        y
+    }
+
+    /// The layer's output for its input `x`. `attend` takes rotated queries and keys, and values,
+    /// and writes what they attend to, and the log-sum-exp where there is a backward pass.
+    pub(crate) fn layer_forward(
+        &mut self,
+        layer: &LayerLayout,
+        x: &[f32],
+        attend: impl FnOnce([&[f32]; 3], &mut [f32], &mut [f32]),
+    ) -> (Vec<f32>, Activations) {
+        let heads = self.transformer.heads();
+        let [normed, inverse] = self.norm(&layer.attention_norm, x);
+        let [mut q, mut k, v] = layer
+            .projections
+            .each_ref()
+            .map(|part| self.linear(part, &normed));
+        let raw = layer.head_norms.as_ref().map(|[of_q, of_k]| {
+            [(of_q, &mut q), (of_k, &mut k)].map(|(gain, x)| {
+                let [normed, inverse] = self.norm(gain, x);
+                [std::mem::replace(x, normed), inverse]
+            })
+        });
+        let rope = &self.transformer.rope;
+        rope.forward(&mut q, heads.query_width(), self.positions);
+        rope.forward(&mut k, heads.key_width(), self.positions);
+        let mut attended = self.workspace.take(q.len());
+        let mut log_sum = self.workspace.take(q.len() / heads.width);
+        attend([&q, &k, &v], &mut attended, &mut log_sum);
+        let middle = self.residual(x, &layer.output, &attended);
+        let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
+        let [gate, up] = [&layer.gate, &layer.up].map(|part| self.linear(part, &middle_normed));
+        let mut h = self.workspace.take(gate.len());
+        swiglu::forward(&gate, &up, &mut h);
+        let output = self.residual(&middle, &layer.down, &h);
+        self.workspace.give([h]);
+        let activations = Activations {
+            normed,
+            inverse,
+            raw,
+            q,
+            k,
+            v,
+            attended,
+            log_sum,
+            middle,
+            middle_normed,
+            middle_inverse,
+            gate,
+            up,
+        };
+        (output, activations)
+    }
+
+    /// Turns `dx` from the gradient of a layer's output into that of its input.
+    pub(crate) fn layer_backward(
+        &mut self,
+        forest: &Forest,
+        layer: &LayerLayout,
+        x: &[f32],
+        mut kept: Activations,
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        self.mlp_backward(layer, &mut kept, dx, gradient);
+        self.attention_backward(forest, layer, x, &kept, dx, gradient);
+        kept.give_back(self.workspace);
+    }
+
+    /// From the layer's output to its middle; `gate` and `up` become their gradients.
+    fn mlp_backward(
+        &mut self,
+        layer: &LayerLayout,
+        kept: &mut Activations,
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let weights = self.weights;
+        let mut h = self.workspace.take(kept.gate.len());
+        layer.down.back_to_input(&mut h, false, weights, dx);
+        swiglu::backward(&mut kept.gate, &mut kept.up, &mut h);
+        layer.down.back_to_weight(gradient, dx, &h);
+        let parts = [(&layer.gate, kept.gate.as_slice()), (&layer.up, &kept.up)];
+        let dnormed = self.linears_backward(parts, &kept.middle_normed, gradient);
+        let gain = &layer.mlp_norm;
+        let (middle, inverse) = (&kept.middle, &kept.middle_inverse);
+        self.norm_backward(gain, [middle, inverse, &dnormed], dx, gradient);
+        self.workspace.give([h, dnormed]);
+    }
+
+    /// From the layer's middle to its input.
+    fn attention_backward(
+        &mut self,
+        forest: &Forest,
+        layer: &LayerLayout,
+        x: &[f32],
+        kept: &Activations,
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let mut dattended = self.workspace.take(kept.attended.len());
+        let output = &layer.output;
+        output.back_to_input(&mut dattended, false, self.weights, dx);
+        output.back_to_weight(gradient, dx, &kept.attended);
+        let [mut dq, mut dk, dv] = self.heads_backward(forest, kept, &dattended);
+        if let (Some(gains), Some(raw)) = (&layer.head_norms, &kept.raw) {
+            for ((gain, [x, inverse]), dy) in gains.iter().zip(raw).zip([&mut dq, &mut dk]) {
+                let mut dx = self.workspace.zeros(x.len());
+                self.norm_backward(gain, [x, inverse, dy], &mut dx, gradient);
+                self.workspace.give([std::mem::replace(dy, dx)]);
+            }
+        }
+        let [q, k, v] = &layer.projections;
+        let parts = [(q, dq.as_slice()), (k, &dk), (v, &dv)];
+        let dnormed = self.linears_backward(parts, &kept.normed, gradient);
+        let gain = &layer.attention_norm;
+        self.norm_backward(gain, [x, &kept.inverse, &dnormed], dx, gradient);
+        self.workspace.give([dattended, dq, dk, dv, dnormed]);
+    }
+
+    /// Gradients of q, k and v before their rotation.
+    fn heads_backward(
+        &mut self,
+        forest: &Forest,
+        kept: &Activations,
+        dattended: &[f32],
+    ) -> [Vec<f32>; 3] {
+        let lengths = [&kept.q, &kept.k, &kept.v].map(Vec::len);
+        let [mut dq, mut dk, mut dv] = lengths.map(|n| self.workspace.take(n));
+        let mut gradients = Gradients {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+        };
+        let saved = Saved {
+            q: &kept.q,
+            k: &kept.k,
+            v: &kept.v,
+            out: &kept.attended,
+            log_sum: &kept.log_sum,
+        };
+        let (heads, rope) = (self.transformer.heads(), &self.transformer.rope);
+        attention::backward(forest, heads, saved, dattended, &mut gradients);
+        rope.backward(&mut dq, heads.query_width(), self.positions);
+        rope.backward(&mut dk, heads.key_width(), self.positions);
+        [dq, dk, dv]
+    }
+
+    /// The gradient of an input that several products share.
+    fn linears_backward<const N: usize>(
+        &mut self,
+        parts: [(&Linear, &[f32]); N],
+        x: &[f32],
+        gradient: &mut [f32],
+    ) -> Vec<f32> {
+        let mut dx = self.workspace.take(x.len());
+        for (index, (part, dy)) in parts.into_iter().enumerate() {
+            part.back_to_input(&mut dx, index > 0, self.weights, dy);
+            part.back_to_weight(gradient, dy, x);
+        }
+        dx
+    }
+
+    /// Adds to `dx`, from a norm's input, its factors and the gradient of its output.
+    pub(crate) fn norm_backward(
+        &self,
+        gain: &Range<usize>,
+        [x, inverse, dy]: [&[f32]; 3],
+        dx: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let dgain = &mut gradient[gain.clone()];
+        rms_norm::backward(x, self.weights.at(gain), inverse, dy, dx, dgain);
+    }
+}
