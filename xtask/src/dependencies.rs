@@ -4,14 +4,17 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// Crate, and our crates that it may depend on.
 pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3", &[]),
     ("ra3-contract", &["ra3"]),
     ("ra3-lm", &["ra3"]),
+    ("ra3-text", &["ra3"]),
     ("ra3-parquet", &[]),
-    ("ra3-corpus", &["ra3", "ra3-parquet"]),
+    ("ra3-corpus", &["ra3", "ra3-parquet", "ra3-text"]),
+    ("ra3-testbed", &["ra3"]),
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-parquet", "ra3-sandbox"]),
     ("ra3-page", &[]),
@@ -20,7 +23,9 @@ pub const WALLS: &[(&str, &[&str])] = &[
         &[
             "ra3",
             "ra3-lm",
+            "ra3-text",
             "ra3-corpus",
+            "ra3-testbed",
             "ra3-sandbox",
             "ra3-evals",
             "ra3-page",
@@ -50,6 +55,9 @@ pub const BANNED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+/// Libraries of [`BANNED`] that a crate may have behind a feature of their name, off by default.
+pub const OPTIONAL: &[(&str, &str)] = &[("ra3", "serde")];
+
 /// What breaks the walls, one sentence each.
 ///
 /// # Errors
@@ -65,7 +73,7 @@ pub fn violations(root: &Path) -> Result<Vec<String>> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"]
         .as_array()
         .context("metadata has no packages")?;
@@ -77,11 +85,21 @@ pub fn violations(root: &Path) -> Result<Vec<String>> {
             .context("a package has no dependencies")?
             .iter()
             .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .filter(|dependency| !is_behind_a_feature(name, package, dependency))
             .filter_map(|dependency| dependency["name"].as_str())
             .collect();
         found.extend(check(name, &dependencies));
     }
     Ok(found)
+}
+
+/// True for a dependency of [`OPTIONAL`] that nobody gets who does not ask for it.
+fn is_behind_a_feature(name: &str, package: &Value, dependency: &Value) -> bool {
+    let library = dependency["name"].as_str().unwrap_or_default();
+    let defaults = package["features"]["default"].as_array();
+    dependency["optional"] == true
+        && OPTIONAL.contains(&(name, library))
+        && defaults.is_none_or(|features| !features.contains(&Value::from(library)))
 }
 
 fn check(name: &str, dependencies: &[&str]) -> Vec<String> {
@@ -111,7 +129,9 @@ fn check(name: &str, dependencies: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use serde_json::json;
+
+    use super::{check, is_behind_a_feature};
 
     #[test]
     fn a_breach_is_found() {
@@ -122,5 +142,17 @@ mod tests {
             ["ra3-lm must not depend on ra3-corpus"]
         );
         assert_eq!(check("ra3-new", &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_banned_library_may_be_behind_a_feature_that_is_off() {
+        let optional = json!({"name": "serde", "optional": true});
+        let plain = json!({"name": "serde", "optional": false});
+        let off = json!({"features": {"serde": ["dep:serde"]}});
+        let on = json!({"features": {"default": ["serde"], "serde": ["dep:serde"]}});
+        assert!(is_behind_a_feature("ra3", &off, &optional));
+        assert!(!is_behind_a_feature("ra3", &on, &optional));
+        assert!(!is_behind_a_feature("ra3", &off, &plain));
+        assert!(!is_behind_a_feature("ra3-lm", &off, &optional));
     }
 }

@@ -85,23 +85,6 @@ pub enum CorpusError {
         /// What it said.
         reason: String,
     },
-    /// A tokenizer cannot be trained, read or written.
-    #[error("tokenizer {path}: {reason}")]
-    Tokenizer {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A chat template cannot be read, or refuses a conversation.
-    #[error("chat template {template}: {reason}")]
-    Template {
-        /// The file, the template's name where the file has several, and the line where one is
-        /// known.
-        template: String,
-        /// What is wrong.
-        reason: String,
-    },
     /// A shard is cut short, changed, or of another version.
     #[error("shard {path}: {reason}; build the corpus again")]
     Shard {

@@ -1,11 +1,9 @@
 //! Source files → trajectories of line-actions on token ids.
 //!
-//! [`read`] finds documents, [`filter`], [`dedupe`] and [`decontaminate`] drop some, [`tokenizer`]
-//! and [`lines`] cut them, [`shards`] keep them; [`pipeline`] is the order of all that.
-//! [`chat_template`] writes conversations as a model's own template does; [`testbed`] writes
-//! programs of its own. Nothing here knows tensors or benchmarks.
+//! [`read`] finds documents, [`filter`], [`dedupe`] and [`decontaminate`] drop some, [`lines`] cuts
+//! them, [`shards`] keep them; [`pipeline`] is the order of all that. Nothing here knows tensors or
+//! benchmarks.
 
-pub mod chat_template;
 pub mod decontaminate;
 pub mod dedupe;
 pub mod document;
@@ -16,5 +14,3 @@ pub mod pipeline;
 mod python;
 pub mod read;
 pub mod shards;
-pub mod testbed;
-pub mod tokenizer;

@@ -9,7 +9,7 @@ use ra3::trajectory::{Annotated, Latent, Trajectory};
 
 use crate::document::Document;
 use crate::python;
-use crate::tokenizer::Tokenizer;
+use ra3_text::tokenizer::Tokenizer;
 
 /// Comments that speak to tools, not to readers.
 const TOOL_COMMENTS: &[&str] = &[

@@ -14,8 +14,8 @@ use crate::error::CorpusError;
 use crate::filter::{Filters, Rejected, judge};
 use crate::lines::{Cut, cut};
 use crate::shards::{self, Stored};
-use crate::tokenizer::Tokenizer;
 use crate::{dedupe, python, read};
+use ra3_text::tokenizer::Tokenizer;
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq)]

@@ -134,11 +134,13 @@ fn e_step_config(draw: &mut Draw) -> EStepConfig {
         horizon: draw.pick(&[None, Some(1), Some(2)]),
         discount: draw.pick(&[0.0, 0.5, 1.0]),
         penalty: draw.pick(&[
-            Penalty::SwitchCost(0.3),
-            Penalty::SwitchCost(f32::INFINITY),
+            Penalty::SwitchCost { nats: 0.3 },
+            Penalty::SwitchCost {
+                nats: f32::INFINITY,
+            },
             Penalty::ExactKl { alpha: 0.8 },
-            Penalty::SwitchCostOnMean(0.1),
-            Penalty::SwitchCostOnProbability(0.1),
+            Penalty::SwitchCostOnMean { nats: 0.1 },
+            Penalty::SwitchCostOnProbability { cost: 0.1 },
         ]),
         baseline: draw.pick(&[
             Baseline::LeaveOneOut,
@@ -177,9 +179,9 @@ fn em_config(draw: &mut Draw) -> EmConfig {
         scorer_is_frozen: draw.number(0, 1) == 1,
         rationales_are_random: draw.number(0, 3) == 0,
         choose: draw.pick(&[
-            Choose::Sample,
-            Choose::BestOf(2),
-            Choose::ImportanceWeights(2),
+            Choose::Sample {},
+            Choose::BestOf { group_size: 2 },
+            Choose::ImportanceWeights { group_size: 2 },
         ]),
         weights: TokenWeights {
             prefix: draw.pick(&[0.0, 1.0]),
@@ -200,7 +202,7 @@ fn em_config(draw: &mut Draw) -> EmConfig {
 
 /// Every document of the round fits, and its own tokens are all there.
 fn check(em: &Em, documents: &[Document], n_context: usize) {
-    for found in &em.annotated {
+    for found in em.annotated.iter().flat_map(|document| &document.draws) {
         let latents = found.annotated.latents.iter().flatten();
         let n_latent: usize = latents.map(Latent::n_tokens).sum();
         assert!(found.annotated.trajectory.n_tokens() + n_latent <= n_context);
@@ -246,6 +248,7 @@ fn rlvr(draw: &mut Draw, lm: &mut Lm, n_context: usize, seed: Seed) {
             Estimator::Dapo,
         ]),
         drop_groups_without_signal: draw.number(0, 1) == 1,
+        overlong_tokens: draw.number(0, n_context),
         writing: WritingRule {
             markers: Some(MARKERS),
             stops: [MARKERS.end].into(),

@@ -17,9 +17,9 @@ use anyhow::Result;
 use ra3::policy::{Example, Objective, Policy, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_corpus::read::{OnError, Source, read};
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
+use ra3_text::tokenizer::Tokenizer;
 
 const DIVISIONS: [(&str, &str); 3] = [
     // For comparison: the oldest byte-level division, in which white space runs over newlines.

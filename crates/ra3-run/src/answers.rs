@@ -14,13 +14,13 @@ use ra3::generation::{Completion, WritingRule};
 use ra3::policy::{Episode, Move, Observation, TokenId};
 use ra3::rollout::Rollout;
 use ra3::seed::Seed;
-use ra3_corpus::chat_template::{Chat, message};
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::bench::Bench;
 use ra3_evals::livecodebench::prompt::Example;
 use ra3_evals::prompt::{Form, Prompt, Style, program, prompt, style};
 use ra3_evals::sampling::Sampling;
 use ra3_evals::task::Task;
+use ra3_text::chat_template::{Chat, message};
+use ra3_text::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Watcher};

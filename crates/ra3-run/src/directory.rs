@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! plan.toml  ledger.jsonl  samples.jsonl  clock.jsonl  report.html
+//! tensorboard/<stage>/               the ledger's numbers as event files, a copy
 //! progress.json                      the commit point
 //! corpus/                            tokenizer, shards, problems
 //! models/<arm>/                      finished models, Hugging Face layout
@@ -28,12 +29,13 @@ use crate::ledger::{Record, StageRecord};
 use crate::plan::Plan;
 use crate::progress::{self, Checksums, checksums, verify};
 use crate::samples::Sample;
+use crate::tensorboard::{self, EventFiles};
 
 pub use crate::journal::{Mark, read_journal};
 pub use crate::progress::{InProgress, Progress, read_progress};
 
 /// What a run leaves in its directory.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "ledger.jsonl",
     "samples.jsonl",
     "clock.jsonl",
@@ -42,6 +44,7 @@ const OWN: [&str; 8] = [
     "models",
     "work",
     "report.html",
+    tensorboard::FOLDER,
 ];
 const LOCK: &str = "lock";
 /// How the names of models begin that only the stage in progress needs.
@@ -54,6 +57,7 @@ pub struct RunDirectory {
     progress: Progress,
     ledger: Journal,
     samples: Journal,
+    events: EventFiles,
     changed: Vec<String>,
     _lock: File,
 }
@@ -95,6 +99,7 @@ impl RunDirectory {
         let directory = Self {
             ledger: Journal::open(&root.join("ledger.jsonl"), &progress.ledger)?,
             samples: Journal::open(&root.join("samples.jsonl"), &progress.samples)?,
+            events: EventFiles::new(root),
             root: root.to_owned(),
             progress,
             changed,
@@ -183,7 +188,8 @@ impl RunDirectory {
     /// # Errors
     /// The disk is full or gone.
     pub fn record(&mut self, record: &Record) -> Result<()> {
-        self.ledger.append(record)
+        self.ledger.append(record)?;
+        self.events.append(record)
     }
 
     /// Appends to the samples; it counts only after the next commit.

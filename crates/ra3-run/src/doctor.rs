@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use ra3::model::Shape;
 use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
 use ra3::seed::Seed;
-use ra3_corpus::chat_template::{Chat, message};
 use ra3_lm::TrainSettings;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::memory::{RunMemory, UpdateMemory};
+use ra3_text::chat_template::{Chat, message};
 use serde::Serialize;
 
 use crate::clock::peak_rss_mib;
@@ -254,7 +254,7 @@ fn warnings(
     model: &Loaded,
     on_disk: &ModelConfig,
     reading: &Reading,
-    template_error: Option<&ra3_corpus::error::CorpusError>,
+    template_error: Option<&ra3_text::error::TextError>,
 ) -> Vec<String> {
     let mut found = Vec::new();
     let (rows, tokens) = (on_disk.vocab_size, model.tokenizer.vocab_size());

@@ -9,9 +9,9 @@
 //! testbed's, and as half the longest where there is no testbed.
 
 use anyhow::{Result, ensure};
+use ra3::annotate::Choose;
 use ra3::seed::Seed;
-use ra3_corpus::testbed;
-use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
@@ -20,8 +20,7 @@ use crate::engine::Engine;
 use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
-    ArchitectureName, BaseSection, MidtrainSection, PenaltySection, PrecisionName, RlvrSection,
-    RunFile, ScorerName, TokenizerSection,
+    BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile, ScorerName, TokenizerSection,
 };
 use crate::stages::corpus::testbed_config;
 
@@ -106,26 +105,46 @@ impl Costs {
 
     fn ra3(&self, section: &MidtrainSection, prefix_weight: f32) -> StageEstimate {
         let em = crate::stages::midtrain::em_config(section, prefix_weight);
-        let search = &section.ra3.e_step;
-        let supervised = em.cold_start_updates + em.rounds * em.m_updates;
-        let rollouts = self.documents(em.rounds * em.e_updates, search.batch_documents)
-            * search.group_size as f64;
-        let annotated = em.rounds as f64 * em.annotate_documents as f64 * self.document_tokens;
+        let group = em.e_step.group_size;
+        let rollouts =
+            self.documents(em.rounds * em.e_updates, em.e_batch_documents) * group as f64;
+        let n_annotated = em.annotate_documents.next_multiple_of(em.m_batch_documents);
+        let searched =
+            self.documents(em.rounds, n_annotated) * (1.0 - f64::from(em.corpus_latents_share));
+        let draws = searched * em.choose.group_size() as f64;
         // A rollout is sampled; the scorer reads it again, and a reference where one is needed.
-        let has_reference = matches!(search.penalty, PenaltySection::ExactKl { .. });
-        let n_readers = 2 + usize::from(has_reference);
-        let trained = self.documents(supervised, section.batch_documents) + rollouts;
-        let run = rollouts * n_readers as f64 + annotated;
+        // Annotation by one draw reads nothing again.
+        let n_readers = 2.0 + f64::from(u8::from(em.e_step.penalty.needs_reference()));
+        let n_readings = if matches!(em.choose, Choose::Sample {}) {
+            1.0
+        } else {
+            n_readers
+        };
+        let trained = self.documents(em.n_supervised_updates(), em.m_batch_documents)
+            + rollouts * em.e_step.updates_per_batch as f64;
+        let run = rollouts * n_readers + draws * n_readings;
         self.stage("ra3", em.n_positions(), trained, run)
     }
 
+    /// The corpus tokens of [`Self::ra3`]: annotation reads documents and learns from none.
+    fn ntp(&self, section: &MidtrainSection, prefix_weight: f32) -> StageEstimate {
+        let em = crate::stages::midtrain::em_config(section, prefix_weight);
+        let n_supervised = em.n_supervised_updates() * em.m_batch_documents as u64;
+        let n_searched = em.rounds * em.e_updates * em.e_batch_documents as u64;
+        let n_documents = n_supervised + n_searched;
+        let n_updates = n_documents.div_ceil(section.batch_documents as u64);
+        self.stage("ntp", n_updates, self.documents(n_documents, 1), 0.0)
+    }
+
     fn rlvr(&self, section: &RlvrSection, program_tokens_max: usize) -> StageEstimate {
-        let n_programs = section.n_updates as f64
-            * (section.batch_problems * section.group_size * section.n_tries_max) as f64;
+        let n_learnt =
+            section.n_updates as f64 * (section.batch_problems * section.group_size) as f64;
         // A program has at most so many tokens, and ends at half of them.
-        let n_tokens = n_programs * (program_tokens_max as f64 / 2.0 + self.document_tokens);
+        let n_tokens = n_learnt * (program_tokens_max as f64 / 2.0 + self.document_tokens);
         let trained = n_tokens * section.updates_per_batch as f64;
-        self.stage("rlvr, each arm", section.n_updates, trained, n_tokens)
+        // Of all tries, a batch's worth of programs is learnt from.
+        let run = n_tokens * section.n_tries_max as f64;
+        self.stage("rlvr, each arm", section.n_updates, trained, run)
     }
 }
 
@@ -142,11 +161,9 @@ fn training_stages(plan: &Plan, costs: &Costs) -> Vec<StageEstimate> {
         stages.push(costs.stage("base", *n_updates, trained, 0.0));
     }
     if let Some(section) = &file.midtrain {
-        let ra3 = costs.ra3(section, file.training.prefix_weight);
-        let n_updates = ra3.n_updates;
-        let trained = costs.documents(n_updates, section.batch_documents);
-        stages.push(costs.stage("ntp", n_updates, trained, 0.0));
-        stages.push(ra3);
+        let prefix_weight = file.training.prefix_weight;
+        stages.push(costs.ntp(section, prefix_weight));
+        stages.push(costs.ra3(section, prefix_weight));
     }
     if let (Some(rlvr), Some(evaluate)) = (&file.rlvr, &file.evaluate) {
         stages.push(costs.rlvr(rlvr, evaluate.program_tokens_max));
@@ -271,7 +288,7 @@ fn document_tokens(plan: &Plan) -> f64 {
     let mut config = testbed_config(section);
     config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);
     (config.n_train_problems, config.n_held_out_problems) = (0, 0);
-    let sample = testbed::generate(&config, Seed::root(plan.file.seed)).documents;
+    let sample = ra3_testbed::generate(&config, Seed::root(plan.file.seed)).documents;
     let n_bytes: usize = sample
         .iter()
         .map(|document| document.prefix.len() + document.text.len())
@@ -296,26 +313,12 @@ pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
             Ok(ModelConfig::load(&folder.join("config.json"))?)
         }
         BaseSection::Pretrain { model, .. } => {
-            let architecture = match model.architecture {
-                ArchitectureName::Qwen2 => Architecture::Qwen2,
-                ArchitectureName::Llama => Architecture::Llama,
-            };
             let vocab_size = match &file.tokenizer {
                 TokenizerSection::Train { n_vocabulary } => *n_vocabulary,
                 // A file's vocabulary is known when the run reads it.
                 TokenizerSection::File { .. } | TokenizerSection::Base {} => 150_000,
             };
-            Ok(ModelConfig {
-                vocab_size,
-                hidden_size: model.hidden_size,
-                intermediate_size: model.intermediate_size,
-                num_hidden_layers: model.n_layers,
-                num_attention_heads: model.n_heads,
-                num_key_value_heads: model.n_key_value_heads,
-                max_position_embeddings: model.context,
-                tie_word_embeddings: model.tie_embeddings,
-                ..ModelConfig::new(architecture)
-            })
+            Ok(model.config(vocab_size))
         }
     }
 }
@@ -378,6 +381,73 @@ mod tests {
         );
         let short = ["rlvr.group_size=2", "training.micro_batch_tokens=100", few];
         assert_eq!(rows(&short), 2 * 1024);
+    }
+
+    /// The training stages of `tiny` with changes, for documents of 10 tokens and one parameter.
+    fn stages(changes: &[&str]) -> Vec<(String, u64, f64, f64)> {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let costs = Costs {
+            n_matmul_params: 1.0,
+            document_tokens: 10.0,
+            flops_per_second: 1.0,
+        };
+        let stages = training_stages(&Plan::new(file).unwrap(), &costs).into_iter();
+        stages
+            .map(|it| (it.stage, it.n_updates, it.n_tokens, it.flops))
+            .collect()
+    }
+
+    #[test]
+    fn tokens_and_operations_by_hand() {
+        let found = stages(&[]);
+        let expected = [
+            // 6 updates of 8 documents.
+            ("base", 6, 480.0, 6.0 * 480.0),
+            // 4 supervised updates of 8 documents and 2 E-step updates of 2: 36 documents.
+            ("ntp", 5, 360.0, 6.0 * 360.0),
+            // 32 documents are learnt from, and 2 × 2 × 8 rollouts, each sampled and scored; of 16
+            // annotated documents, 12 are drawn once.
+            ("ra3", 8, 640.0 + 640.0 + 120.0, 6.0 * 640.0 + 2.0 * 760.0),
+            // 2 × 2 × 8 programs of 100 tokens behind 10.
+            ("rlvr, each arm", 2, 2.0 * 3520.0, 8.0 * 3520.0),
+        ];
+        for (found, (stage, n_updates, n_tokens, flops)) in found.iter().zip(expected) {
+            assert_eq!(*found, (stage.to_owned(), n_updates, n_tokens, flops));
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+
+    #[test]
+    fn every_update_on_a_batch_and_every_draw_of_a_group_counts() {
+        let ra3 = |changes: &[&str]| {
+            let (_, _, n_tokens, flops) = stages(changes).swap_remove(2);
+            (n_tokens, flops)
+        };
+        // 320 tokens of documents and 320 of rollouts are learnt from; 640 and 120 are run.
+        let (more, groups) = (
+            "midtrain.ra3.e_step.updates_per_batch=3",
+            "midtrain.ra3.m_step.choose={kind='best_of', group_size=4}",
+        );
+        assert_eq!(ra3(&[more]), (2040.0, 6.0 * 1280.0 + 2.0 * 760.0));
+        // 12 documents are drawn four times, and scored.
+        assert_eq!(ra3(&[groups]), (2240.0, 6.0 * 640.0 + 2.0 * 1600.0));
+        let weights = "midtrain.ra3.m_step.choose={kind='importance_weights', group_size=4}";
+        assert_eq!(ra3(&[weights]), ra3(&[groups]));
+        // A reference reads every rollout and every draw, too.
+        let kl = "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.5}";
+        assert_eq!(ra3(&[kl]), (1720.0, 6.0 * 640.0 + 2.0 * 1080.0));
+        assert_eq!(ra3(&[kl, groups]), (3040.0, 6.0 * 640.0 + 2.0 * 2400.0));
+        // Annotation goes by whole batches of 8: 17 documents are 24, of which 18 are drawn.
+        let few = "midtrain.ra3.annotate_documents=17";
+        assert_eq!(ra3(&[few]), (1460.0, 6.0 * 640.0 + 2.0 * 820.0));
+
+        let rlvr = |change| stages(&[change]).swap_remove(3);
+        let (_, _, n_tokens, flops) = rlvr("rlvr.updates_per_batch=3");
+        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 20.0 * 3520.0));
+        let (_, _, n_tokens, flops) = rlvr("rlvr.n_tries_max=3");
+        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 12.0 * 3520.0));
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod number;
 mod progress;
 pub mod samples;
 mod split_files;
+mod tensorboard;
 pub mod visible;
 
 pub mod report;

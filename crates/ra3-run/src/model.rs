@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ra3::model::Model;
 use ra3::policy::TokenId;
-use ra3_corpus::chat_template::ChatTemplate;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::ModelConfig;
+use ra3_text::chat_template::ChatTemplate;
+use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};

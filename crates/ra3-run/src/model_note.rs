@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ra3_corpus::tokenizer::{ACT, CLOSE, THINK};
+use ra3_text::tokenizer::{ACT, CLOSE, THINK};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "ra3.json";

@@ -71,25 +71,6 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(Number::deserialize(deserializer)?.0)
 }
 
-/// A number in single precision: JSON has more digits than it needs.
-pub(crate) mod single {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Number;
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde hands on references"
-    )]
-    pub(crate) fn serialize<S: Serializer>(x: &f32, serializer: S) -> Result<S::Ok, S::Error> {
-        Number(f64::from(*x)).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
-        Ok(Number::deserialize(deserializer)?.0 as f32)
-    }
-}
-
 /// Numbers by name.
 pub(crate) mod map {
     use std::collections::BTreeMap;

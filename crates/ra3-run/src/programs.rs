@@ -7,7 +7,6 @@ use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided}
 use ra3::model::Model;
 use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::grade::Purpose;
 use ra3_evals::outcome::{Fault, Verdict, grade_all};
@@ -15,6 +14,7 @@ use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::prompt::{Form, program, zero_shot};
 use ra3_evals::task::Task;
 use ra3_sandbox::{Level, Limits, Pool};
+use ra3_text::tokenizer::Tokenizer;
 
 use crate::ledger::ScoreRecord;
 use crate::run_file::ConfinementName;

@@ -2,12 +2,13 @@
 //! [`crate::run_file::KEYS`] and is checked before; here is what two or more must be together.
 
 use anyhow::{Context, Result, bail, ensure};
+use ra3::formulas::Baseline;
 use ra3_lm::config::ModelConfig;
 
 use crate::estimate::config_of;
 use crate::run_file::{
-    AblationName, BaseSection, BaselineName, EvaluateSection, MidtrainSection, ModelSection,
-    RlvrSection, RunFile, SourceSection, TokenizerSection,
+    AblationName, BaseSection, EvaluateSection, MidtrainSection, ModelSection, RlvrSection,
+    RunFile, SourceSection, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -101,7 +102,7 @@ fn check_midtrain(midtrain: &MidtrainSection) -> Result<()> {
     let ra3 = &midtrain.ra3;
     let search = &ra3.e_step;
     ensure!(
-        search.group_size >= 2 || search.baseline == BaselineName::None,
+        search.group_size >= 2 || search.baseline == Baseline::None,
         "midtrain.ra3.e_step.group_size = 1 leaves nothing for a leave-one-out baseline, and a \
          group's mean is the rollout itself: take 2 or more, or baseline = \"none\""
     );

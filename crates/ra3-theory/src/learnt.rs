@@ -184,7 +184,7 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
             rationale_tokens_max: 1,
             horizon: None,
             discount: 0.8,
-            penalty: Penalty::SwitchCost(switch_cost),
+            penalty: Penalty::SwitchCost { nats: switch_cost },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,
@@ -192,7 +192,7 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
             persistence: Persistence::StickyWithThinkFloor(THINK_FLOOR),
         },
         scorer_is_frozen: true,
-        choose: Choose::BestOf(8),
+        choose: Choose::BestOf { group_size: 8 },
         rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,

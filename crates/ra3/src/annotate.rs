@@ -1,7 +1,7 @@
 //! Drawing the M-step's data: which of `G` draws from `q` are kept (docs/algorithm.md, "M-step").
 
 use crate::formulas::softmax;
-use crate::m_step::WeightedAnnotated;
+use crate::m_step::{AnnotatedDocument, Draw};
 use crate::policy::{Policy, PolicyError, Work};
 use crate::rewards::Penalty;
 use crate::rollout::LatentRule;
@@ -12,21 +12,33 @@ use crate::trajectory::{Document, Trajectory};
 
 /// Which draws are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Choose {
-    /// One draw from `q`.
-    Sample,
+    /// One draw from `q`. With braces, so that a `group_size` in its place is refused.
+    Sample {},
     /// The best of a group by `Σ_t r_t`.
-    BestOf(usize),
+    BestOf {
+        /// Draws.
+        group_size: usize,
+    },
     /// All of a group, weighted by `softmax_g Σ_t r_t`: under [`Penalty::ExactKl`] that is
     /// `log π + log p − log q`, and the weights are importance weights.
-    ImportanceWeights(usize),
+    ImportanceWeights {
+        /// Draws.
+        group_size: usize,
+    },
 }
 
 impl Choose {
-    fn group_size(self) -> usize {
+    /// Draws of a document.
+    pub fn group_size(self) -> usize {
         match self {
-            Self::Sample => 1,
-            Self::BestOf(n) | Self::ImportanceWeights(n) => n,
+            Self::Sample {} => 1,
+            Self::BestOf { group_size } | Self::ImportanceWeights { group_size } => group_size,
         }
     }
 }
@@ -43,40 +55,47 @@ pub fn annotate(
     choose: Choose,
     penalty: Penalty,
     seed: Seed,
-) -> Result<(Vec<WeightedAnnotated>, Work), PolicyError> {
+) -> Result<(Vec<AnnotatedDocument>, Work), PolicyError> {
     let trajectories: Vec<Trajectory> = batch.iter().cloned().map(Document::trajectory).collect();
     let group_size = choose.group_size();
     let (traces, mut work) = draw(policy, &trajectories, rule, group_size, 0.0, seed)?;
-    let rows: Vec<(Trace, f32)> = if choose == Choose::Sample {
+    let groups: Vec<Vec<Draw>> = if matches!(choose, Choose::Sample {}) {
         // The only draw is kept whatever it is worth.
-        traces.into_iter().map(|trace| (trace, 1.0)).collect()
+        traces.iter().map(|trace| vec![kept(trace, 1.0)]).collect()
     } else {
         let (rollouts, scoring) = rescore(policy, frozen, traces)?;
         work += scoring;
         let groups = rollouts.chunks(group_size);
-        let weights: Vec<f32> = groups
-            .flat_map(|group| weights(group, choose, penalty))
-            .collect();
-        let traces = rollouts.into_iter().map(|rollout| rollout.trace);
-        traces.zip(weights).collect()
+        groups.map(|group| choice(group, choose, penalty)).collect()
     };
-    let documents = batch
-        .iter()
-        .flat_map(|document| std::iter::repeat_n(document, group_size));
-    let kept = rows
-        .into_iter()
-        .zip(documents)
-        .filter(|((_, weight), _)| *weight > 0.0)
-        .map(|((trace, weight), document)| WeightedAnnotated {
-            annotated: trace.annotated(),
-            weight,
-            n_corpus_tokens: document.n_corpus_tokens,
-        });
-    Ok((kept.collect(), work))
+    let documents = batch.iter().zip(groups);
+    let documents = documents.map(|(document, draws)| AnnotatedDocument {
+        draws,
+        n_corpus_tokens: document.n_corpus_tokens,
+    });
+    Ok((documents.collect(), work))
 }
 
-/// One weight for each draw of a group.
-fn weights(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
+/// A draw of a smaller share is not worth its pass: it is less than a millionth of its document.
+const SHARE_MIN: f32 = 1e-6;
+
+/// The draws of a group that are learnt from.
+fn choice(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<Draw> {
+    let shares = shares(group, choose, penalty).into_iter();
+    let draws = group.iter().zip(shares);
+    draws
+        .filter(|(_, share)| *share >= SHARE_MIN)
+        .map(|(rollout, share)| kept(&rollout.trace, share))
+        .collect()
+}
+
+fn kept(trace: &Trace, share: f32) -> Draw {
+    let annotated = trace.annotated();
+    Draw { annotated, share }
+}
+
+/// The share of each draw of a group, in sum 1.
+fn shares(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
     let totals: Vec<f64> = group
         .iter()
         .map(|rollout| {
@@ -84,7 +103,7 @@ fn weights(group: &[Scored], choose: Choose, penalty: Penalty) -> Vec<f32> {
             lines.map(|line| f64::from(line.reward(penalty))).sum()
         })
         .collect();
-    if matches!(choose, Choose::ImportanceWeights(_)) {
+    if matches!(choose, Choose::ImportanceWeights { .. }) {
         let shares = softmax(&totals).into_iter();
         return shares.map(|share| share as f32).collect();
     }

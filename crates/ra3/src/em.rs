@@ -7,7 +7,7 @@
 
 use crate::annotate::annotate;
 use crate::e_step::{self, EStepReport};
-use crate::m_step::{self, WeightedAnnotated};
+use crate::m_step::{self, AnnotatedDocument};
 use crate::phases::{EmConfig, Phase, Place};
 use crate::policy::{Policy, PolicyError, UpdateStats, Work};
 use crate::schedule::batch;
@@ -50,7 +50,7 @@ pub struct Em {
     /// The next position.
     pub position: u64,
     /// The M-step's data of the round.
-    pub annotated: Vec<WeightedAnnotated>,
+    pub annotated: Vec<AnnotatedDocument>,
     /// The models that are compared with: copies of the policy, taken when they are first needed.
     pub frozen: Frozen,
 }
@@ -128,11 +128,14 @@ impl Em {
         &self,
         policy: &mut dyn Policy,
         place: Place,
-        batch: &[WeightedAnnotated],
+        batch: &[AnnotatedDocument],
         nth: u64,
     ) -> Result<EmReport, PolicyError> {
-        let (weights, lr) = (self.config.weights, self.config.supervised_schedule.at(nth));
-        let update = m_step::update(policy, batch, &self.markers, weights, lr)?;
+        let config = &self.config;
+        let lr = config
+            .supervised_schedule
+            .at(nth, config.n_supervised_updates());
+        let update = m_step::update(policy, batch, &self.markers, config.weights, lr)?;
         Ok(EmReport {
             place,
             done: Done::Supervised(update),
@@ -148,13 +151,14 @@ impl Em {
         documents: Vec<Document>,
         seed: Seed,
     ) -> Result<EmReport, PolicyError> {
-        let (config, lr) = (&self.config.e_step, self.config.e_schedule.at(place.nth));
+        let n_updates = self.config.n_e_updates();
+        let lr = self.config.e_schedule.at(place.nth, n_updates);
         let n_corpus_tokens = documents
             .iter()
             .map(|document| document.n_corpus_tokens)
             .sum();
         let batch: Vec<Trajectory> = documents.into_iter().map(Document::trajectory).collect();
-        let (frozen, markers) = (&self.frozen, &self.markers);
+        let (config, frozen, markers) = (&self.config.e_step, &self.frozen, &self.markers);
         let report = e_step::update(policy, frozen, &batch, markers, config, lr, seed)?;
         Ok(EmReport {
             place,
@@ -196,7 +200,8 @@ impl Em {
         if place.index == 0 {
             self.annotated.clear();
         }
-        let latents = LatentStats::of(drawn.iter().map(|document| &document.annotated));
+        let draws = drawn.iter().flat_map(|document| &document.draws);
+        let latents = LatentStats::of(draws.map(|draw| &draw.annotated));
         self.annotated.extend(drawn);
         let own = self.own_latents(own);
         self.annotated.extend(own);
@@ -210,18 +215,14 @@ impl Em {
 
     /// Documents with the corpus' own latents. Where switching is impossible there is nothing to
     /// decide, so no marker may be learnt from them either.
-    fn own_latents(&self, documents: Vec<Document>) -> Vec<WeightedAnnotated> {
+    fn own_latents(&self, documents: Vec<Document>) -> Vec<AnnotatedDocument> {
         let is_plain = self.config.e_step.penalty.forbids_thinking();
         let whole = |document: Document| {
             let mut annotated = document.annotated;
             if is_plain {
                 annotated.latents.fill(None);
             }
-            WeightedAnnotated {
-                annotated,
-                weight: 1.0,
-                n_corpus_tokens: document.n_corpus_tokens,
-            }
+            AnnotatedDocument::single(annotated, document.n_corpus_tokens)
         };
         documents.into_iter().map(whole).collect()
     }

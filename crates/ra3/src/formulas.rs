@@ -24,6 +24,11 @@ pub fn returns(rewards: &[f32], horizon: Option<usize>, discount: f32) -> Vec<f3
 
 /// How returns become advantages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Baseline {
     /// The mean of the *other* rollouts at the same line: unbiased.
     LeaveOneOut,

@@ -13,15 +13,21 @@
 //! too, and every one carries the gradient: what is optimised is what any server samples.
 //!
 //! An update is `complete → (the caller grades) → train`: [`crate::generation::complete`], rewards,
-//! [`update`]. DAPO's dynamic sampling is a loop around the first two. Overlong shaping is a term
-//! that the caller adds to a reward: [`crate::formulas::overlong_penalty`].
+//! [`update`]. DAPO's dynamic sampling is a loop around the first two. Its overlong shaping is a
+//! part of the advantage, and none of what a program earned: programs that all fail have no signal,
+//! however their lengths differ.
 
-use crate::formulas::{Baseline, advantages};
+use crate::formulas::{Baseline, advantages, overlong_penalty};
 use crate::generation::{Completion, WritingRule};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
 
 /// How rewards become advantages, and how tokens are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Estimator {
     /// Group-normalised rewards, each program counts the same.
     Grpo,
@@ -42,6 +48,8 @@ pub struct GrpoConfig {
     pub estimator: Estimator,
     /// Groups whose rewards are all equal are left out of the normalisers too.
     pub drop_groups_without_signal: bool,
+    /// Tokens before the longest program in which a penalty grows to 1; 0 for none.
+    pub overlong_tokens: usize,
     /// How programs are written.
     pub writing: WritingRule,
     /// What is maximised; clipped where a batch is used more than once.
@@ -71,7 +79,7 @@ impl Group {
         groups.collect()
     }
 
-    /// True if the rewards differ: otherwise nothing can be learnt from the group.
+    /// True if the rewards differ: otherwise the tests say nothing of the group.
     pub fn has_signal(&self) -> bool {
         self.rewards.iter().any(|reward| *reward != self.rewards[0])
     }
@@ -134,7 +142,7 @@ pub fn examples(groups: &[Group], config: &GrpoConfig) -> Vec<Example> {
     let n_tokens: usize = programs().map(Completion::n_written).sum();
     let mut examples = Vec::new();
     for group in &kept {
-        let advantages = group_advantages(&group.rewards, config.estimator);
+        let advantages = group_advantages(&shaped_rewards(group, config), config.estimator);
         for (program, advantage) in group.programs.iter().zip(advantages) {
             let n_own = program.n_written().max(1) as f32;
             let weight = advantage
@@ -153,6 +161,19 @@ pub fn examples(groups: &[Group], config: &GrpoConfig) -> Vec<Example> {
         }
     }
     examples
+}
+
+/// What a group's programs earned, less what each pays for its length.
+fn shaped_rewards(group: &Group, config: &GrpoConfig) -> Vec<f32> {
+    let (n_soft, n_max) = (config.overlong_tokens, config.writing.program_tokens_max);
+    if n_soft == 0 {
+        return group.rewards.clone();
+    }
+    let price = |program: &Completion| overlong_penalty(program.raw().len(), n_soft, n_max);
+    let pairs = group.rewards.iter().zip(&group.programs);
+    pairs
+        .map(|(reward, program)| reward + price(program))
+        .collect()
 }
 
 /// Advantages of one group of rewards.

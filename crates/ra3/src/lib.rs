@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`trajectory`] has the nouns, [`policy`] the seam to whatever computes
 //! log-probabilities, and then one short file for each step of the method.
-//! Nothing here knows of tensors, files, clocks, threads or configuration formats.
+//! Nothing here knows of tensors, files, clocks or threads. The feature `serde` lets settings stand
+//! in files, as derives on them and nothing else.
 
 pub mod trace;
 pub mod trajectory;

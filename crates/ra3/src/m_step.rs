@@ -8,15 +8,34 @@ use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateSt
 use crate::trace::Trace;
 use crate::trajectory::{Annotated, Markers};
 
-/// An annotated document and its share in the loss.
+/// A document with the draws of its latents that are learnt from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WeightedAnnotated {
-    /// The document with its latents.
-    pub annotated: Annotated,
-    /// Importance weight; 1 for a draw that stands for itself.
-    pub weight: f32,
+pub struct AnnotatedDocument {
+    /// The draws; their shares sum to 1. They are learnt from together, in one update: a share says
+    /// what a draw counts beside the others of its document.
+    pub draws: Vec<Draw>,
     /// Corpus tokens that it stands for: see [`crate::trajectory::Document`].
     pub n_corpus_tokens: u64,
+}
+
+/// A draw of a document's latents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draw {
+    /// The document with these latents.
+    pub annotated: Annotated,
+    /// Its share in its document's loss: 1 where it is alone, else its importance weight.
+    pub share: f32,
+}
+
+impl AnnotatedDocument {
+    /// A document with one draw of its latents.
+    pub fn single(annotated: Annotated, n_corpus_tokens: u64) -> Self {
+        let share = 1.0;
+        Self {
+            draws: vec![Draw { annotated, share }],
+            n_corpus_tokens,
+        }
+    }
 }
 
 /// One update: the loss is the weighted mean of `− log p` over the interleaved sequences.
@@ -25,16 +44,17 @@ pub struct WeightedAnnotated {
 /// As [`Policy::update`].
 pub fn update(
     policy: &mut dyn Policy,
-    batch: &[WeightedAnnotated],
+    batch: &[AnnotatedDocument],
     markers: &Markers,
     weights: TokenWeights,
     learning_rate: f32,
 ) -> Result<UpdateStats, PolicyError> {
-    let example = |document: &WeightedAnnotated| {
-        let trace = Trace::of(&document.annotated, markers);
-        trace.example(|part| weights.of(part) * document.weight)
+    let example = |draw: &Draw| {
+        let trace = Trace::of(&draw.annotated, markers);
+        trace.example(|part| weights.of(part) * draw.share)
     };
-    let mut examples: Vec<Example> = batch.iter().map(example).collect();
+    let draws = batch.iter().flat_map(|document| &document.draws);
+    let mut examples: Vec<Example> = draws.map(example).collect();
     normalise(&mut examples);
     let objective = Objective {
         surrogate: Surrogate::LogLikelihood,

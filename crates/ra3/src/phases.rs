@@ -35,7 +35,7 @@ pub struct EmConfig {
     pub rationales_are_random: bool,
     /// Loss weights of cold start and M-step.
     pub weights: TokenWeights,
-    /// Step sizes of all supervised updates: those of the cold start, then the M-steps'.
+    /// Step sizes, over all supervised updates: those of the cold start, then the M-steps'.
     pub supervised_schedule: Schedule,
     /// Step sizes of the E-step, over the E-step updates of all rounds.
     pub e_schedule: Schedule,
@@ -109,9 +109,14 @@ impl EmConfig {
         None
     }
 
-    /// Supervised updates in all, which [`Self::supervised_schedule`] runs over.
+    /// Supervised updates in all.
     pub fn n_supervised_updates(&self) -> u64 {
         self.cold_start_updates + self.rounds * self.m_updates
+    }
+
+    /// E-step updates in all.
+    pub fn n_e_updates(&self) -> u64 {
+        self.rounds * self.e_updates
     }
 
     /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of

@@ -154,6 +154,18 @@ pub enum Surrogate {
     },
 }
 
+impl Surrogate {
+    /// What so many updates on one batch maximise: more than one have to stay near the policy that
+    /// wrote it.
+    pub fn over(n_updates: usize, low: f32, high: f32) -> Self {
+        if n_updates > 1 {
+            Self::Clipped { low, high }
+        } else {
+            Self::LogLikelihood
+        }
+    }
+}
+
 /// How a batch is trained on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {

@@ -5,10 +5,18 @@ use crate::formulas::returns;
 
 /// What a switch costs, and what it is weighed against.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Penalty {
     /// The switch cost `c`, a constant in nats for each think. Infinity forbids thinking: there is
     /// then nothing to decide, no marker is written, and RA3 is next-token prediction.
-    SwitchCost(f32),
+    SwitchCost {
+        /// The cost.
+        nats: f32,
+    },
     /// `log q − log p` of the sticky prior; `α` is its probability of keeping the latent, and the
     /// reference gives `p_0` of the rationale.
     ExactKl {
@@ -17,19 +25,25 @@ pub enum Penalty {
     },
     /// As [`Penalty::SwitchCost`], with the mean of a line's log-probabilities for their sum:
     /// long lines then weigh no more than short ones. No bound belongs to it.
-    SwitchCostOnMean(f32),
+    SwitchCostOnMean {
+        /// The cost in nats a token.
+        nats: f32,
+    },
     /// As [`Penalty::SwitchCost`], with the line's probability for its logarithm (VeriFree, arXiv
-    /// 2505.21493). The cost is then a probability, too. No bound belongs to it.
-    SwitchCostOnProbability(f32),
+    /// 2505.21493). No bound belongs to it.
+    SwitchCostOnProbability {
+        /// The cost as a probability.
+        cost: f32,
+    },
 }
 
 impl Penalty {
     /// True where no think could ever pay: nothing is decided then.
     pub fn forbids_thinking(self) -> bool {
         match self {
-            Self::SwitchCost(cost)
-            | Self::SwitchCostOnMean(cost)
-            | Self::SwitchCostOnProbability(cost) => cost == f32::INFINITY,
+            Self::SwitchCost { nats: cost }
+            | Self::SwitchCostOnMean { nats: cost }
+            | Self::SwitchCostOnProbability { cost } => cost == f32::INFINITY,
             Self::ExactKl { .. } => false,
         }
     }
@@ -63,11 +77,11 @@ impl LineScore {
         };
         let price = |cost: f32| if is_think { cost } else { 0.0 };
         match penalty {
-            Penalty::SwitchCost(cost) => self.line_logprob - price(cost),
-            Penalty::SwitchCostOnMean(cost) => {
+            Penalty::SwitchCost { nats: cost } => self.line_logprob - price(cost),
+            Penalty::SwitchCostOnMean { nats: cost } => {
                 self.line_logprob / self.n_line_tokens.max(1) as f32 - price(cost)
             }
-            Penalty::SwitchCostOnProbability(cost) => self.line_logprob.exp() - price(cost),
+            Penalty::SwitchCostOnProbability { cost } => self.line_logprob.exp() - price(cost),
             Penalty::ExactKl { alpha } => {
                 self.line_logprob - (self.latent_logprob - self.log_prior(alpha))
             }

@@ -5,6 +5,11 @@ use crate::seed::Seed;
 
 /// A schedule of step sizes. `warmup` updates rise linearly to `peak`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Schedule {
     /// One step size after the warm-up.
     Constant {
@@ -13,14 +18,12 @@ pub enum Schedule {
         /// Updates of warm-up.
         warmup: u64,
     },
-    /// A half cosine from `peak` to `floor_share · peak` at update `n_updates`.
+    /// A half cosine from `peak` to `floor_share · peak` at the last update.
     Cosine {
         /// The largest step size.
         peak: f32,
         /// Updates of warm-up.
         warmup: u64,
-        /// Updates in all.
-        n_updates: u64,
         /// Share of the peak at the end.
         floor_share: f32,
     },
@@ -32,22 +35,19 @@ pub enum Schedule {
         warmup: u64,
         /// Updates of the decay.
         decay: u64,
-        /// Updates in all.
-        n_updates: u64,
         /// Share of the peak at the end.
         floor_share: f32,
     },
 }
 
 impl Schedule {
-    /// The step size of update `index`, counted from 0.
-    pub fn at(self, index: u64) -> f32 {
+    /// The step size of update `index`, counted from 0, of `n_updates`.
+    pub fn at(self, index: u64, n_updates: u64) -> f32 {
         match self {
             Self::Constant { peak, warmup } => peak * rise(index, warmup),
             Self::Cosine {
                 peak,
                 warmup,
-                n_updates,
                 floor_share,
             } => {
                 let done = share(index, warmup, n_updates);
@@ -58,7 +58,6 @@ impl Schedule {
                 peak,
                 warmup,
                 decay,
-                n_updates,
                 floor_share,
             } => {
                 let done = share(index, n_updates.saturating_sub(decay), n_updates);
@@ -113,22 +112,20 @@ mod tests {
         let cosine = Schedule::Cosine {
             peak: 1.0,
             warmup: 2,
-            n_updates: 6,
             floor_share: 0.1,
         };
         let expected = [0.5, 1.0, 1.0, 0.868_198, 0.55, 0.231_802, 0.1];
         for (index, value) in expected.into_iter().enumerate() {
-            assert!((cosine.at(index as u64) - value).abs() < 1e-5, "{index}");
+            assert!((cosine.at(index as u64, 6) - value).abs() < 1e-5, "{index}");
         }
         let wsd = Schedule::WarmupStableDecay {
             peak: 2.0,
             warmup: 1,
             decay: 2,
-            n_updates: 6,
             floor_share: 0.0,
         };
         assert_eq!(
-            [0, 3, 4, 5, 6].map(|index| wsd.at(index)),
+            [0, 3, 4, 5, 6].map(|index| wsd.at(index, 6)),
             [2.0, 2.0, 2.0, 1.0, 0.0]
         );
     }

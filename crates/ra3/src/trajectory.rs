@@ -23,7 +23,7 @@ pub struct Markers {
 pub type Line = Vec<TokenId>;
 
 /// A document of expert code: a prefix `s_0` and the expert's lines `a_0 … a_{T-1}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trajectory {
     /// `s_0`: never empty (a document without a prefix starts with a begin or end marker).
     pub prefix: Vec<TokenId>,

@@ -72,7 +72,7 @@ fn config() -> EmConfig {
             rationale_tokens_max: 1,
             horizon: None,
             discount: 1.0,
-            penalty: Penalty::SwitchCost(0.15),
+            penalty: Penalty::SwitchCost { nats: 0.15 },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,
@@ -80,7 +80,7 @@ fn config() -> EmConfig {
             persistence: Persistence::Sticky,
         },
         scorer_is_frozen: true,
-        choose: Choose::Sample,
+        choose: Choose::Sample {},
         rationales_are_random: false,
         weights: TokenWeights {
             prefix: 0.0,

@@ -5,7 +5,7 @@ use ra3::e_step::{EStepConfig, Persistence, policy_gradient};
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
 use ra3::formulas::{Baseline, bernoulli_divergence, log_mean_exp};
 use ra3::interleave::TokenWeights;
-use ra3::m_step::{self, WeightedAnnotated};
+use ra3::m_step::{self, AnnotatedDocument, Draw};
 use ra3::policy::{Policy, Surrogate};
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
@@ -21,10 +21,10 @@ const MARKERS: Markers = Markers {
 };
 const VOCABULARY: usize = 5;
 const PENALTIES: [Penalty; 4] = [
-    Penalty::SwitchCost(0.7),
+    Penalty::SwitchCost { nats: 0.7 },
     Penalty::ExactKl { alpha: 0.8 },
-    Penalty::SwitchCostOnMean(0.7),
-    Penalty::SwitchCostOnProbability(0.7),
+    Penalty::SwitchCostOnMean { nats: 0.7 },
+    Penalty::SwitchCostOnProbability { cost: 0.7 },
 ];
 
 fn table(seed: u64) -> TablePolicy {
@@ -161,7 +161,7 @@ fn the_mean_over_all_groups_is_the_gradient() {
 fn a_short_horizon_is_another_objective() {
     let (q, pi, p_0) = (table(1), table(2), table(3));
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 1);
-    let whole = config(Penalty::SwitchCost(0.7), Baseline::None);
+    let whole = config(Penalty::SwitchCost { nats: 0.7 }, Baseline::None);
     let mut short = whole.clone();
     short.horizon = Some(1);
     let far = expected_estimate(&q, &all, &whole, 1);
@@ -196,15 +196,13 @@ fn m_steps_never_lower_the_bound() {
     let alpha = 0.8;
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 2);
     let weights = all.log_q().into_iter().map(|log_q| log_q.exp() as f32);
-    let data: Vec<WeightedAnnotated> = annotated(&two_lines(), 2)
-        .into_iter()
-        .zip(weights)
-        .map(|(annotated, weight)| WeightedAnnotated {
-            annotated,
-            weight,
-            n_corpus_tokens: 0,
-        })
-        .collect();
+    let draws = annotated(&two_lines(), 2).into_iter().zip(weights);
+    let data = [AnnotatedDocument {
+        draws: draws
+            .map(|(annotated, share)| Draw { annotated, share })
+            .collect(),
+        n_corpus_tokens: 0,
+    }];
     let lines_only = TokenWeights {
         prefix: 0.0,
         line: 1.0,

@@ -5,6 +5,7 @@ use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::{Done, Em, EmReport};
 use ra3::formulas::{Baseline, advantages};
 use ra3::interleave::TokenWeights;
+use ra3::m_step::Draw;
 use ra3::ntp;
 use ra3::phases::{EmConfig, Phase, Place};
 use ra3::policy::{Policy, Surrogate};
@@ -65,7 +66,7 @@ fn config(cost: f32) -> EmConfig {
             rationale_tokens_max: 2,
             horizon: None,
             discount: 1.0,
-            penalty: Penalty::SwitchCost(cost),
+            penalty: Penalty::SwitchCost { nats: cost },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,
@@ -73,7 +74,7 @@ fn config(cost: f32) -> EmConfig {
             persistence: Persistence::Sticky,
         },
         scorer_is_frozen: true,
-        choose: Choose::Sample,
+        choose: Choose::Sample {},
         rationales_are_random: false,
         weights: TokenWeights {
             prefix: PREFIX_WEIGHT,
@@ -84,7 +85,6 @@ fn config(cost: f32) -> EmConfig {
         supervised_schedule: Schedule::Cosine {
             peak: 0.3,
             warmup: 2,
-            n_updates: 9,
             floor_share: 0.1,
         },
         e_schedule: constant(0.5),
@@ -155,7 +155,7 @@ fn an_infinite_cost_makes_the_whole_loop_next_token_prediction() {
     let schedule = config(0.0).supervised_schedule;
     for index in 0..3 {
         let documents = plain(batch(N_DOCUMENTS, 4, index, seed.child("cold")));
-        let lr = schedule.at(index);
+        let lr = schedule.at(index, 9);
         ntp::update(&mut expected, &documents, PREFIX_WEIGHT, lr).unwrap();
     }
     for round in 0..2 {
@@ -170,7 +170,7 @@ fn an_infinite_cost_makes_the_whole_loop_next_token_prediction() {
         for update in 0..3 {
             let order = batch(8, 4, update, seed.child("m_step").nth(round));
             let documents = plain(order.into_iter().map(|i| drawn[i]).collect());
-            let lr = schedule.at(3 + 3 * round + update);
+            let lr = schedule.at(3 + 3 * round + update, 9);
             ntp::update(&mut expected, &documents, PREFIX_WEIGHT, lr).unwrap();
         }
     }
@@ -245,9 +245,9 @@ fn phases_follow_from_the_position_alone() {
 #[test]
 fn the_loop_continues_from_any_position_with_the_same_bits() {
     for choose in [
-        Choose::Sample,
-        Choose::BestOf(3),
-        Choose::ImportanceWeights(3),
+        Choose::Sample {},
+        Choose::BestOf { group_size: 3 },
+        Choose::ImportanceWeights { group_size: 3 },
     ] {
         let settings = EmConfig {
             choose,
@@ -284,24 +284,24 @@ fn chosen_annotations_have_the_weights_of_their_rule() {
             .unwrap()
             .0
     };
-    let total =
-        |rows: &[ra3::m_step::WeightedAnnotated]| rows.iter().map(|r| r.weight).sum::<f32>();
     let (one, best, all) = (
-        draw(Choose::Sample),
-        draw(Choose::BestOf(6)),
-        draw(Choose::ImportanceWeights(6)),
+        draw(Choose::Sample {}),
+        draw(Choose::BestOf { group_size: 6 }),
+        draw(Choose::ImportanceWeights { group_size: 6 }),
     );
-    assert_eq!((one.len(), best.len(), all.len()), (5, 5, 30));
-    for rows in [&one, &best, &all] {
-        assert!((total(rows) - 5.0).abs() < 1e-5);
+    for (documents, n_draws) in [(&one, 1), (&best, 1), (&all, 6)] {
+        assert_eq!(documents.len(), 5);
+        for document in documents {
+            assert_eq!(document.draws.len(), n_draws);
+            let total: f32 = document.draws.iter().map(|draw| draw.share).sum();
+            assert!((total - 1.0).abs() < 1e-6);
+        }
     }
     // The best of a group is the one of the largest importance weight: same draws, same returns.
-    for (best, group) in best.iter().zip(all.chunks(6)) {
-        let heaviest = group
-            .iter()
-            .max_by(|a, b| a.weight.total_cmp(&b.weight))
-            .unwrap();
-        assert_eq!(best.annotated, heaviest.annotated);
+    for (best, group) in best.iter().zip(&all) {
+        let by_share = |a: &&Draw, b: &&Draw| a.share.total_cmp(&b.share);
+        let heaviest = group.draws.iter().max_by(by_share).unwrap();
+        assert_eq!(best.draws[0].annotated, heaviest.annotated);
     }
 }
 
@@ -317,7 +317,8 @@ fn a_term_of_the_whole_group_cancels_and_the_switch_cost_does_not() {
     };
     let group = [score(-1.0, true), score(-3.0, false), score(-2.0, false)];
     let found = |moving_average: f32, cost: f32| {
-        let reward = |line: &LineScore| line.reward(Penalty::SwitchCost(cost)) - moving_average;
+        let reward =
+            |line: &LineScore| line.reward(Penalty::SwitchCost { nats: cost }) - moving_average;
         advantages(&group.each_ref().map(reward), Baseline::LeaveOneOut)
     };
     assert_eq!(found(0.0, 0.0), [1.5, -1.5, 0.0]);
@@ -412,7 +413,7 @@ fn the_corpus_own_latents_have_their_share() {
             Some(Latent::Keep) | None => false,
         };
         let own = state.em.annotated.iter();
-        let own = own.filter(|document| is_own(&document.annotated.latents[0]));
+        let own = own.filter(|document| is_own(&document.draws[0].annotated.latents[0]));
         assert_eq!(own.count(), expected, "{share}");
         assert_eq!(state.em.annotated.len(), 20);
     }
@@ -440,7 +441,12 @@ fn random_rationales_are_uniform_and_carry_no_gradient() {
             Some(Done::Supervised(_)) | None => break,
         }
     }
-    for latent in state.em.annotated.iter().flat_map(|d| &d.annotated.latents) {
+    let draws = state
+        .em
+        .annotated
+        .iter()
+        .flat_map(|document| &document.draws);
+    for latent in draws.flat_map(|draw| &draw.annotated.latents) {
         if let Some(Latent::Switch {
             rationale,
             forced_close,

@@ -223,6 +223,7 @@ fn config(estimator: Estimator) -> GrpoConfig {
         group_size: 8,
         estimator,
         drop_groups_without_signal: false,
+        overlong_tokens: 0,
         writing: WritingRule {
             program_tokens_max: 6,
             ..rule()

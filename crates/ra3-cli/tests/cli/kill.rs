@@ -1,8 +1,10 @@
-//! A run killed at random moments ends with the same bits as one that was left alone.
+//! A run killed at random moments ends with the same bits as one that was left alone, and shows the
+//! same in `TensorBoard`.
 
 use std::time::Duration;
 
-use crate::support::{assert_same_bits, finish, start};
+use crate::support::{assert_same_bits, finish, python, start};
+use crate::tensorboard::assert_shows_the_ledger;
 
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {
@@ -31,4 +33,11 @@ fn a_killed_run_ends_with_the_same_bits() {
     assert!(n_kills >= 2, "the run was killed {n_kills} times only");
     assert_same_bits(&whole, &killed);
     assert!(whole.join("report.html").exists() && killed.join("report.html").exists());
+    match python("tensorboard") {
+        None => println!("in part skipped: no tensorboard; set RA3_PYTHON, or RA3_PEERS=install"),
+        Some(python) => {
+            assert_shows_the_ledger(&python, &whole);
+            assert_shows_the_ledger(&python, &killed);
+        }
+    }
 }

@@ -15,4 +15,5 @@ mod kill;
 mod report;
 mod settings;
 mod support;
+mod tensorboard;
 mod transformers;

@@ -65,7 +65,15 @@ fn bits(folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>, root: &Path) {
             .to_string_lossy()
             .into_owned();
         // Times differ between two runs, and the page shows them; the plan has the directory.
-        if ["clock.jsonl", "report.html", "plan.toml", "lock"].contains(&name.as_str()) {
+        if [
+            "clock.jsonl",
+            "report.html",
+            "plan.toml",
+            "lock",
+            "tensorboard",
+        ]
+        .contains(&name.as_str())
+        {
             continue;
         }
         if path.is_dir() {
@@ -87,4 +95,35 @@ pub(crate) fn assert_same_bits(expected: &Path, found: &Path) {
     for ((name, a), (_, b)) in expected.iter().zip(&found) {
         assert!(a == b, "{} differs", name.display());
     }
+}
+
+fn has_packages(python: &Path, packages: &str) -> bool {
+    let import = format!("import {packages}");
+    let found = Command::new(python).args(["-c", &import]).output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// An interpreter that has some packages, `torch, transformers` or `tensorboard`: the one that
+/// `RA3_PYTHON` names, `python3`, or that of `target/peers`, where `RA3_PEERS=install` puts them.
+pub(crate) fn python(packages: &str) -> Option<PathBuf> {
+    let peers = root().join("target/peers");
+    if std::env::var("RA3_PEERS").is_ok_and(|wish| wish == "install") && !peers.exists() {
+        let run = |program: &Path, arguments: &[&str]| {
+            let status = Command::new(program).args(arguments).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let place = peers.to_str().expect("the workspace has a name in UTF-8");
+        run(Path::new("python3"), &["-m", "venv", place]);
+        let packages = ["install", "--quiet", "torch", "transformers", "tensorboard"];
+        run(&peers.join("bin/pip"), &packages);
+    }
+    let named = std::env::var("RA3_PYTHON").ok().map(PathBuf::from);
+    let all = [
+        named,
+        Some("python3".into()),
+        Some(peers.join("bin/python")),
+    ];
+    all.into_iter()
+        .flatten()
+        .find(|python| has_packages(python, packages))
 }

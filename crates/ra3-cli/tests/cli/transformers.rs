@@ -8,12 +8,12 @@
     reason = "a test says what it measured, or that it is skipped"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{finish, ra3, root, start};
+use crate::support::{finish, python, ra3, start};
 
 const N_PROBLEMS: usize = 24;
 const N_SAMPLES: usize = 2;
@@ -40,36 +40,6 @@ for text in prompts:
         found.append({"raw": written, "program": program})
 json.dump(found, sys.stdout)
 "#;
-
-fn has_packages(python: &Path) -> bool {
-    let found = Command::new(python)
-        .args(["-c", "import torch, transformers"])
-        .output();
-    found.is_ok_and(|output| output.status.success())
-}
-
-fn python() -> Option<PathBuf> {
-    let peers = root().join("target/peers");
-    if std::env::var("RA3_PEERS").is_ok_and(|wish| wish == "install") && !peers.exists() {
-        let run = |program: &Path, arguments: &[&str]| {
-            let status = Command::new(program).args(arguments).status();
-            status.is_ok_and(|status| status.success())
-        };
-        let place = peers.to_str().unwrap();
-        run(Path::new("python3"), &["-m", "venv", place]);
-        let packages = ["install", "--quiet", "torch", "transformers"];
-        run(&peers.join("bin/pip"), &packages);
-    }
-    let named = std::env::var("RA3_PYTHON").ok().map(PathBuf::from);
-    let all = [
-        named,
-        Some("python3".into()),
-        Some(peers.join("bin/python")),
-    ];
-    all.into_iter()
-        .flatten()
-        .find(|python| has_packages(python))
-}
 
 /// A short run from the committed base, in which latents are learnt and RLVR moves.
 fn run(directory: &Path) {
@@ -193,7 +163,7 @@ fn check_pass(python: &Path, model: &Path, problems: &[Value], folder: &Path) {
 
 #[test]
 fn a_model_is_the_same_in_transformers() {
-    let Some(python) = python() else {
+    let Some(python) = python("torch, transformers") else {
         println!("skipped: no torch and transformers; set RA3_PYTHON, or RA3_PEERS=install");
         return;
     };

@@ -152,15 +152,16 @@ impl<'e> Row<'e> {
 
     /// Takes the room that it needs; false if there is too little, unless it is `alone`.
     ///
-    /// That is room for its tokens and for some more, since nobody knows how long it becomes. A row
-    /// that was parked asks for twice its length: the lengths at which it is parked at least
-    /// double, so what is computed anew for it is at most twice its last length.
+    /// That is room for its tokens and, where more may follow, for some more, since nobody knows
+    /// how long it becomes. A row that was parked asks for twice its length: the lengths at which
+    /// it is parked at least double, so what is computed anew for it is at most twice its last
+    /// length.
     pub(crate) fn enter(&mut self, cache: &mut Cache, n_context: usize, alone: bool) -> bool {
         let shared = self.shared(cache);
-        let growth = if self.was_parked {
-            self.tokens.len().max(GROWTH_MIN)
-        } else {
-            GROWTH_MIN
+        let growth = match (&self.driver, &self.waiting) {
+            (Driver::Sequence { .. }, _) | (_, Waiting::Nothing) => 0,
+            _ if self.was_parked => self.tokens.len().max(GROWTH_MIN),
+            _ => GROWTH_MIN,
         };
         let n_wanted = self.tokens.len() - shared.len() + growth.min(n_context - self.tokens.len());
         if !alone && n_wanted > cache.n_open() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ra3::grpo::Estimator;
 use ra3_evals::bench::{self, Name, Selection};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::task::Task;
@@ -62,7 +63,7 @@ pub struct RlvrSection {
     /// Sampling temperature.
     pub temperature: f32,
     /// How rewards become advantages.
-    pub advantage: AdvantageName,
+    pub advantage: Estimator,
     /// Groups whose programs all got the same reward are left out.
     pub drop_groups_without_signal: bool,
     /// Batches of problems that are drawn at most until there are `batch_problems` groups with
@@ -167,18 +168,4 @@ pub enum ProblemSetName {
     Asserts,
     /// Contest problems, whose programs are whole: in the forms that `ra3 eval` reads.
     Contest,
-}
-
-/// How rewards become advantages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdvantageName {
-    /// `(R − mean) / std`.
-    Grpo,
-    /// `R − mean`, constant length normaliser.
-    DrGrpo,
-    /// Leave-one-out.
-    Rloo,
-    /// GRPO with token-level normalisation and clip-higher.
-    Dapo,
 }

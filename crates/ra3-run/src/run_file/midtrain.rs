@@ -1,5 +1,8 @@
 //! Sections of the run file: mid-training by NTP and by RA3.
 
+use ra3::annotate::Choose;
+use ra3::formulas::Baseline;
+use ra3::rewards::Penalty;
 use serde::{Deserialize, Serialize};
 
 /// Mid-training, both arms.
@@ -86,11 +89,11 @@ pub struct EStepSection {
     /// Discount of a line.
     pub discount: f32,
     /// What a switch costs.
-    pub penalty: PenaltySection,
+    pub penalty: Penalty,
     /// Who scores the lines.
     pub scorer: ScorerName,
     /// What is subtracted from a return.
-    pub baseline: BaselineName,
+    pub baseline: Baseline,
     /// Step size.
     pub learning_rate: f32,
     /// Updates of linear warm-up, over the E-step updates of all rounds.
@@ -105,32 +108,6 @@ pub struct EStepSection {
     pub think_floor: f32,
 }
 
-/// What a switch costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum PenaltySection {
-    /// A constant in nats; `inf` forbids thinking.
-    SwitchCost {
-        /// The cost.
-        nats: f32,
-    },
-    /// The exact KL term of the bound.
-    ExactKl {
-        /// Prior probability of keeping the latent.
-        alpha: f32,
-    },
-    /// A constant, and the mean of a line's log-probabilities for their sum.
-    SwitchCostOnMean {
-        /// The cost in nats a token.
-        nats: f32,
-    },
-    /// A constant, and the line's probability for its logarithm.
-    SwitchCostOnProbability {
-        /// The cost as a probability.
-        cost: f32,
-    },
-}
-
 /// Who scores the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -141,26 +118,12 @@ pub enum ScorerName {
     Frozen,
 }
 
-/// What is subtracted from a return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BaselineName {
-    /// The mean of the other rollouts at the same line.
-    LeaveOneOut,
-    /// The mean of all rollouts at the same line.
-    GroupMean,
-    /// The mean of all rollouts, and division by their deviation.
-    Standardised,
-    /// Nothing.
-    None,
-}
-
 /// The choice of the M-step's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MStepSection {
     /// Which of the drawn annotations are kept.
-    pub choose: ChooseSection,
+    pub choose: Choose,
     /// Share of the data that keeps the corpus' own comments as latents.
     pub corpus_latents_share: f32,
     /// Loss weight of a line's token.
@@ -169,22 +132,4 @@ pub struct MStepSection {
     pub decision_weight: f32,
     /// Loss weight of a rationale's token.
     pub rationale_weight: f32,
-}
-
-/// Which of the drawn annotations are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ChooseSection {
-    /// One draw from q.
-    Sample {},
-    /// The best of a group by return.
-    BestOf {
-        /// Draws.
-        group_size: usize,
-    },
-    /// All of a group, weighted by importance.
-    ImportanceWeights {
-        /// Draws.
-        group_size: usize,
-    },
 }

@@ -20,16 +20,12 @@ pub use allowed::{Allowed, Bound, Key, Leaf, NotAllowed, check, key, leaves, sho
 pub use corpus::{CorpusSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName};
 pub use keys::KEYS;
 pub use measure::{
-    AdvantageName, ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName,
-    RlvrSection,
+    ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName, RlvrSection,
 };
 pub use midtrain::{
-    AblationName, BaselineName, ChooseSection, EStepSection, MStepSection, MidtrainSection,
-    MomentsName, PenaltySection, Ra3Section, ScorerName,
+    AblationName, EStepSection, MStepSection, MidtrainSection, MomentsName, Ra3Section, ScorerName,
 };
-pub use model::{
-    ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection, TrainingSection,
-};
+pub use model::{ArchitectureName, BaseSection, ModelSection, PrecisionName, TrainingSection};
 pub use read::{RunFileError, load, parse};
 
 /// A run file.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ra3::schedule::Schedule;
+use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use serde::{Deserialize, Serialize};
 
 /// Where the base model comes from.
@@ -17,7 +19,7 @@ pub enum BaseSection {
         /// Documents of an update.
         batch_documents: usize,
         /// The step size.
-        schedule: ScheduleSection,
+        schedule: Schedule,
     },
     /// A checkpoint in Hugging Face layout.
     Checkpoint {
@@ -56,6 +58,30 @@ pub struct ModelSection {
     pub precision_on_disk: PrecisionName,
 }
 
+impl ModelSection {
+    /// The engine's configuration, for a vocabulary of this size.
+    pub(crate) fn config(&self, vocab_size: usize) -> ModelConfig {
+        let architecture = match self.architecture {
+            ArchitectureName::Qwen2 => Architecture::Qwen2,
+            ArchitectureName::Llama => Architecture::Llama,
+        };
+        ModelConfig {
+            vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.n_layers,
+            num_attention_heads: self.n_heads,
+            num_key_value_heads: self.n_key_value_heads,
+            max_position_embeddings: self.context,
+            rope_theta: self.rope_theta,
+            tie_word_embeddings: self.tie_embeddings,
+            initializer_range: self.initializer_range,
+            precision: self.precision_on_disk.into(),
+            ..ModelConfig::new(architecture)
+        }
+    }
+}
+
 /// Precision of numbers on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +90,15 @@ pub enum PrecisionName {
     Float32,
     /// `bf16`.
     Bfloat16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Float32 => Self::Float32,
+            PrecisionName::Bfloat16 => Self::Bfloat16,
+        }
+    }
 }
 
 /// A family of architectures.
@@ -96,37 +131,4 @@ pub struct TrainingSection {
     pub moment_precision: PrecisionName,
     /// Precision in memory of models that are not trained: a frozen scorer, the reference.
     pub frozen_precision: PrecisionName,
-}
-
-/// A schedule of step sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleSection {
-    /// One step size.
-    Constant {
-        /// The step size.
-        peak: f32,
-        /// Updates of linear warm-up.
-        warmup: u64,
-    },
-    /// Linear warm-up, then a half cosine down to a share of the peak.
-    Cosine {
-        /// The largest step size.
-        peak: f32,
-        /// Updates of linear warm-up.
-        warmup: u64,
-        /// Share of the peak at the end.
-        floor_share: f32,
-    },
-    /// Warm-up, stable, then a linear decay.
-    WarmupStableDecay {
-        /// The largest step size.
-        peak: f32,
-        /// Updates of linear warm-up.
-        warmup: u64,
-        /// Updates of the decay at the end.
-        decay: u64,
-        /// Share of the peak at the end.
-        floor_share: f32,
-    },
 }

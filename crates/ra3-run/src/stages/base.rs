@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
-use ra3::schedule::Schedule;
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
-use ra3_lm::config::{Architecture, ModelConfig, Precision};
+use ra3_lm::config::ModelConfig;
+use ra3_text::tokenizer::Tokenizer;
 
 use super::corpus;
 use super::supervised::{SupervisedCourse, Until};
@@ -20,9 +19,7 @@ use crate::event::{Event, Watcher};
 use crate::model;
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
-use crate::run_file::{
-    ArchitectureName, BaseSection, ModelSection, PrecisionName, ScheduleSection,
-};
+use crate::run_file::BaseSection;
 
 pub(crate) fn run(
     plan: &Plan,
@@ -63,13 +60,17 @@ pub(crate) fn run(
             let tokenizer = corpus::tokenizer(directory)?;
             let documents = corpus::training_documents(directory)?;
             let seed = Seed::root(plan.file.seed).child("base");
-            let config = model_config(model, &tokenizer);
+            let config = ModelConfig {
+                eos_token_ids: vec![tokenizer.markers().end],
+                bos_token_id: tokenizer.named_begin(),
+                ..model.config(tokenizer.vocab_size())
+            };
             let lm = Engine::of(&plan.file.training).create(config, seed.child("weights"));
             let course = Course::Supervised(SupervisedCourse {
                 documents: &documents,
                 batch_documents: *batch_documents,
                 prefix_weight: plan.file.training.prefix_weight,
-                schedule: to_schedule(*schedule, *n_updates),
+                schedule: *schedule,
                 until: Until::Updates(*n_updates),
                 n_updates_expected: *n_updates,
                 seed: seed.child("batches"),
@@ -133,66 +134,4 @@ pub(crate) fn load_model(
     arm: &str,
 ) -> Result<Box<dyn Model>> {
     Engine::of(&plan.file.training).load(&directory.model(arm))
-}
-
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::Float32 => Self::Float32,
-            PrecisionName::Bfloat16 => Self::Bfloat16,
-        }
-    }
-}
-
-/// A schedule of the run file over so many updates.
-pub(crate) fn to_schedule(section: ScheduleSection, n_updates: u64) -> Schedule {
-    match section {
-        ScheduleSection::Constant { peak, warmup } => Schedule::Constant { peak, warmup },
-        ScheduleSection::Cosine {
-            peak,
-            warmup,
-            floor_share,
-        } => Schedule::Cosine {
-            peak,
-            warmup,
-            n_updates,
-            floor_share,
-        },
-        ScheduleSection::WarmupStableDecay {
-            peak,
-            warmup,
-            decay,
-            floor_share,
-        } => Schedule::WarmupStableDecay {
-            peak,
-            warmup,
-            decay,
-            n_updates,
-            floor_share,
-        },
-    }
-}
-
-/// The engine's configuration of a model section.
-pub(crate) fn model_config(model: &ModelSection, tokenizer: &Tokenizer) -> ModelConfig {
-    let architecture = match model.architecture {
-        ArchitectureName::Qwen2 => Architecture::Qwen2,
-        ArchitectureName::Llama => Architecture::Llama,
-    };
-    ModelConfig {
-        vocab_size: tokenizer.vocab_size(),
-        hidden_size: model.hidden_size,
-        intermediate_size: model.intermediate_size,
-        num_hidden_layers: model.n_layers,
-        num_attention_heads: model.n_heads,
-        num_key_value_heads: model.n_key_value_heads,
-        max_position_embeddings: model.context,
-        rope_theta: model.rope_theta,
-        tie_word_embeddings: model.tie_embeddings,
-        initializer_range: model.initializer_range,
-        precision: model.precision_on_disk.into(),
-        eos_token_ids: vec![tokenizer.markers().end],
-        bos_token_id: tokenizer.named_begin(),
-        ..ModelConfig::new(architecture)
-    }
 }

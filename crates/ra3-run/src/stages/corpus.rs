@@ -10,9 +10,9 @@ use ra3_corpus::filter::Filters;
 use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
 use ra3_corpus::read::{OnError, Source};
 use ra3_corpus::shards::Shards;
-use ra3_corpus::testbed::{self, Problem, Testbed, TestbedConfig};
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::ModelConfig;
+use ra3_testbed::{Problem, Testbed, TestbedConfig};
+use ra3_text::tokenizer::Tokenizer;
 
 use crate::atomic;
 use crate::clock;
@@ -199,7 +199,7 @@ fn base_folder(plan: &Plan, watcher: &mut Watcher<'_>) -> Result<Option<PathBuf>
 }
 
 fn generate(section: &TestbedSection, seed: Seed) -> Testbed {
-    testbed::generate(&testbed_config(section), seed.child("testbed"))
+    ra3_testbed::generate(&testbed_config(section), seed.child("testbed"))
 }
 
 /// The testbed that a section names.

@@ -13,8 +13,8 @@ use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
 use ra3_corpus::lines::encode_rationale;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::bench::{self, Name};
+use ra3_text::tokenizer::Tokenizer;
 
 use super::base::load_model;
 use super::corpus::{self, Split};
@@ -179,7 +179,7 @@ fn evaluations(
 /// The true rationale before the first line, where a problem has one there.
 fn true_plans(directory: &RunDirectory, tokenizer: &Tokenizer) -> Result<Vec<Option<Vec<u32>>>> {
     let problems = corpus::problems(directory, Split::HeldOut)?;
-    let plan = |problem: &ra3_corpus::testbed::Problem| {
+    let plan = |problem: &ra3_testbed::Problem| {
         let first = problem.plan.iter().find(|planned| planned.line == 0)?;
         Some(encode_rationale(&first.rationale, tokenizer))
     };

@@ -6,18 +6,15 @@
 //! supervised updates of each arm follow one schedule of the same shape.
 
 use anyhow::Result;
-use ra3::annotate::Choose;
 use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::Em;
-use ra3::formulas::Baseline;
 use ra3::interleave::TokenWeights;
 use ra3::phases::EmConfig;
 use ra3::policy::{Surrogate, TokenId};
-use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
-use ra3_corpus::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
+use ra3_text::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 
 use super::base::{load_model, save_model};
 use super::corpus;
@@ -30,10 +27,7 @@ use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
-use crate::run_file::{
-    AblationName, BaselineName, ChooseSection, EStepSection, MidtrainSection, PenaltySection,
-    ScorerName,
-};
+use crate::run_file::{AblationName, EStepSection, MidtrainSection, ScorerName};
 
 /// Name of the model that gives `p_0`.
 pub(crate) const REFERENCE: &str = "reference";
@@ -118,7 +112,7 @@ fn ntp_course<'a>(
         documents,
         batch_documents: section.batch_documents,
         prefix_weight,
-        schedule: supervised_schedule(section, n_updates),
+        schedule: supervised_schedule(section),
         until,
         n_updates_expected: n_updates,
         seed: seed.child("m_step"),
@@ -146,11 +140,10 @@ fn mean_document_tokens(documents: &Shards) -> f64 {
     lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64
 }
 
-fn supervised_schedule(section: &MidtrainSection, n_updates: u64) -> Schedule {
+fn supervised_schedule(section: &MidtrainSection) -> Schedule {
     Schedule::Cosine {
         peak: section.supervised_peak,
         warmup: section.warmup,
-        n_updates,
         floor_share: section.floor_share,
     }
 }
@@ -159,7 +152,7 @@ fn supervised_schedule(section: &MidtrainSection, n_updates: u64) -> Schedule {
 pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConfig {
     let ra3 = &section.ra3;
     let has_em = ra3.ablation != AblationName::NoEm;
-    let mut config = EmConfig {
+    EmConfig {
         cold_start_updates: ra3.cold_start_updates,
         rounds: ra3.rounds,
         // What an ablation leaves out is a count of 0.
@@ -175,27 +168,19 @@ pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConf
         e_step: e_step_config(&ra3.e_step, ra3.ablation),
         scorer_is_frozen: ra3.e_step.scorer == ScorerName::Frozen,
         rationales_are_random: ra3.ablation == AblationName::RandomLatents,
-        choose: match ra3.m_step.choose {
-            ChooseSection::Sample {} => Choose::Sample,
-            ChooseSection::BestOf { group_size } => Choose::BestOf(group_size),
-            ChooseSection::ImportanceWeights { group_size } => {
-                Choose::ImportanceWeights(group_size)
-            }
-        },
+        choose: ra3.m_step.choose,
         weights: TokenWeights {
             prefix: prefix_weight,
             line: ra3.m_step.line_weight,
             decision: ra3.m_step.decision_weight,
             rationale: ra3.m_step.rationale_weight,
         },
-        supervised_schedule: supervised_schedule(section, 0),
+        supervised_schedule: supervised_schedule(section),
         e_schedule: Schedule::Constant {
             peak: ra3.e_step.learning_rate,
             warmup: ra3.e_step.warmup,
         },
-    };
-    config.supervised_schedule = supervised_schedule(section, config.n_supervised_updates());
-    config
+    }
 }
 
 fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig {
@@ -205,43 +190,16 @@ fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig 
         rationale_tokens_max: section.rationale_tokens_max,
         horizon: (section.horizon > 0).then_some(section.horizon),
         discount: section.discount,
-        penalty: match section.penalty {
-            PenaltySection::SwitchCost { nats } => Penalty::SwitchCost(nats),
-            PenaltySection::ExactKl { alpha } => Penalty::ExactKl { alpha },
-            PenaltySection::SwitchCostOnMean { nats } => Penalty::SwitchCostOnMean(nats),
-            PenaltySection::SwitchCostOnProbability { cost } => {
-                Penalty::SwitchCostOnProbability(cost)
-            }
-        },
-        baseline: match section.baseline {
-            BaselineName::LeaveOneOut => Baseline::LeaveOneOut,
-            BaselineName::GroupMean => Baseline::GroupMean,
-            BaselineName::Standardised => Baseline::Standardised,
-            BaselineName::None => Baseline::None,
-        },
-        surrogate: if section.updates_per_batch > 1 {
-            Surrogate::Clipped {
-                low: section.clip,
-                high: section.clip,
-            }
-        } else {
-            Surrogate::LogLikelihood
-        },
+        penalty: section.penalty,
+        baseline: section.baseline,
+        surrogate: Surrogate::over(section.updates_per_batch, section.clip, section.clip),
         updates_per_batch: section.updates_per_batch,
-        persistence: match ablation {
-            AblationName::ThinkEveryLine => Persistence::ThinkEveryLine,
-            AblationName::None
-            | AblationName::NoEm
-            | AblationName::NoRl
-            | AblationName::RandomLatents
-                if section.think_floor > 0.0 =>
-            {
-                Persistence::StickyWithThinkFloor(section.think_floor)
-            }
-            AblationName::None
-            | AblationName::NoEm
-            | AblationName::NoRl
-            | AblationName::RandomLatents => Persistence::Sticky,
+        persistence: if ablation == AblationName::ThinkEveryLine {
+            Persistence::ThinkEveryLine
+        } else if section.think_floor > 0.0 {
+            Persistence::StickyWithThinkFloor(section.think_floor)
+        } else {
+            Persistence::Sticky
         },
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ra3::e_step::EStepReport;
 use ra3::em::{Done, Em, EmReport};
-use ra3::m_step::WeightedAnnotated;
+use ra3::m_step::{AnnotatedDocument, Draw};
 use ra3::model::{Model, Saved};
 use ra3::phases::{Phase, Place};
 use ra3::policy::UpdateStats;
@@ -14,7 +14,7 @@ use ra3::seed::Seed;
 use ra3::statistics::LatentStats;
 use ra3::trajectory::{Annotated, Latent, Trajectory};
 use ra3_corpus::shards::Shards;
-use ra3_corpus::tokenizer::Tokenizer;
+use ra3_text::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::base::save_model_to;
@@ -25,7 +25,6 @@ use crate::atomic;
 use crate::directory::PASSING;
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
-use crate::number;
 use crate::run_file::MomentsName;
 
 /// Copies of the model that the loop compares with, each written once, under a name.
@@ -115,7 +114,9 @@ impl Ra3Course<'_> {
     pub(crate) fn rehearse(&self, lm: &dyn Model) -> Result<()> {
         let (config, documents) = (&self.em.config, self.documents);
         rehearsal::documents(lm, documents, config.m_batch_documents)?;
-        let (group, n_max) = (config.e_step.group_size, config.e_step.rationale_tokens_max);
+        // What an update of the M-step learns of one document goes through as one tree, too.
+        let group = config.e_step.group_size.max(config.choose.group_size());
+        let n_max = config.e_step.rationale_tokens_max;
         rehearsal::rollouts(lm, documents, &self.em.markers, group, n_max)
     }
 
@@ -170,7 +171,7 @@ impl Ra3Course<'_> {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let kept: Vec<Kept> = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged", path.display()))?;
-        self.em.annotated = kept.into_iter().map(WeightedAnnotated::from).collect();
+        self.em.annotated = kept.into_iter().map(AnnotatedDocument::from).collect();
         self.em.position = position;
         match self.em.config.place(position) {
             None => Ok(()),
@@ -237,11 +238,15 @@ fn latent_figures(latents: &LatentStats, figures: &mut BTreeMap<String, f64>) {
 struct Kept {
     prefix: Vec<u32>,
     lines: Vec<Vec<u32>>,
-    latents: Vec<KeptLatent>,
-    /// An importance weight, so whatever a diverging model gives.
-    #[serde(with = "number::single")]
-    weight: f32,
+    draws: Vec<KeptDraw>,
     n_corpus_tokens: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptDraw {
+    latents: Vec<KeptLatent>,
+    share: f32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -253,8 +258,8 @@ enum KeptLatent {
     ForcedSwitch(Vec<u32>),
 }
 
-impl From<&WeightedAnnotated> for Kept {
-    fn from(document: &WeightedAnnotated) -> Self {
+impl From<&AnnotatedDocument> for Kept {
+    fn from(document: &AnnotatedDocument) -> Self {
         let latent = |latent: &Option<Latent>| match latent {
             None => KeptLatent::Absent,
             Some(Latent::Keep) => KeptLatent::Keep,
@@ -267,21 +272,25 @@ impl From<&WeightedAnnotated> for Kept {
                 forced_close: true,
             }) => KeptLatent::ForcedSwitch(rationale.clone()),
         };
-        let Annotated {
-            trajectory,
-            latents,
-        } = &document.annotated;
+        let draw = |draw: &Draw| KeptDraw {
+            latents: draw.annotated.latents.iter().map(latent).collect(),
+            share: draw.share,
+        };
+        let trajectory = document
+            .draws
+            .first()
+            .map(|draw| &draw.annotated.trajectory);
+        let Trajectory { prefix, lines } = trajectory.cloned().unwrap_or_default();
         Self {
-            prefix: trajectory.prefix.clone(),
-            lines: trajectory.lines.clone(),
-            latents: latents.iter().map(latent).collect(),
-            weight: document.weight,
+            prefix,
+            lines,
+            draws: document.draws.iter().map(draw).collect(),
             n_corpus_tokens: document.n_corpus_tokens,
         }
     }
 }
 
-impl From<Kept> for WeightedAnnotated {
+impl From<Kept> for AnnotatedDocument {
     fn from(kept: Kept) -> Self {
         let latent = |latent: KeptLatent| match latent {
             KeptLatent::Absent => None,
@@ -299,13 +308,15 @@ impl From<Kept> for WeightedAnnotated {
             prefix: kept.prefix,
             lines: kept.lines,
         };
-        let latents = kept.latents.into_iter().map(latent).collect();
-        Self {
+        let draw = |draw: KeptDraw| Draw {
             annotated: Annotated {
-                trajectory,
-                latents,
+                trajectory: trajectory.clone(),
+                latents: draw.latents.into_iter().map(latent).collect(),
             },
-            weight: kept.weight,
+            share: draw.share,
+        };
+        Self {
+            draws: kept.draws.into_iter().map(draw).collect(),
             n_corpus_tokens: kept.n_corpus_tokens,
         }
     }
@@ -320,35 +331,26 @@ mod tests {
     proptest! {
         #[test]
         fn every_kept_document_is_read_as_it_was(
-            bits in any::<u32>(),
-            odd in prop::sample::select(vec![
-                f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX,
-            ]),
-            is_odd in any::<bool>(),
+            shares in prop::collection::vec(1e-6f32..=1.0, 0..4),
+            n_corpus_tokens in any::<u64>(),
             rationale in prop::collection::vec(any::<u32>(), 0..4),
             forced_close in any::<bool>(),
         ) {
-            let weight = if is_odd { odd } else { f32::from_bits(bits) };
             let switch = Latent::Switch { rationale: rationale.clone(), forced_close };
-            let document = WeightedAnnotated {
-                annotated: Annotated {
-                    trajectory: Trajectory {
-                        prefix: rationale,
-                        lines: vec![vec![1, 2], vec![3], vec![0]],
-                    },
-                    latents: vec![None, Some(Latent::Keep), Some(switch)],
-                },
-                weight,
-                n_corpus_tokens: u64::from(bits),
+            let latents = vec![None, Some(Latent::Keep), Some(switch)];
+            let trajectory = Trajectory {
+                prefix: rationale,
+                lines: vec![vec![1, 2], vec![3], vec![0]],
             };
+            let draws = shares.into_iter().enumerate().map(|(index, share)| {
+                let mut latents = latents.clone();
+                latents.rotate_left(index % 3);
+                Draw { annotated: Annotated { trajectory: trajectory.clone(), latents }, share }
+            });
+            let document = AnnotatedDocument { draws: draws.collect(), n_corpus_tokens };
             let json = serde_json::to_string(&Kept::from(&document)).unwrap();
             let kept: Kept = serde_json::from_str(&json).unwrap();
-            let read = WeightedAnnotated::from(kept);
-            prop_assert_eq!(&read.annotated, &document.annotated);
-            prop_assert_eq!(read.n_corpus_tokens, document.n_corpus_tokens);
-            let is_same = read.weight.to_bits() == weight.to_bits()
-                || (read.weight.is_nan() && weight.is_nan());
-            prop_assert!(is_same, "{} became {}", weight, read.weight);
+            prop_assert_eq!(AnnotatedDocument::from(kept), document);
         }
     }
 }

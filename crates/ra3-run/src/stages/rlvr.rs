@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use ra3::formulas::overlong_penalty;
 use ra3::generation::{Completion, complete};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
+use ra3::grpo::{self, Group, GroupStats, GrpoConfig};
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
-use ra3_corpus::tokenizer::Tokenizer;
 use ra3_evals::outcome::Fault;
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 use ra3_evals::task::Task;
+use ra3_text::tokenizer::Tokenizer;
 
 use super::base::{load_model, save_model};
 use super::corpus::{self, Split};
@@ -27,7 +26,7 @@ use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
 use crate::plan::Plan;
 use crate::programs::{Earned, Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::run_file::{AdvantageName, EvaluateSection, ProblemsSection, RlvrSection};
+use crate::run_file::{EvaluateSection, ProblemsSection, RlvrSection};
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -126,27 +125,20 @@ fn config(
 ) -> GrpoConfig {
     GrpoConfig {
         group_size: section.group_size,
-        estimator: match section.advantage {
-            AdvantageName::Grpo => Estimator::Grpo,
-            AdvantageName::DrGrpo => Estimator::DrGrpo,
-            AdvantageName::Rloo => Estimator::Rloo,
-            AdvantageName::Dapo => Estimator::Dapo,
-        },
+        estimator: section.advantage,
         drop_groups_without_signal: section.drop_groups_without_signal,
+        overlong_tokens: section.overlong_tokens,
         writing: writing_rule(
             lm,
             tokenizer,
             scores.program_tokens_max,
             section.temperature,
         ),
-        surrogate: if section.updates_per_batch > 1 {
-            Surrogate::Clipped {
-                low: section.clip_low,
-                high: section.clip_high,
-            }
-        } else {
-            Surrogate::LogLikelihood
-        },
+        surrogate: Surrogate::over(
+            section.updates_per_batch,
+            section.clip_low,
+            section.clip_high,
+        ),
         updates_per_batch: section.updates_per_batch,
     }
 }
@@ -294,7 +286,8 @@ impl RlvrCourse<'_> {
             peak: self.section.learning_rate,
             warmup: self.section.warmup,
         };
-        let (update, training) = grpo::update(lm, &kept, &self.config, schedule.at(position))?;
+        let lr = schedule.at(position, self.section.n_updates);
+        let (update, training) = grpo::update(lm, &kept, &self.config, lr)?;
         work += training;
         Ok(Report {
             groups: (!all.is_empty()).then(|| GroupStats::of(&all)),
@@ -316,20 +309,7 @@ impl RlvrCourse<'_> {
         let of: Vec<usize> = problems.iter().flat_map(repeated).collect();
         let scheme = section.reward.scheme();
         let graded = self.train.grade(&of, &programs, scheme, self.tokenizer);
-        let reward = |program: &Completion, earned: &Earned| self.reward(program, earned);
-        Ok((Written::of(&problems, programs, &graded, reward)?, work))
-    }
-
-    /// What the tests come to, less what the program pays for its length.
-    fn reward(&self, program: &Completion, earned: &Earned) -> f32 {
-        let earned = earned.reward as f32;
-        match self.section.overlong_tokens {
-            0 => earned,
-            n_soft => {
-                let n_max = self.config.writing.program_tokens_max;
-                earned + overlong_penalty(program.raw().len(), n_soft, n_max)
-            }
-        }
+        Ok((Written::of(&problems, programs, &graded)?, work))
     }
 
     fn score(
@@ -366,7 +346,6 @@ impl Written {
         problems: &[usize],
         programs: Vec<Completion>,
         graded: &[Result<Earned, Fault>],
-        reward: impl Fn(&Completion, &Earned) -> f32,
     ) -> Result<Self> {
         let group_size = programs.len() / problems.len();
         let (mut groups, mut faults, mut n_failed) = (Vec::new(), BTreeMap::new(), 0);
@@ -374,9 +353,9 @@ impl Written {
         for (problem, graded) in problems.iter().zip(graded.chunks(group_size)) {
             let programs: Vec<Completion> = programs.by_ref().take(group_size).collect();
             let mut rewards = Vec::new();
-            for (program, graded) in programs.iter().zip(graded) {
+            for graded in graded {
                 match graded {
-                    Ok(earned) => rewards.push(reward(program, earned)),
+                    Ok(earned) => rewards.push(earned.reward as f32),
                     Err(Fault::Sandbox(_)) => n_failed += 1,
                     Err(fault @ Fault::Checker(_)) => {
                         faults.insert(*problem, fault.to_string());
@@ -440,7 +419,7 @@ mod tests {
 
     fn written(problems: &[usize], graded: &[Result<Earned, Fault>]) -> Result<Written> {
         let programs = (0..graded.len() as TokenId).map(program).collect();
-        Written::of(problems, programs, graded, |_, earned| earned.reward as f32)
+        Written::of(problems, programs, graded)
     }
 
     proptest! {

@@ -29,7 +29,7 @@ pub(crate) struct SupervisedCourse<'a> {
     pub(crate) batch_documents: usize,
     /// Loss weight of a prefix's token.
     pub(crate) prefix_weight: f32,
-    /// The step sizes, over the updates that the stage is expected to take.
+    /// The step sizes, over [`Self::n_updates_expected`].
     pub(crate) schedule: Schedule,
     /// When it ends.
     pub(crate) until: Until,
@@ -72,7 +72,7 @@ impl SupervisedCourse<'_> {
             .iter()
             .map(|document| document.n_tokens() as u64)
             .sum();
-        let learning_rate = self.schedule.at(position);
+        let learning_rate = self.schedule.at(position, self.n_updates_expected);
         let stats = ra3::ntp::update(lm, &batch, self.prefix_weight, learning_rate)?;
         Ok(Some(Step {
             phase: "ntp",

@@ -1,7 +1,7 @@
 //! Which draws the M-step learns from, by hand: the rollouts of the E-step's table.
 
 use ra3::annotate::{Choose, annotate};
-use ra3::m_step::WeightedAnnotated;
+use ra3::m_step::{AnnotatedDocument, Draw};
 use ra3::policy::{SampleRule, TokenId};
 use ra3::rewards::Penalty;
 use ra3::rollout::{Decision, LatentRule};
@@ -58,7 +58,7 @@ fn think(rationale: &[TokenId]) -> Latent {
 const KEEP: Option<Latent> = Some(Latent::Keep);
 
 /// Two documents and three rollouts of each.
-fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<WeightedAnnotated> {
+fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<Vec<Draw>> {
     let policy = Scripted::new(scripts, logprob);
     let other = Document {
         n_corpus_tokens: 12,
@@ -67,20 +67,22 @@ fn draw(scripts: &[&[TokenId]], choose: Choose, penalty: Penalty) -> Vec<Weighte
     let batch = vec![document(), other];
     let seed = Seed::root(4);
     let alone = Frozen::default();
-    let (rows, work) =
+    let (documents, work) =
         annotate(&policy, &alone, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
     assert_eq!(*policy.seeds.borrow(), [seed]);
     // One run and no update; where draws are compared, the policy scores the lines, too.
-    let n_scorings = usize::from(choose != Choose::Sample);
+    let n_scorings = usize::from(choose != Choose::Sample {});
     assert_eq!(policy.scored.borrow().len(), n_scorings);
     assert_eq!(work.flops, 1000.0 + 100.0 * n_scorings as f64);
     assert!(policy.updates.is_empty());
     // Each stands for the tokens of its own document.
-    let n_corpus_tokens = |row: &WeightedAnnotated| row.n_corpus_tokens;
-    let found: Vec<u64> = rows.iter().map(n_corpus_tokens).collect();
-    let half = rows.len() / 2;
-    assert_eq!(found, [vec![11; half], vec![12; half]].concat());
-    rows
+    let n_corpus_tokens = |document: &AnnotatedDocument| document.n_corpus_tokens;
+    let found: Vec<u64> = documents.iter().map(n_corpus_tokens).collect();
+    assert_eq!(found, [11, 12]);
+    documents
+        .into_iter()
+        .map(|document| document.draws)
+        .collect()
 }
 
 /// Sums of rewards at cost 1/4: −3 for two acts, −1 for a think and an act.
@@ -95,28 +97,44 @@ const GROUPS: [&[TokenId]; 6] = [
 
 #[test]
 fn the_first_of_equals_is_the_best() {
-    let rows = draw(&GROUPS, Choose::BestOf(3), Penalty::SwitchCost(0.25));
+    let rows = draw(
+        &GROUPS,
+        Choose::BestOf { group_size: 3 },
+        Penalty::SwitchCost { nats: 0.25 },
+    );
+    assert!(rows.iter().all(|draws| draws.len() == 1));
+    let rows = rows.concat();
     let found: Vec<_> = rows.iter().map(|row| &row.annotated.latents[..]).collect();
     assert_eq!(
         found,
         [&[Some(think(&[7])), KEEP][..], &[Some(think(&[6])), KEEP]]
     );
-    assert!(rows.iter().all(|row| row.weight == 1.0));
+    assert!(rows.iter().all(|row| row.share == 1.0));
     // At a cost of 5 thoughts are not worth it.
-    let rows = draw(&GROUPS, Choose::BestOf(3), Penalty::SwitchCost(5.0));
+    let rows = draw(
+        &GROUPS,
+        Choose::BestOf { group_size: 3 },
+        Penalty::SwitchCost { nats: 5.0 },
+    );
+    let rows = rows.concat();
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| row.annotated.latents == [KEEP, KEEP]));
 }
 
 #[test]
 fn a_draw_stands_for_itself() {
-    let rows = draw(&GROUPS[1..3], Choose::Sample, Penalty::SwitchCost(0.25));
+    let rows = draw(
+        &GROUPS[1..3],
+        Choose::Sample {},
+        Penalty::SwitchCost { nats: 0.25 },
+    );
+    let rows = rows.concat();
     let found: Vec<_> = rows
         .iter()
         .map(|row| row.annotated.latents[0].clone())
         .collect();
     assert_eq!(found, [Some(think(&[7])), Some(think(&[6]))]);
-    assert!(rows.iter().all(|row| row.weight == 1.0));
+    assert!(rows.iter().all(|row| row.share == 1.0));
     assert!(
         rows.iter()
             .all(|row| row.annotated.trajectory == document().trajectory())
@@ -125,21 +143,18 @@ fn a_draw_stands_for_itself() {
 
 #[test]
 fn importance_weights_by_hand() {
-    let close = |rows: &[WeightedAnnotated], expected: [f64; 6]| {
-        assert_eq!(rows.len(), 6);
-        for (row, expected) in rows.iter().zip(expected) {
-            assert!(
-                (f64::from(row.weight) - expected).abs() < 1e-6,
-                "{}",
-                row.weight
-            );
+    let close = |rows: &[Vec<Draw>], expected: [f64; 6]| {
+        assert_eq!([rows[0].len(), rows[1].len()], [3, 3]);
+        for (row, expected) in rows.concat().iter().zip(expected) {
+            let share = f64::from(row.share);
+            assert!((share - expected).abs() < 1e-6, "{share}");
         }
     };
     // Under the switch cost they are those of the rewards: e^−3 to e^−1 and e^−1.
     let rows = draw(
         &GROUPS,
-        Choose::ImportanceWeights(3),
-        Penalty::SwitchCost(0.25),
+        Choose::ImportanceWeights { group_size: 3 },
+        Penalty::SwitchCost { nats: 0.25 },
     );
     let (act, other) = ((-3f64).exp(), (-1f64).exp());
     let sum = act + 2.0 * other;
@@ -151,13 +166,26 @@ fn importance_weights_by_hand() {
     let alpha = 0.75f32;
     let rows = draw(
         &GROUPS,
-        Choose::ImportanceWeights(3),
+        Choose::ImportanceWeights { group_size: 3 },
         Penalty::ExactKl { alpha },
     );
     let (act, other) = ((-3f64).exp() * 0.75 * 0.75, (-0.75f64).exp() * 0.25 * 0.75);
     let sum = act + 2.0 * other;
     let (act, other) = (act / sum, other / sum);
     close(&rows, [act, other, other, other, act, other]);
+}
+
+/// A draw that counts next to nothing is not learnt from: its pass is not worth it.
+#[test]
+fn a_share_below_a_millionth_is_dropped() {
+    let choose = Choose::ImportanceWeights { group_size: 3 };
+    // Two acts beside twice a think: e^−12.75 / 2 is above a millionth, e^−13.75 / 2 is not.
+    for (cost, n_kept) in [(-10.5, [3, 3]), (-11.5, [2, 2])] {
+        let documents = draw(&GROUPS, choose, Penalty::SwitchCost { nats: cost });
+        assert_eq!([documents[0].len(), documents[1].len()], n_kept);
+        let total: f32 = documents[0].iter().map(|draw| draw.share).sum();
+        assert!((total - 1.0).abs() < 1e-5, "{total}");
+    }
 }
 
 /// What a reference does not believe in weighs less.
@@ -169,7 +197,7 @@ fn importance_weights_ask_the_reference() {
         scorer: None,
         reference: Some(Box::new(reference)),
     };
-    let choose = Choose::ImportanceWeights(3);
+    let choose = Choose::ImportanceWeights { group_size: 3 };
     let penalty = Penalty::ExactKl { alpha: 0.5 };
     let batch = [document()];
     let seed = Seed::root(4);
@@ -177,7 +205,8 @@ fn importance_weights_ask_the_reference() {
         annotate(&policy, &frozen, &batch, &rule(), choose, penalty, seed).expect("nothing fails");
     assert_eq!(work.flops, 1200.0, "a run, the lines and the rationales");
     // The two thoughts differ by e³ in p_0 alone.
-    let ratio = f64::from(rows[2].weight / rows[1].weight);
+    let draws = &rows[0].draws;
+    let ratio = f64::from(draws[2].share / draws[1].share);
     assert!((ratio.ln() - 3.0).abs() < 1e-5, "{ratio}");
 }
 
@@ -193,14 +222,14 @@ fn latents_are_drawn_as_their_rule_says() {
     };
     let policy = Recording::new(table(1));
     let batch = vec![document(); 40];
-    let penalty = Penalty::SwitchCost(0.0);
+    let penalty = Penalty::SwitchCost { nats: 0.0 };
     let (alone, seed) = (Frozen::default(), Seed::root(4));
     annotate(
         &policy,
         &alone,
         &batch,
         &rule,
-        Choose::Sample,
+        Choose::Sample {},
         penalty,
         seed,
     )

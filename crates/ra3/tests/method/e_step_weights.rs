@@ -311,18 +311,24 @@ fn rewards_of_a_line_by_hand() {
     let (act, think) = (score(Some(false), -0.5, 0.0), score(Some(true), -1.0, -2.0));
     let found = |penalty| [act.reward(penalty), think.reward(penalty)];
     let p = (-3.0f32).exp();
-    assert_eq!(found(Penalty::SwitchCost(0.25)), [-3.0, -3.25]);
-    assert_eq!(found(Penalty::SwitchCostOnMean(0.25)), [-0.75, -1.0]);
-    assert_eq!(found(Penalty::SwitchCostOnProbability(0.25)), [p, p - 0.25]);
+    assert_eq!(found(Penalty::SwitchCost { nats: 0.25 }), [-3.0, -3.25]);
+    assert_eq!(
+        found(Penalty::SwitchCostOnMean { nats: 0.25 }),
+        [-0.75, -1.0]
+    );
+    assert_eq!(
+        found(Penalty::SwitchCostOnProbability { cost: 0.25 }),
+        [p, p - 0.25]
+    );
     let [kept, switched] = found(Penalty::ExactKl { alpha: 0.75 });
     assert_eq!(kept, -3.0 - (-0.5 - 0.75f32.ln()));
     assert_eq!(switched, -3.0 - (-1.0 - (0.25f32.ln() - 2.0)));
     // A line before which nothing was decided is worth its likelihood, whatever the penalty.
     let plain = score(None, -0.5, -2.0);
     for penalty in [
-        Penalty::SwitchCost(0.25),
-        Penalty::SwitchCostOnMean(0.25),
-        Penalty::SwitchCostOnProbability(0.25),
+        Penalty::SwitchCost { nats: 0.25 },
+        Penalty::SwitchCostOnMean { nats: 0.25 },
+        Penalty::SwitchCostOnProbability { cost: 0.25 },
         Penalty::ExactKl { alpha: 0.75 },
     ] {
         assert_eq!(plain.reward(penalty), -3.0);
@@ -332,7 +338,7 @@ fn rewards_of_a_line_by_hand() {
         is_think: Some(false),
         ..LineScore::default()
     };
-    assert_eq!(empty.reward(Penalty::SwitchCostOnMean(1.0)), 0.0);
+    assert_eq!(empty.reward(Penalty::SwitchCostOnMean { nats: 1.0 }), 0.0);
 }
 
 /// The prior of each latent, and one step of the bound.
@@ -365,9 +371,9 @@ fn the_prior_of_a_line_by_hand() {
 fn an_infinite_cost_updates_nothing() {
     let infinite = f32::INFINITY;
     for penalty in [
-        Penalty::SwitchCost(infinite),
-        Penalty::SwitchCostOnMean(infinite),
-        Penalty::SwitchCostOnProbability(infinite),
+        Penalty::SwitchCost { nats: infinite },
+        Penalty::SwitchCostOnMean { nats: infinite },
+        Penalty::SwitchCostOnProbability { cost: infinite },
     ] {
         let config = EStepConfig {
             penalty,

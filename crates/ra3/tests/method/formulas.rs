@@ -171,11 +171,12 @@ proptest! {
     ) {
         let schedules = [
             Schedule::Constant { peak, warmup },
-            Schedule::Cosine { peak, warmup, n_updates, floor_share },
-            Schedule::WarmupStableDecay { peak, warmup, decay, n_updates, floor_share },
+            Schedule::Cosine { peak, warmup, floor_share },
+            Schedule::WarmupStableDecay { peak, warmup, decay, floor_share },
         ];
         for schedule in schedules {
-            let (now, next) = (schedule.at(index), schedule.at(index + 1));
+            let at = |index| schedule.at(index, n_updates);
+            let (now, next) = (at(index), at(index + 1));
             prop_assert!(now.is_finite() && (0.0..=1.00001 * peak).contains(&now), "{schedule:?}");
             if index < warmup {
                 let share = (index + 1) as f32 / warmup as f32;
@@ -195,27 +196,25 @@ fn a_warm_up_rises_in_equal_steps() {
         peak: 1.0,
         warmup: 4,
     };
-    let found = [0, 1, 2, 3, 4, 100].map(|index| schedule.at(index));
+    let found = [0, 1, 2, 3, 4, 100].map(|index| schedule.at(index, 4));
     assert_eq!(found, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
     // Without an end there is nothing to fall to.
-    let cosine = |n_updates| Schedule::Cosine {
+    let cosine = Schedule::Cosine {
         peak: 1.0,
         warmup: 2,
-        n_updates,
         floor_share: 0.5,
     };
-    assert_eq!([2, 3, 9].map(|index| cosine(2).at(index)), [1.0; 3]);
+    assert_eq!([2, 3, 9].map(|index| cosine.at(index, 2)), [1.0; 3]);
     assert_eq!(
-        [2, 3, 4, 9].map(|index| cosine(4).at(index)),
+        [2, 3, 4, 9].map(|index| cosine.at(index, 4)),
         [1.0, 0.75, 0.5, 0.5]
     );
     let stable = Schedule::WarmupStableDecay {
         peak: 1.0,
         warmup: 0,
         decay: 4,
-        n_updates: 8,
         floor_share: 0.5,
     };
-    let found = [0, 3, 4, 5, 6, 7, 8, 20].map(|index| stable.at(index));
+    let found = [0, 3, 4, 5, 6, 7, 8, 20].map(|index| stable.at(index, 8));
     assert_eq!(found, [1.0, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.5]);
 }

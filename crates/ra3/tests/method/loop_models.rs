@@ -155,9 +155,9 @@ prop_compose! {
         m_batch_documents in 1usize..4,
         corpus_latents_share in 0.0f32..=1.0,
         choose in prop::sample::select(vec![
-            Choose::Sample,
-            Choose::BestOf(2),
-            Choose::ImportanceWeights(2),
+            Choose::Sample {},
+            Choose::BestOf { group_size: 2 },
+            Choose::ImportanceWeights { group_size: 2 },
         ]),
         leave_out in prop::sample::select(ABLATIONS.to_vec()),
         scorer_is_frozen in any::<bool>(),

@@ -26,6 +26,7 @@ prop_compose! {
         group_size in 1usize..5,
         drop_groups_without_signal in any::<bool>(),
         program_tokens_max in 0usize..8,
+        overlong_tokens in 0usize..8,
         temperature in prop::sample::select(vec![0.0f32, 0.5, 1.0]),
         updates_per_batch in 1usize..3,
         clips in any::<bool>(),
@@ -34,6 +35,7 @@ prop_compose! {
             estimator,
             group_size,
             drop_groups_without_signal,
+            overlong_tokens,
             writing: WritingRule {
                 program_tokens_max,
                 temperature,
@@ -175,7 +177,10 @@ proptest! {
         kept.truncate(n_groups);
         let (update, work) = grpo::update(&mut policy, &kept, &config, 0.1).expect("no failure");
         prop_assert!(update.loss.is_finite() && work.flops.is_finite());
-        let n_updates = if kept.is_empty() { 0 } else { config.updates_per_batch };
+        // What a program earned its length may take again: such a group teaches nothing.
+        let has_lesson = !grpo::examples(&kept, &config).is_empty();
+        prop_assert!(config.overlong_tokens > 0 || has_lesson != kept.is_empty());
+        let n_updates = if has_lesson { config.updates_per_batch } else { 0 };
         prop_assert_eq!(policy.updates.len(), n_updates);
         for (examples, _) in &policy.updates {
             prop_assert!(!examples.is_empty() && examples.iter().all(finite));

@@ -117,6 +117,37 @@ fn a_group_without_signal_counts_in_the_normalisers_unless_it_is_dropped() {
     }
 }
 
+/// A program pays for its length in its advantage; lengths alone are no signal.
+#[test]
+fn overlong_programs_pay_by_hand() {
+    // The longest program has 3 tokens before its end: one of 8 over the free 2.
+    let config = GrpoConfig {
+        overlong_tokens: 8,
+        ..grpo(Estimator::DrGrpo)
+    };
+    let (policy, report) = update(1, &config);
+    let mean = (3.0 - 0.125) / 3.0;
+    let by_constant = [3.0, 0.0, -0.125].map(|shaped: f64| (shaped - mean) / 30.0);
+    check(policy.trained(), by_constant, "shaped");
+    assert_eq!(report.groups.mean_reward, 1.0, "what the tests gave");
+    // Equal rewards: the lengths are learnt from where such groups are kept, and nowhere else.
+    let equal = |drop_groups_without_signal| {
+        let config = GrpoConfig {
+            drop_groups_without_signal,
+            ..config.clone()
+        };
+        let mut policy = scripted(3);
+        let failed = |rows: &[Completion]| vec![0.0; rows.len()];
+        let report = grpo_update(&mut policy, &prompts(1), failed, &config, LEARNING_RATE, 1);
+        assert_eq!(report.groups.groups_with_signal, 0.0);
+        policy.updates
+    };
+    let mean = -0.125 / 3.0;
+    let by_constant = [0.0, 0.0, -0.125].map(|shaped: f64| (shaped - mean) / 30.0);
+    check(&equal(false)[0].0, by_constant, "kept");
+    assert!(equal(true).is_empty(), "dropped");
+}
+
 #[test]
 fn advantages_of_every_estimator_by_hand() {
     let rewards = [3.0, 0.0, 0.0];

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ra3::interleave::{TokenWeights, interleave, normalise, plain, strip};
-use ra3::m_step::{self, WeightedAnnotated};
+use ra3::m_step::{self, AnnotatedDocument, Draw};
 use ra3::ntp;
 use ra3::policy::{Example, Surrogate, TokenId};
 use ra3::statistics::LatentStats;
@@ -234,7 +234,7 @@ fn weights_of_nothing_stay_nothing() {
         decision: 0.0,
         rationale: 0.0,
     };
-    let document = weighted(&[None, Some(Latent::Keep)], 1.0).annotated;
+    let document = with_latents(&[None, Some(Latent::Keep)]);
     let mut examples = [interleave(&document, &MARKERS, nothing)];
     normalise(&mut examples);
     assert_eq!(examples[0].weights, [0.0; 6]);
@@ -258,21 +258,18 @@ fn stripping_by_hand() {
     assert!(found(&[]).is_empty());
 }
 
-fn weighted(latents: &[Option<Latent>; 2], weight: f32) -> WeightedAnnotated {
-    WeightedAnnotated {
-        annotated: Annotated {
-            trajectory: Trajectory {
-                prefix: vec![END, 5],
-                lines: vec![vec![6, NEWLINE], vec![END]],
-            },
-            latents: latents.to_vec(),
+fn with_latents(latents: &[Option<Latent>; 2]) -> Annotated {
+    Annotated {
+        trajectory: Trajectory {
+            prefix: vec![END, 5],
+            lines: vec![vec![6, NEWLINE], vec![END]],
         },
-        weight,
-        n_corpus_tokens: 0,
+        latents: latents.to_vec(),
     }
 }
 
-/// Importance weights multiply the weights of a document's tokens, and the batch is a mean.
+/// Shares multiply the weights of a draw's tokens, and the batch is a mean over documents' tokens:
+/// draws that share a document do not count as two.
 #[test]
 fn an_m_step_by_hand() {
     let weights = TokenWeights {
@@ -285,9 +282,22 @@ fn an_m_step_by_hand() {
         rationale: vec![7],
         forced_close: true,
     };
+    let plain = with_latents(&[None, None]);
+    let draws = [
+        with_latents(&[Some(think), Some(Latent::Keep)]),
+        plain.clone(),
+    ];
     let batch = [
-        weighted(&[Some(think), Some(Latent::Keep)], 0.5),
-        weighted(&[None, None], 2.0),
+        AnnotatedDocument {
+            draws: draws
+                .map(|annotated| Draw {
+                    annotated,
+                    share: 0.5,
+                })
+                .into(),
+            n_corpus_tokens: 0,
+        },
+        AnnotatedDocument::single(plain, 0),
     ];
     let mut policy = Scripted::new(&[], |_, _| -1.0);
     let stats = m_step::update(&mut policy, &batch, &MARKERS, weights, 0.125).expect("no failure");
@@ -300,8 +310,9 @@ fn an_m_step_by_hand() {
         [END, 5, THINK, 7, CLOSE, 6, NEWLINE, ACT, END]
     );
     assert_eq!(examples[1].tokens, [END, 5, 6, NEWLINE, END]);
-    // 1/2 · (1/2 + 1/4 + 2 + 0 + 1 + 1 + 1/4 + 1) = 3, and 2 · (1/2 + 3) = 7.
-    let sum = 10.0;
+    assert_eq!(examples[2].tokens, examples[1].tokens);
+    // 1/2 · (1/2 + 1/4 + 2 + 0 + 1 + 1 + 1/4 + 1) = 3, 1/2 · (1/2 + 3) = 1.75, and 3.5.
+    let sum = 8.25;
     let close = |found: &[f32], expected: &[f32]| {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
@@ -310,7 +321,45 @@ fn an_m_step_by_hand() {
     };
     let first = [0.0, 0.25, 0.125, 1.0, 0.0, 0.5, 0.5, 0.125, 0.5];
     close(&examples[0].weights, &first);
-    close(&examples[1].weights, &[0.0, 1.0, 2.0, 2.0, 2.0]);
+    close(&examples[1].weights, &[0.0, 0.25, 0.5, 0.5, 0.5]);
+    close(&examples[2].weights, &[0.0, 0.5, 1.0, 1.0, 1.0]);
+}
+
+/// The M-step weighs the draws of a document against each other, alone in its batch too: its
+/// gradient is the mean of theirs under their shares.
+#[test]
+fn shares_do_not_cancel_in_a_batch_of_one() {
+    let weights = TokenWeights {
+        prefix: 0.0,
+        line: 1.0,
+        decision: 0.0,
+        rationale: 0.0,
+    };
+    let think = |token| {
+        let latent = Latent::Switch {
+            rationale: vec![token],
+            forced_close: true,
+        };
+        with_latents(&[Some(latent), None])
+    };
+    for share in [0.125, 0.5, 0.9375] {
+        let draws = [(6, share), (7, 1.0 - share)];
+        let draws = draws.map(|(token, share)| Draw {
+            annotated: think(token),
+            share,
+        });
+        let batch = [AnnotatedDocument {
+            draws: draws.into(),
+            n_corpus_tokens: 0,
+        }];
+        let mut policy = Scripted::new(&[], |_, _| -1.0);
+        m_step::update(&mut policy, &batch, &MARKERS, weights, 0.125).expect("no failure");
+        // Three line tokens each.
+        for (example, share) in policy.trained().iter().zip([share, 1.0 - share]) {
+            let total: f32 = example.weights.iter().sum();
+            assert!((total - share).abs() < 1e-6, "{total} {share}");
+        }
+    }
 }
 
 #[test]

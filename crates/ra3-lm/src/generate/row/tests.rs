@@ -81,6 +81,38 @@ fn a_row_enters_where_there_is_room_or_nobody_else() {
     assert_eq!(enter(5, 3, 300, true, 0, false), (true, 0));
 }
 
+/// Ends at its start.
+struct Over;
+
+impl Episode for Over {
+    fn next(&mut self, _: Observation<'_>) -> Move {
+        Move::Done
+    }
+}
+
+/// A sequence is as long as it gets, and so is what is over.
+#[test]
+fn a_row_that_grows_no_more_is_promised_room_for_its_tokens_alone() {
+    let sequence = Example {
+        tokens: (0..90).map(|i| i % 7).collect(),
+        weights: vec![0.0; 90],
+        restrictions: Vec::new(),
+        old_logprobs: Vec::new(),
+    };
+    for (n_room, has_room) in [(200, true), (90, true), (89, false)] {
+        let (mut cache, mut logprobs) = (room_for(n_room), vec![0.0; 90]);
+        let mut row = Row::sequence(0, &sequence, &mut logprobs);
+        row.begin(&transformer()).expect("nothing is asked of it");
+        assert_eq!(row.enter(&mut cache, 300, false), has_room);
+        assert_eq!(cache.n_open(), if has_room { n_room - 90 } else { n_room });
+    }
+    let (mut over, mut cache) = (Over, room_for(3));
+    let mut row = Row::episode(0, &mut over, Seed::root(0));
+    row.begin(&transformer()).expect("a good move");
+    assert!(row.enter(&mut cache, 300, false));
+    assert_eq!(cache.n_open(), 3);
+}
+
 /// Two rows of the same five tokens that enter before either has nodes, and take them in turn
 /// in steps of at most `n_max` new ones: nodes of the rows, new ones, and open room, a step.
 fn attach(n_room: usize, n_max: usize) -> Vec<([usize; 2], usize, usize)> {

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use super::draw::Draw;
+use crate::draw::Draw;
 
 /// What a function of the testbed takes or gives back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Int(i64),
     Flag(bool),
     Text(String),
@@ -19,7 +19,7 @@ pub(super) enum Value {
 
 /// The kinds of argument that programs are written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Domain {
+pub(crate) enum Domain {
     Numbers,
     Text,
     Table,
@@ -41,7 +41,7 @@ impl fmt::Display for Value {
 }
 
 /// The texts drawn here hold neither quotes nor backslashes.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     assert!(
         !text.contains(['\'', '\\', '\n']),
         "a text that needs escapes: {text}"
@@ -57,7 +57,7 @@ fn joined<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
 }
 
 /// Inputs for one problem: the empty value first, then drawn ones.
-pub(super) fn draw_inputs(domain: Domain, draw: &mut Draw) -> Vec<Value> {
+pub(crate) fn draw_inputs(domain: Domain, draw: &mut Draw) -> Vec<Value> {
     const WORDS: [&str; 8] = [
         "apple", "Banana", "cat", "Dog", "echo", "Fig", "garage", "hot",
     ];
@@ -93,7 +93,7 @@ pub(super) fn draw_inputs(domain: Domain, draw: &mut Draw) -> Vec<Value> {
 
 /// An input on which an operation with another digit as its constant gives another result: every
 /// digit occurs, and `constant` once more often than the rest.
-pub(super) fn probe(domain: Domain, constant: i64, draw: &mut Draw) -> Value {
+pub(crate) fn probe(domain: Domain, constant: i64, draw: &mut Draw) -> Value {
     let mut left: Vec<i64> = (0..=10).chain([constant]).collect();
     let numbers: Vec<i64> = (0..12)
         .map(|_| left.swap_remove(draw.below(left.len())))

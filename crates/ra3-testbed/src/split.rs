@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use ra3::seed::Seed;
 
-use super::sketch::Composition;
+use crate::sketch::Composition;
 
 impl Composition {
     /// The normalised compositions a program contains: every one of them is kept out of training
     /// where it is held out, and one of them held out makes the program a held-out one.
-    pub(super) fn keys(&self) -> BTreeSet<String> {
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
         match self {
             Self::Single => BTreeSet::new(),
             Self::Sequence(parts) => (2..=parts.len())
@@ -23,13 +23,13 @@ impl Composition {
         }
     }
 
-    pub(super) fn is_held_out(&self, share: f64) -> bool {
+    pub(crate) fn is_held_out(&self, share: f64) -> bool {
         self.keys().iter().any(|key| is_held_out(key, share))
     }
 }
 
 /// Whether a normalised composition belongs to the held-out share.
-pub(super) fn is_held_out(key: &str, share: f64) -> bool {
+pub(crate) fn is_held_out(key: &str, share: f64) -> bool {
     Seed::root(0x7465_7374).child(key).uniform() < share
 }
 

@@ -4,18 +4,18 @@
 //! but before dropping the last, reverse the list") and writes them as one nested expression, so
 //! the first token of the answer depends on the whole description.
 
-use super::body::{Step, Style, body, parameter};
-use super::catalogue::CATALOGUE;
-use super::draw::Draw;
-use super::family::Family;
-use super::operation::Operation;
-use super::sketch::{Composition, Sketch};
-use super::value::{Domain, Value, draw_inputs};
+use crate::body::{Step, Style, body, parameter};
+use crate::catalogue::CATALOGUE;
+use crate::draw::Draw;
+use crate::family::Family;
+use crate::operation::Operation;
+use crate::sketch::{Composition, Sketch};
+use crate::value::{Domain, Value, draw_inputs};
 
 const DOMAINS: [Domain; 3] = [Domain::Numbers, Domain::Text, Domain::Table];
 
 /// A program whose steps are named in the order they run.
-pub(super) fn in_order(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn in_order(n_steps: usize, draw: &mut Draw) -> Sketch {
     let steps = draw_steps(n_steps, draw);
     let commands: Vec<String> = steps.iter().map(|s| s.command(draw.below(2))).collect();
     let joint = draw.pick(&[", then ", "; ", " and "]);
@@ -28,7 +28,7 @@ pub(super) fn in_order(n_steps: usize, draw: &mut Draw) -> Sketch {
 }
 
 /// A program whose steps are named out of order.
-pub(super) fn reordered(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn reordered(n_steps: usize, draw: &mut Draw) -> Sketch {
     let steps = draw_steps(n_steps, draw);
     let c: Vec<String> = steps.iter().map(|s| s.command(draw.below(2))).collect();
     let g: Vec<String> = steps.iter().map(Step::gerund).collect();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{END, failure};
 use crate::chat_template::read_if_there;
-use crate::error::CorpusError;
+use crate::error::TextError;
 
 const CONFIG: &str = "tokenizer_config.json";
 /// Where older models name their special tokens.
@@ -40,7 +40,7 @@ impl Named {
     }
 
     /// Reads what lies beside a `tokenizer.json`, as transformers reads it.
-    pub(super) fn beside(path: &Path) -> Result<Self, CorpusError> {
+    pub(super) fn beside(path: &Path) -> Result<Self, TextError> {
         let text = read_if_there(&path.with_file_name(CONFIG))?;
         let file = parse(text.as_deref(), &path.with_file_name(CONFIG))?;
         let object = |name: &str| {
@@ -110,7 +110,7 @@ fn without_mark(text: &str) -> &str {
 }
 
 /// The object of a file; an empty one where there is no such file.
-fn parse(text: Option<&str>, path: &Path) -> Result<Map<String, Value>, CorpusError> {
+fn parse(text: Option<&str>, path: &Path) -> Result<Map<String, Value>, TextError> {
     text.map_or(Ok(Map::new()), |text| {
         serde_json::from_str(without_mark(text)).map_err(|error| failure(path, error.to_string()))
     })

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use ra3::seed::Seed;
-use ra3_corpus::testbed::{TestbedConfig, generate};
+use ra3_testbed::{TestbedConfig, generate};
 use serde::Serialize;
 
 fn main() -> Result<(), Box<dyn Error>> {

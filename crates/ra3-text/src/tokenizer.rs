@@ -27,7 +27,7 @@ use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, Tokenizer as Inner};
 
 use self::alphabet::Alphabet;
 use self::named::Named;
-use crate::error::CorpusError;
+use crate::error::TextError;
 
 /// End of text of a tokenizer that is trained here, and of one that does not say its own.
 pub const END: &str = "<|endoftext|>";
@@ -75,7 +75,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The trainer refuses, which it does for a vocabulary below the 256 bytes and the markers.
-    pub fn train(texts: &[String], n_vocabulary: usize) -> Result<Self, CorpusError> {
+    pub fn train(texts: &[String], n_vocabulary: usize) -> Result<Self, TextError> {
         let lines = texts.iter().flat_map(|text| chunks(text));
         Self::train_on(lines, n_vocabulary, PATTERN)
     }
@@ -88,7 +88,7 @@ impl Tokenizer {
         texts: &[String],
         n_vocabulary: usize,
         pattern: &str,
-    ) -> Result<Self, CorpusError> {
+    ) -> Result<Self, TextError> {
         Self::train_on(texts.iter().map(String::as_str), n_vocabulary, pattern)
     }
 
@@ -96,7 +96,7 @@ impl Tokenizer {
         texts: impl Iterator<Item = &'a str> + Send,
         n_vocabulary: usize,
         pattern: &str,
-    ) -> Result<Self, CorpusError> {
+    ) -> Result<Self, TextError> {
         let fail = |error: tokenizers::Error| failure(Path::new("(training)"), error.to_string());
         let mut inner = Inner::new(BPE::default());
         inner.with_pre_tokenizer(Some(pre_tokenizer(pattern).map_err(fail)?));
@@ -124,7 +124,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The file is missing or no tokenizer, or its ids and texts do not go both ways.
-    pub fn load(path: &Path) -> Result<Self, CorpusError> {
+    pub fn load(path: &Path) -> Result<Self, TextError> {
         let bytes = std::fs::read(path).map_err(|error| failure(path, absence(path, &error)))?;
         if bytes.starts_with(b"version https://git-lfs") {
             let reason = "this is a pointer of Git LFS and not the file: run `git lfs pull`";
@@ -135,7 +135,7 @@ impl Tokenizer {
         Self::new(inner, Named::beside(path)?, path)
     }
 
-    fn new(mut inner: Inner, named: Named, path: &Path) -> Result<Self, CorpusError> {
+    fn new(mut inner: Inner, named: Named, path: &Path) -> Result<Self, TextError> {
         drop_options(&mut inner).map_err(|error| failure(path, error.to_string()))?;
         let named_end = named.end_id.and_then(|id| inner.id_to_token(id));
         let end = named.end.clone().or(named_end);
@@ -174,18 +174,18 @@ impl Tokenizer {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CorpusError> {
+    pub fn save(&self, folder: &Path) -> Result<(), TextError> {
         let path = folder.join("tokenizer.json");
         let text = self
             .to_text()
             .map_err(|error| failure(&path, error.to_string()))?;
-        std::fs::write(&path, text).map_err(|source| CorpusError::Write {
+        std::fs::write(&path, text).map_err(|source| TextError::Write {
             path: path.clone(),
             source,
         })?;
         let config = self.named.to_text(&self.name_of(self.markers.end));
         let path = folder.join("tokenizer_config.json");
-        std::fs::write(&path, config).map_err(|source| CorpusError::Write { path, source })
+        std::fs::write(&path, config).map_err(|source| TextError::Write { path, source })
     }
 
     /// The file. The markers of latents are no special tokens in it: a server that leaves special
@@ -465,8 +465,8 @@ fn special(text: &str) -> AddedToken {
     AddedToken::from(text, true)
 }
 
-fn failure(path: &Path, reason: String) -> CorpusError {
-    CorpusError::Tokenizer {
+fn failure(path: &Path, reason: String) -> TextError {
+    TextError::Tokenizer {
         path: path.to_owned(),
         reason,
     }

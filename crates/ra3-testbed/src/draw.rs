@@ -7,44 +7,44 @@ use ra3::seed::Seed;
 
 /// A counted stream of draws.
 #[derive(Clone, Debug)]
-pub(super) struct Draw {
+pub(crate) struct Draw {
     seed: Seed,
     n_drawn: u64,
 }
 
 impl Draw {
-    pub(super) fn new(seed: Seed) -> Self {
+    pub(crate) fn new(seed: Seed) -> Self {
         Self { seed, n_drawn: 0 }
     }
 
     /// One number in `[0, 1)`.
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         self.n_drawn += 1;
         self.seed.nth(self.n_drawn).uniform()
     }
 
     /// One index in `0..bound`.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "a draw needs at least one outcome");
         ((self.uniform() * bound as f64) as usize).min(bound - 1)
     }
 
     /// One integer in `low..=high`.
-    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         assert!(low <= high, "an empty range {low}..={high} has no draw");
         low + self.below((high - low + 1) as usize) as i64
     }
 
-    pub(super) fn chance(&mut self, probability: f64) -> bool {
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.uniform() < probability
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
 
     /// The index of one of the weights, with probability proportional to it.
-    pub(super) fn weighted(&mut self, weights: &[f64]) -> usize {
+    pub(crate) fn weighted(&mut self, weights: &[f64]) -> usize {
         let mut left = self.uniform() * weights.iter().sum::<f64>();
         for (idx, weight) in weights.iter().enumerate() {
             left -= weight;
@@ -56,7 +56,7 @@ impl Draw {
     }
 
     /// `n` different items, in random order.
-    pub(super) fn sample<T: Copy>(&mut self, items: &[T], n: usize) -> Vec<T> {
+    pub(crate) fn sample<T: Copy>(&mut self, items: &[T], n: usize) -> Vec<T> {
         let mut left = items.to_vec();
         (0..n)
             .map(|_| left.swap_remove(self.below(left.len())))

@@ -1,19 +1,19 @@
 //! Writes a sequence of operations as the lines of a function, in one of several honest styles.
 
-use super::operation::{Action, Operation};
-use super::sketch::Line;
-use super::value::Domain;
+use crate::operation::{Action, Operation};
+use crate::sketch::Line;
+use crate::value::Domain;
 
 /// An operation with its constant drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) operation: &'static Operation,
-    pub(super) constant: i64,
+pub(crate) struct Step {
+    pub(crate) operation: &'static Operation,
+    pub(crate) constant: i64,
 }
 
 /// How a solution is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// One expression, `return b(a(xs))`.
     Nested,
     /// One assignment a step.
@@ -23,12 +23,12 @@ pub(super) enum Style {
 }
 
 impl Step {
-    pub(super) fn command(&self, phrasing: usize) -> String {
+    pub(crate) fn command(&self, phrasing: usize) -> String {
         let commands = self.operation.commands;
         commands[phrasing % commands.len()].replace('#', &self.constant.to_string())
     }
 
-    pub(super) fn gerund(&self) -> String {
+    pub(crate) fn gerund(&self) -> String {
         self.operation
             .gerund
             .replace('#', &self.constant.to_string())
@@ -41,7 +41,7 @@ impl Step {
 }
 
 /// The parameter's name in every function over a domain.
-pub(super) fn parameter(domain: Domain) -> &'static str {
+pub(crate) fn parameter(domain: Domain) -> &'static str {
     match domain {
         Domain::Numbers => "xs",
         Domain::Text => "s",
@@ -50,14 +50,14 @@ pub(super) fn parameter(domain: Domain) -> &'static str {
 }
 
 /// All steps as one nested expression over `source`.
-pub(super) fn nested(steps: &[Step], source: &str) -> String {
+pub(crate) fn nested(steps: &[Step], source: &str) -> String {
     steps
         .iter()
         .fold(source.to_owned(), |inner, step| step.expression(&inner))
 }
 
 /// The lines of the body; the first line of each step carries its rationale.
-pub(super) fn body(steps: &[Step], rationales: &[String], style: Style) -> Vec<Line> {
+pub(crate) fn body(steps: &[Step], rationales: &[String], style: Style) -> Vec<Line> {
     let name = parameter(steps[0].operation.domain());
     if style == Style::Nested {
         let code = format!("return {}", nested(steps, name));
@@ -89,7 +89,7 @@ pub(super) fn body(steps: &[Step], rationales: &[String], style: Style) -> Vec<L
 }
 
 /// A step as a loop that fills `out`; `None` where it does not work element by element.
-pub(super) fn looped(step: &Step, name: &str, constant: &str) -> Option<Vec<Line>> {
+pub(crate) fn looped(step: &Step, name: &str, constant: &str) -> Option<Vec<Line>> {
     let (code, keeps) = match step.operation.action {
         Action::Each(code, _) => (code, false),
         Action::Keep(code, _) => (code, true),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ra3_corpus::chat_template::{Chat, ChatTemplate, NaiveDateTime, Value, message};
+use ra3_text::chat_template::{Chat, ChatTemplate, NaiveDateTime, Value, message};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -18,7 +18,7 @@ use minijinja::Environment;
 pub use minijinja::Value;
 use serde::Deserialize;
 
-use crate::error::CorpusError;
+use crate::error::TextError;
 
 /// Where transformers has written templates since version 4.51.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -92,7 +92,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A file cannot be read or is no JSON, or a template is no Jinja.
-    pub fn load(folder: &Path) -> Result<Option<Self>, CorpusError> {
+    pub fn load(folder: &Path) -> Result<Option<Self>, TextError> {
         let config: Config = read_json(&folder.join(CONFIG_FILE))?.unwrap_or_default();
         let sources = read_sources(folder, &config)?;
         if sources.is_empty() {
@@ -123,12 +123,12 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// The template refuses the conversation, or uses what only Python's Jinja has.
-    pub fn render(&self, chat: &Chat) -> Result<String, CorpusError> {
+    pub fn render(&self, chat: &Chat) -> Result<String, TextError> {
         let is_for_tools = chat.tools.is_some() && self.places.contains_key(TOOL_USE);
         let name = if is_for_tools { TOOL_USE } else { DEFAULT };
         let Some(place) = self.places.get(name) else {
             let names: Vec<&str> = self.places.keys().map(String::as_str).collect();
-            return Err(CorpusError::Template {
+            return Err(TextError::Template {
                 template: names.join(", "),
                 reason: "none of them is named `default`".to_owned(),
             });
@@ -202,12 +202,12 @@ impl Config {
 }
 
 /// Files go before the configuration, as in transformers.
-fn read_sources(folder: &Path, config: &Config) -> Result<Vec<Source>, CorpusError> {
+fn read_sources(folder: &Path, config: &Config) -> Result<Vec<Source>, TextError> {
     let mut sources = Vec::new();
     let mut files = vec![(DEFAULT.to_owned(), folder.join(TEMPLATE_FILE))];
     let further = folder.join(TEMPLATE_FOLDER);
     if further.is_dir() {
-        let read = |source| CorpusError::Read {
+        let read = |source| TextError::Read {
             path: further.clone(),
             source,
         };
@@ -284,36 +284,36 @@ fn normalize(message: &Value) -> Value {
 }
 
 /// The text of a file; none where there is no such file.
-pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CorpusError> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(CorpusError::Read {
+        Err(source) => Err(TextError::Read {
             path: path.to_owned(),
             source,
         }),
     }
 }
 
-fn read_json(path: &Path) -> Result<Option<Config>, CorpusError> {
+fn read_json(path: &Path) -> Result<Option<Config>, TextError> {
     let Some(text) = read_if_there(path)? else {
         return Ok(None);
     };
     serde_json::from_str(&text)
         .map(Some)
-        .map_err(|error| CorpusError::Template {
+        .map_err(|error| TextError::Template {
             template: path.display().to_string(),
             reason: error.to_string(),
         })
 }
 
-fn failure(place: &str, error: &minijinja::Error) -> CorpusError {
+fn failure(place: &str, error: &minijinja::Error) -> TextError {
     let line = error.line().map(|line| format!(", line {line}"));
     let reason = match error.detail() {
         Some(detail) => detail.to_owned(),
         None => error.kind().to_string(),
     };
-    CorpusError::Template {
+    TextError::Template {
         template: format!("{place}{}", line.unwrap_or_default()),
         reason,
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use ra3_corpus::tokenizer::{CLOSE, END, THINK, Tokenizer};
+use ra3_text::tokenizer::{CLOSE, END, THINK, Tokenizer};
 use serde_json::{Map, Value, json};
 
 fn trained() -> &'static Tokenizer {

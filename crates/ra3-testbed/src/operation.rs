@@ -5,25 +5,25 @@
 //! here and running its code in Python are two independent routes to the same answer; a test
 //! compares them.
 
-use super::value::{Domain, Value};
+use crate::value::{Domain, Value};
 
 /// One operation.
 #[derive(Debug)]
-pub(super) struct Operation {
+pub(crate) struct Operation {
     /// Its name in compositions.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Ways to ask for it; `#` is the constant.
-    pub(super) commands: &'static [&'static str],
+    pub(crate) commands: &'static [&'static str],
     /// The command as a noun ("sorting"), for descriptions that reorder steps; `#` as above.
-    pub(super) gerund: &'static str,
+    pub(crate) gerund: &'static str,
     /// The least and the greatest constant, for operations that take one.
-    pub(super) constants: Option<(i64, i64)>,
-    pub(super) action: Action,
+    pub(crate) constants: Option<(i64, i64)>,
+    pub(crate) action: Action,
 }
 
 /// How an operation is written and computed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// A new list, element by element.
     Each(&'static str, fn(i64, i64) -> i64),
     /// The elements that pass.
@@ -45,7 +45,7 @@ pub(super) enum Action {
 }
 
 impl Operation {
-    pub(super) fn domain(&self) -> Domain {
+    pub(crate) fn domain(&self) -> Domain {
         match self.action {
             Action::Each(..) | Action::Keep(..) | Action::Numbers(..) | Action::NumbersEnd(..) => {
                 Domain::Numbers
@@ -56,7 +56,7 @@ impl Operation {
     }
 
     /// Whether nothing can be composed after it.
-    pub(super) fn ends(&self) -> bool {
+    pub(crate) fn ends(&self) -> bool {
         matches!(
             self.action,
             Action::NumbersEnd(..) | Action::TextEnd(..) | Action::TableEnd(..)
@@ -64,7 +64,7 @@ impl Operation {
     }
 
     /// The operation as one Python expression over `source`.
-    pub(super) fn expression(&self, source: &str, constant: &str) -> String {
+    pub(crate) fn expression(&self, source: &str, constant: &str) -> String {
         let fill = |code: &str| code.replace('#', constant).replace('_', source);
         match self.action {
             Action::Each(code, _) => format!("[{} for x in {source}]", fill(code)),
@@ -84,7 +84,7 @@ impl Operation {
     }
 
     /// What the operation makes of a value of its domain.
-    pub(super) fn apply(&self, value: &Value, constant: i64) -> Value {
+    pub(crate) fn apply(&self, value: &Value, constant: i64) -> Value {
         match (self.action, value) {
             (Action::Each(_, f), Value::Numbers(xs)) => {
                 Value::Numbers(xs.iter().map(|x| f(*x, constant)).collect())

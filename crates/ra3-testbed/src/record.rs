@@ -3,13 +3,13 @@
 //! Nothing has to be worked out, so a rationale is wasted; and copying by content is the skill
 //! that every rationale of the other families rests on, so these short programs teach it cheaply.
 
-use super::draw::Draw;
-use super::family::Family;
-use super::sketch::{Composition, Line, Sketch};
-use super::value::Value;
+use crate::draw::Draw;
+use crate::family::Family;
+use crate::sketch::{Composition, Line, Sketch};
+use crate::value::Value;
 
 /// A function that returns a table of `n_steps + 1` entries.
-pub(super) fn record(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn record(n_steps: usize, draw: &mut Draw) -> Sketch {
     let keys = draw.sample(&["a", "b", "c", "d", "e", "f", "g", "h"], n_steps + 1);
     let entries: Vec<(String, i64)> = keys
         .into_iter()

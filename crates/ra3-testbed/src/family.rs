@@ -2,10 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::draw::Draw;
-use super::sketch::Sketch;
-use super::{chain, pipeline, record};
-
 /// A kind of program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,17 +40,6 @@ impl Family {
             Self::Worked => "worked",
             Self::Cups => "cups",
             Self::Days => "days",
-        }
-    }
-
-    pub(super) fn sketch(self, n_steps: usize, draw: &mut Draw) -> Sketch {
-        match self {
-            Self::Pipeline => pipeline::in_order(n_steps, draw),
-            Self::Record => record::record(n_steps, draw),
-            Self::Order => pipeline::reordered(n_steps, draw),
-            Self::Worked => chain::worked(n_steps, draw),
-            Self::Cups => chain::cups(n_steps, draw),
-            Self::Days => chain::days(n_steps, draw),
         }
     }
 }

@@ -5,13 +5,13 @@
 //! one forward pass. The rationale restates every step with its outcome, in as many tokens as the
 //! description spends on it, so that the operands sit at one fixed distance.
 
-use super::body::{Step, looped, parameter};
-use super::catalogue::CATALOGUE;
-use super::draw::Draw;
-use super::family::Family;
-use super::operation::Operation;
-use super::sketch::{Composition, Line, Sketch};
-use super::value::{Value, draw_inputs, probe};
+use crate::body::{Step, looped, parameter};
+use crate::catalogue::CATALOGUE;
+use crate::draw::Draw;
+use crate::family::Family;
+use crate::operation::Operation;
+use crate::sketch::{Composition, Line, Sketch};
+use crate::value::{Value, draw_inputs, probe};
 
 const DAYS: [&str; 7] = [
     "monday",
@@ -34,7 +34,7 @@ struct Chain {
 }
 
 /// A constant by steps modulo 10, used by one operation.
-pub(super) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
     let start = draw.between(0, 9);
     let mut result = start;
     let mut chain = Chain {
@@ -115,7 +115,7 @@ fn use_constant(step: &Step, rationale: &str, draw: &mut Draw) -> Vec<Line> {
 }
 
 /// Which of four variables holds the ball after some swaps.
-pub(super) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
     const CUPS: [&str; 4] = ["a", "b", "c", "d"];
     let start = draw.pick(&CUPS);
     let mut holder = start;
@@ -166,7 +166,7 @@ pub(super) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
 }
 
 /// A day of the week reached by steps.
-pub(super) fn days(n_steps: usize, draw: &mut Draw) -> Sketch {
+pub(crate) fn days(n_steps: usize, draw: &mut Draw) -> Sketch {
     let start = draw.below(7);
     let mut day = start as i64;
     let mut chain = Chain {

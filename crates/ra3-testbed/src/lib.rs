@@ -223,11 +223,22 @@ fn draw_sketch(config: &TestbedConfig, held_out: bool, draw: &mut Draw) -> Sketc
     let low = share.n_steps_min.max(1);
     let n_steps = draw.between(low as i64, share.n_steps_max.max(low) as i64) as usize;
     loop {
-        let sketch = share.family.sketch(n_steps, draw);
+        let sketch = sketch(share.family, n_steps, draw);
         let keys = sketch.composition.keys();
         if keys.is_empty() || sketch.composition.is_held_out(config.held_out_share) == held_out {
             return sketch;
         }
+    }
+}
+
+fn sketch(family: Family, n_steps: usize, draw: &mut Draw) -> Sketch {
+    match family {
+        Family::Pipeline => pipeline::in_order(n_steps, draw),
+        Family::Record => record::record(n_steps, draw),
+        Family::Order => pipeline::reordered(n_steps, draw),
+        Family::Worked => chain::worked(n_steps, draw),
+        Family::Cups => chain::cups(n_steps, draw),
+        Family::Days => chain::days(n_steps, draw),
     }
 }
 

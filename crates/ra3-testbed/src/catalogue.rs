@@ -1,6 +1,6 @@
 //! The operations themselves: one flat list, each entry alike. Data only.
 
-use super::operation::{Action, Operation};
+use crate::operation::{Action, Operation};
 
 const fn plain(
     name: &'static str,
@@ -68,7 +68,7 @@ fn sorted_letters(text: &str) -> String {
 }
 
 /// Every operation, lists first, then texts, then dictionaries.
-pub(super) static CATALOGUE: [Operation; 48] = [
+pub(crate) static CATALOGUE: [Operation; 48] = [
     plain(
         "sort",
         &["sort the list", "put the list in order"],

@@ -5,23 +5,23 @@
 
 use std::iter;
 
-use super::draw::Draw;
-use super::family::Family;
-use super::value::Value;
+use crate::draw::Draw;
+use crate::family::Family;
+use crate::value::Value;
 
 /// One line of a solution, indented, without its newline.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) code: String,
+pub(crate) struct Line {
+    pub(crate) code: String,
     /// What has to be thought before the line can be written, where anything has.
-    pub(super) rationale: Option<String>,
+    pub(crate) rationale: Option<String>,
     /// A comment that people write there although it helps nobody.
-    pub(super) idle_comment: Option<&'static str>,
+    pub(crate) idle_comment: Option<&'static str>,
 }
 
 /// What makes two programs the same for the split: names of steps, without phrasing or style.
 #[derive(Clone, Debug)]
-pub(super) enum Composition {
+pub(crate) enum Composition {
     /// A sequence of operations; each contiguous run of two or more counts by itself.
     Sequence(Vec<String>),
     /// A start and steps from it; each prefix with two or more steps counts by itself.
@@ -32,23 +32,23 @@ pub(super) enum Composition {
 
 /// One drawn program.
 #[derive(Clone, Debug)]
-pub(super) struct Sketch {
-    pub(super) family: Family,
-    pub(super) n_steps: usize,
-    pub(super) composition: Composition,
-    pub(super) entry_point: &'static str,
+pub(crate) struct Sketch {
+    pub(crate) family: Family,
+    pub(crate) n_steps: usize,
+    pub(crate) composition: Composition,
+    pub(crate) entry_point: &'static str,
     /// Names of the parameters, as in the signature.
-    pub(super) parameters: &'static str,
+    pub(crate) parameters: &'static str,
     /// The docstring, without its quotes.
-    pub(super) description: String,
-    pub(super) lines: Vec<Line>,
+    pub(crate) description: String,
+    pub(crate) lines: Vec<Line>,
     /// Arguments and what the function gives for them.
-    pub(super) tests: Vec<(Vec<Value>, Value)>,
+    pub(crate) tests: Vec<(Vec<Value>, Value)>,
 }
 
 impl Line {
     /// A line one level deep that needs no thought.
-    pub(super) fn plain(code: impl Into<String>) -> Self {
+    pub(crate) fn plain(code: impl Into<String>) -> Self {
         Self {
             code: format!("    {}", code.into()),
             rationale: None,
@@ -56,18 +56,18 @@ impl Line {
         }
     }
 
-    pub(super) fn with_rationale(mut self, rationale: impl Into<String>) -> Self {
+    pub(crate) fn with_rationale(mut self, rationale: impl Into<String>) -> Self {
         self.rationale = Some(rationale.into());
         self
     }
 
-    pub(super) fn with_idle_comment(mut self, comment: &'static str) -> Self {
+    pub(crate) fn with_idle_comment(mut self, comment: &'static str) -> Self {
         self.idle_comment = Some(comment);
         self
     }
 
     /// The same line `n_levels` deeper.
-    pub(super) fn deeper(mut self, n_levels: usize) -> Self {
+    pub(crate) fn deeper(mut self, n_levels: usize) -> Self {
         self.code.insert_str(0, &"    ".repeat(n_levels));
         self
     }
@@ -75,7 +75,7 @@ impl Line {
 
 impl Sketch {
     /// Signature and docstring, as HumanEval's `prompt`.
-    pub(super) fn prompt(&self) -> String {
+    pub(crate) fn prompt(&self) -> String {
         format!(
             "def {}({}):\n    \"\"\"{}.\"\"\"\n",
             self.entry_point, self.parameters, self.description
@@ -83,7 +83,7 @@ impl Sketch {
     }
 
     /// The lines without comments, as HumanEval's `canonical_solution`.
-    pub(super) fn solution(&self) -> String {
+    pub(crate) fn solution(&self) -> String {
         self.lines
             .iter()
             .map(|line| line.code.clone() + "\n")
@@ -91,7 +91,7 @@ impl Sketch {
     }
 
     /// The lines, with their rationales as comments and some idle comments.
-    pub(super) fn commented_solution(&self, idle_comment_share: f64, draw: &mut Draw) -> String {
+    pub(crate) fn commented_solution(&self, idle_comment_share: f64, draw: &mut Draw) -> String {
         let mut text = String::new();
         for line in &self.lines {
             let idle = line
@@ -108,7 +108,7 @@ impl Sketch {
     }
 
     /// HumanEval's `test`: literal asserts on `candidate`.
-    pub(super) fn test(&self) -> String {
+    pub(crate) fn test(&self) -> String {
         let asserts = self.tests.iter().map(|(arguments, result)| {
             let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
             format!(
