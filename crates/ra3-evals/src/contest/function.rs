@@ -1,5 +1,5 @@
-//! Tests that call a function, in `LiveCodeBench`'s way: one process for all of them, which is ended
-//! at the first that does not pass, and star imports before the program, as the site that asks has
+//! Tests that call a function, in `LiveCodeBench`'s way: one process for all of them, which ends at
+//! the first that does not pass, and star imports before the program, as the site that asks has
 //! them.
 //!
 //! Outputs are compared here, and a program sees inputs alone. Not done here: other programs of
