@@ -8,9 +8,8 @@ use ra3_sandbox::value::Value;
 
 use crate::json::{text_field, texts_field};
 use crate::mbpp::check;
-use crate::problem::Problem;
+use crate::problem::{Problem, docstring};
 use crate::records::{Complaint, DataError, read_each};
-use crate::rlvr::split::docstring;
 
 /// Reads problems, with the checksum of the file.
 ///
