@@ -8,6 +8,7 @@
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{Arguments, CallResult, Check, End, Pool, Program, RunResult};
 
+use crate::json::text;
 use crate::outcome::{Failure, Fault, Graded, Kind, Part, Status};
 use crate::problem::Problem;
 use crate::question::{Questions, WALK};
@@ -87,10 +88,6 @@ pub fn prepare<'a>(
             grader.tests = Tests::Questions(questions);
         }
     }
-}
-
-fn text(text: &str) -> Value {
-    Value::Str(text.to_owned())
 }
 
 /// What a function of the splitter makes of each problem; `None` where it fails.

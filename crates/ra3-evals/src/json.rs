@@ -1,9 +1,13 @@
 //! JSON as Python's `json` module reads and writes it, to and from values.
 //!
 //! Integers of any length stay integers, `NaN` and `Infinity` are numbers, lone surrogates are
-//! kept. Not done here: what a record means, and numbers beyond Python's own reading of them.
+//! kept. Single numbers and texts are `serde_json`'s, which knows none of these as values.
+//! Not done here: what a record means, and numbers beyond Python's own reading of them.
+
+use std::fmt;
 
 use ra3_sandbox::value::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
 
 /// Nesting that is followed.
 const DEPTH_MAX: usize = 200;
@@ -71,6 +75,16 @@ pub fn write(value: &Value) -> String {
     }
 }
 
+/// A dictionary.
+pub fn object<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Dict(pairs.map(|(key, value)| (text(key), value)).into())
+}
+
+/// A text.
+pub fn text(text: &str) -> Value {
+    Value::Str(text.to_owned())
+}
+
 /// The entry of a dictionary with this key.
 pub fn field<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     let Value::Dict(pairs) = value else {
@@ -85,8 +99,20 @@ pub fn field<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// The string under this key.
 pub fn text_field(value: &Value, key: &str) -> Option<String> {
-    match field(value, key) {
-        Some(Value::Str(text)) => Some(text.clone()),
+    text_of(field(value, key)?)
+}
+
+/// The strings of the list under this key.
+pub fn texts_field(value: &Value, key: &str) -> Option<Vec<String>> {
+    match field(value, key)? {
+        Value::List(items) => items.iter().map(text_of).collect(),
+        _ => None,
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(text) => Some(text.clone()),
         _ => None,
     }
 }
@@ -214,132 +240,69 @@ impl Reader<'_> {
 
     fn number(&mut self) -> Result<Value, JsonError> {
         let rest = &self.text[self.at..];
-        let length = rest
+        let is_part = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+        let text = &rest[..rest.bytes().take_while(is_part).count()];
+        let is_number = serde_json::from_str::<IgnoredAny>(text).is_ok();
+        let is_whole = text
             .bytes()
-            .take_while(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
-            .count();
-        let text = &rest[..length];
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        let is_padded =
-            digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit();
-        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let value = if is_padded {
-            None
-        } else if is_whole {
-            let is_zero = digits == "0";
-            Some(Value::Int(if is_zero { digits } else { text }.to_owned()))
-        } else if is_fractional(digits) {
-            text.parse().ok().map(Value::float)
-        } else {
-            None
+            .all(|byte| byte == b'-' || byte.is_ascii_digit());
+        let value = match text {
+            _ if !is_number => None,
+            "-0" => Some(Value::Int("0".to_owned())),
+            _ if is_whole => Some(Value::Int(text.to_owned())),
+            _ => text.parse().ok().map(Value::float),
         };
         let value = value.ok_or_else(|| self.error("a number"))?;
-        self.at += length;
+        self.at += text.len();
         Ok(value)
     }
 
-    /// Code units, because an escape is one, and half a pair may stand alone.
+    /// A text, or its bytes where half a pair of surrogates stands alone.
     fn string(&mut self) -> Result<Value, JsonError> {
-        self.at += 1;
-        let mut plain = String::new();
-        let mut units: Option<Vec<u16>> = None;
-        loop {
-            let rest = &self.text[self.at..];
-            let Some(stop) = rest.find(['"', '\\']) else {
-                self.at = self.text.len();
-                return Err(self.error("`\"`"));
-            };
-            let part = &rest[..stop];
-            match &mut units {
-                Some(units) => units.extend(part.encode_utf16()),
-                None => plain.push_str(part),
-            }
-            self.at += stop + 1;
-            if rest.as_bytes()[stop] == b'"' {
-                return Ok(units.map_or_else(|| Value::Str(plain), |units| from_units(&units)));
-            }
-            let unit = self.escape()?;
-            match (&mut units, char::from_u32(u32::from(unit))) {
-                (None, Some(character)) => plain.push(character),
-                (Some(units), _) => units.push(unit),
-                (None, None) => {
-                    let mut started: Vec<u16> = plain.encode_utf16().collect();
-                    started.push(unit);
-                    units = Some(started);
-                }
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<u16, JsonError> {
-        let letter = self.peek().ok_or_else(|| self.error("an escape"))?;
-        let unit = match letter {
-            b'"' | b'\\' | b'/' => u16::from(letter),
-            b'n' => 0x0a,
-            b't' => 0x09,
-            b'r' => 0x0d,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'u' => {
-                let digits = self.text.get(self.at + 1..self.at + 5);
-                let is_hex = |text: &&str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let unit = digits
-                    .filter(is_hex)
-                    .and_then(|d| u16::from_str_radix(d, 16).ok());
-                let unit = unit.ok_or_else(|| self.error("four hexadecimal digits"))?;
-                self.at += 4;
-                unit
-            }
-            _ => return Err(self.error("an escape")),
-        };
-        self.at += 1;
-        Ok(unit)
+        let rest = &self.text[self.at..];
+        // The first quote begins it.
+        let mut is_escaped = true;
+        let end = rest.bytes().position(|byte| {
+            let is_end = byte == b'"' && !is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+            is_end
+        });
+        let token = end.map(|end| &rest[..=end]);
+        let token = token.ok_or_else(|| self.error("a text that ends"))?;
+        let Bytes(bytes) =
+            serde_json::from_str(token).map_err(|_| self.error("a text with whole escapes"))?;
+        self.at += token.len();
+        Ok(String::from_utf8(bytes).map_or_else(|error| surrogates(error.as_bytes()), Value::Str))
     }
 }
 
-/// Digits, then a point with digits, an exponent with digits, or both.
-fn is_fractional(text: &str) -> bool {
-    let are_digits =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
-        None => (text, None),
-    };
-    let is_exponent = |text: &str| are_digits(text.strip_prefix(['+', '-']).unwrap_or(text));
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (mantissa, None),
-    };
-    are_digits(whole) && fraction.is_none_or(are_digits) && exponent.is_none_or(is_exponent)
+/// Bytes as Python's `surrogatepass` has them.
+fn surrogates(bytes: &[u8]) -> Value {
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Value::Surrogates(hex.concat())
 }
 
-/// A string, or its bytes as `surrogatepass` has them where half a pair stands alone.
-fn from_units(units: &[u16]) -> Value {
-    if let Ok(text) = String::from_utf16(units) {
-        return Value::Str(text);
+/// The bytes of a JSON text, in which lone surrogates have three.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(BytesVisitor)
     }
-    let mut hex = String::new();
-    for unit in char::decode_utf16(units.iter().copied()) {
-        match unit {
-            Ok(character) => {
-                let mut buffer = [0; 4];
-                let bytes = character.encode_utf8(&mut buffer).bytes();
-                bytes.for_each(|byte| hex.push_str(&format!("{byte:02x}")));
-            }
-            Err(lone) => {
-                let unit = lone.unpaired_surrogate();
-                let bytes = [
-                    0xe0 | (unit >> 12),
-                    0x80 | ((unit >> 6) & 0x3f),
-                    0x80 | (unit & 0x3f),
-                ];
-                bytes
-                    .iter()
-                    .for_each(|byte| hex.push_str(&format!("{byte:02x}")));
-            }
-        }
+}
+
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text")
     }
-    Value::Surrogates(hex)
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+        Ok(Bytes(bytes.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -391,6 +354,27 @@ mod tests {
                 Value::None,
             ]);
             prop_assert_eq!(parse(&write(&value)), Ok(value));
+        }
+
+        #[test]
+        fn any_code_units_are_read(units in prop::collection::vec(prop_oneof![
+            0u16.., 0xd7fe_u16..0xe002
+        ], 0..9)) {
+            let escapes: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let found = parse(&format!("\"{}\"", escapes.concat())).unwrap();
+            // Python's `surrogatepass`.
+            let bytes = char::decode_utf16(units.iter().copied()).flat_map(|unit| match unit {
+                Ok(character) => character.to_string().into_bytes(),
+                Err(lone) => {
+                    let unit = lone.unpaired_surrogate();
+                    let tail = |shift: u16| (0x80 | ((unit >> shift) & 0x3f)) as u8;
+                    vec![0xe0 | (unit >> 12) as u8, tail(6), tail(0)]
+                }
+            });
+            let hex: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
+            let lone = |_| Value::Surrogates(hex.concat());
+            let wanted = String::from_utf16(&units).map_or_else(lone, Value::Str);
+            prop_assert_eq!(found, wanted);
         }
 
         #[test]

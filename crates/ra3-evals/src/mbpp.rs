@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::json::{field, text_field};
+use crate::json::{field, text_field, texts_field};
 use crate::problem::Problem;
 use crate::records::{Complaint, DataError, read_each};
 
@@ -113,22 +113,14 @@ pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
 }
 
 fn task(record: &Value) -> Result<Task, Complaint> {
-    let texts = |key: &'static str| match field(record, key) {
-        Some(Value::List(items)) => items
-            .iter()
-            .map(|item| match item {
-                Value::Str(text) => Some(text.clone()),
-                _ => None,
-            })
-            .collect::<Option<Vec<_>>>(),
-        _ => None,
-    };
     let number = match field(record, "task_id") {
         Some(Value::Int(digits)) => digits.parse().ok(),
         _ => None,
     };
     let text = text_field(record, "text").or_else(|| text_field(record, "prompt"));
-    let imports = texts("test_imports").unwrap_or_default().join("\n");
+    let imports = texts_field(record, "test_imports")
+        .unwrap_or_default()
+        .join("\n");
     let setup = text_field(record, "test_setup_code").unwrap_or_default();
     Ok(Task {
         number: number.ok_or(("task_id", "an integer"))?,
@@ -136,7 +128,7 @@ fn task(record: &Value) -> Result<Task, Complaint> {
         code: text_field(record, "code").ok_or(("code", "a string"))?,
         imports,
         setup,
-        tests: texts("test_list").ok_or(("test_list", "a list of strings"))?,
+        tests: texts_field(record, "test_list").ok_or(("test_list", "a list of strings"))?,
     })
 }
 

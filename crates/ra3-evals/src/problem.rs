@@ -68,3 +68,28 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         ..Problem::default()
     })
 }
+
+/// A text as comment lines.
+pub(crate) fn commented(text: &str) -> String {
+    let line = |line: &str| format!("# {line}").trim_end().to_owned() + "\n";
+    text.lines()
+        .map(line)
+        .fold(String::new(), |all, line| all + &line)
+}
+
+/// A text as a docstring that is a file's first statement, as MBPP+ has it.
+pub(crate) fn docstring(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace("\"\"\"", "'''");
+    format!("\"\"\"\n{text}\n\"\"\"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_by_hand() {
+        assert_eq!(commented("a\n\nb"), "# a\n#\n# b\n");
+        assert_eq!(docstring("a \"\"\" \\n"), "\"\"\"\na ''' \\\\n\n\"\"\"\n");
+    }
+}

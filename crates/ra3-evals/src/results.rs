@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::json::{self, field, text_field};
+use crate::json::{self, field, object, text, text_field};
 use crate::outcome::{Failure, Part, Status, Verdict};
 use crate::records::{DataError, checksum, read_text};
 use crate::sampling::Sampling;
@@ -146,8 +146,7 @@ pub fn read(path: &Path) -> Result<Results, ResultsError> {
         place: place.to_owned(),
         expected,
     };
-    let text = read_text(path)?;
-    let file = json::parse(&text).map_err(|source| DataError::Json {
+    let file = json::parse(&read_text(path)?).map_err(|source| DataError::Json {
         path: path.to_owned(),
         line: 1,
         source,
@@ -217,23 +216,19 @@ fn entry(record: &Value) -> Option<Entry> {
 /// # Errors
 /// It cannot be written.
 pub fn write(path: &Path, results: &Results) -> Result<(), ResultsError> {
-    let string = |text: &str| Value::Str(text.to_owned());
-    let pair = |key: &str, value: Value| (string(key), value);
     let of_task = |(task_id, entries): (&String, &Vec<Entry>)| {
         let entries = entries.iter().map(|entry| record(task_id, entry));
-        pair(task_id, Value::List(entries.collect()))
+        (text(task_id), Value::List(entries.collect()))
     };
-    let file = Value::Dict(vec![
-        pair("hash", string(&results.conditions.checksum)),
-        pair("benchmark", string(&results.conditions.benchmark)),
-        pair("version", string(&results.conditions.version)),
-        pair("sandbox", string(&results.conditions.sandbox)),
-        pair("python", string(&results.conditions.python)),
-        pair(
-            "sampling",
-            Value::List(results.sampling.iter().map(Sampling::record).collect()),
-        ),
-        pair(
+    let sampling = results.sampling.iter().map(Sampling::record).collect();
+    let file = object([
+        ("hash", text(&results.conditions.checksum)),
+        ("benchmark", text(&results.conditions.benchmark)),
+        ("version", text(&results.conditions.version)),
+        ("sandbox", text(&results.conditions.sandbox)),
+        ("python", text(&results.conditions.python)),
+        ("sampling", Value::List(sampling)),
+        (
             "eval",
             Value::Dict(results.tasks.iter().map(of_task).collect()),
         ),
@@ -248,36 +243,32 @@ pub fn write(path: &Path, results: &Results) -> Result<(), ResultsError> {
 }
 
 fn record(task_id: &str, entry: &Entry) -> Value {
-    let string = |text: &str| Value::Str(text.to_owned());
-    let pair = |key: &str, value: Value| (string(key), value);
     let failure = |failure: &Option<Failure>| {
         failure.as_ref().map_or(Value::None, |failure| {
-            Value::Dict(vec![
-                pair("index", Value::Int(failure.index.to_string())),
-                pair("input", string(&failure.input)),
-                pair("expected", string(&failure.expected)),
-                pair("got", string(&failure.got)),
+            object([
+                ("index", Value::Int(failure.index.to_string())),
+                ("input", text(&failure.input)),
+                ("expected", text(&failure.expected)),
+                ("got", text(&failure.got)),
             ])
         })
     };
     // EvalPlus lists the failing input itself; a reader of the file finds it as text here.
     let inputs = |failure: &Option<Failure>| {
         let inputs = failure.iter().filter(|failure| !failure.input.is_empty());
-        Value::List(inputs.map(|failure| string(&failure.input)).collect())
+        Value::List(inputs.map(|failure| text(&failure.input)).collect())
     };
-    let plus = entry
-        .plus
-        .map_or(Value::None, |status| string(status.name()));
-    Value::Dict(vec![
-        pair("task_id", string(task_id)),
-        pair("solution", string(&entry.solution)),
-        pair("base_status", string(entry.base.name())),
-        pair("plus_status", plus),
-        pair("base_fail_tests", inputs(&entry.failures[0])),
-        pair("plus_fail_tests", inputs(&entry.failures[1])),
-        pair("base_failure", failure(&entry.failures[0])),
-        pair("plus_failure", failure(&entry.failures[1])),
-        pair("origin", string(&entry.origin)),
+    let plus = entry.plus.map_or(Value::None, |status| text(status.name()));
+    object([
+        ("task_id", text(task_id)),
+        ("solution", text(&entry.solution)),
+        ("base_status", text(entry.base.name())),
+        ("plus_status", plus),
+        ("base_fail_tests", inputs(&entry.failures[0])),
+        ("plus_fail_tests", inputs(&entry.failures[1])),
+        ("base_failure", failure(&entry.failures[0])),
+        ("plus_failure", failure(&entry.failures[1])),
+        ("origin", text(&entry.origin)),
     ])
 }
 

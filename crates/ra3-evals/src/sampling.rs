@@ -2,7 +2,7 @@
 
 use ra3_sandbox::value::Value;
 
-use crate::json::{field, text_field};
+use crate::json::{field, object, text, text_field};
 use crate::records::checksum;
 
 /// How samples were written.
@@ -51,16 +51,14 @@ impl Sampling {
     }
 
     pub(crate) fn record(&self) -> Value {
-        let pair = |key: &str, value: Value| (Value::Str(key.to_owned()), value);
-        let text = |text: &str| Value::Str(text.to_owned());
-        Value::Dict(vec![
-            pair("origin", text(&self.origin)),
-            pair("model", text(&self.model)),
-            pair("variant", text(&self.variant)),
-            pair("temperature", Value::float(self.temperature)),
-            pair("n_samples", Value::Int(self.n_samples.to_string())),
-            pair("tokens_max", Value::Int(self.tokens_max.to_string())),
-            pair("seed", Value::Int(self.seed.to_string())),
+        object([
+            ("origin", text(&self.origin)),
+            ("model", text(&self.model)),
+            ("variant", text(&self.variant)),
+            ("temperature", Value::float(self.temperature)),
+            ("n_samples", Value::Int(self.n_samples.to_string())),
+            ("tokens_max", Value::Int(self.tokens_max.to_string())),
+            ("seed", Value::Int(self.seed.to_string())),
         ])
     }
 }

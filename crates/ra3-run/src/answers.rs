@@ -326,7 +326,7 @@ fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
 }
 
 /// The ids of a prompt, as transformers gives them.
-fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
+pub(crate) fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
     match prompt {
         Prompt::Text(text) => Ok(model.tokenizer.encode_prompt(text)),
         Prompt::Conversation {

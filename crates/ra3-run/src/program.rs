@@ -6,13 +6,14 @@ use anyhow::Result;
 use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
 use ra3_evals::bench::{self, Name};
-use ra3_text::chat_template::{Chat, message};
+use ra3_evals::prompt::Prompt;
 use serde::Serialize;
 
+use crate::answers::encode;
 use crate::event::{Event, Watcher};
 use crate::ledger::ScoreRecord;
 use crate::model::Loaded;
-use crate::programs::{Evaluation, ProblemSet, evaluate, pool};
+use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::report::percent;
 use crate::run_file::ConfinementName;
 
@@ -46,14 +47,11 @@ pub struct WrittenProgram {
 
 /// How programs are written by this model.
 pub(crate) fn rule(model: &Loaded, request: &ProgramRequest) -> WritingRule {
+    let (lm, tokenizer) = (&*model.lm, &model.tokenizer);
     WritingRule {
-        markers: (!request.plain).then(|| model.tokenizer.markers()),
+        markers: (!request.plain).then(|| tokenizer.markers()),
         stops: model.stops.clone().into(),
-        rests: None,
-        program_tokens_max: request.tokens_max,
-        temperature: request.temperature,
-        top_k: None,
-        top_p: None,
+        ..writing_rule(lm, tokenizer, request.tokens_max, request.temperature)
     }
 }
 
@@ -69,13 +67,16 @@ pub fn sample(
     watcher: &mut Watcher<'_>,
 ) -> Result<Vec<WrittenProgram>> {
     let model = Loaded::load(model, watcher)?;
-    let ids = if is_chat {
-        let chat = Chat::new(vec![message("user", prompt)]);
-        let text = model.chat_template()?.render(&chat)?;
-        model.tokenizer.encode_chat(&text)
+    let prompt = if is_chat {
+        Prompt::Conversation {
+            system: None,
+            user: prompt.to_owned(),
+            beginning: "",
+        }
     } else {
-        model.tokenizer.encode_prompt(prompt)
+        Prompt::Text(prompt.to_owned())
     };
+    let ids = encode(&model, &prompt)?;
     let (rule, seed) = (rule(&model, request), Seed::root(request.seed));
     let (rows, _) = complete(&*model.lm, &[ids], &rule, request.n_samples, seed)?;
     let tokenizer = &model.tokenizer;

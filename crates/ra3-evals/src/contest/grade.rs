@@ -8,12 +8,13 @@
 //! Limits are the problem's, in whole seconds of CPU time; what missed a deadline on the clock is
 //! run again alone by [`crate::outcome::grade_all`].
 
+use ra3_sandbox::value::Value;
 use ra3_sandbox::{Clock, Limits, Pool, Script, ScriptEnd, ScriptResult};
 
 use crate::contest::answer::for_newer_python;
+use crate::contest::function::{Calls, Mode, codes};
 use crate::contest::reward::Scheme;
 use crate::contest::task::{Streams, Task, Test};
-use crate::livecodebench::{self, Mode};
 use crate::outcome::{Failure, Fault, Graded, Kind, Part};
 
 /// What an interpreter maps beside the program's own memory.
@@ -134,16 +135,12 @@ impl Task {
 
     /// As [`Self::test`], of a function.
     fn call(&self, function: &str, test: &Test, program: &str, pool: &Pool) -> Result<Part, Fault> {
-        let task = livecodebench::data::Task {
-            task_id: self.task_id.clone(),
-            question: self.statement.clone(),
-            function: Some(function.to_owned()),
-            tests: vec![test.clone()],
-            ..livecodebench::data::Task::default()
-        };
-        let grader = livecodebench::grade::Grader::new(task, Mode::Right);
-        let grader = grader.map_err(|error| Fault::Sandbox(error.to_string()))?;
-        Ok(grader.codes(program, pool)?.1)
+        let tests = std::slice::from_ref(test);
+        let calls = Calls::new(&self.task_id, &self.statement, tests, function);
+        let calls = calls.map_err(|error| Fault::Sandbox(error.to_string()))?;
+        let is_right = |index: usize, value: &Value| calls.accepts(index, value, Mode::Right);
+        let program = calls.program(program, Mode::Right, "");
+        Ok(codes(tests, &program, is_right, pool)?.1)
     }
 
     fn script(&self, test: &Test, program: &str) -> Script {

@@ -5,7 +5,7 @@
 //! docstring with both in it, as in MBPP+, by the whole program: the prompt is no part of it.
 
 use crate::contest::task::{Streams, Task};
-use crate::rlvr::split::docstring;
+use crate::problem::docstring;
 
 /// Where an answer of a base model ends: where it begins to ask the next problem.
 pub const STOPS: [&str; 4] = ["<|endoftext|>", "<|endofmask|>", "</s>", "\n\"\"\"\n"];

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::contest::task::{Streams, Task, Test};
+use crate::contest::task::{Streams, Task, Test, test_columns, test_pairs};
 use crate::json::{self, field, text_field};
 use crate::records::{Complaint, DataError, read_each};
 
@@ -67,7 +67,7 @@ fn open_r1(record: &Value) -> Result<Task, Complaint> {
         match field(record, key) {
             // Published records have how many generated tests there are elsewhere.
             None | Some(Value::None | Value::Int(_)) => {}
-            Some(found) => tests.extend(pairs(found, key)?),
+            Some(found) => tests.extend(test_pairs(found, key)?),
         }
     }
     let mut task = Task::new(text("id"), statement, tests);
@@ -99,7 +99,7 @@ fn code_contests(record: &Value) -> Result<Task, Complaint> {
     for key in ["public_tests", "private_tests", "generated_tests"] {
         let group = field(record, key).filter(|group| **group != Value::None);
         if let Some(group) = group {
-            tests.extend(columns(group, ["input", "output"]).ok_or((
+            tests.extend(test_columns(group, ["input", "output"]).ok_or((
                 key,
                 "an object with as many `input`s as `output`s, texts all",
             ))?);
@@ -132,9 +132,9 @@ fn rllm(record: &Value) -> Result<Task, Complaint> {
         _ => None,
     };
     let records = parsed.as_ref().unwrap_or(tests);
-    let tests = match columns(records, ["inputs", "outputs"]) {
+    let tests = match test_columns(records, ["inputs", "outputs"]) {
         Some(tests) => tests,
-        None => pairs(records, "tests")?,
+        None => test_pairs(records, "tests")?,
     };
     let function = function(records)?;
     if function.is_some() && !tests.iter().all(is_of_function) {
@@ -198,43 +198,6 @@ fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
         .all(|name| !name.is_empty())
         .then(|| name.join("/"));
     Ok(Task::new(task_id, statement, tests))
-}
-
-/// A list of objects with `input` and `output`.
-fn pairs(tests: &Value, key: &'static str) -> Result<Vec<Test>, Complaint> {
-    let complaint = (key, "a list of objects with the texts `input` and `output`");
-    let Value::List(tests) = tests else {
-        return Err(complaint);
-    };
-    let test = |test: &Value| {
-        Some(Test {
-            input: text_field(test, "input")?,
-            output: text_field(test, "output")?,
-        })
-    };
-    let tests: Option<Vec<Test>> = tests.iter().map(test).collect();
-    tests.ok_or(complaint)
-}
-
-/// An object of two lists of texts.
-fn columns(tests: &Value, [inputs, outputs]: [&str; 2]) -> Option<Vec<Test>> {
-    let texts = |key| match field(tests, key)? {
-        Value::List(items) => items
-            .iter()
-            .map(|item| match item {
-                Value::Str(text) => Some(text.clone()),
-                _ => None,
-            })
-            .collect::<Option<Vec<String>>>(),
-        _ => None,
-    };
-    let (inputs, outputs) = (texts(inputs)?, texts(outputs)?);
-    (inputs.len() == outputs.len()).then(|| {
-        let tests = inputs.into_iter().zip(outputs);
-        tests
-            .map(|(input, output)| Test { input, output })
-            .collect()
-    })
 }
 
 /// A number above 0.

@@ -1,6 +1,10 @@
 //! A contest problem: what is asked, its tests, its limits.
 
+use ra3_sandbox::value::Value;
+
 use crate::contest::compare::Comparison;
+use crate::json::{text_field, texts_field};
+use crate::records::{Complaint, checksum};
 
 /// A test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +13,30 @@ pub struct Test {
     pub input: String,
     /// What is to be written.
     pub output: String,
+}
+
+/// A list of objects with `input` and `output`.
+pub(crate) fn test_pairs(tests: &Value, key: &'static str) -> Result<Vec<Test>, Complaint> {
+    let complaint = (key, "a list of objects with the texts `input` and `output`");
+    let Value::List(tests) = tests else {
+        return Err(complaint);
+    };
+    let test = |test: &Value| {
+        Some(Test {
+            input: text_field(test, "input")?,
+            output: text_field(test, "output")?,
+        })
+    };
+    let tests: Option<Vec<Test>> = tests.iter().map(test).collect();
+    tests.ok_or(complaint)
+}
+
+/// An object of two lists of texts.
+pub(crate) fn test_columns(tests: &Value, [inputs, outputs]: [&str; 2]) -> Option<Vec<Test>> {
+    let (inputs, outputs) = (texts_field(tests, inputs)?, texts_field(tests, outputs)?);
+    let test = |(input, output)| Test { input, output };
+    let is_even = inputs.len() == outputs.len();
+    is_even.then(|| inputs.into_iter().zip(outputs).map(test).collect())
 }
 
 /// Where a program reads and writes.
@@ -62,7 +90,7 @@ impl Task {
         let n_tests = tests.len();
         let tests: Vec<Test> = tests.into_iter().filter(|test| !is_cut(test)).collect();
         let task_id = task_id.unwrap_or_else(|| {
-            let sum = crate::records::checksum(&statement);
+            let sum = checksum(&statement);
             format!("contest/{}", &sum[..12])
         });
         Self {

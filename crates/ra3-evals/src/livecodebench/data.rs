@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ra3_sandbox::value::Value;
 
-use crate::contest::task::Test;
+use crate::contest::task::{Test, test_columns, test_pairs};
 use crate::json::{self, field, text_field};
 use crate::livecodebench::payload;
 use crate::records::{Complaint, DataError, read_each, read_files};
@@ -142,20 +142,8 @@ fn is_erroneous(names: &[&str]) -> bool {
 
 fn test_cases(text: &str, key: &'static str) -> Result<Vec<Test>, Complaint> {
     let complaint = (key, "the text of a JSON list of `input` and `output`");
-    let Ok(Value::List(cases)) = json::parse(text) else {
-        return Err(complaint);
-    };
-    let case = |case: &Value| {
-        Some(Test {
-            input: text_field(case, "input")?,
-            output: text_field(case, "output")?,
-        })
-    };
-    cases
-        .iter()
-        .map(case)
-        .collect::<Option<_>>()
-        .ok_or(complaint)
+    let cases = json::parse(text).map_err(|_| complaint)?;
+    test_pairs(&cases, key).map_err(|_| complaint)
 }
 
 fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
@@ -165,32 +153,15 @@ fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
     let wrapped = "base64 of zlib of a pickled dictionary of one text";
     let tests = payload::text(&text("test")?).map_err(|_| ("test", wrapped))?;
     let tests = json::parse(&tests).map_err(|_| ("test", "JSON inside"))?;
-    let column = |key| match field(&tests, key) {
-        Some(Value::List(items)) => items
-            .iter()
-            .map(|item| match item {
-                Value::Str(text) => Some(text.clone()),
-                _ => None,
-            })
-            .collect::<Option<Vec<_>>>(),
-        _ => None,
-    };
-    let (inputs, outputs) = column("inputs")
-        .zip(column("outputs"))
-        .filter(|(inputs, outputs)| inputs.len() == outputs.len())
-        .ok_or(("test", "as many `inputs` as `outputs` inside"))?;
-    let tests_of = inputs.into_iter().zip(outputs);
+    let columns = test_columns(&tests, ["inputs", "outputs"]);
     Ok(Task {
         task_id: label("task_id"),
         question: text("content")?,
-        starter_code: String::new(),
         platform: label("category"),
-        date: String::new(),
         difficulty: label("difficulty"),
         function: text_field(&tests, "fn_name"),
-        tests: tests_of
-            .map(|(input, output)| Test { input, output })
-            .collect(),
+        tests: columns.ok_or(("test", "as many `inputs` as `outputs` inside"))?,
         is_erroneous: is_erroneous(&[label("task_id").as_str()]),
+        ..Task::default()
     })
 }

@@ -6,11 +6,10 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::json::{field, text_field};
+use crate::json::{text_field, texts_field};
 use crate::mbpp::check;
-use crate::problem::Problem;
+use crate::problem::{Problem, docstring};
 use crate::records::{Complaint, DataError, read_each};
-use crate::rlvr::split::docstring;
 
 /// Reads problems, with the checksum of the file.
 ///
@@ -23,19 +22,8 @@ pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
 fn problem(index: usize, record: &Value) -> Result<Problem, Complaint> {
     let question = text_field(record, "question").ok_or(("question", "a text"))?;
     let complaint = ("test_cases", "a list of `assert function(...) == value`");
-    let tests = field(record, "test_cases").or_else(|| field(record, "tests"));
-    let Some(Value::List(tests)) = tests else {
-        return Err(complaint);
-    };
-    let assert = |test: &Value| match test {
-        Value::Str(text) => Some(text.clone()),
-        _ => None,
-    };
-    let asserts: Vec<String> = tests
-        .iter()
-        .map(assert)
-        .collect::<Option<_>>()
-        .ok_or(complaint)?;
+    let asserts = texts_field(record, "test_cases").or_else(|| texts_field(record, "tests"));
+    let asserts = asserts.ok_or(complaint)?;
     let name = asserts
         .iter()
         .find_map(|assert| function(assert))

@@ -7,9 +7,8 @@ use std::path::Path;
 use ra3_sandbox::value::Value;
 
 use crate::json::text_field;
-use crate::problem::Problem;
+use crate::problem::{Problem, commented};
 use crate::records::{Complaint, DataError, read_each};
-use crate::rlvr::split::commented;
 
 /// Reads problems, with the checksum of the file.
 ///

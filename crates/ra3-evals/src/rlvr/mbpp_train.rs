@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::mbpp::{self, Task};
-use crate::problem::Problem;
+use crate::problem::{Problem, docstring};
 use crate::records::DataError;
-use crate::rlvr::split::{are_twins, docstring, words};
+use crate::rlvr::split::{are_twins, words};
 
 /// The ids of validation and training split.
 const PART: std::ops::RangeInclusive<u32> = 511..=974;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ra3_sandbox::value::Value;
 
-use crate::json::{field, text_field};
+use crate::json::{text_field, texts_field};
 use crate::problem::Problem;
 use crate::records::{Complaint, DataError, read_each};
 
@@ -23,13 +23,9 @@ pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
 fn problem(record: &Value) -> Result<Problem, Complaint> {
     let text = |key: &'static str| text_field(record, key).ok_or((key, "a text"));
     let (name, sat, kind) = (text("name")?, text("sat")?, text("ans_type")?);
-    let solution = match field(record, "sol_bodies") {
-        Some(Value::List(bodies)) => match bodies.first() {
-            Some(Value::Str(body)) => format!("{body}\n"),
-            _ => String::new(),
-        },
-        _ => return Err(("sol_bodies", "a list of texts")),
-    };
+    let bodies = texts_field(record, "sol_bodies");
+    let bodies = bodies.ok_or(("sol_bodies", "a list of texts"))?;
+    let solution = bodies.first().map(|body| format!("{body}\n"));
     let mut header = format!("{}\n", text("sol_header")?);
     let docstring = text("sol_docstring")?;
     if !docstring.is_empty() {
@@ -39,7 +35,7 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
     Ok(Problem {
         prompt: format!("from typing import List\n\n\n{sat}\n\n\n{wanted}\n{header}"),
         entry_point: "sol".to_owned(),
-        canonical_solution: solution,
+        canonical_solution: solution.unwrap_or_default(),
         test: format!(
             "def check(candidate):\n    answer = candidate()\n    \
              assert is_of_type(answer, {kind:?})\n    assert sat(answer) is True\n"

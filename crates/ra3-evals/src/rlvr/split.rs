@@ -1,4 +1,4 @@
-//! What sets have in common: prompts for base models, and splits that keep twins on one side.
+//! Splits that keep twins on one side.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,6 @@ use crate::task::Task;
 
 /// Questions that share so many of their words are twins (Jaccard's index).
 pub const TWIN_SHARE: f64 = 0.8;
-
-/// A text as comment lines.
-pub(crate) fn commented(text: &str) -> String {
-    let line = |line: &str| format!("# {line}").trim_end().to_owned() + "\n";
-    text.lines()
-        .map(line)
-        .fold(String::new(), |all, line| all + &line)
-}
-
-/// A text as a docstring that is a file's first statement, as MBPP+ has it.
-pub(crate) fn docstring(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace("\"\"\"", "'''");
-    format!("\"\"\"\n{text}\n\"\"\"\n")
-}
 
 /// The words of a text, in lower case.
 pub(crate) fn words(text: &str) -> BTreeSet<String> {
@@ -191,11 +177,5 @@ mod tests {
             .collect();
         assert!(all.len() > 20, "{}", all.len());
         assert_eq!(found, all);
-    }
-
-    #[test]
-    fn prompts_by_hand() {
-        assert_eq!(commented("a\n\nb"), "# a\n#\n# b\n");
-        assert_eq!(docstring("a \"\"\" \\n"), "\"\"\"\na ''' \\\\n\n\"\"\"\n");
     }
 }
