@@ -10,8 +10,9 @@ use serde_json::Value;
 pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3", &[]),
     ("ra3-contract", &["ra3"]),
-    ("ra3-lm", &["ra3"]),
-    ("ra3-corpus", &["ra3"]),
+    ("ra3-files", &[]),
+    ("ra3-lm", &["ra3", "ra3-files"]),
+    ("ra3-corpus", &["ra3", "ra3-files"]),
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-sandbox"]),
     ("ra3-page", &[]),
@@ -19,6 +20,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
         "ra3-run",
         &[
             "ra3",
+            "ra3-files",
             "ra3-lm",
             "ra3-corpus",
             "ra3-sandbox",
@@ -26,7 +28,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
             "ra3-page",
         ],
     ),
-    ("ra3-theory", &["ra3", "ra3-page"]),
+    ("ra3-theory", &["ra3", "ra3-files", "ra3-page"]),
     ("ra3-cli", &["ra3-run", "ra3-theory"]),
     ("xtask", &[]),
 ];

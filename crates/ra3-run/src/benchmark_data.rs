@@ -152,11 +152,10 @@ pub struct Fetched {
 
 /// The folder of this machine's copies.
 pub fn cache() -> PathBuf {
-    let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
-    home("RA3_BENCHMARKS", "")
-        .or_else(|| home("XDG_CACHE_HOME", "ra3/benchmarks"))
-        .or_else(|| home("HOME", ".cache/ra3/benchmarks"))
-        .unwrap_or_else(|| PathBuf::from(".cache/ra3/benchmarks"))
+    let own = std::env::var_os("RA3_BENCHMARKS").map(PathBuf::from);
+    own.unwrap_or_else(|| {
+        ra3_files::cache_folder(|name| std::env::var_os(name)).join("ra3/benchmarks")
+    })
 }
 
 /// All data that can be had.
@@ -263,7 +262,7 @@ fn get_file(
     });
     let found = fetch_any(addresses, path, wanted, settings, watcher)?;
     if sha256.is_none() {
-        crate::atomic::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
+        ra3_files::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
     }
     watcher(Event::Finished {
         message: format!("{}, SHA-256 {found}", path.display()),

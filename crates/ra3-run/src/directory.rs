@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::arm::Stage;
-use crate::atomic;
 use crate::changes::{Change, Kind, changes};
 use crate::journal::Journal;
 use crate::ledger::{Record, StageRecord};
@@ -72,8 +71,8 @@ impl RunDirectory {
             refuse_what_is_not_ours(root)?;
         }
         let lock = take_lock(root)?;
-        atomic::remove_leftovers(root)?;
-        atomic::remove_leftovers(&root.join("models"))?;
+        ra3_files::remove_leftovers(root)?;
+        ra3_files::remove_leftovers(&root.join("models"))?;
         let mut progress = if let Some(progress) = read_progress(root)? {
             progress
         } else {
@@ -216,7 +215,7 @@ impl RunDirectory {
     ) -> Result<()> {
         let state = format!("{stage}-{position}");
         let work = self.root.join("work");
-        atomic::write_folder(&work.join(&state), fill)?;
+        ra3_files::write_folder(&work.join(&state), fill)?;
         let before = self.progress.current.as_ref();
         let (ledger_before, samples_before) = before.map_or_else(
             || (self.progress.ledger.clone(), self.progress.samples.clone()),

@@ -87,11 +87,8 @@ impl HubSettings {
                 ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
             })
         };
-        let home = set("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(set("XDG_CACHE_HOME")?).join("huggingface")))
-            .or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/huggingface")))
-            .unwrap_or_else(|| PathBuf::from(".cache/huggingface"));
+        let caches = || ra3_files::cache_folder(|name| set(name).map(Into::into));
+        let home = set("HF_HOME").map_or_else(|| caches().join("huggingface"), PathBuf::from);
         let cache = set("HF_HUB_CACHE")
             .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
             .map_or_else(|| home.join("hub"), PathBuf::from);

@@ -29,7 +29,6 @@ mod stages;
 
 pub mod hub;
 
-mod atomic;
 mod changes;
 pub mod clock;
 pub mod directory;

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::atomic;
 use crate::directory::{RunDirectory, read_journal};
 use crate::estimate;
 use crate::event::{Event, Watcher};
@@ -67,7 +66,7 @@ fn run_task(
 }
 
 fn begin(plan: &Plan, directory: &mut RunDirectory) -> Result<()> {
-    atomic::write(
+    ra3_files::write(
         &directory.root().join("plan.toml"),
         plan.to_toml().as_bytes(),
     )?;

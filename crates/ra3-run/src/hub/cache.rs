@@ -85,10 +85,7 @@ impl Store {
             return Ok(());
         }
         create_parent(&path)?;
-        let fresh = path.with_extension("fresh");
-        std::fs::write(&fresh, commit)
-            .and_then(|()| std::fs::rename(&fresh, &path))
-            .map_err(|source| failure(&path, source))
+        ra3_files::write(&path, commit.as_bytes()).map_err(|error| failure(&path, error.source))
     }
 
     /// The error of a cache that lacks files, or a revision where none is named.

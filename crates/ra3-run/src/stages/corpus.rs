@@ -14,7 +14,6 @@ use ra3_corpus::testbed::{self, Problem, Testbed, TestbedConfig};
 use ra3_corpus::tokenizer::Tokenizer;
 use ra3_lm::config::ModelConfig;
 
-use crate::atomic;
 use crate::clock;
 use crate::directory::{RunDirectory, read_journal};
 use crate::event::{Event, Watcher};
@@ -68,7 +67,7 @@ pub(crate) fn run(
     let split = pipeline::split(&documents, &tokenizer, &config, seed, &mut report);
     check_split(&report, plan)?;
     let folder = directory.corpus();
-    atomic::write_folder(&folder, |folder| {
+    ra3_files::write_folder(&folder, |folder| -> Result<()> {
         tokenizer.save(folder)?;
         if let Some(base) = &base {
             model::copy_companions(base, folder)?;
@@ -283,7 +282,8 @@ fn write_problems(path: &Path, problems: &[Problem]) -> Result<()> {
         .iter()
         .map(|problem| serde_json::to_string(problem).expect("a problem has only plain fields"))
         .collect();
-    atomic::write(path, format!("{}\n", lines.join("\n")).as_bytes())
+    let text = format!("{}\n", lines.join("\n"));
+    Ok(ra3_files::write(path, text.as_bytes())?)
 }
 
 fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {
