@@ -11,6 +11,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3", &[]),
     ("ra3-contract", &["ra3"]),
     ("ra3-files", &[]),
+    ("ra3-hub", &["ra3-files"]),
     ("ra3-lm", &["ra3", "ra3-files"]),
     ("ra3-corpus", &["ra3", "ra3-files"]),
     ("ra3-sandbox", &[]),
@@ -21,6 +22,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
         &[
             "ra3",
             "ra3-files",
+            "ra3-hub",
             "ra3-lm",
             "ra3-corpus",
             "ra3-sandbox",

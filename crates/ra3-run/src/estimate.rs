@@ -12,13 +12,13 @@ use anyhow::{Result, ensure};
 use ra3::annotate::Choose;
 use ra3::seed::Seed;
 use ra3_corpus::testbed;
+use ra3_hub::HubSettings;
 use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
 use crate::engine::Engine;
-use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
     BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile, ScorerName, TokenizerSection,
@@ -310,7 +310,7 @@ pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
                 ..HubSettings::from_environment()
             };
             let name = path.display().to_string();
-            let folder = hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
+            let folder = ra3_hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
             Ok(ModelConfig::load(&folder.join("config.json"))?)
         }
         BaseSection::Pretrain { model, .. } => {

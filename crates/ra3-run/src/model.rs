@@ -8,11 +8,11 @@ use ra3::model::Model;
 use ra3::policy::TokenId;
 use ra3_corpus::chat_template::ChatTemplate;
 use ra3_corpus::tokenizer::Tokenizer;
+use ra3_hub::HubSettings;
 use ra3_lm::config::ModelConfig;
 
 use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};
-use crate::hub::{self, HubSettings};
 use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
@@ -64,14 +64,14 @@ impl Loaded {
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
 ///
 /// # Errors
-/// As [`hub::resolve`].
+/// As [`ra3_hub::resolve`].
 pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBuf> {
     if name.is_dir() {
         return Ok(name.to_owned());
     }
     let text = name.display().to_string();
     let mut total_shown = 0;
-    let resolved = hub::resolve(
+    let resolved = ra3_hub::resolve(
         &text,
         &HubSettings::from_environment(),
         &mut |done, total| {

@@ -148,7 +148,7 @@ pub(super) fn is_inside(name: &str) -> bool {
     !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
+fn create_parent(path: &Path) -> Result<(), HubError> {
     let parent = path.parent().expect("paths in the cache have a folder");
     std::fs::create_dir_all(parent).map_err(|source| failure(parent, source))
 }
