@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 use crate::plan::Plan;
 use crate::run_file::{
-    BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile, ScorerName, TokenizerSection,
+    BaseSection, MidtrainSection, RlvrSection, RunFile, ScorerName, TokenizerSection,
 };
 use crate::stages::corpus::testbed_config;
 
@@ -190,10 +190,7 @@ fn memory(config: &ModelConfig, plan: &Plan) -> Memory {
     let n_frozen = file.midtrain.as_ref().map_or(0, |section| {
         1 + usize::from(section.ra3.e_step.scorer == ScorerName::Frozen)
     });
-    let number_bytes = match file.training.frozen_precision {
-        PrecisionName::Float32 => 4,
-        PrecisionName::Bfloat16 => 2,
-    };
+    let number_bytes = file.training.frozen_precision.n_bytes();
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
     Memory {
         held: update.parameters + frozen,
