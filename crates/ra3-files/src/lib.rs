@@ -6,7 +6,7 @@
 //! Not here: what stands in a file, locks, and bytes from elsewhere.
 
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -69,8 +69,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), WriteError> {
     }
     for entry in std::fs::read_dir(folder).map_err(at(folder))? {
         let path = entry.map_err(at(folder))?.path();
-        let name = path.file_name().unwrap_or_default();
-        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+        if is_leftover(path.file_name().unwrap_or_default()) {
             let is_folder = path.is_dir() && !path.is_symlink();
             if is_folder {
                 std::fs::remove_dir_all(&path).map_err(at(&path))?;
@@ -80,6 +79,11 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), WriteError> {
         }
     }
     Ok(())
+}
+
+/// True for the name of what a killed process left half written.
+pub fn is_leftover(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }
 
 /// The folder of what can be had again, as the XDG base directories have it: `XDG_CACHE_HOME`, or

@@ -71,26 +71,12 @@ pub fn fetch(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), FetchError> {
     let mut part = open(path).map_err(at(path))?;
-    let mut n_failures = 0;
-    while remote.n_bytes != Some(part.n_bytes) {
-        if remote.n_bytes.is_some_and(|n_bytes| part.n_bytes > n_bytes) {
-            clear(&mut part)?;
-        }
-        let before = part.n_bytes;
-        progress(before);
-        match fetch_part(remote, &mut part, agent, progress) {
-            Ok(()) => break,
-            Err(FetchError::Broken(reason)) => {
-                let has_grown = part.n_bytes > before;
-                n_failures = if has_grown { 0 } else { n_failures + 1 };
-                if n_failures >= settings.n_attempts {
-                    return Err(FetchError::Broken(reason));
-                }
-                std::thread::sleep(settings.retry_pause * 2u32.pow(n_failures));
-            }
-            Err(error) => return Err(error),
-        }
+    let fetched = fetch_parts(remote, &mut part, agent, settings, progress);
+    if fetched.is_err() && part.n_bytes == 0 {
+        // There is nothing to go on from.
+        std::fs::remove_file(&part.path).map_err(at(path))?;
     }
+    fetched?;
     if let Some(wanted) = remote.sha256 {
         let found = checksum(&part.path).map_err(at(path))?;
         if found != wanted {
@@ -131,6 +117,37 @@ fn open(path: &Path) -> std::io::Result<Part> {
 fn clear(part: &mut Part) -> Result<(), WriteError> {
     part.n_bytes = 0;
     part.file.set_len(0).map_err(at(&part.path))
+}
+
+/// The rest of a file, by as many connections as it takes.
+fn fetch_parts(
+    remote: Remote<'_>,
+    part: &mut Part,
+    agent: &Agent,
+    settings: &HubSettings,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), FetchError> {
+    let mut n_failures = 0;
+    while remote.n_bytes != Some(part.n_bytes) {
+        if remote.n_bytes.is_some_and(|n_bytes| part.n_bytes > n_bytes) {
+            clear(part)?;
+        }
+        let before = part.n_bytes;
+        progress(before);
+        match fetch_part(remote, part, agent, progress) {
+            Ok(()) => return Ok(()),
+            Err(FetchError::Broken(reason)) => {
+                let has_grown = part.n_bytes > before;
+                n_failures = if has_grown { 0 } else { n_failures + 1 };
+                if n_failures >= settings.n_attempts {
+                    return Err(FetchError::Broken(reason));
+                }
+                std::thread::sleep(settings.retry_pause * 2u32.pow(n_failures));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// One connection's worth of a file, behind the bytes that are there.

@@ -343,7 +343,7 @@ fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
     }
     // A process that was killed at its very start leaves these.
     let is_locked = root.join(LOCK).metadata().is_ok_and(|lock| lock.len() == 0);
-    names.retain(|name| !(is_locked && (name == LOCK || name.starts_with(".tmp"))));
+    names.retain(|name| !(is_locked && (name == LOCK || ra3_files::is_leftover(name.as_ref()))));
     names.sort();
     let first = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     ensure!(

@@ -56,3 +56,22 @@ proptest! {
         prop_assert!(is_refused || last.is_none_or(|n| n == bytes.len() as u64));
     }
 }
+
+#[test]
+fn what_is_not_there_leaves_nothing() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&server, folder.path());
+    for address in [server.endpoint(), "http://127.0.0.1:1".to_owned()] {
+        let remote = Remote {
+            address: &format!("{address}/storage/absent"),
+            token: None,
+            n_bytes: None,
+            sha256: None,
+        };
+        let agent = agent(&settings).unwrap();
+        let path = folder.path().join("absent");
+        fetch(remote, &path, &agent, &settings, &mut |_| {}).unwrap_err();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
