@@ -10,10 +10,12 @@ use serde_json::Value;
 pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3", &[]),
     ("ra3-contract", &["ra3"]),
-    ("ra3-lm", &["ra3"]),
+    ("ra3-files", &[]),
+    ("ra3-hub", &["ra3-files"]),
+    ("ra3-lm", &["ra3", "ra3-files"]),
     ("ra3-text", &["ra3"]),
     ("ra3-parquet", &[]),
-    ("ra3-corpus", &["ra3", "ra3-parquet", "ra3-text"]),
+    ("ra3-corpus", &["ra3", "ra3-files", "ra3-parquet", "ra3-text"]),
     ("ra3-testbed", &["ra3"]),
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-parquet", "ra3-sandbox"]),
@@ -22,6 +24,8 @@ pub const WALLS: &[(&str, &[&str])] = &[
         "ra3-run",
         &[
             "ra3",
+            "ra3-files",
+            "ra3-hub",
             "ra3-lm",
             "ra3-text",
             "ra3-corpus",
@@ -31,7 +35,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
             "ra3-page",
         ],
     ),
-    ("ra3-theory", &["ra3", "ra3-page"]),
+    ("ra3-theory", &["ra3", "ra3-files", "ra3-page"]),
     ("ra3-cli", &["ra3-run", "ra3-theory"]),
     ("xtask", &[]),
 ];

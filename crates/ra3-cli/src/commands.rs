@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ra3_run::HubSettings;
 use ra3_run::answers::{self, BenchRequest};
 use ra3_run::benchmark_data;
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
 use ra3_run::grading::{self, GradeRequest};
-use ra3_run::hub::HubSettings;
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};

@@ -64,11 +64,7 @@ pub fn write(folder: &Path, documents: &[Stored]) -> Result<(), CorpusError> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(blake3::hash(&rest).as_bytes());
     bytes.extend(rest);
-    let temporary = path.with_extension("writing");
-    std::fs::write(&temporary, bytes)
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, &path))
-        .map_err(fail)
+    ra3_files::write(&path, &bytes).map_err(|error| fail(error.source))
 }
 
 fn encode(document: &Stored, out: &mut Vec<u8>) {

@@ -103,7 +103,7 @@ pub fn evaluate(
         let sampling = Some(answering.sampling());
         let report = grading::grade_prepared(&grading, sampling, &bench, &pool, watcher)?;
         let failures = request.out.join(format!("{name}.failures.txt"));
-        crate::atomic::write(&failures, report.failures_text().as_bytes())?;
+        ra3_files::write(&failures, report.failures_text().as_bytes())?;
         reports.push(report);
     }
     Ok(reports)
@@ -216,7 +216,7 @@ impl Answers<'_> {
         let beside = self.path.with_extension("conditions");
         let conditions = self.conditions();
         if !self.path.exists() {
-            crate::atomic::write(&beside, conditions.as_bytes())?;
+            ra3_files::write(&beside, conditions.as_bytes())?;
             return Ok(0);
         }
         let found = std::fs::read_to_string(&beside).unwrap_or_default();
@@ -242,7 +242,7 @@ impl Answers<'_> {
         let kept = whole.iter().take(n_done * N_TASKS_BATCH * n);
         let kept: String = kept.copied().collect();
         if kept.len() < text.len() {
-            crate::atomic::write(self.path, kept.as_bytes())?;
+            ra3_files::write(self.path, kept.as_bytes())?;
         }
         Ok(n_done)
     }

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use ra3_evals::bench::{Name, Selection};
+use ra3_hub::{HubSettings, Remote, agent, checksum, fetch};
 use serde::Serialize;
 
-use crate::download;
 use crate::event::{Event, Watcher};
-use crate::hub::HubSettings;
 use crate::split_files;
 
 const BYTES_PER_UNIT: u64 = 1 << 10;
@@ -152,11 +151,10 @@ pub struct Fetched {
 
 /// The folder of this machine's copies.
 pub fn cache() -> PathBuf {
-    let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
-    home("RA3_BENCHMARKS", "")
-        .or_else(|| home("XDG_CACHE_HOME", "ra3/benchmarks"))
-        .or_else(|| home("HOME", ".cache/ra3/benchmarks"))
-        .unwrap_or_else(|| PathBuf::from(".cache/ra3/benchmarks"))
+    let own = std::env::var_os("RA3_BENCHMARKS").map(PathBuf::from);
+    own.unwrap_or_else(|| {
+        ra3_files::cache_folder(|name| std::env::var_os(name)).join("ra3/benchmarks")
+    })
 }
 
 /// All data that can be had.
@@ -245,7 +243,7 @@ fn get_file(
         is_pinned: sha256.is_some(),
     };
     if path.exists() {
-        let found = download::checksum(path)?;
+        let found = checksum_of(path)?;
         if wanted.is_none_or(|wanted| wanted == found) {
             return Ok(fetched(found));
         }
@@ -263,7 +261,7 @@ fn get_file(
     });
     let found = fetch_any(addresses, path, wanted, settings, watcher)?;
     if sha256.is_none() {
-        crate::atomic::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
+        ra3_files::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
     }
     watcher(Event::Finished {
         message: format!("{}, SHA-256 {found}", path.display()),
@@ -279,21 +277,35 @@ fn fetch_any(
     settings: &HubSettings,
     watcher: &mut Watcher<'_>,
 ) -> Result<String> {
-    let mut failures = Vec::new();
+    let (agent, mut failures) = (agent(settings)?, Vec::new());
     for address in addresses {
-        let mut progress = |n_bytes: u64, _: Option<u64>| {
+        ensure!(
+            !settings.is_offline,
+            "offline (HF_HUB_OFFLINE): {address} is not asked for"
+        );
+        let mut progress = |n_bytes: u64| {
             watcher(Event::Advanced {
                 position: n_bytes / BYTES_PER_UNIT,
                 n_tokens: 0,
                 message: String::new(),
             });
         };
-        match download::fetch(address, path, wanted, settings, &mut progress) {
-            Ok(found) => return Ok(found),
-            Err(error) => failures.push(format!("{error:#}")),
+        let remote = Remote {
+            address,
+            token: None,
+            n_bytes: None,
+            sha256: wanted,
+        };
+        match fetch(remote, path, &agent, settings, &mut progress) {
+            Ok(()) => return wanted.map_or_else(|| checksum_of(path), |it| Ok(it.to_owned())),
+            Err(error) => failures.push(format!("cannot fetch {address}: {error}")),
         }
     }
     bail!("{}", failures.join("; "))
+}
+
+fn checksum_of(path: &Path) -> Result<String> {
+    checksum(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// `RA3_GITHUB` stands in for GitHub's raw files and releases, `HF_ENDPOINT` for the Hub.

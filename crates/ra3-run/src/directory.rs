@@ -22,7 +22,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::arm::Stage;
-use crate::atomic;
 use crate::changes::{Change, Kind, changes};
 use crate::journal::Journal;
 use crate::ledger::{Record, StageRecord};
@@ -76,8 +75,8 @@ impl RunDirectory {
             refuse_what_is_not_ours(root)?;
         }
         let lock = take_lock(root)?;
-        atomic::remove_leftovers(root)?;
-        atomic::remove_leftovers(&root.join("models"))?;
+        ra3_files::remove_leftovers(root)?;
+        ra3_files::remove_leftovers(&root.join("models"))?;
         let mut progress = if let Some(progress) = read_progress(root)? {
             progress
         } else {
@@ -220,7 +219,7 @@ impl RunDirectory {
     ) -> Result<()> {
         let state = format!("{stage}-{position}");
         let work = self.root.join("work");
-        atomic::write_folder(&work.join(&state), fill)?;
+        ra3_files::write_folder(&work.join(&state), fill)?;
         let before = self.progress.current.as_ref();
         let (ledger_before, samples_before) = before.map_or_else(
             || (self.progress.ledger.clone(), self.progress.samples.clone()),
@@ -348,7 +347,7 @@ fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
     }
     // A process that was killed at its very start leaves these.
     let is_locked = root.join(LOCK).metadata().is_ok_and(|lock| lock.len() == 0);
-    names.retain(|name| !(is_locked && (name == LOCK || name.starts_with(".tmp"))));
+    names.retain(|name| !(is_locked && (name == LOCK || ra3_files::is_leftover(name.as_ref()))));
     names.sort();
     let first = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     ensure!(

@@ -30,8 +30,8 @@ impl Engine {
             n_tokens_micro: section.micro_batch_tokens,
             recompute: section.recompute,
             cache_bytes_max: section.cache_mib << 20,
-            moments: section.moment_precision.into(),
-            frozen: section.frozen_precision.into(),
+            moments: section.moment_precision,
+            frozen: section.frozen_precision,
         })
     }
 

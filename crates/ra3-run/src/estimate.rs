@@ -11,16 +11,16 @@
 use anyhow::{Result, ensure};
 use ra3::annotate::Choose;
 use ra3::seed::Seed;
+use ra3_hub::HubSettings;
 use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
 use crate::engine::Engine;
-use crate::hub::{self, HubSettings};
 use crate::plan::Plan;
 use crate::run_file::{
-    BaseSection, MidtrainSection, PrecisionName, RlvrSection, RunFile, ScorerName, TokenizerSection,
+    BaseSection, MidtrainSection, RlvrSection, RunFile, ScorerName, TokenizerSection,
 };
 use crate::stages::corpus::testbed_config;
 
@@ -189,10 +189,7 @@ fn memory(config: &ModelConfig, plan: &Plan) -> Memory {
     let n_frozen = file.midtrain.as_ref().map_or(0, |section| {
         1 + usize::from(section.ra3.e_step.scorer == ScorerName::Frozen)
     });
-    let number_bytes = match file.training.frozen_precision {
-        PrecisionName::Float32 => 4,
-        PrecisionName::Bfloat16 => 2,
-    };
+    let number_bytes = file.training.frozen_precision.n_bytes();
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
     Memory {
         held: update.parameters + frozen,
@@ -309,7 +306,7 @@ pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
                 ..HubSettings::from_environment()
             };
             let name = path.display().to_string();
-            let folder = hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
+            let folder = ra3_hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
             Ok(ModelConfig::load(&folder.join("config.json"))?)
         }
         BaseSection::Pretrain { model, .. } => {

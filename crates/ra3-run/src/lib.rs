@@ -2,8 +2,7 @@
 //!
 //! [`run_file`] is what was written, [`plan`] what it means. [`pipeline`] walks the stages of a
 //! plan over a [`directory`], recording into the [`ledger`]; a run that was killed goes on from
-//! its last commit. [`report`] turns the records into a page and reads nothing else. [`hub`] finds
-//! the folder of a model that is named as on the Hugging Face Hub.
+//! its last commit. [`report`] turns the records into a page and reads nothing else.
 
 pub mod run_file;
 
@@ -27,13 +26,9 @@ pub mod program;
 mod programs;
 mod stages;
 
-pub mod hub;
-
-mod atomic;
 mod changes;
 pub mod clock;
 pub mod directory;
-mod download;
 mod free_memory;
 mod journal;
 pub mod ledger;
@@ -46,4 +41,5 @@ pub mod visible;
 
 pub mod report;
 
+pub use ra3_hub::HubSettings;
 pub use ra3_sandbox::helper_main_if_requested as sandbox_helper;

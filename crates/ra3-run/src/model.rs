@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ra3::model::Model;
 use ra3::policy::TokenId;
+use ra3_hub::HubSettings;
 use ra3_lm::config::ModelConfig;
 use ra3_text::chat_template::ChatTemplate;
 use ra3_text::error::TextError;
@@ -13,7 +14,6 @@ use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};
-use crate::hub::{self, HubSettings};
 use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
@@ -76,14 +76,14 @@ impl Loaded {
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
 ///
 /// # Errors
-/// As [`hub::resolve`].
+/// As [`ra3_hub::resolve`].
 pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBuf> {
     if name.is_dir() {
         return Ok(name.to_owned());
     }
     let text = name.display().to_string();
     let mut total_shown = 0;
-    let resolved = hub::resolve(
+    let resolved = ra3_hub::resolve(
         &text,
         &HubSettings::from_environment(),
         &mut |done, total| {

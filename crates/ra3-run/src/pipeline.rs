@@ -5,7 +5,6 @@
 
 use anyhow::{Context, Result};
 
-use crate::atomic;
 use crate::directory::RunDirectory;
 use crate::estimate;
 use crate::event::{Event, Watcher};
@@ -28,7 +27,7 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
         watcher(Event::Note(change.clone()));
     }
     warn_of_threads(plan.file.n_threads, watcher);
-    atomic::write(
+    ra3_files::write(
         &directory.root().join("plan.toml"),
         plan.to_toml().as_bytes(),
     )?;

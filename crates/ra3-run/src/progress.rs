@@ -8,7 +8,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
 use crate::journal::Mark;
 use crate::ledger::StageRecord;
 
@@ -81,7 +80,7 @@ pub(crate) fn write(root: &Path, progress: &Progress) -> Result<()> {
         blake3: seal(progress),
     };
     let json = serde_json::to_vec_pretty(&sealed).expect("progress has only plain fields");
-    atomic::write(&root.join(FILE), &json)
+    Ok(ra3_files::write(&root.join(FILE), &json)?)
 }
 
 /// How far the run in a directory is, without opening it for writing.

@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ra3::formulas::Baseline;
+use ra3_corpus::read::Source;
 use ra3_lm::config::ModelConfig;
 
 use crate::estimate::config_of;
 use crate::run_file::{
     AblationName, BaseSection, EvaluateSection, MidtrainSection, ModelSection, RlvrSection,
-    RunFile, SourceSection, TokenizerSection,
+    RunFile, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -43,9 +44,9 @@ fn check_corpus(file: &RunFile) -> Result<()> {
          nothing to train on"
     );
     for source in &corpus.sources {
-        if let SourceSection::Folder { path }
-        | SourceSection::JsonLines { path, .. }
-        | SourceSection::Parquet { path, .. } = source
+        if let Source::Folder { path }
+        | Source::JsonLines { path, .. }
+        | Source::Parquet { path, .. } = source
         {
             ensure!(
                 path.exists(),

@@ -7,10 +7,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use ra3_hub::{HubSettings, agent};
 use serde::Deserialize;
-
-use crate::hub::HubSettings;
-use crate::hub::agent::agent;
 
 /// Where data sets keep their files.
 const FOLDER: &str = "data";

@@ -1,21 +1,13 @@
 //! The folder of results: `theory.jsonl` with one record a line, `theory.html` with the page.
 //! Both are written beside their targets and renamed, so that a reader never sees a part.
 
-use std::io;
 use std::path::{Path, PathBuf};
+
+use ra3_files::WriteError;
 
 use crate::experiments::Settings;
 use crate::finding::Finding;
 use crate::page;
-
-/// A file that could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write {}; is the folder there, and is there room?", path.display())]
-pub struct WriteError {
-    /// The file or folder.
-    pub path: PathBuf,
-    source: io::Error,
-}
 
 /// Writes both files, and the folder where it is missing; returns their paths, the page first.
 ///
@@ -33,8 +25,8 @@ pub fn write(
         .map(|record| format!("{record}\n"));
     let page = folder.join("theory.html");
     let records = folder.join("theory.jsonl");
-    replace(&page, &page::html(finding, settings))?;
-    replace(&records, &lines.collect::<String>())?;
+    ra3_files::write(&page, page::html(finding, settings).as_bytes())?;
+    ra3_files::write(&records, lines.collect::<String>().as_bytes())?;
     Ok([page, records])
 }
 
@@ -47,14 +39,4 @@ pub fn make_folder(folder: &Path) -> Result<(), WriteError> {
         path: folder.to_owned(),
         source,
     })
-}
-
-fn replace(path: &Path, text: &str) -> Result<(), WriteError> {
-    let temporary = path.with_extension("writing");
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|source| WriteError {
-            path: path.to_owned(),
-            source,
-        })
 }

@@ -182,7 +182,6 @@ mod tests {
     fn source(path: &Path) -> Source {
         Source::Folder {
             path: path.to_owned(),
-            n_files_max: usize::MAX,
         }
     }
 

@@ -15,26 +15,27 @@ mod regular;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::document::Document;
 use crate::error::CorpusError;
 use crate::filter::Rejected;
 
 /// A place that documents come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
-    /// Every `*.py` below a folder, caches and hidden folders left out.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// At most so many files, spread evenly over the sorted paths.
-        n_files_max: usize,
-    },
     /// The standard library of an interpreter, its own tests left out.
     PythonStandardLibrary {
         /// The interpreter.
         python: PathBuf,
         /// At most so many files, spread evenly over the sorted paths.
         n_files_max: usize,
+    },
+    /// Every `*.py` below a folder, caches and hidden folders left out.
+    Folder {
+        /// The folder.
+        path: PathBuf,
     },
     /// JSON lines: one file, or every `.jsonl` and `.json` below a folder, compressed or not.
     JsonLines {
@@ -57,7 +58,8 @@ pub enum Source {
 }
 
 /// What a file or record that cannot be read, or is not UTF-8, does to the reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// It ends it with an error that names the file and the line or row.
     Stop,
@@ -112,9 +114,7 @@ impl Source {
 pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> {
     let mut reading = Reading::default();
     match source {
-        Source::Folder { path, n_files_max } => {
-            folder::read_folder(path, *n_files_max, on_error, &mut reading)?;
-        }
+        Source::Folder { path } => folder::read_folder(path, usize::MAX, on_error, &mut reading)?,
         Source::PythonStandardLibrary {
             python,
             n_files_max,

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
 use half::{bf16, f16};
+use ra3_files::WriteError;
 use safetensors::tensor::{Dtype, View};
 
 use super::{CONFIG, CheckpointError, INDEX, WEIGHTS};
@@ -136,28 +135,21 @@ pub(super) fn write_tensors<'a, V: View>(
     tensors: impl Iterator<Item = (&'a str, V)>,
 ) -> Result<(), CheckpointError> {
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let temporary = path.with_extension("writing");
-    let failed = |source| CheckpointError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    safetensors::serialize_to_file(tensors, Some(metadata), &temporary)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
-    File::open(&temporary)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(failed)
+    ra3_files::write_with(path, |file| {
+        safetensors::serialize_to_file(tensors, Some(metadata), file)
+    })
+    .map_err(failed)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = path.with_extension("writing");
-    let done = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    done.map_err(|source| CheckpointError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    ra3_files::write(path, bytes).map_err(failed)
+}
+
+fn failed(error: WriteError) -> CheckpointError {
+    CheckpointError::Write {
+        path: error.path,
+        source: error.source,
+    }
 }
 
 #[cfg(test)]

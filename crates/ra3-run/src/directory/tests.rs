@@ -171,7 +171,7 @@ fn a_strangers_folder_is_refused_and_stays() {
     // What a kill at the very start leaves is no stranger's.
     let root = tempfile::tempdir().unwrap();
     write(root.path().join("lock"), "").unwrap();
-    write(root.path().join(".tmpAbC"), "{").unwrap();
+    write(root.path().join(".writing-AbC"), "{").unwrap();
     open(root.path()).unwrap();
 }
 

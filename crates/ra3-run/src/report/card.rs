@@ -8,7 +8,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::table::{percent, scores};
-use crate::atomic;
 use crate::ledger::{Record, ScoreRecord};
 
 /// Loads, samples and strips, in the words of transformers.
@@ -36,7 +35,7 @@ pub(super) fn write_all(directory: &Path, plan_toml: &str, ledger: &[Record]) ->
         if folder.join("config.json").exists() {
             let arm = folder.file_name().unwrap_or_default().to_string_lossy();
             let card = card(&arm, plan_toml, ledger);
-            atomic::write(&folder.join("README.md"), card.as_bytes())?;
+            ra3_files::write(&folder.join("README.md"), card.as_bytes())?;
         }
     }
     Ok(())

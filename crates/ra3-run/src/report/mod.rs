@@ -21,7 +21,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::atomic;
 use crate::clock::{self, ClockRecord};
 use crate::directory::{read_committed, read_progress};
 use crate::ledger::Record;
@@ -53,7 +52,7 @@ pub struct ReportInputs<'a> {
 /// # Errors
 /// The file cannot be written; what was there before is then still there.
 pub fn write(inputs: &ReportInputs<'_>, path: &Path) -> Result<()> {
-    atomic::write(path, page::page(inputs).as_bytes())
+    Ok(ra3_files::write(path, page::page(inputs).as_bytes())?)
 }
 
 /// The table of arms, for a terminal ([`Table::to_text`]) or a program ([`Table::to_json`]).

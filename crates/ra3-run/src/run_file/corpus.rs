@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ra3_corpus::read::{OnError, Source};
 use serde::{Deserialize, Serialize};
 
 /// The documents.
@@ -21,58 +22,12 @@ pub struct CorpusSection {
     /// Longest document in tokens; a longer one is dropped.
     pub document_tokens_max: usize,
     /// What becomes of a file or record that cannot be read.
-    pub on_unreadable: UnreadableName,
+    pub on_unreadable: OnError,
     /// Python source from elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<SourceSection>,
+    pub sources: Vec<Source>,
     /// The generated programs.
     pub testbed: Option<TestbedSection>,
-}
-
-/// What becomes of a file or record that cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnreadableName {
-    /// The stage ends with an error that names it.
-    Stop,
-    /// It is counted as dropped.
-    Drop,
-}
-
-/// A place that documents come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum SourceSection {
-    /// The standard library of the Python that is found on the machine.
-    PythonStandardLibrary {
-        /// The interpreter.
-        python: PathBuf,
-        /// At most so many files, in order of their paths.
-        n_files_max: usize,
-    },
-    /// Every `*.py` below a folder.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// JSON lines, plain or compressed (`.gz`, `.zst`).
-    JsonLines {
-        /// The file, or a folder of them.
-        path: PathBuf,
-        /// The key of the text.
-        text_key: String,
-        /// The key of what is given before the text.
-        prefix_key: Option<String>,
-        /// The key of the document's name.
-        name_key: Option<String>,
-    },
-    /// Parquet.
-    Parquet {
-        /// The file, or a folder of them.
-        path: PathBuf,
-        /// The column of the text.
-        column: String,
-    },
 }
 
 /// The generated programs.

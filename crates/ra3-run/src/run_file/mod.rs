@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use allowed::{Allowed, Bound, Key, Leaf, NotAllowed, check, key, leaves, shown};
-pub use corpus::{CorpusSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName};
+pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
 pub use keys::KEYS;
 pub use measure::{
     ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName, RlvrSection,
@@ -25,7 +25,7 @@ pub use measure::{
 pub use midtrain::{
     AblationName, EStepSection, MStepSection, MidtrainSection, MomentsName, Ra3Section, ScorerName,
 };
-pub use model::{ArchitectureName, BaseSection, ModelSection, PrecisionName, TrainingSection};
+pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub use read::{RunFileError, load, parse};
 
 /// A run file.

@@ -55,7 +55,7 @@ pub struct ModelSection {
     /// The projection to the vocabulary is the embedding.
     pub tie_embeddings: bool,
     /// Precision of finished models on disk.
-    pub precision_on_disk: PrecisionName,
+    pub precision_on_disk: Precision,
 }
 
 impl ModelSection {
@@ -76,27 +76,8 @@ impl ModelSection {
             rope_theta: self.rope_theta,
             tie_word_embeddings: self.tie_embeddings,
             initializer_range: self.initializer_range,
-            precision: self.precision_on_disk.into(),
+            precision: self.precision_on_disk,
             ..ModelConfig::new(architecture)
-        }
-    }
-}
-
-/// Precision of numbers on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PrecisionName {
-    /// `f32`.
-    Float32,
-    /// `bf16`.
-    Bfloat16,
-}
-
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::Float32 => Self::Float32,
-            PrecisionName::Bfloat16 => Self::Bfloat16,
         }
     }
 }
@@ -128,7 +109,7 @@ pub struct TrainingSection {
     /// Bytes of the key and value cache.
     pub cache_mib: usize,
     /// Precision in memory of the optimizer's moments.
-    pub moment_precision: PrecisionName,
+    pub moment_precision: Precision,
     /// Precision in memory of models that are not trained: a frozen scorer, the reference.
-    pub frozen_precision: PrecisionName,
+    pub frozen_precision: Precision,
 }

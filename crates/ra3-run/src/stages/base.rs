@@ -12,7 +12,6 @@ use super::corpus;
 use super::supervised::{SupervisedCourse, Until};
 use super::training::{Course, Training, drive};
 use crate::arm::Arm;
-use crate::atomic;
 use crate::directory::RunDirectory;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
@@ -117,14 +116,15 @@ pub(crate) fn save_model_to(
     tokenizer: &Tokenizer,
     note: &ModelNote,
 ) -> Result<()> {
-    atomic::write_folder(folder, |folder| {
+    ra3_files::write_folder(folder, |folder| -> Result<()> {
         lm.save(folder, Saved::Finished)
             .map_err(anyhow::Error::from_boxed)?;
         tokenizer.save(folder)?;
         model::copy_companions(companions, folder)?;
         model::write_generation_config(folder, lm, tokenizer)?;
         note.write(folder)
-    })
+    })?;
+    Ok(())
 }
 
 /// Loads a finished model of this run.

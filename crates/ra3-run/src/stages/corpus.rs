@@ -8,22 +8,19 @@ use ra3::seed::Seed;
 use ra3_corpus::document::Document;
 use ra3_corpus::filter::Filters;
 use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
-use ra3_corpus::read::{OnError, Source};
+use ra3_corpus::read::Source;
 use ra3_corpus::shards::Shards;
 use ra3_lm::config::ModelConfig;
 use ra3_testbed::{Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
-use crate::atomic;
 use crate::clock;
 use crate::directory::{RunDirectory, read_journal};
 use crate::event::{Event, Watcher};
 use crate::ledger::{CorpusRecord, Record};
 use crate::model;
 use crate::plan::Plan;
-use crate::run_file::{
-    BaseSection, SourceSection, TestbedSection, TokenizerSection, UnreadableName,
-};
+use crate::run_file::{BaseSection, TestbedSection, TokenizerSection};
 
 /// Files below `corpus/`.
 const TRAIN_PROBLEMS: &str = "train_problems.jsonl";
@@ -69,7 +66,7 @@ pub(crate) fn run(
     let split = pipeline::split(&documents, &tokenizer, &config, seed, &mut report);
     check_split(&report, plan)?;
     let folder = directory.corpus();
-    atomic::write_folder(&folder, |folder| {
+    ra3_files::write_folder(&folder, |folder| -> Result<()> {
         tokenizer.save(folder)?;
         if let Some(base) = &base {
             model::copy_companions(base, folder)?;
@@ -141,16 +138,16 @@ fn nothing_left(report: &CorpusReport, plan: &Plan) -> String {
 }
 
 /// Where a source lies.
-fn place(section: &SourceSection) -> String {
+fn place(section: &Source) -> String {
     match section {
-        SourceSection::PythonStandardLibrary { python, .. } => {
+        Source::PythonStandardLibrary { python, .. } => {
             format!("the standard library of {}", python.display())
         }
-        SourceSection::Folder { path } => format!("{} (*.py)", path.display()),
-        SourceSection::JsonLines { path, text_key, .. } => {
+        Source::Folder { path } => format!("{} (*.py)", path.display()),
+        Source::JsonLines { path, text_key, .. } => {
             format!("{} (key {text_key:?})", path.display())
         }
-        SourceSection::Parquet { path, column } => {
+        Source::Parquet { path, column } => {
             format!("{} (column {column:?})", path.display())
         }
     }
@@ -213,45 +210,14 @@ pub(crate) fn testbed_config(section: &TestbedSection) -> TestbedConfig {
 fn config(plan: &Plan) -> CorpusConfig {
     let corpus = &plan.file.corpus;
     CorpusConfig {
-        sources: corpus.sources.iter().map(source).collect(),
-        on_error: match corpus.on_unreadable {
-            UnreadableName::Stop => OnError::Stop,
-            UnreadableName::Drop => OnError::Drop,
-        },
+        sources: corpus.sources.clone(),
+        on_error: corpus.on_unreadable,
         filters: Filters::standard(corpus.n_bytes_max),
         document_tokens_max: corpus.document_tokens_max,
         rationale_tokens_max: corpus.rationale_tokens_max,
         near_duplicate_similarity: corpus.near_duplicate_similarity,
         decontaminate_n_words: corpus.decontaminate_n_words,
         held_out_share: corpus.held_out_share,
-    }
-}
-
-fn source(section: &SourceSection) -> Source {
-    match section.clone() {
-        SourceSection::PythonStandardLibrary {
-            python,
-            n_files_max,
-        } => Source::PythonStandardLibrary {
-            python,
-            n_files_max,
-        },
-        SourceSection::Folder { path } => Source::Folder {
-            path,
-            n_files_max: usize::MAX,
-        },
-        SourceSection::JsonLines {
-            path,
-            text_key,
-            prefix_key,
-            name_key,
-        } => Source::JsonLines {
-            path,
-            text_key,
-            prefix_key,
-            name_key,
-        },
-        SourceSection::Parquet { path, column } => Source::Parquet { path, column },
     }
 }
 
@@ -281,7 +247,8 @@ fn write_problems(path: &Path, problems: &[Problem]) -> Result<()> {
         .iter()
         .map(|problem| serde_json::to_string(problem).expect("a problem has only plain fields"))
         .collect();
-    atomic::write(path, format!("{}\n", lines.join("\n")).as_bytes())
+    let text = format!("{}\n", lines.join("\n"));
+    Ok(ra3_files::write(path, text.as_bytes())?)
 }
 
 fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {

@@ -21,7 +21,6 @@ use super::base::save_model_to;
 use super::midtrain::REFERENCE;
 use super::rehearsal;
 use super::training::Step;
-use crate::atomic;
 use crate::directory::PASSING;
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
@@ -64,9 +63,8 @@ impl Snapshots {
         if let Some(place) = begun
             && em.config.scorer_is_frozen
         {
-            atomic::write_folder(&self.scorer(place.round), |folder| {
+            ra3_files::write_folder(&self.scorer(place.round), |folder| {
                 lm.save(folder, Saved::Weights)
-                    .map_err(anyhow::Error::from_boxed)
             })?;
         }
         Ok(())
@@ -162,7 +160,7 @@ impl Ra3Course<'_> {
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
         let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
-        atomic::write(&folder.join("annotated.json"), &json)
+        Ok(ra3_files::write(&folder.join("annotated.json"), &json)?)
     }
 
     pub(crate) fn load(&mut self, folder: &Path, position: u64) -> Result<()> {

@@ -16,7 +16,6 @@ use super::ra3::Ra3Course;
 use super::rehearsal;
 use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
-use crate::atomic;
 use crate::clock;
 use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
@@ -259,7 +258,7 @@ fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &Course<'_>)
         .map_err(anyhow::Error::from_boxed)?;
     course.save(folder)?;
     let json = serde_json::to_vec(state).expect("a state has only plain fields");
-    atomic::write(&folder.join("state.json"), &json)
+    Ok(ra3_files::write(&folder.join("state.json"), &json)?)
 }
 
 fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Result<State> {

@@ -29,6 +29,8 @@ pub struct State {
     pub cuts: Vec<usize>,
     /// Answer a range with the whole file.
     pub ignores_ranges: bool,
+    /// The SHA-256 that is listed for large files, where it is a real one.
+    pub sha256: Option<String>,
     /// List names alone, as some mirrors do.
     pub is_terse: bool,
     pub requests: Vec<Request>,
@@ -145,7 +147,8 @@ impl State {
             if self.is_terse {
                 serde_json::json!({"rfilename": name})
             } else if name.ends_with(".safetensors") {
-                let large = serde_json::json!({"sha256": etag(name), "size": bytes.len(),
+                let sha256 = self.sha256.clone().unwrap_or_else(|| etag(name));
+                let large = serde_json::json!({"sha256": sha256, "size": bytes.len(),
                     "pointerSize": 134});
                 serde_json::json!({"rfilename": name, "size": bytes.len(), "blobId": "pointer",
                     "lfs": large})

@@ -85,10 +85,7 @@ impl Store {
             return Ok(());
         }
         create_parent(&path)?;
-        let fresh = path.with_extension("fresh");
-        std::fs::write(&fresh, commit)
-            .and_then(|()| std::fs::rename(&fresh, &path))
-            .map_err(|source| failure(&path, source))
+        ra3_files::write(&path, commit.as_bytes()).map_err(|error| failure(&path, error.source))
     }
 
     /// The error of a cache that lacks files, or a revision where none is named.
@@ -151,7 +148,7 @@ pub(super) fn is_inside(name: &str) -> bool {
     !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
+fn create_parent(path: &Path) -> Result<(), HubError> {
     let parent = path.parent().expect("paths in the cache have a folder");
     std::fs::create_dir_all(parent).map_err(|source| failure(parent, source))
 }

@@ -3,24 +3,28 @@
 //! A path of a folder is that folder; `org/name` or `org/name@revision` is a snapshot in the
 //! Hugging Face cache, whose missing files are downloaded. The cache has the layout of the Python
 //! client (`models--org--name/{blobs,refs,snapshots}`), so each finds what the other has fetched.
-//! `hf-hub` knows that layout and the addresses; `transfer` moves the bytes, because a download
-//! that breaks has to go on where it stopped and to be checked before it gets its name.
+//! `hf-hub` knows that layout and the addresses; [`fetch`] moves the bytes, of models and of any
+//! other file, because a download that breaks has to go on where it stopped and to be checked
+//! before it gets its name.
 //! What looks like a path is never asked for there.
-//! Uploads, datasets and files other than a causal language model's are not here.
+//! Uploads, and files other than a causal language model's by name, are not here; no run either.
 
-pub(crate) mod agent;
+mod agent;
 mod cache;
+mod client;
 mod error;
+mod fetch;
 mod form;
 mod local;
-mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::agent::agent;
 use self::cache::Store;
+use self::client::{Client, Meter};
 pub use self::error::HubError;
-use self::transfer::{Client, Meter};
+pub use self::fetch::{FetchError, Remote, checksum, fetch};
 
 /// Files fetched where the repository has them, in this order, before the weights.
 const SMALL_FILES: [&str; 6] = [
@@ -87,11 +91,8 @@ impl HubSettings {
                 ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
             })
         };
-        let home = set("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(set("XDG_CACHE_HOME")?).join("huggingface")))
-            .or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/huggingface")))
-            .unwrap_or_else(|| PathBuf::from(".cache/huggingface"));
+        let caches = || ra3_files::cache_folder(|name| set(name).map(Into::into));
+        let home = set("HF_HOME").map_or_else(|| caches().join("huggingface"), PathBuf::from);
         let cache = set("HF_HUB_CACHE")
             .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
             .map_or_else(|| home.join("hub"), PathBuf::from);
@@ -222,7 +223,7 @@ fn cached(store: &Store) -> Result<Resolved, HubError> {
 fn download(
     client: &Client,
     store: &Store,
-    listing: &transfer::Listing,
+    listing: &client::Listing,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Resolved, HubError> {
     let folder = store.snapshot(&listing.commit);

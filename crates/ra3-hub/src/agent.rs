@@ -16,7 +16,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// The authorities to trust cannot be read.
-pub(crate) fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
+pub fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
     let agent = Agent::config_builder()
         .tls_config(trust(settings)?)
         .http_status_as_error(false)

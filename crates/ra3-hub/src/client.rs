@@ -1,21 +1,18 @@
-//! What a repository holds, and its files over HTTP into the cache.
-//!
-//! Bytes land in `blobs/ETAG.incomplete`; a connection that breaks is opened again with a `Range`
-//! from there on, in this call or a later one. Only a file of the announced size gets its name.
+//! What a repository holds, and its files over HTTP into the cache. `hf-hub` knows the addresses,
+//! `fetch` moves the bytes.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
-use ureq::http::{HeaderMap, Response};
+use ureq::Agent;
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body};
 
 use super::agent::{CONNECT_TIMEOUT, READ_TIMEOUT, agent, trust};
-use super::cache::{Store, create_parent, failure, is_inside};
+use super::cache::{Store, failure, is_inside};
+use super::fetch::{FetchError, Remote, fetch};
 use super::{HubError, HubSettings, ModelName};
 
 /// The bytes of all files of a call, for the caller's bars.
@@ -237,109 +234,31 @@ impl<'a> Client<'a> {
         blob: &Path,
         meter: &mut Meter<'_>,
     ) -> Result<(), HubError> {
-        let mut path = blob.as_os_str().to_owned();
-        path.push(".incomplete");
-        let path = Path::new(&path);
-        create_parent(path)?;
-        let mut part = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|source| failure(path, source))?;
-        let base = meter.done;
-        let mut n_failures = 0;
-        loop {
-            let before = length(&part, path)?;
-            if before == file.n_bytes {
-                break;
-            }
-            if before > file.n_bytes {
-                part.set_len(0).map_err(|source| failure(path, source))?;
-                continue;
-            }
-            meter.set(base + before);
-            match self.fetch_part(listing, file, (&mut part, path), meter) {
-                Err(error @ HubError::Unreachable { .. }) => {
-                    let has_grown = length(&part, path)? > before;
-                    n_failures = if has_grown { 0 } else { n_failures + 1 };
-                    if n_failures >= self.settings.n_attempts {
-                        return Err(error);
-                    }
-                    std::thread::sleep(self.settings.retry_pause * 2u32.pow(n_failures));
-                }
-                result => result?,
-            }
-        }
-        part.sync_all()
-            .and_then(|()| std::fs::rename(path, blob))
-            .map_err(|source| failure(path, source))
-    }
-
-    /// One connection's worth of a file, behind the bytes that are there.
-    fn fetch_part(
-        &self,
-        listing: &Listing,
-        file: &Wanted<'_>,
-        (part, path): (&mut File, &Path),
-        meter: &mut Meter<'_>,
-    ) -> Result<(), HubError> {
-        let what = self.file(file.name);
-        let broken = |reason: String| self.unreachable(&what, reason);
-        let start = length(part, path)?;
-        let mut request = self
-            .agent
-            .get(self.address(listing, file.name))
-            // A compressed answer has no position to continue from.
-            .header("Accept-Encoding", "identity")
-            .header("Range", format!("bytes={start}-"));
-        if let Some(token) = &self.settings.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let response = request.call().map_err(|error| broken(error.to_string()))?;
-        let announced = match response.status().as_u16() {
-            200 => {
-                // The server has sent the whole file in spite of the range.
-                part.set_len(0).map_err(|source| failure(path, source))?;
-                meter.set(meter.done - start);
-                number(response.headers(), "content-length").or(Some(file.n_bytes))
-            }
-            206 => range_total(response.headers(), start),
-            404 => return Err(self.absent(file.name)),
-            status => return Err(self.status(&what, status)),
+        let is_sha256 = file.etag.len() == 64 && file.etag.chars().all(|c| c.is_ascii_hexdigit());
+        let remote = Remote {
+            address: &self.address(listing, file.name),
+            token: self.settings.token.as_deref(),
+            n_bytes: Some(file.n_bytes),
+            // Large files are named by it, small ones by a hash of their own.
+            sha256: is_sha256.then_some(&file.etag),
         };
-        if announced.is_none_or(|n_bytes| n_bytes != file.n_bytes) {
-            let listed = file.n_bytes;
-            let reason = format!("{listed} bytes are listed, and it sends {announced:?}");
-            return Err(self.answer(&what, reason));
-        }
-        self.copy(response, file, (part, path), meter)
+        let base = meter.done;
+        let mut progress = |n_bytes| meter.set(base + n_bytes);
+        fetch(remote, blob, &self.agent, self.settings, &mut progress)
+            .map_err(|error| self.fetch_error(file, error))
     }
 
-    fn copy(
-        &self,
-        response: Response<Body>,
-        file: &Wanted<'_>,
-        (part, path): (&mut File, &Path),
-        meter: &mut Meter<'_>,
-    ) -> Result<(), HubError> {
-        let broken = |reason: String| self.unreachable(&self.file(file.name), reason);
-        let mut rest = file.n_bytes - length(part, path)?;
-        let mut reader = response.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 18];
-        while rest > 0 {
-            let n = match reader.read(&mut buffer) {
-                Ok(0) => return Err(broken(format!("cut off {rest} bytes before its end"))),
-                Ok(n) => n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(error.to_string())),
-            };
-            let n = n.min(usize::try_from(rest).unwrap_or(n));
-            part.write_all(&buffer[..n])
-                .map_err(|source| write_error(path, file.n_bytes, source))?;
-            rest -= n as u64;
-            meter.set(meter.done + n as u64);
+    fn fetch_error(&self, file: &Wanted<'_>, error: FetchError) -> HubError {
+        let what = self.file(file.name);
+        match error {
+            FetchError::Status(404) => self.absent(file.name),
+            FetchError::Status(status) => self.status(&what, status),
+            FetchError::Broken(reason) => self.unreachable(&what, reason),
+            FetchError::Other { found, wanted } => {
+                self.answer(&what, format!("it sends {found}, and listed is {wanted}"))
+            }
+            FetchError::Write(error) => write_error(&error.path, file.n_bytes, error.source),
         }
-        Ok(())
     }
 
     fn address(&self, listing: &Listing, name: &str) -> String {
@@ -414,23 +333,6 @@ fn write_error(path: &Path, n_bytes: u64, source: std::io::Error) -> HubError {
     failure(path, source)
 }
 
-fn length(file: &File, path: &Path) -> Result<u64, HubError> {
-    let metadata = file.metadata().map_err(|source| failure(path, source))?;
-    Ok(metadata.len())
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
-}
-
-/// The size of the whole file, if the range starts where it was asked to.
-fn range_total(headers: &HeaderMap, start: u64) -> Option<u64> {
-    let range = headers.get("content-range")?.to_str().ok()?;
-    let (span, total) = range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = span.split_once('-')?;
-    (first.parse() == Ok(start)).then_some(total.parse().ok()?)
-}
-
 /// True for hashes and the like: what a server sends must not lead out of the cache.
 fn is_file_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -449,13 +351,5 @@ mod tests {
             message.contains("/c/blobs/x (7 bytes)") && message.contains("HF_HOME"),
             "{message}"
         );
-    }
-
-    #[test]
-    fn a_range_counts_only_from_the_byte_asked_for() {
-        let mut headers = HeaderMap::new();
-        headers.insert("content-range", "bytes 5-9/10".parse().unwrap());
-        assert_eq!(range_total(&headers, 5), Some(10));
-        assert_eq!(range_total(&headers, 4), None);
     }
 }

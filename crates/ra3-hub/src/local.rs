@@ -101,8 +101,8 @@ mod tests {
         // Tests run in the crate's folder.
         let found = why_a_path("src/nothing").unwrap();
         assert!(found.contains("src here has no nothing") && found.contains("src/nothing@main"));
-        let found = why_a_path("src/hub/nothing").unwrap();
-        assert!(found.contains("src/hub is there"), "{found}");
+        let found = why_a_path("tests/hub/nothing").unwrap();
+        assert!(found.contains("tests/hub is there"), "{found}");
     }
 
     proptest! {

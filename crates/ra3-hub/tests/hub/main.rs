@@ -5,13 +5,13 @@
 )]
 #![expect(unreachable_pub, reason = "the server is a module of this test alone")]
 
-#[path = "hub/server.rs"]
+mod fetching;
 mod server;
 
 use std::path::Path;
 use std::time::Duration;
 
-use ra3_run::hub::{HubSettings, Resolved, resolve};
+use ra3_hub::{HubSettings, Resolved, checksum, resolve};
 use server::{COMMIT, Server, etag};
 
 const INDEX: &[u8] = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
@@ -309,6 +309,32 @@ fn a_download_that_was_given_up_is_continued_by_the_next_call() {
         .iter()
         .find(|request| request.path.starts_with("/storage/"));
     assert_eq!(storage.unwrap().range.as_deref(), Some("bytes=1000-"));
+}
+
+#[test]
+fn a_large_file_has_to_have_the_checksum_that_names_it() {
+    let (server, cache) = (single(), tempfile::tempdir().unwrap());
+    let settings = settings(&server, cache.path());
+    let file = cache.path().join("weights");
+    std::fs::write(&file, weights()).unwrap();
+    let right = checksum(&file).unwrap();
+    let wrong = "0".repeat(64);
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    server.state.lock().unwrap().sha256 = Some(wrong.clone());
+    check_error(
+        "org/tiny",
+        &settings,
+        &["model.safetensors", &right, &wrong],
+    );
+    let kept = std::fs::read_dir(&blobs).unwrap();
+    let is_of_weights = |name: &str| name.starts_with(&wrong);
+    let names = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| is_of_weights(&name)));
+    server.state.lock().unwrap().sha256 = Some(right.clone());
+    let found = get("org/tiny", &settings).unwrap();
+    let bytes = std::fs::read(found.folder.join("model.safetensors")).unwrap();
+    assert_eq!(bytes, weights());
+    assert!(blobs.join(right).exists());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Repositories that hold a model in another form than is read here.
 
 use super::HubError;
-use super::transfer::Listing;
+use super::client::Listing;
 
 /// The beginning and the end of a file's name, and what to do where it is what there is.
 const FORMS: [(&str, &str, &str); 6] = [
