@@ -134,12 +134,12 @@ fn e_step_config(draw: &mut Draw) -> EStepConfig {
         horizon: draw.pick(&[None, Some(1), Some(2)]),
         discount: draw.pick(&[0.0, 0.5, 1.0]),
         penalty: draw.pick(&[
-            Penalty::SwitchCost { nats: 0.3 },
+            Penalty::SwitchCost { cost: 0.3 },
             Penalty::SwitchCost {
-                nats: f32::INFINITY,
+                cost: f32::INFINITY,
             },
             Penalty::ExactKl { alpha: 0.8 },
-            Penalty::SwitchCostOnMean { nats: 0.1 },
+            Penalty::SwitchCostOnMean { cost: 0.1 },
             Penalty::SwitchCostOnProbability { cost: 0.1 },
         ]),
         baseline: draw.pick(&[

@@ -120,7 +120,15 @@ impl Costs {
         } else {
             n_readers
         };
-        let trained = self.documents(em.n_supervised_updates(), em.m_batch_documents)
+        // An update of the M-step learns from every draw of its documents that has a weight.
+        let n_learnt = match em.choose {
+            Choose::Sample {} | Choose::BestOf { .. } => 1,
+            Choose::ImportanceWeights { group_size } => group_size,
+        };
+        let own = f64::from(em.corpus_latents_share);
+        let n_learnt = own + (1.0 - own) * n_learnt as f64;
+        let trained = self.documents(em.cold_start_updates, em.m_batch_documents)
+            + self.documents(em.rounds * em.m_updates, em.m_batch_documents) * n_learnt
             + rollouts * em.e_step.updates_per_batch as f64;
         let run = rollouts * n_readers + draws * n_readings;
         self.stage("ra3", em.n_positions(), trained, run)
@@ -431,7 +439,9 @@ mod tests {
         // 12 documents are drawn four times, and scored.
         assert_eq!(ra3(&[groups]), (2240.0, 6.0 * 640.0 + 2.0 * 1600.0));
         let weights = "midtrain.ra3.m_step.choose={kind='importance_weights', group_size=4}";
-        assert_eq!(ra3(&[weights]), ra3(&[groups]));
+        // The M-step's 2 updates learn from four draws of three documents in four: 160 tokens
+        // become 520.
+        assert_eq!(ra3(&[weights]), (2600.0, 6.0 * 1000.0 + 2.0 * 1600.0));
         // A reference reads every rollout and every draw, too.
         let kl = "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.5}";
         assert_eq!(ra3(&[kl]), (1720.0, 6.0 * 640.0 + 2.0 * 1080.0));

@@ -392,8 +392,8 @@ const REFUSED: &[(&str, &str)] = &[
         "midtrain.ra3.e_step.think_floor = 2.0",
     ),
     (
-        "midtrain.ra3.e_step.penalty={ kind = 'switch_cost', nats = nan }",
-        "penalty.nats = nan",
+        "midtrain.ra3.e_step.penalty={ kind = 'switch_cost', cost = nan }",
+        "penalty.cost = nan",
     ),
     (
         "midtrain.ra3.e_step.penalty={ kind = 'exact_kl', alpha = 1.0 }",
@@ -456,7 +456,7 @@ const ACCEPTED: &[&str] = &[
     "midtrain.ra3.annotate_documents=100000",
     "midtrain.ra3.e_step.horizon=0",
     "midtrain.ra3.e_step.think_floor=1.0",
-    "midtrain.ra3.e_step.penalty={ kind = 'switch_cost', nats = inf }",
+    "midtrain.ra3.e_step.penalty={ kind = 'switch_cost', cost = inf }",
     "evaluate.temperature=0.0",
     "evaluate.iwae=[]",
     "rlvr.learning_rate=0.0",

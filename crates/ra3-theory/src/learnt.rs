@@ -184,7 +184,7 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
             rationale_tokens_max: 1,
             horizon: None,
             discount: 0.8,
-            penalty: Penalty::SwitchCost { nats: switch_cost },
+            penalty: Penalty::SwitchCost { cost: switch_cost },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,

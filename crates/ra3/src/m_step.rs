@@ -10,6 +10,7 @@ use crate::trajectory::{Annotated, Markers};
 
 /// A document with the draws of its latents that are learnt from.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AnnotatedDocument {
     /// The draws; their shares sum to 1. They are learnt from together, in one update: a share says
     /// what a draw counts beside the others of its document.
@@ -20,6 +21,7 @@ pub struct AnnotatedDocument {
 
 /// A draw of a document's latents.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Draw {
     /// The document with these latents.
     pub annotated: Annotated,

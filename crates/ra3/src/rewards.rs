@@ -14,8 +14,8 @@ pub enum Penalty {
     /// The switch cost `c`, a constant in nats for each think. Infinity forbids thinking: there is
     /// then nothing to decide, no marker is written, and RA3 is next-token prediction.
     SwitchCost {
-        /// The cost.
-        nats: f32,
+        /// The cost in nats.
+        cost: f32,
     },
     /// `log q − log p` of the sticky prior; `α` is its probability of keeping the latent, and the
     /// reference gives `p_0` of the rationale.
@@ -27,7 +27,7 @@ pub enum Penalty {
     /// long lines then weigh no more than short ones. No bound belongs to it.
     SwitchCostOnMean {
         /// The cost in nats a token.
-        nats: f32,
+        cost: f32,
     },
     /// As [`Penalty::SwitchCost`], with the line's probability for its logarithm (VeriFree, arXiv
     /// 2505.21493). No bound belongs to it.
@@ -41,8 +41,8 @@ impl Penalty {
     /// True where no think could ever pay: nothing is decided then.
     pub fn forbids_thinking(self) -> bool {
         match self {
-            Self::SwitchCost { nats: cost }
-            | Self::SwitchCostOnMean { nats: cost }
+            Self::SwitchCost { cost }
+            | Self::SwitchCostOnMean { cost }
             | Self::SwitchCostOnProbability { cost } => cost == f32::INFINITY,
             Self::ExactKl { .. } => false,
         }
@@ -77,8 +77,8 @@ impl LineScore {
         };
         let price = |cost: f32| if is_think { cost } else { 0.0 };
         match penalty {
-            Penalty::SwitchCost { nats: cost } => self.line_logprob - price(cost),
-            Penalty::SwitchCostOnMean { nats: cost } => {
+            Penalty::SwitchCost { cost } => self.line_logprob - price(cost),
+            Penalty::SwitchCostOnMean { cost } => {
                 self.line_logprob / self.n_line_tokens.max(1) as f32 - price(cost)
             }
             Penalty::SwitchCostOnProbability { cost } => self.line_logprob.exp() - price(cost),

@@ -23,7 +23,8 @@ pub struct Markers {
 pub type Line = Vec<TokenId>;
 
 /// A document of expert code: a prefix `s_0` and the expert's lines `a_0 … a_{T-1}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Trajectory {
     /// `s_0`: never empty (a document without a prefix starts with a begin or end marker).
     pub prefix: Vec<TokenId>,
@@ -40,6 +41,7 @@ impl Trajectory {
 
 /// What is decided before a line: `z_t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Latent {
     /// `<act>`: `z_t = z_{t-1}`.
     Keep,
@@ -92,6 +94,7 @@ impl Latent {
 
 /// A trajectory with the latent before each of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Annotated {
     /// The document.
     pub trajectory: Trajectory,

@@ -72,7 +72,7 @@ fn config() -> EmConfig {
             rationale_tokens_max: 1,
             horizon: None,
             discount: 1.0,
-            penalty: Penalty::SwitchCost { nats: 0.15 },
+            penalty: Penalty::SwitchCost { cost: 0.15 },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,

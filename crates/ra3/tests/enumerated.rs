@@ -21,9 +21,9 @@ const MARKERS: Markers = Markers {
 };
 const VOCABULARY: usize = 5;
 const PENALTIES: [Penalty; 4] = [
-    Penalty::SwitchCost { nats: 0.7 },
+    Penalty::SwitchCost { cost: 0.7 },
     Penalty::ExactKl { alpha: 0.8 },
-    Penalty::SwitchCostOnMean { nats: 0.7 },
+    Penalty::SwitchCostOnMean { cost: 0.7 },
     Penalty::SwitchCostOnProbability { cost: 0.7 },
 ];
 
@@ -161,7 +161,7 @@ fn the_mean_over_all_groups_is_the_gradient() {
 fn a_short_horizon_is_another_objective() {
     let (q, pi, p_0) = (table(1), table(2), table(3));
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 1);
-    let whole = config(Penalty::SwitchCost { nats: 0.7 }, Baseline::None);
+    let whole = config(Penalty::SwitchCost { cost: 0.7 }, Baseline::None);
     let mut short = whole.clone();
     short.horizon = Some(1);
     let far = expected_estimate(&q, &all, &whole, 1);

@@ -66,7 +66,7 @@ fn config(cost: f32) -> EmConfig {
             rationale_tokens_max: 2,
             horizon: None,
             discount: 1.0,
-            penalty: Penalty::SwitchCost { nats: cost },
+            penalty: Penalty::SwitchCost { cost },
             baseline: Baseline::LeaveOneOut,
             surrogate: Surrogate::LogLikelihood,
             updates_per_batch: 1,
@@ -317,8 +317,7 @@ fn a_term_of_the_whole_group_cancels_and_the_switch_cost_does_not() {
     };
     let group = [score(-1.0, true), score(-3.0, false), score(-2.0, false)];
     let found = |moving_average: f32, cost: f32| {
-        let reward =
-            |line: &LineScore| line.reward(Penalty::SwitchCost { nats: cost }) - moving_average;
+        let reward = |line: &LineScore| line.reward(Penalty::SwitchCost { cost }) - moving_average;
         advantages(&group.each_ref().map(reward), Baseline::LeaveOneOut)
     };
     assert_eq!(found(0.0, 0.0), [1.5, -1.5, 0.0]);

@@ -40,7 +40,7 @@ fn config(persistence: Persistence) -> EStepConfig {
         rationale_tokens_max: 2,
         horizon: None,
         discount: 1.0,
-        penalty: Penalty::SwitchCost { nats: 0.1 },
+        penalty: Penalty::SwitchCost { cost: 0.1 },
         baseline: Baseline::LeaveOneOut,
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,

@@ -71,7 +71,7 @@ fn table(seed: u64) -> TablePolicy {
 #[test]
 fn the_estimators_mean_is_the_exact_gradient() {
     for penalty in [
-        Penalty::SwitchCost { nats: 0.7 },
+        Penalty::SwitchCost { cost: 0.7 },
         Penalty::ExactKl { alpha: 0.8 },
     ] {
         let (q, pi) = (table(2), table(3));
@@ -123,7 +123,7 @@ fn bounds_stay_below_the_likelihood_and_iwae_rises_to_it() {
         scorer: None,
         reference: Some(p0.snapshot()),
     };
-    let rule = config(Penalty::SwitchCost { nats: 0.0 }).latent_rule(MARKERS);
+    let rule = config(Penalty::SwitchCost { cost: 0.0 }).latent_rule(MARKERS);
     let documents = vec![trajectory(); 3000];
     let ks = [1, 4, 16];
     let seed = Seed::root(1);
@@ -174,7 +174,7 @@ fn written_bounds_stay_below_what_plain_sampling_gives_a_program() {
         .sum();
     assert!(elbo < likelihood - 0.01);
 
-    let rule = config(Penalty::SwitchCost { nats: 0.0 }).latent_rule(MARKERS);
+    let rule = config(Penalty::SwitchCost { cost: 0.0 }).latent_rule(MARKERS);
     let documents = vec![trajectory(); 3000];
     let seed = Seed::root(2);
     let found = bounds::measure(&q, None, &documents, &rule, 0.5, &[1, 16], seed).unwrap();

@@ -53,7 +53,7 @@ fn the_smallest_of_everything_runs() {
         "midtrain.ra3.e_step.batch_documents=1",
         "midtrain.ra3.e_step.group_size=2",
         "midtrain.ra3.e_step.rationale_tokens_max=1",
-        "midtrain.ra3.e_step.penalty={kind='switch_cost', nats=inf}",
+        "midtrain.ra3.e_step.penalty={kind='switch_cost', cost=inf}",
         "evaluate.n_documents=1",
         "evaluate.program_tokens_max=1",
         "rlvr.batch_problems=1",

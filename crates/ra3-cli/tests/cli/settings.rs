@@ -36,7 +36,7 @@ fn the_settings_of_the_e_step_and_of_rlvr_run() {
     ];
     let mean = [
         NO_RLVR,
-        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_mean', nats=0.1}",
+        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_mean', cost=0.1}",
         "midtrain.ra3.e_step.baseline=group_mean",
         "rlvr.advantage=dr_grpo",
         "midtrain.ra3.m_step.choose={kind='best_of', group_size=2}",

@@ -149,11 +149,10 @@ pub const KEYS: &[Key] = &[
         ]),
     ),
     key(
-        "midtrain.ra3.e_step.penalty.nats",
+        "midtrain.ra3.e_step.penalty.cost",
         Real(Closed(0.0), Closed(f64::INFINITY)),
     ),
     key("midtrain.ra3.e_step.penalty.alpha", PROBABILITY),
-    key("midtrain.ra3.e_step.penalty.cost", SHARE),
     key("midtrain.ra3.e_step.scorer", OneOf(&["live", "frozen"])),
     key(
         "midtrain.ra3.e_step.baseline",

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ra3::e_step::EStepReport;
 use ra3::em::{Done, Em, EmReport};
-use ra3::m_step::{AnnotatedDocument, Draw};
 use ra3::model::{Model, Saved};
 use ra3::phases::{Phase, Place};
 use ra3::policy::UpdateStats;
 use ra3::seed::Seed;
 use ra3::statistics::LatentStats;
-use ra3::trajectory::{Annotated, Latent, Trajectory};
 use ra3_corpus::shards::Shards;
 use ra3_text::tokenizer::Tokenizer;
-use serde::{Deserialize, Serialize};
 
 use super::base::save_model_to;
 use super::midtrain::REFERENCE;
@@ -158,8 +155,7 @@ impl Ra3Course<'_> {
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
-        let annotated: Vec<Kept> = self.em.annotated.iter().map(Kept::from).collect();
-        let json = serde_json::to_vec(&annotated).expect("kept documents have only plain fields");
+        let json = serde_json::to_vec(&self.em.annotated).expect("they have only plain fields");
         Ok(ra3_files::write(&folder.join("annotated.json"), &json)?)
     }
 
@@ -167,9 +163,8 @@ impl Ra3Course<'_> {
         let path = folder.join("annotated.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let kept: Vec<Kept> = serde_json::from_str(&text)
+        self.em.annotated = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged", path.display()))?;
-        self.em.annotated = kept.into_iter().map(AnnotatedDocument::from).collect();
         self.em.position = position;
         match self.em.config.place(position) {
             None => Ok(()),
@@ -230,101 +225,11 @@ fn latent_figures(latents: &LatentStats, figures: &mut BTreeMap<String, f64>) {
     figures.insert("rationale_tokens".to_owned(), latents.rationale_tokens);
 }
 
-/// An annotated document as a committed state holds it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    prefix: Vec<u32>,
-    lines: Vec<Vec<u32>>,
-    draws: Vec<KeptDraw>,
-    n_corpus_tokens: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptDraw {
-    latents: Vec<KeptLatent>,
-    share: f32,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum KeptLatent {
-    Absent,
-    Keep,
-    Switch(Vec<u32>),
-    ForcedSwitch(Vec<u32>),
-}
-
-impl From<&AnnotatedDocument> for Kept {
-    fn from(document: &AnnotatedDocument) -> Self {
-        let latent = |latent: &Option<Latent>| match latent {
-            None => KeptLatent::Absent,
-            Some(Latent::Keep) => KeptLatent::Keep,
-            Some(Latent::Switch {
-                rationale,
-                forced_close: false,
-            }) => KeptLatent::Switch(rationale.clone()),
-            Some(Latent::Switch {
-                rationale,
-                forced_close: true,
-            }) => KeptLatent::ForcedSwitch(rationale.clone()),
-        };
-        let draw = |draw: &Draw| KeptDraw {
-            latents: draw.annotated.latents.iter().map(latent).collect(),
-            share: draw.share,
-        };
-        let trajectory = document
-            .draws
-            .first()
-            .map(|draw| &draw.annotated.trajectory);
-        let Trajectory { prefix, lines } = trajectory.cloned().unwrap_or_default();
-        Self {
-            prefix,
-            lines,
-            draws: document.draws.iter().map(draw).collect(),
-            n_corpus_tokens: document.n_corpus_tokens,
-        }
-    }
-}
-
-impl From<Kept> for AnnotatedDocument {
-    fn from(kept: Kept) -> Self {
-        let latent = |latent: KeptLatent| match latent {
-            KeptLatent::Absent => None,
-            KeptLatent::Keep => Some(Latent::Keep),
-            KeptLatent::Switch(rationale) => Some(Latent::Switch {
-                rationale,
-                forced_close: false,
-            }),
-            KeptLatent::ForcedSwitch(rationale) => Some(Latent::Switch {
-                rationale,
-                forced_close: true,
-            }),
-        };
-        let trajectory = Trajectory {
-            prefix: kept.prefix,
-            lines: kept.lines,
-        };
-        let draw = |draw: KeptDraw| Draw {
-            annotated: Annotated {
-                trajectory: trajectory.clone(),
-                latents: draw.latents.into_iter().map(latent).collect(),
-            },
-            share: draw.share,
-        };
-        Self {
-            draws: kept.draws.into_iter().map(draw).collect(),
-            n_corpus_tokens: kept.n_corpus_tokens,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use super::*;
+    use ra3::m_step::{AnnotatedDocument, Draw};
+    use ra3::trajectory::{Annotated, Latent, Trajectory};
 
     proptest! {
         #[test]
@@ -346,9 +251,9 @@ mod tests {
                 Draw { annotated: Annotated { trajectory: trajectory.clone(), latents }, share }
             });
             let document = AnnotatedDocument { draws: draws.collect(), n_corpus_tokens };
-            let json = serde_json::to_string(&Kept::from(&document)).unwrap();
-            let kept: Kept = serde_json::from_str(&json).unwrap();
-            prop_assert_eq!(AnnotatedDocument::from(kept), document);
+            let json = serde_json::to_string(&document).unwrap();
+            let read: AnnotatedDocument = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(read, document);
         }
     }
 }

@@ -100,7 +100,7 @@ fn the_first_of_equals_is_the_best() {
     let rows = draw(
         &GROUPS,
         Choose::BestOf { group_size: 3 },
-        Penalty::SwitchCost { nats: 0.25 },
+        Penalty::SwitchCost { cost: 0.25 },
     );
     assert!(rows.iter().all(|draws| draws.len() == 1));
     let rows = rows.concat();
@@ -114,7 +114,7 @@ fn the_first_of_equals_is_the_best() {
     let rows = draw(
         &GROUPS,
         Choose::BestOf { group_size: 3 },
-        Penalty::SwitchCost { nats: 5.0 },
+        Penalty::SwitchCost { cost: 5.0 },
     );
     let rows = rows.concat();
     assert_eq!(rows.len(), 2);
@@ -126,7 +126,7 @@ fn a_draw_stands_for_itself() {
     let rows = draw(
         &GROUPS[1..3],
         Choose::Sample {},
-        Penalty::SwitchCost { nats: 0.25 },
+        Penalty::SwitchCost { cost: 0.25 },
     );
     let rows = rows.concat();
     let found: Vec<_> = rows
@@ -154,7 +154,7 @@ fn importance_weights_by_hand() {
     let rows = draw(
         &GROUPS,
         Choose::ImportanceWeights { group_size: 3 },
-        Penalty::SwitchCost { nats: 0.25 },
+        Penalty::SwitchCost { cost: 0.25 },
     );
     let (act, other) = ((-3f64).exp(), (-1f64).exp());
     let sum = act + 2.0 * other;
@@ -181,7 +181,7 @@ fn a_share_below_a_millionth_is_dropped() {
     let choose = Choose::ImportanceWeights { group_size: 3 };
     // Two acts beside twice a think: e^−12.75 / 2 is above a millionth, e^−13.75 / 2 is not.
     for (cost, n_kept) in [(-10.5, [3, 3]), (-11.5, [2, 2])] {
-        let documents = draw(&GROUPS, choose, Penalty::SwitchCost { nats: cost });
+        let documents = draw(&GROUPS, choose, Penalty::SwitchCost { cost });
         assert_eq!([documents[0].len(), documents[1].len()], n_kept);
         let total: f32 = documents[0].iter().map(|draw| draw.share).sum();
         assert!((total - 1.0).abs() < 1e-5, "{total}");
@@ -222,7 +222,7 @@ fn latents_are_drawn_as_their_rule_says() {
     };
     let policy = Recording::new(table(1));
     let batch = vec![document(); 40];
-    let penalty = Penalty::SwitchCost { nats: 0.0 };
+    let penalty = Penalty::SwitchCost { cost: 0.0 };
     let (alone, seed) = (Frozen::default(), Seed::root(4));
     annotate(
         &policy,

@@ -25,12 +25,12 @@ fn any_trajectory() -> impl Strategy<Value = Trajectory> {
 
 fn any_penalty() -> impl Strategy<Value = Penalty> {
     prop_oneof![
-        (-1.0f32..3.0).prop_map(|nats| Penalty::SwitchCost { nats }),
+        (-1.0f32..3.0).prop_map(|cost| Penalty::SwitchCost { cost }),
         (0.01f32..0.99).prop_map(|alpha| Penalty::ExactKl { alpha }),
-        (0.0f32..3.0).prop_map(|nats| Penalty::SwitchCostOnMean { nats }),
+        (0.0f32..3.0).prop_map(|cost| Penalty::SwitchCostOnMean { cost }),
         (0.0f32..1.0).prop_map(|cost| Penalty::SwitchCostOnProbability { cost }),
         Just(Penalty::SwitchCost {
-            nats: f32::INFINITY
+            cost: f32::INFINITY
         }),
     ]
 }
@@ -84,8 +84,8 @@ fn reward(rollout: &Scored, line: usize, penalty: Penalty) -> f64 {
     let is_think = latent.as_ref().is_some_and(Latent::is_think);
     let price = |cost: f32| if is_think { f64::from(cost) } else { 0.0 };
     match penalty {
-        Penalty::SwitchCost { nats: cost } => logprob - price(cost),
-        Penalty::SwitchCostOnMean { nats: cost } => logprob / n_tokens - price(cost),
+        Penalty::SwitchCost { cost } => logprob - price(cost),
+        Penalty::SwitchCostOnMean { cost } => logprob / n_tokens - price(cost),
         Penalty::SwitchCostOnProbability { cost } => logprob.exp() - price(cost),
         Penalty::ExactKl { alpha } => {
             let alpha = f64::from(alpha);

@@ -311,9 +311,9 @@ fn rewards_of_a_line_by_hand() {
     let (act, think) = (score(Some(false), -0.5, 0.0), score(Some(true), -1.0, -2.0));
     let found = |penalty| [act.reward(penalty), think.reward(penalty)];
     let p = (-3.0f32).exp();
-    assert_eq!(found(Penalty::SwitchCost { nats: 0.25 }), [-3.0, -3.25]);
+    assert_eq!(found(Penalty::SwitchCost { cost: 0.25 }), [-3.0, -3.25]);
     assert_eq!(
-        found(Penalty::SwitchCostOnMean { nats: 0.25 }),
+        found(Penalty::SwitchCostOnMean { cost: 0.25 }),
         [-0.75, -1.0]
     );
     assert_eq!(
@@ -326,8 +326,8 @@ fn rewards_of_a_line_by_hand() {
     // A line before which nothing was decided is worth its likelihood, whatever the penalty.
     let plain = score(None, -0.5, -2.0);
     for penalty in [
-        Penalty::SwitchCost { nats: 0.25 },
-        Penalty::SwitchCostOnMean { nats: 0.25 },
+        Penalty::SwitchCost { cost: 0.25 },
+        Penalty::SwitchCostOnMean { cost: 0.25 },
         Penalty::SwitchCostOnProbability { cost: 0.25 },
         Penalty::ExactKl { alpha: 0.75 },
     ] {
@@ -338,7 +338,7 @@ fn rewards_of_a_line_by_hand() {
         is_think: Some(false),
         ..LineScore::default()
     };
-    assert_eq!(empty.reward(Penalty::SwitchCostOnMean { nats: 1.0 }), 0.0);
+    assert_eq!(empty.reward(Penalty::SwitchCostOnMean { cost: 1.0 }), 0.0);
 }
 
 /// The prior of each latent, and one step of the bound.
@@ -371,8 +371,8 @@ fn the_prior_of_a_line_by_hand() {
 fn an_infinite_cost_updates_nothing() {
     let infinite = f32::INFINITY;
     for penalty in [
-        Penalty::SwitchCost { nats: infinite },
-        Penalty::SwitchCostOnMean { nats: infinite },
+        Penalty::SwitchCost { cost: infinite },
+        Penalty::SwitchCostOnMean { cost: infinite },
         Penalty::SwitchCostOnProbability { cost: infinite },
     ] {
         let config = EStepConfig {

@@ -96,7 +96,7 @@ fn forcing_teaches_the_decision_nothing() {
     // A rationale's one token is drawn after `<think>`, and decisions after other tokens.
     let config = EStepConfig {
         rationale_tokens_max: 1,
-        penalty: Penalty::SwitchCost { nats: 3.0 },
+        penalty: Penalty::SwitchCost { cost: 3.0 },
         ..with_floor(0.25)
     };
     let (policy, latents) = update(never.clone(), &config);
@@ -181,16 +181,16 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
         Persistence::StickyWithThinkFloor(0.5),
     ] {
         for penalty in [
-            Penalty::SwitchCost { nats: infinite },
-            Penalty::SwitchCostOnMean { nats: infinite },
+            Penalty::SwitchCost { cost: infinite },
+            Penalty::SwitchCostOnMean { cost: infinite },
             Penalty::SwitchCostOnProbability { cost: infinite },
         ] {
             assert!(penalty.forbids_thinking());
             assert_eq!(decision(penalty, persistence), Decision::Absent);
         }
         for penalty in [
-            Penalty::SwitchCost { nats: 0.0 },
-            Penalty::SwitchCost { nats: -infinite },
+            Penalty::SwitchCost { cost: 0.0 },
+            Penalty::SwitchCost { cost: -infinite },
             Penalty::ExactKl { alpha: 0.5 },
         ] {
             let expected = match persistence {

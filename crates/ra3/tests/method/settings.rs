@@ -45,7 +45,7 @@ pub(crate) fn e_step() -> EStepConfig {
         rationale_tokens_max: 2,
         horizon: None,
         discount: 1.0,
-        penalty: Penalty::SwitchCost { nats: 0.25 },
+        penalty: Penalty::SwitchCost { cost: 0.25 },
         baseline: Baseline::LeaveOneOut,
         surrogate: Surrogate::LogLikelihood,
         updates_per_batch: 1,
