@@ -15,7 +15,10 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3-lm", &["ra3", "ra3-files"]),
     ("ra3-text", &["ra3"]),
     ("ra3-parquet", &[]),
-    ("ra3-corpus", &["ra3", "ra3-files", "ra3-parquet", "ra3-text"]),
+    (
+        "ra3-corpus",
+        &["ra3", "ra3-files", "ra3-parquet", "ra3-text"],
+    ),
     ("ra3-testbed", &["ra3"]),
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-parquet", "ra3-sandbox"]),

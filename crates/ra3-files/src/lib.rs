@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tempfile::Builder;
 
 /// How the names of files and folders begin that are not whole yet.
@@ -128,7 +130,16 @@ fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io
     fill(temporary.path())?;
     sync_all(temporary.path())?;
     if path.exists() {
-        std::fs::remove_dir_all(path)?;
+        // They change places in one step; what was there before goes with the temporary name.
+        match renameat_with(CWD, temporary.path(), CWD, path, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                sync(parent)?;
+                return temporary.close();
+            }
+            // Some file systems cannot.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => std::fs::remove_dir_all(path)?,
+            Err(error) => return Err(error.into()),
+        }
     }
     std::fs::rename(temporary.path(), path)?;
     // It has another name now, and nothing to remove.

@@ -161,8 +161,10 @@ fn fetch_part(
     let mut request = agent
         .get(remote.address)
         // A compressed answer has no position to continue from.
-        .header("Accept-Encoding", "identity")
-        .header("Range", format!("bytes={start}-"));
+        .header("Accept-Encoding", "identity");
+    if start > 0 {
+        request = request.header("Range", format!("bytes={start}-"));
+    }
     if let Some(token) = remote.token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
@@ -181,7 +183,7 @@ fn fetch_part(
             Some(total.ok_or_else(other)?)
         }
         // There is nothing behind what is there.
-        416 if remote.n_bytes.is_none() => return Ok(()),
+        416 if remote.n_bytes.is_none() && start > 0 => return Ok(()),
         status @ (408 | 416 | 429 | 500..) => {
             return Err(FetchError::Broken(format!("status {status}")));
         }

@@ -298,7 +298,10 @@ fn fetch_any(
         };
         match fetch(remote, path, &agent, settings, &mut progress) {
             Ok(()) => return wanted.map_or_else(|| checksum_of(path), |it| Ok(it.to_owned())),
-            Err(error) => failures.push(format!("cannot fetch {address}: {error}")),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                failures.push(format!("cannot fetch {address}: {error:#}"));
+            }
         }
     }
     bail!("{}", failures.join("; "))

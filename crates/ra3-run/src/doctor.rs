@@ -21,7 +21,7 @@ use crate::clock::peak_rss_mib;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
-use crate::model::{Loaded, folder_of};
+use crate::model::{Loaded, folder_of, with_reason};
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");
@@ -223,8 +223,8 @@ fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup
     });
     let (chat, template_error) = match rendered {
         Ok(Ok(chat)) => (chat, None),
-        Ok(Err(error)) => (None, Some(error.to_string())),
-        Err(error) => (None, Some(error.to_string())),
+        Ok(Err(error)) => (None, Some(with_reason(&error))),
+        Err(error) => (None, Some(with_reason(error))),
     };
     let train = |recompute| {
         let settings = training(512, recompute);

@@ -121,12 +121,8 @@ impl Costs {
             n_readers
         };
         // An update of the M-step learns from every draw of its documents that has a weight.
-        let n_learnt = match em.choose {
-            Choose::Sample {} | Choose::BestOf { .. } => 1,
-            Choose::ImportanceWeights { group_size } => group_size,
-        };
         let own = f64::from(em.corpus_latents_share);
-        let n_learnt = own + (1.0 - own) * n_learnt as f64;
+        let n_learnt = own + (1.0 - own) * em.choose.n_learnt() as f64;
         let trained = self.documents(em.cold_start_updates, em.m_batch_documents)
             + self.documents(em.rounds * em.m_updates, em.m_batch_documents) * n_learnt
             + rollouts * em.e_step.updates_per_batch as f64;
@@ -219,10 +215,10 @@ fn rows_max(config: &ModelConfig, file: &RunFile) -> usize {
     }
     if let Some(midtrain) = &file.midtrain {
         let search = &midtrain.ra3.e_step;
-        batches.push((
-            midtrain.batch_documents,
-            annotated_tokens_max(file, context),
-        ));
+        // The draws of a document that the M-step learns from are one tree.
+        let n_learnt = midtrain.ra3.m_step.choose.n_learnt();
+        let draws = n_learnt.saturating_mul(annotated_tokens_max(file, context));
+        batches.push((midtrain.batch_documents, draws));
         // The rollouts of a document part at its first decision, in the worst case.
         let group = search
             .group_size

@@ -101,8 +101,9 @@ fn check_window(request: &GradeRequest) -> Result<()> {
 }
 
 fn is_date(text: &str) -> bool {
-    let is_written_so = text.len() == 10 && text.starts_with(|c: char| c.is_ascii_digit());
-    is_written_so && NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok()
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d");
+    // Days are compared as texts, so there is one way to write each.
+    date.is_ok_and(|date| date.format("%Y-%m-%d").to_string() == text)
 }
 
 /// Whether a result file can be written, before hours are spent on what belongs in it.

@@ -61,7 +61,7 @@ impl Loaded {
         match &self.template {
             Ok(Some(template)) => Ok(template),
             Ok(None) => bail!("{folder} has no chat template: leave out --chat"),
-            Err(error) => bail!("{error}: leave out --chat"),
+            Err(error) => bail!("{}: leave out --chat", with_reason(error)),
         }
     }
 
@@ -70,6 +70,14 @@ impl Loaded {
         let markers = self.tokenizer.markers();
         let last = markers.act.max(markers.think).max(markers.close);
         (last as usize) < self.lm.shape().n_vocabulary
+    }
+}
+
+/// An error of text files with its reason.
+pub(crate) fn with_reason(error: &TextError) -> String {
+    match std::error::Error::source(error) {
+        Some(reason) => format!("{error}: {reason}"),
+        None => error.to_string(),
     }
 }
 

@@ -34,6 +34,14 @@ pub enum Choose {
 }
 
 impl Choose {
+    /// Draws of a document that an update of the M-step learns from, at most.
+    pub fn n_learnt(self) -> usize {
+        match self {
+            Self::Sample {} | Self::BestOf { .. } => 1,
+            Self::ImportanceWeights { group_size } => group_size,
+        }
+    }
+
     /// Draws of a document.
     pub fn group_size(self) -> usize {
         match self {

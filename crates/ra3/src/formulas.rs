@@ -1,6 +1,5 @@
-//! Every formula of the method that is arithmetic on slices, each with its table of values.
-//!
-//! The formulas of docs/algorithm.md over slices. No policy, no tokens; sums are in `f64`.
+//! The formulas of docs/algorithm.md that are arithmetic on slices, each with its table of values.
+//! No policy, no tokens; sums are in `f64`.
 
 /// Reward-to-go with horizon and discount (docs/algorithm.md, "E-step"):
 /// `R_t = Σ_{k=t}^{min(t+H, T)-1} γ^{k−t} r_k`.

@@ -1,8 +1,7 @@
 //! Trajectories and latents as training sequences, and back.
 //!
-//! Nothing is decoded. Decisions are targets like any
-//! others, over the whole vocabulary: a model that learns from these sequences writes its markers
-//! wherever it is sampled.
+//! Nothing is decoded. Decisions are targets like any others, over the whole vocabulary: a model
+//! that learns from these sequences writes its markers wherever it is sampled.
 
 use crate::policy::{Example, TokenId};
 use crate::trace::{Part, Trace};

@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`trajectory`] has the nouns, [`policy`] the seam to whatever computes
 //! log-probabilities, and then one short file for each step of the method.
-//! Nothing here knows of tensors, files, clocks or threads. The feature `serde` lets settings stand
-//! in files, as derives on them and nothing else.
+//! Nothing here knows of tensors, clocks or threads, and of files only that a model can be saved to
+//! one. The feature `serde` lets settings and annotated documents stand in files, as derives on
+//! them and nothing else.
 
 pub mod trace;
 pub mod trajectory;

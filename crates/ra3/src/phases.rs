@@ -6,7 +6,7 @@ use crate::e_step::EStepConfig;
 use crate::interleave::TokenWeights;
 use crate::schedule::Schedule;
 
-/// Settings of the loop. What a comparison leaves out is a count of 0.
+/// Settings of the loop. A phase that a comparison leaves out is a count of 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmConfig {
     /// Updates on the corpus' own comments as latents.
@@ -122,9 +122,11 @@ impl EmConfig {
     /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of
     /// any first `n` documents `⌊n · share⌋` do.
     pub(crate) fn keeps_own(&self, nth: u64) -> bool {
-        // In whole millionths: the nearest number to 0.9 is below it, and 10 of it below 9.
-        let millionths = (f64::from(self.corpus_latents_share) * 1e6).round() as u64;
-        let n_own = |n: u64| n * millionths / 1_000_000;
+        // In whole billionths of the number as it is written: the nearest one to 0.9 is below it,
+        // and 10 of it below 9.
+        let share: f64 = self.corpus_latents_share.to_string().parse().unwrap_or(0.0);
+        let billionths = (share * 1e9).round() as u64;
+        let n_own = |n: u64| n * billionths / 1_000_000_000;
         n_own(nth + 1) > n_own(nth)
     }
 }

@@ -18,7 +18,8 @@ pub enum Schedule {
         /// Updates of warm-up.
         warmup: u64,
     },
-    /// A half cosine from `peak` to `floor_share · peak` at the last update.
+    /// A half cosine from `peak` to `floor_share · peak`, which the update after the last would
+    /// have, as in transformers' schedules.
     Cosine {
         /// The largest step size.
         peak: f32,
@@ -27,7 +28,8 @@ pub enum Schedule {
         /// Share of the peak at the end.
         floor_share: f32,
     },
-    /// Constant, then linear from `peak` to `floor_share · peak` over the last `decay` updates.
+    /// Constant, then linear from `peak` to `floor_share · peak` over the last `decay` updates,
+    /// which the update after them would have.
     WarmupStableDecay {
         /// The largest step size.
         peak: f32,

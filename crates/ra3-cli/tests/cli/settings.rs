@@ -88,8 +88,11 @@ fn dapo_runs_and_pays_for_length() {
         "rlvr.updates_per_batch=2",
     ];
     let ledger = ledger_of(&folder.path().join("dapo"), &dapo);
-    // An untrained model writes to the end: the penalty is the whole reward.
-    assert!(ledger.contains("\"reward\":-"), "{ledger}");
+    // An untrained model writes to the end and earns nothing: its length is no reward, so no group
+    // has signal and all tries are made.
+    assert!(ledger.contains("\"reward\":0.0"), "{ledger}");
+    assert!(ledger.contains("\"groups_with_signal\":0.0"), "{ledger}");
+    assert!(!ledger.contains("\"reward\":-"), "{ledger}");
 }
 
 #[test]

@@ -57,12 +57,7 @@ fn card(arm: &str, plan_toml: &str, ledger: &[Record]) -> String {
     );
     text += &usage(arm);
     text += &score_table(&scores(arm, ledger));
-    // Where the run lay says nothing about the model.
-    let plan: Vec<&str> = plan_toml
-        .lines()
-        .filter(|line| !line.starts_with("directory = "))
-        .collect();
-    let _ = write!(text, "\n## Plan\n\n```toml\n{}\n```\n", plan.join("\n"));
+    let _ = write!(text, "\n## Plan\n\n```toml\n{plan_toml}\n```\n");
     text
 }
 

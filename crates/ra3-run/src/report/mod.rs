@@ -35,7 +35,7 @@ pub use table::{Row, Table};
 pub struct ReportInputs<'a> {
     /// Name of the run.
     pub name: String,
-    /// The resolved plan as it was written.
+    /// The resolved plan, without its directory: where a run lies says nothing about it.
     pub plan_toml: String,
     /// What the run ran on, by name.
     pub environment: BTreeMap<String, String>,
@@ -78,7 +78,7 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
     let (name, environment) = described(&ledger);
     let inputs = ReportInputs {
         name,
-        plan_toml: progress.plan,
+        plan_toml: without_directory(&progress.plan),
         environment,
         ledger: &ledger,
         samples: &samples,
@@ -87,6 +87,13 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
     write(&inputs, &directory.join("report.html"))?;
     card::write_all(directory, &inputs.plan_toml, &ledger)?;
     Ok(summary(&ledger, &clock))
+}
+
+fn without_directory(plan: &str) -> String {
+    let lines = plan
+        .lines()
+        .filter(|line| !line.starts_with("directory = "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Name and environment as the ledger's last record of a start has them.

@@ -42,7 +42,7 @@ pub const KEYS: &[Key] = &[
     key("corpus.decontaminate_n_words", Whole(1, COUNT_MAX)),
     key(
         "corpus.near_duplicate_similarity",
-        // Pairs that are less alike are not looked at: see `ra3_corpus::dedupe`.
+        // Below it the bands of `ra3_corpus::dedupe` would miss more than one pair in eight.
         Real(Closed(0.5), Closed(1.0)),
     ),
     key("corpus.n_bytes_max", Whole(1, ANY)),

@@ -110,7 +110,7 @@ impl Ra3Course<'_> {
         let (config, documents) = (&self.em.config, self.documents);
         rehearsal::documents(lm, documents, config.m_batch_documents)?;
         // What an update of the M-step learns of one document goes through as one tree, too.
-        let group = config.e_step.group_size.max(config.choose.group_size());
+        let group = config.e_step.group_size.max(config.choose.n_learnt());
         let n_max = config.e_step.rationale_tokens_max;
         rehearsal::rollouts(lm, documents, &self.em.markers, group, n_max)
     }
@@ -163,8 +163,13 @@ impl Ra3Course<'_> {
         let path = folder.join("annotated.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        self.em.annotated = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
+        self.em.annotated = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is damaged, or of another version of ra3: begin the stage again with \
+                     --restart-stage",
+                path.display()
+            )
+        })?;
         self.em.position = position;
         match self.em.config.place(position) {
             None => Ok(()),

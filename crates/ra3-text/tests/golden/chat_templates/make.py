@@ -1,7 +1,7 @@
 """Writes what transformers renders from chat templates, for `tests/chat_templates.rs`.
 
     pip install transformers==5.23.0 jinja2==3.1.6
-    python crates/ra3-corpus/tests/golden/chat_templates/make.py
+    python crates/ra3-text/tests/golden/chat_templates/make.py
 
 Each folder is a model's as far as templates go: `chat_template.jinja` or templates that this script
 puts into `tokenizer_config.json` by name. The templates are written for this test in the manner of

@@ -1,7 +1,7 @@
 """Writes what transformers makes of tokenizer files, for `tests/tokenizers.rs`.
 
     pip install transformers==5.24.0
-    python crates/ra3-corpus/tests/golden/tokenizers/make.py
+    python crates/ra3-text/tests/golden/tokenizers/make.py
 
 `tokenizer.json` is a small byte-level BPE with Qwen's division. Each case of `cases.json` changes
 some of its keys and puts files beside it, and lists the ids of prompts (as the tokenizer's call
