@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use chrono::NaiveDate;
 use ra3_evals::bench::{self, Bench, Name};
 use ra3_evals::evalplus::data::Rules;
 use ra3_evals::outcome::{Fault, Graded, grade_all};
@@ -15,6 +14,7 @@ use ra3_evals::results::{self, Conditions, Entry, Results};
 use ra3_evals::samples;
 use ra3_evals::sampling::Sampling;
 use ra3_evals::sanitize::sanitize as sanitize_text;
+use ra3_evals::task::is_day;
 use ra3_sandbox::Pool;
 
 use crate::benchmark_data;
@@ -90,7 +90,7 @@ fn check_window(request: &GradeRequest) -> Result<()> {
     for (option, date) in [("--from", &request.from), ("--to", &request.to)] {
         let Some(date) = date else { continue };
         ensure!(
-            is_date(date),
+            is_day(date),
             "{option} {date:?} is no day; write it as 2024-08-01"
         );
     }
@@ -98,11 +98,6 @@ fn check_window(request: &GradeRequest) -> Result<()> {
         ensure!(from <= to, "--from {from} is after --to {to}");
     }
     Ok(())
-}
-
-fn is_date(text: &str) -> bool {
-    let is_written_so = text.len() == 10 && text.starts_with(|c: char| c.is_ascii_digit());
-    is_written_so && NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok()
 }
 
 /// Whether a result file can be written, before hours are spent on what belongs in it.
@@ -368,30 +363,6 @@ fn missing(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_are_days() {
-        for day in ["2024-08-01", "2024-02-29", "2000-02-29", "2023-12-31"] {
-            assert!(is_date(day), "{day}");
-        }
-        for no_day in [
-            "2024-13-45",
-            "2023-02-29",
-            "1900-02-29",
-            "2024-04-31",
-            "2024-00-10",
-            "2024-01-00",
-            "2024-8-1",
-            "2024-08",
-            "yesterday",
-            "",
-            "+024-08-01",
-            "2024-08-01T00:00",
-            "２024-01-01",
-        ] {
-            assert!(!is_date(no_day), "{no_day}");
-        }
-    }
 
     #[test]
     fn a_place_that_cannot_be_written_is_found_at_once() {
