@@ -2,11 +2,14 @@
 //! over.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::evalplus::data::{self as evalplus, Benchmark, Rules};
+use ra3_evals::evalplus::oracle::expected;
 use ra3_evals::livecodebench::Mode;
+use ra3_evals::outcome::{Part, grade_until};
 use ra3_evals::samples;
 use ra3_sandbox::{Level, Pool};
 use serde_json::{Value, json};
@@ -115,13 +118,77 @@ proptest! {
     }
 }
 
+fn pool() -> Pool {
+    let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
+    let limits = Name::HumanEval.limits();
+    Pool::with_helper(helper, 1, limits, Level::BestEffort).expect("there is Python")
+}
+
+#[test]
+fn a_cache_that_was_changed_counts_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, cache) = (folder.path().join("data.jsonl"), folder.path().join("kept"));
+    let mut task = record(PLUS, 0).0;
+    task["base_input"] = json!([[11], [22]]);
+    std::fs::write(&path, task.to_string()).unwrap();
+    let dataset = evalplus::read(&path, Benchmark::HumanEval, Rules::Current).unwrap();
+    let pool = pool();
+    let outputs = || {
+        let mut n_computed = 0;
+        let found = expected(&dataset, &pool, Some(&cache), &mut |_| n_computed += 1).unwrap();
+        (found[0].base.outputs.clone(), n_computed)
+    };
+    let (right, n_computed) = outputs();
+    assert_eq!((right.len(), n_computed), (2, 1));
+    assert_eq!(outputs(), (right.clone(), 0));
+    let file = std::fs::read_dir(&cache)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    // Values, seconds, the checksum: each digit counts, and the file stays JSON.
+    for nth in 0..12 {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let digits: Vec<usize> = (0..bytes.len())
+            .filter(|at| bytes[*at].is_ascii_digit())
+            .collect();
+        let at = digits[nth * (digits.len() - 1) / 11];
+        bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+        serde_json::from_slice::<Value>(&bytes).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(outputs(), (right.clone(), 1), "digit {at}");
+        assert_eq!(outputs(), (right.clone(), 0), "it is kept anew");
+    }
+}
+
+#[test]
+fn nothing_begins_after_its_time() {
+    let pool = pool();
+    let items: Vec<usize> = (0..8).collect();
+    let grade = |_: &usize| Ok(Part::passed(1).into());
+    let graded = |until: Option<Instant>| {
+        let mut heard = Vec::new();
+        let all = grade_until(until, &items, &pool, grade, &mut |index| heard.push(index));
+        let done = (0..8)
+            .filter(|index| all[*index].is_some())
+            .collect::<Vec<_>>();
+        assert_eq!(heard, done);
+        done
+    };
+    assert_eq!(graded(None), items);
+    assert_eq!(
+        graded(Some(Instant::now() + Duration::from_hours(1))),
+        items
+    );
+    assert!(graded(Some(Instant::now())).is_empty());
+}
+
 #[test]
 fn data_without_a_task_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.jsonl");
-    let helper = env!("CARGO_BIN_EXE_ra3-evals-sandbox-helper").into();
-    let limits = Name::HumanEval.limits();
-    let pool = Pool::with_helper(helper, 1, limits, Level::BestEffort).unwrap();
+    let pool = pool();
     for name in Name::ALL {
         for text in ["", "\n \n", "[]", "\u{feff}"] {
             std::fs::write(&path, text).unwrap();
