@@ -20,7 +20,8 @@ pub type Graded = Result<Verdict, Fault>;
 /// Why nothing can be said of a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The problem's checker, or its test, is broken: so it is for every program, however often it is graded.
+    /// The problem's checker, or its test, is broken: so it is for every program, however often it
+    /// is graded.
     #[error("the problem's checker {0}")]
     Checker(String),
     /// The sandbox failed: once alone, it may do.
