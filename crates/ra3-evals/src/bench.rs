@@ -167,7 +167,10 @@ pub fn load(
     let (mut read, graded_as) = match benchmark {
         Some(benchmark) => {
             let read = plus(benchmark, rules, path, pool, cache, on_done)?;
-            (read, format!("{}{}", name.text(), rules.suffix()))
+            (
+                with_tasks(read, path)?,
+                format!("{}{}", name.text(), rules.suffix()),
+            )
         }
         None => (self::read(name, path)?, name.text().to_owned()),
     };
@@ -218,11 +221,24 @@ fn make_gradable(name: Name, read: &mut Read, pool: &Pool) {
 /// Reads the tasks of a file, or of the files of a folder, without running anything.
 ///
 /// # Errors
-/// They cannot be read, or a record is not of this benchmark.
+/// They cannot be read, a record is not of this benchmark, or there is none.
 ///
 /// # Panics
 /// HumanEval+ and MBPP+ have no outputs without running something: [`load`] is for them.
 pub fn read(name: Name, path: &Path) -> Result<Read, DataError> {
+    with_tasks(read_tasks(name, path)?, path)
+}
+
+/// Refuses data without tasks: nothing could be said of a model on them.
+fn with_tasks(read: Read, path: &Path) -> Result<Read, DataError> {
+    if read.tasks.is_empty() {
+        let path = path.to_owned();
+        return Err(DataError::NoTask { path });
+    }
+    Ok(read)
+}
+
+fn read_tasks(name: Name, path: &Path) -> Result<Read, DataError> {
     let (version, problems, checksum) = match name {
         Name::HumanEvalPlus | Name::MbppPlus => panic!("{} has to be loaded", name.text()),
         Name::LiveCodeBench(mode) => return live_code_bench(mode, path),

@@ -210,10 +210,31 @@ impl Grader {
     /// The verdict on a whole program.
     ///
     /// # Errors
-    /// The sandbox failed.
+    /// The sandbox failed, or the test cannot run.
     pub fn grade(&self, program: &str, pool: &Pool) -> Graded {
         let result = pool.run(&self.program(program));
-        Ok(self.part(&result)?.into())
+        let part = self.part(&result);
+        let part = part.map_err(|fault| self.broken_test(pool).unwrap_or(fault));
+        Ok(part?.into())
+    }
+
+    /// What is wrong with asserts that cannot run for a function that does nothing either, while
+    /// that runs without them.
+    fn broken_test(&self, pool: &Pool) -> Option<Fault> {
+        let name = &self.problem.entry_point;
+        let nothing = is_name(name).then(|| format!("def {name}(*a, **k):\n    pass\n"));
+        let tested = self.program(&nothing.unwrap_or_default());
+        tested.check.as_ref()?;
+        let bare = Program {
+            check: None,
+            ..tested.clone()
+        };
+        match (pool.run(&tested).end, pool.run(&bare).end) {
+            (End::Infrastructure { reason }, End::Finished) => {
+                Some(Fault::Checker(format!("cannot run: {reason}")))
+            }
+            _ => None,
+        }
     }
 
     /// A test that failed decides over how the run ended, for the benchmarks' word; for ours it is

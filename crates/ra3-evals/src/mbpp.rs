@@ -109,7 +109,8 @@ pub fn tested(tasks: &[Task]) -> Vec<Problem> {
 /// # Errors
 /// It cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    read_each(path, &mut |_, record| task(record))
+    let name = |task: &Task| task.number.to_string();
+    read_each(path, Some(name), &mut |_, record| task(record))
 }
 
 fn task(record: &Value) -> Result<Task, Complaint> {

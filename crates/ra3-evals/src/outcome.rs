@@ -4,6 +4,9 @@
 //! Where nothing can be said of a program, that is no verdict but a [`Fault`]: of the data, or of
 //! the machine. Not done here: what a verdict earns ([`crate::contest::reward`]).
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
 use ra3_sandbox::{Clock, End, Pool};
 
 /// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
@@ -17,7 +20,8 @@ pub type Graded = Result<Verdict, Fault>;
 /// Why nothing can be said of a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The problem's checker is broken: so it is for every program, however often it is graded.
+    /// The problem's checker, or its test, is broken: so it is for every program, however often it
+    /// is graded.
     #[error("the problem's checker {0}")]
     Checker(String),
     /// The sandbox failed: once alone, it may do.
@@ -26,6 +30,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Without a test nothing can be right or wrong.
+    pub(crate) fn no_tests() -> Self {
+        Self::Checker("has no tests".to_owned())
+    }
+
     /// Its name in tables.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -284,15 +293,37 @@ pub fn grade_all<T: Sync>(
     grade: impl Fn(&T) -> Graded + Sync,
     on_done: &mut dyn FnMut(usize),
 ) -> Vec<Graded> {
-    let mut all = pool.map(items, &grade, on_done);
+    let all = grade_until(None, items, pool, grade, on_done);
+    let outcome = |graded: Option<Graded>| graded.expect("all were begun");
+    all.into_iter().map(outcome).collect()
+}
+
+/// As [`grade_all`], where nothing begins after an instant: what had not by then has no outcome.
+pub fn grade_until<T: Sync>(
+    until: Option<Instant>,
+    items: &[T],
+    pool: &Pool,
+    grade: impl Fn(&T) -> Graded + Sync,
+    on_done: &mut dyn FnMut(usize),
+) -> Vec<Option<Graded>> {
+    let begun: Vec<(&T, AtomicBool)> = items.iter().map(|item| (item, false.into())).collect();
+    let first = |(item, is_begun): &(&T, AtomicBool)| {
+        is_begun.store(until.is_none_or(|until| Instant::now() < until), Relaxed);
+        is_begun.load(Relaxed).then(|| grade(item))
+    };
+    let mut all = pool.map(&begun, first, &mut |index| {
+        if begun[index].1.load(Relaxed) {
+            on_done(index);
+        }
+    });
     for (item, graded) in items.iter().zip(&mut all) {
         let is_chance = match &*graded {
-            Ok(verdict) => verdict.is_chance(),
-            Err(Fault::Sandbox(_)) => true,
-            Err(Fault::Checker(_)) => false,
+            Some(Ok(verdict)) => verdict.is_chance(),
+            Some(Err(Fault::Sandbox(_))) => true,
+            Some(Err(Fault::Checker(_))) | None => false,
         };
         if is_chance {
-            *graded = grade(item);
+            *graded = Some(grade(item));
         }
     }
     all

@@ -36,6 +36,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// What no two problems of a data set may share.
+    pub(crate) fn name(&self) -> String {
+        self.task_id.clone()
+    }
+
     /// The right program.
     pub fn canonical(&self) -> String {
         format!("{}{}", self.prompt, self.canonical_solution)
@@ -47,7 +52,7 @@ impl Problem {
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_each(path, &mut |_, record| problem(record))
+    read_each(path, Some(Problem::name), &mut |_, record| problem(record))
 }
 
 fn problem(record: &Value) -> Result<Problem, Complaint> {
@@ -59,7 +64,7 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
     Ok(Problem {
         task_id: text("task_id")?,
         prompt: text("prompt")?,
-        entry_point: text("entry_point")?,
+        entry_point: called_by(text("entry_point")?)?,
         canonical_solution: optional("canonical_solution")?,
         test: text("test")?,
         setup: optional("setup")?,
@@ -67,6 +72,21 @@ fn problem(record: &Value) -> Result<Problem, Complaint> {
         family: optional("family")?,
         ..Problem::default()
     })
+}
+
+/// A name, or names with dots between them, which may be called: `Solution().add`.
+pub(crate) fn called_by(text: String) -> Result<String, Complaint> {
+    let is_name = |name: &str| {
+        let name = name.strip_suffix("()").unwrap_or(name);
+        let is_of_name = |c: char| c == '_' || c.is_alphanumeric();
+        name.chars().all(is_of_name)
+            && !name.starts_with(|c: char| c.is_numeric())
+            && !name.is_empty()
+    };
+    if text.split('.').all(is_name) {
+        return Ok(text);
+    }
+    Err(("entry_point", "the name of a function"))
 }
 
 /// A text as comment lines.

@@ -3,6 +3,7 @@
 //!
 //! Not done here: what a record means, and results and samples, which are no data sets.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use ra3_sandbox::value::Value;
 
 use crate::json::{self, JsonError};
 use crate::parquet::each_row;
+
+/// The byte order mark.
+const MARK: char = '\u{feff}';
 
 /// Why data cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,22 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A file has no record that is a task.
+    #[error("{path}: the data file holds no task; name one that does")]
+    NoTask {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two records are of one task.
+    #[error("{path}, {place}: the task {task_id} is there for the second time; take one out")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// Where the second one stands.
+        place: Place,
+        /// The task.
+        task_id: String,
+    },
     /// A record lacks something.
     #[error("{path}, {place}: `{key}` should be {expected}")]
     Field {
@@ -87,7 +107,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Reads a file, plain or `.gz`, as text.
+/// Reads a file, plain or `.gz`, as text, without the mark that some editors put before it.
 ///
 /// # Errors
 /// It cannot be read, or is not UTF-8.
@@ -100,6 +120,9 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
         file.read_to_string(&mut text)
     }
     .map_err(cannot_read(path))?;
+    if text.starts_with(MARK) {
+        text.drain(..MARK.len_utf8());
+    }
     Ok(text)
 }
 
@@ -144,18 +167,19 @@ pub(crate) type Complaint = (&'static str, &'static str);
 
 /// Reads what the records of a data set mean, each by its index, with the MD5 sum of the data: of
 /// uncompressed text, and of Parquet's bytes as they are. A folder stands for its Parquet files in
-/// the order of their names.
+/// the order of their names. `name` is what no two of them may share, where there is such a name.
 ///
 /// # Errors
-/// A file cannot be read, or a record is not what it should be.
+/// A file cannot be read, or a record is not what it should be, or there already.
 pub(crate) fn read_each<T>(
     path: &Path,
+    name: Option<fn(&T) -> String>,
     meaning: &mut dyn FnMut(usize, &Value) -> Result<T, Complaint>,
 ) -> Result<(Vec<T>, String), DataError> {
     if path.is_dir() {
-        read_files(&parquet_files(path)?, meaning)
+        read_files(&parquet_files(path)?, name, meaning)
     } else {
-        read_files(&[path.to_owned()], meaning)
+        read_files(&[path.to_owned()], name, meaning)
     }
 }
 
@@ -165,10 +189,12 @@ pub(crate) fn read_each<T>(
 /// As [`read_each`].
 pub(crate) fn read_files<T>(
     paths: &[PathBuf],
+    name: Option<fn(&T) -> String>,
     meaning: &mut dyn FnMut(usize, &Value) -> Result<T, Complaint>,
 ) -> Result<(Vec<T>, String), DataError> {
     let mut digest = Md5::new();
     let mut found = Vec::new();
+    let mut names = BTreeSet::new();
     for path in paths {
         let mut take = |place: Place, record: &Value| {
             let refuse = |(key, expected)| DataError::Field {
@@ -177,7 +203,18 @@ pub(crate) fn read_files<T>(
                 key,
                 expected,
             };
-            found.push(meaning(found.len(), record).map_err(refuse)?);
+            let record = meaning(found.len(), record).map_err(refuse)?;
+            if let Some(task_id) = name.map(|name| name(&record))
+                && !names.insert(task_id.clone())
+            {
+                let path = path.clone();
+                return Err(DataError::Twice {
+                    path,
+                    place,
+                    task_id,
+                });
+            }
+            found.push(record);
             Ok(())
         };
         if is_parquet(path) {

@@ -3,6 +3,7 @@
 //!
 //! Not done here: reading problems ([`crate::bench`]), and asking models ([`crate::prompt`]).
 
+use chrono::NaiveDate;
 use ra3_sandbox::Pool;
 
 use crate::contest::reward::{Scheme, reward};
@@ -167,6 +168,44 @@ impl Task {
         match self {
             Self::Contest(_) => reward(program, part, scheme),
             Self::Plus(_) | Self::Function(_) | Self::LiveCodeBench(_) => scheme.of(part),
+        }
+    }
+}
+
+/// True for a day of the calendar as dates of tasks have it, such as `2024-08-01`: so written, they
+/// are in the order of their texts.
+pub fn is_day(text: &str) -> bool {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d");
+    // Days are compared as texts, so there is one way to write each.
+    day.is_ok_and(|day| day.format("%Y-%m-%d").to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_days() {
+        for day in ["2024-08-01", "2024-02-29", "2000-02-29", "2023-12-31"] {
+            assert!(is_day(day), "{day}");
+        }
+        for no_day in [
+            "2024-13-45",
+            "2023-02-29",
+            "1900-02-29",
+            "2024-04-31",
+            "2024-00-10",
+            "2024-01-00",
+            "2024-8-1",
+            "2024-08",
+            "yesterday",
+            "",
+            "+024-08-01",
+            "2024-08-01T00:00",
+            "2024-08- 1",
+            "２024-01-01",
+        ] {
+            assert!(!is_day(no_day), "{no_day}");
         }
     }
 }

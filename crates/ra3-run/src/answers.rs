@@ -219,7 +219,15 @@ impl Answers<'_> {
             ra3_files::write(&beside, conditions.as_bytes())?;
             return Ok(0);
         }
-        let found = std::fs::read_to_string(&beside).unwrap_or_default();
+        ensure!(
+            beside.exists(),
+            "{} is missing, and nothing else says how the answers in {} were written: put it back, \
+             or name another folder with --out",
+            beside.display(),
+            self.path.display()
+        );
+        let found = std::fs::read_to_string(&beside)
+            .with_context(|| format!("cannot read {}", beside.display()))?;
         ensure!(
             found == conditions,
             "{} holds answers that were written in another way ({}); name another folder with \

@@ -3,18 +3,19 @@
 //! Results that the output file holds already are not graded again: a sample is known by its task
 //! and the text of its program. Not done here: sampling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use chrono::NaiveDate;
 use ra3_evals::bench::{self, Bench, Name};
 use ra3_evals::evalplus::data::Rules;
-use ra3_evals::outcome::{Fault, Graded, grade_all};
+use ra3_evals::outcome::{Fault, Graded, grade_until};
 use ra3_evals::results::{self, Conditions, Entry, Results};
 use ra3_evals::samples;
 use ra3_evals::sampling::Sampling;
 use ra3_evals::sanitize::sanitize as sanitize_text;
+use ra3_evals::task::is_day;
 use ra3_sandbox::Pool;
 
 use crate::benchmark_data;
@@ -23,8 +24,10 @@ use crate::grade_report::{GradeReport, report};
 use crate::programs::level;
 use crate::run_file::ConfinementName;
 
-/// Samples between two writings of the output file.
+/// Samples between two writings of the output file, at most.
 const N_BATCH: usize = 256;
+/// How long they may go on beginning: slow ones are written in time as well.
+const BATCH: Duration = Duration::from_secs(5);
 
 /// A sample: its task, and the text of its program.
 type Item = (String, String);
@@ -90,7 +93,7 @@ fn check_window(request: &GradeRequest) -> Result<()> {
     for (option, date) in [("--from", &request.from), ("--to", &request.to)] {
         let Some(date) = date else { continue };
         ensure!(
-            is_date(date),
+            is_day(date),
             "{option} {date:?} is no day; write it as 2024-08-01"
         );
     }
@@ -98,12 +101,6 @@ fn check_window(request: &GradeRequest) -> Result<()> {
         ensure!(from <= to, "--from {from} is after --to {to}");
     }
     Ok(())
-}
-
-fn is_date(text: &str) -> bool {
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d");
-    // Days are compared as texts, so there is one way to write each.
-    date.is_ok_and(|date| date.format("%Y-%m-%d").to_string() == text)
 }
 
 /// Whether a result file can be written, before hours are spent on what belongs in it.
@@ -183,8 +180,8 @@ pub(crate) fn grade_prepared(
     Ok(report(bench, results, todo.len(), faults))
 }
 
-/// Grades batch by batch, and keeps each as it is whole. The tasks whose checkers are broken, which
-/// the first sample that shows it leaves out, with what is wrong with them.
+/// Grades batch by batch, and keeps each as it is through. The tasks whose checkers are broken,
+/// which the first sample that shows it leaves out, with what is wrong with them.
 fn grade_missing(
     request: &GradeRequest,
     bench: &Bench,
@@ -194,11 +191,10 @@ fn grade_missing(
     watcher: &mut Watcher<'_>,
 ) -> Result<BTreeMap<String, String>> {
     let mut n_done = 0;
-    let mut faults = BTreeMap::new();
-    for batch in todo.chunks(N_BATCH) {
-        let sound = |(task_id, _): &&Item| !faults.contains_key(task_id);
-        let batch: Vec<Item> = batch.iter().filter(sound).cloned().collect();
-        let graded = grade_batch(bench, &batch, pool, &mut |n_samples| {
+    let (mut faults, mut verdicts) = (BTreeMap::new(), BTreeMap::new());
+    let mut rest: Vec<&Item> = todo.iter().collect();
+    while !rest.is_empty() {
+        grade_batch(bench, &rest, &mut verdicts, pool, &mut |n_samples| {
             n_done += n_samples as u64;
             watcher(Event::Advanced {
                 position: n_done,
@@ -206,32 +202,59 @@ fn grade_missing(
                 message: String::new(),
             });
         });
-        for item in &batch {
-            let (task_id, program) = item;
-            let verdict = match graded[item].clone() {
-                Ok(verdict) => verdict,
-                Err(fault @ Fault::Checker(_)) => {
-                    if !faults.contains_key(task_id) {
-                        watcher(Event::Note(format!("{task_id} is left out: {fault}")));
-                        faults.insert(task_id.clone(), fault.to_string());
-                    }
-                    continue;
-                }
-                Err(Fault::Sandbox(reason)) => {
-                    kept(request, results)?;
-                    bail!(
-                        "the sandbox failed, not the sample of {task_id}: {reason}; run again, \
-                         which goes on from what --out holds"
-                    );
-                }
-            };
-            let entries = results.tasks.entry(task_id.clone()).or_default();
-            entries.push(Entry::new(program.clone(), verdict));
-        }
+        let known = faults.clone();
+        let failed = take(&mut rest, &verdicts, results, &mut faults);
         kept(request, results)?;
+        if let Some((task_id, reason)) = failed {
+            bail!(
+                "the sandbox failed, not the sample of {task_id}: {reason}; run again, which goes \
+                 on from what --out holds"
+            );
+        }
+        for (task_id, fault) in faults.iter().filter(|(id, _)| !known.contains_key(*id)) {
+            watcher(Event::Note(format!("{task_id} is left out: {fault}")));
+        }
     }
     kept(request, results)?;
     Ok(faults)
+}
+
+/// Moves what has a verdict from the rest to the results: of each task in the order of its samples,
+/// so that it is the same however the samples fall into batches. The first that the sandbox failed
+/// for, and why.
+fn take(
+    rest: &mut Vec<&Item>,
+    verdicts: &BTreeMap<&Item, Graded>,
+    results: &mut Results,
+    faults: &mut BTreeMap<String, String>,
+) -> Option<(String, String)> {
+    let mut waiting = BTreeSet::new();
+    let mut failed = None;
+    rest.retain(|item| {
+        let (task_id, program) = item;
+        if faults.contains_key(task_id) {
+            return false;
+        }
+        let graded = verdicts.get(item);
+        match graded.filter(|_| !waiting.contains(task_id)) {
+            Some(Ok(verdict)) => {
+                let entries = results.tasks.entry(task_id.clone()).or_default();
+                entries.push(Entry::new(program.clone(), verdict.clone()));
+                return false;
+            }
+            Some(Err(fault @ Fault::Checker(_))) => {
+                faults.insert(task_id.clone(), fault.to_string());
+                return false;
+            }
+            Some(Err(Fault::Sandbox(reason))) => {
+                failed.get_or_insert((task_id.clone(), reason.clone()));
+            }
+            None => {}
+        }
+        waiting.insert(task_id.clone());
+        true
+    });
+    failed
 }
 
 fn kept(request: &GradeRequest, results: &Results) -> Result<()> {
@@ -241,28 +264,39 @@ fn kept(request: &GradeRequest, results: &Results) -> Result<()> {
     Ok(results::write(path, results)?)
 }
 
-/// The verdict on each item. Equal programs of a task run once, and the tasks whose right programs
-/// take longest run first, so that no worker is left alone with them at the end. `on_done` hears
-/// how many samples are through.
+/// Grades the first of the rest, as many as begin in time. Equal programs of a task run once, and
+/// the tasks whose right programs take longest run first, so that no worker is left alone with them
+/// at the end. `on_done` hears how many samples are through.
 fn grade_batch<'a>(
     bench: &Bench,
-    batch: &'a [Item],
+    rest: &[&'a Item],
+    verdicts: &mut BTreeMap<&'a Item, Graded>,
     pool: &Pool,
     on_done: &mut dyn FnMut(usize),
-) -> BTreeMap<&'a Item, Graded> {
+) {
     let mut n_samples: BTreeMap<&Item, usize> = BTreeMap::new();
-    for item in batch {
+    for item in rest {
         *n_samples.entry(item).or_default() += 1;
     }
-    let mut items: Vec<&Item> = n_samples.keys().copied().collect();
+    let batch = rest.iter().take(N_BATCH).copied();
+    let mut seen = BTreeSet::new();
+    let is_new = |item: &&'a Item| !verdicts.contains_key(item) && seen.insert(*item);
+    let mut items: Vec<&'a Item> = batch.filter(is_new).collect();
     let task = |item: &Item| bench.task(&item.0).expect("the task was looked up");
     let seconds = |item: &Item| task(item).right_s().unwrap_or_default();
     items.sort_by(|a, b| seconds(b).total_cmp(&seconds(a)));
     let grade = |item: &&Item| task(item).grade(&item.1, pool);
-    let graded = grade_all(&items, pool, grade, &mut |index| {
-        on_done(n_samples[items[index]]);
-    });
-    items.iter().copied().zip(graded).collect()
+    let graded = grade_until(
+        Some(Instant::now() + BATCH),
+        &items,
+        pool,
+        grade,
+        &mut |index| {
+            on_done(n_samples[items[index]]);
+        },
+    );
+    let graded = items.into_iter().zip(graded);
+    verdicts.extend(graded.filter_map(|(item, graded)| Some((item, graded?))));
 }
 
 fn name(text: &str) -> Result<Name> {
@@ -287,7 +321,7 @@ fn load(
     } else {
         Rules::Current
     };
-    let cache = cache_folder();
+    let cache = ra3_files::cache_folder(|name| std::env::var_os(name)).join("ra3/expected");
     let mut n_done = 0;
     let mut on_done = |_| {
         n_done += 1;
@@ -302,18 +336,12 @@ fn load(
         rules,
         &benchmark_data::locate(name, request.data.as_deref())?,
         pool,
-        cache.as_deref(),
+        Some(&cache),
         &mut on_done,
     )?;
     let message = format!("{}, MD5 {}", bench.version, bench.checksum);
     watcher(Event::Finished { message });
     Ok(bench)
-}
-
-/// Where expected outputs are kept.
-fn cache_folder() -> Option<PathBuf> {
-    let home = |name: &str, rest: &str| Some(Path::new(&std::env::var_os(name)?).join(rest));
-    home("XDG_CACHE_HOME", "ra3/expected").or_else(|| home("HOME", ".cache/ra3/expected"))
 }
 
 /// Takes the programs out of the samples as EvalPlus does.
@@ -368,29 +396,54 @@ fn missing(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use ra3_evals::outcome::Part;
+
     use super::*;
 
-    #[test]
-    fn days_are_days() {
-        for day in ["2024-08-01", "2024-02-29", "2000-02-29", "2023-12-31"] {
-            assert!(is_date(day), "{day}");
-        }
-        for no_day in [
-            "2024-13-45",
-            "2023-02-29",
-            "1900-02-29",
-            "2024-04-31",
-            "2024-00-10",
-            "2024-01-00",
-            "2024-8-1",
-            "2024-08",
-            "yesterday",
-            "",
-            "+024-08-01",
-            "2024-08-01T00:00",
-            "２024-01-01",
-        ] {
-            assert!(!is_date(no_day), "{no_day}");
+    proptest! {
+        /// Whatever comes through first, what is kept of a task is a beginning of its samples.
+        #[test]
+        fn results_are_in_the_order_of_the_samples(
+            todo in proptest::collection::vec(("[ab]", "[xyz]"), 0..12),
+            order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        ) {
+            let mut results = Results::new(Conditions {
+                benchmark: String::new(),
+                checksum: String::new(),
+                version: String::new(),
+                sandbox: String::new(),
+                python: String::new(),
+            });
+            let programs = |results: &Results, task_id: &str| -> Vec<String> {
+                let entries = results.tasks.get(task_id).into_iter().flatten();
+                entries.map(|entry| entry.solution.clone()).collect()
+            };
+            let wanted = |task_id: &str| -> Vec<String> {
+                let own = todo.iter().filter(|(own, _)| own == task_id);
+                own.map(|(_, program)| program.clone()).collect()
+            };
+            let (mut faults, mut verdicts) = (BTreeMap::new(), BTreeMap::new());
+            let mut rest: Vec<&Item> = todo.iter().collect();
+            let passed = || Ok(Part::passed(1).into());
+            for index in order.iter().filter(|_| !todo.is_empty()) {
+                verdicts.insert(index.get(&todo), passed());
+                prop_assert_eq!(take(&mut rest, &verdicts, &mut results, &mut faults), None);
+                for task_id in ["a", "b"] {
+                    let (kept, wanted) = (programs(&results, task_id), wanted(task_id));
+                    let n_known = todo.iter()
+                        .filter(|(own, _)| own == task_id)
+                        .take_while(|item| verdicts.contains_key(item))
+                        .count();
+                    prop_assert_eq!(kept, &wanted[..n_known]);
+                }
+            }
+            verdicts.extend(todo.iter().map(|item| (item, passed())));
+            take(&mut rest, &verdicts, &mut results, &mut faults);
+            prop_assert!(rest.is_empty() && faults.is_empty());
+            for task_id in ["a", "b"] {
+                prop_assert_eq!(programs(&results, task_id), wanted(task_id));
+            }
         }
     }
 

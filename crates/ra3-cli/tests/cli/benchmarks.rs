@@ -44,7 +44,7 @@ fn plus(folder: &Path) -> String {
     path.display().to_string()
 }
 
-fn json_of(output: &Output) -> Value {
+pub(crate) fn json_of(output: &Output) -> Value {
     assert!(output.status.success(), "{}", text_of(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -298,6 +298,13 @@ fn answers_are_written_once_and_graded() {
         text_of(&other).contains("another way"),
         "{}",
         text_of(&other)
+    );
+    assert_eq!(samples(), written);
+    std::fs::remove_file(out.join("humaneval+.samples.conditions")).unwrap();
+    let unknown = text_of(&eval(&["-n", "2", "--temperature", "0.8"]));
+    assert!(
+        unknown.contains("humaneval+.samples.conditions is missing") && unknown.contains("--out"),
+        "{unknown}"
     );
     assert_eq!(samples(), written);
     let chat = eval(&[

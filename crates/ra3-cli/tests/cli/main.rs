@@ -5,6 +5,7 @@
 )]
 
 mod benchmarks;
+mod broken_data;
 mod checkpoints;
 mod closed;
 mod commands;

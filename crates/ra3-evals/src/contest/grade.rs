@@ -56,7 +56,7 @@ impl Task {
 
     fn run(&self, program: &str, runs_all: bool, pool: &Pool) -> Graded {
         if self.tests.is_empty() {
-            return Err(Fault::Sandbox("the problem has no tests".to_owned()));
+            return Err(Fault::no_tests());
         }
         let (mut n_right, mut first, mut is_chance) = (0, None, false);
         for index in 0..self.tests.len() {
@@ -137,7 +137,7 @@ impl Task {
     fn call(&self, function: &str, test: &Test, program: &str, pool: &Pool) -> Result<Part, Fault> {
         let tests = std::slice::from_ref(test);
         let calls = Calls::new(&self.task_id, &self.statement, tests, function);
-        let calls = calls.map_err(|error| Fault::Sandbox(error.to_string()))?;
+        let calls = calls.map_err(|error| Fault::Checker(format!("cannot run: {error}")))?;
         let is_right = |index: usize, value: &Value| calls.accepts(index, value, Mode::Right);
         let program = calls.program(program, Mode::Right, "");
         Ok(codes(tests, &program, is_right, pool)?.1)

@@ -25,7 +25,7 @@ use crate::records::{Complaint, DataError, read_each};
 /// # Errors
 /// The file cannot be read, or a record is of none of the forms.
 pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
-    let (mut tasks, checksum) = read_each(path, &mut |_, record| task(record))?;
+    let (mut tasks, checksum) = read_each(path, None, &mut |_, record| task(record))?;
     let mut seen = BTreeSet::new();
     tasks.retain(|task| seen.insert(task.task_id.clone()));
     Ok((tasks, checksum))

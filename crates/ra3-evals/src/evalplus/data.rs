@@ -8,6 +8,7 @@ use ra3_sandbox::value::Value;
 
 use crate::evalplus::arguments;
 use crate::json::{field, text_field};
+use crate::problem::called_by;
 use crate::records::{Complaint, DataError, read_each};
 
 /// Which of the two.
@@ -113,7 +114,8 @@ pub struct Dataset {
 /// # Errors
 /// It cannot be read, or a line is not a task of this benchmark.
 pub fn read(path: &Path, benchmark: Benchmark, rules: Rules) -> Result<Dataset, DataError> {
-    let (tasks, checksum) = read_each(path, &mut |_, record| task(record, benchmark))?;
+    let name = |task: &Task| task.task_id.clone();
+    let (tasks, checksum) = read_each(path, Some(name), &mut |_, record| task(record, benchmark))?;
     let version = VERSIONS
         .iter()
         .find(|(sum, _)| *sum == checksum)
@@ -144,7 +146,7 @@ fn task(record: &Value, benchmark: Benchmark) -> Result<Task, Complaint> {
     };
     Ok(Task {
         prompt: text("prompt")?,
-        entry_point: text("entry_point")?,
+        entry_point: called_by(text("entry_point")?)?,
         canonical_solution: text("canonical_solution")?,
         contract: text("contract")?,
         base: inputs("base_input")?,

@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::evalplus::compare::Oracle;
 use crate::evalplus::data::{Dataset, Task};
+use crate::records::checksum;
 
 /// Bytes of results of one program. They are not kept.
 pub(crate) const RESULT_BYTES_MAX: usize = 1 << 28;
-/// Counts the forms that outputs have been kept in: what is sent as a digest has changed.
-const FORM: u32 = 2;
+/// Counts the forms that outputs have been kept in: a checksum is before them.
+const FORM: u32 = 3;
 /// EvalPlus's.
 pub(crate) const MEMORY_BYTES: u64 = 4 << 30;
 
@@ -88,10 +89,16 @@ pub fn expected(
     Ok(computed)
 }
 
-/// A cache that is not whole counts for nothing.
+/// A cache that is not whole, or not as it was written, counts for nothing: right programs would
+/// fail by it.
 fn read(path: &Path, dataset: &Dataset) -> Option<Vec<TaskExpected>> {
-    let text = std::fs::read(path).ok()?;
-    let kept: Vec<TaskExpected> = serde_json::from_slice(&text).ok()?;
+    let text = std::fs::read_to_string(path).ok()?;
+    let (sum, outputs) = text.strip_prefix("[\"")?.split_once("\",")?;
+    let outputs = outputs.strip_suffix(']')?;
+    if checksum(outputs) != sum {
+        return None;
+    }
+    let kept: Vec<TaskExpected> = serde_json::from_str(outputs).ok()?;
     let fits = |(kept, task): (&TaskExpected, &Task)| {
         kept.base.outputs.len() == task.base.len() && kept.plus.outputs.len() == task.plus.len()
     };
@@ -105,7 +112,9 @@ fn write(path: &Path, computed: &[TaskExpected]) -> std::io::Result<()> {
     }
     // Another process may write the same file: each has its own until it is whole.
     let own = path.with_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&own, serde_json::to_vec(computed)?)?;
+    let outputs = serde_json::to_string(computed)?;
+    let sum = checksum(&outputs);
+    std::fs::write(&own, format!("[\"{sum}\",{outputs}]"))?;
     std::fs::rename(own, path)
 }
 

@@ -11,6 +11,7 @@ use crate::contest::task::{Test, test_columns, test_pairs};
 use crate::json::{self, field, text_field};
 use crate::livecodebench::payload;
 use crate::records::{Complaint, DataError, read_each, read_files};
+use crate::task::is_day;
 
 /// Problems of which the project's errata say that they have several right answers, want a
 /// dialogue, or have wrong tests.
@@ -83,9 +84,10 @@ pub fn read(path: &Path) -> Result<(Vec<Task>, String), DataError> {
             sandbox_fusion(record)
         }
     };
+    let name = |task: &Task| task.task_id.clone();
     match files_of_release(path).as_slice() {
-        [] => read_each(path, &mut task),
-        files => read_files(files, &mut task),
+        [] => read_each(path, Some(name), &mut task),
+        files => read_files(files, Some(name), &mut task),
     }
 }
 
@@ -116,6 +118,11 @@ fn official(record: &Value) -> Result<Task, Complaint> {
     tests.extend(test_cases(&private, "private_test_cases")?);
     let metadata = text_field(record, "metadata").unwrap_or_else(|| "{}".to_owned());
     let metadata = json::parse(&metadata).map_err(|_| ("metadata", "the text of a JSON object"))?;
+    let function = text_field(&metadata, "func_name");
+    if function.is_none() && tests.iter().any(|(kind, _)| *kind == Kind::Functional) {
+        let expected = "with `func_name`, since there are tests with `testtype` functional";
+        return Err(("metadata", expected));
+    }
     let title = text_field(record, "question_title").unwrap_or_default();
     let task_id = text("question_id")?;
     let names = [task_id.as_str(), title.as_str()];
@@ -124,10 +131,10 @@ fn official(record: &Value) -> Result<Task, Complaint> {
         question: text("question_content")?,
         starter_code: text_field(record, "starter_code").unwrap_or_default(),
         platform: text("platform")?,
-        date: text("contest_date")?,
+        date: date(text("contest_date")?)?,
         difficulty: text_field(record, "difficulty").unwrap_or_default(),
-        function: text_field(&metadata, "func_name"),
-        tests,
+        function,
+        tests: tests.into_iter().map(|(_, test)| test).collect(),
         task_id,
     })
 }
@@ -140,10 +147,37 @@ fn is_erroneous(names: &[&str]) -> bool {
         .any(|name| ERRONEOUS.contains(&slug(name).as_str()))
 }
 
-fn test_cases(text: &str, key: &'static str) -> Result<Vec<Test>, Complaint> {
+/// A date as it stands, if it begins with a day: windows of time are cut by it.
+fn date(text: String) -> Result<String, Complaint> {
+    if text.is_empty() || text.get(..10).is_some_and(is_day) {
+        return Ok(text);
+    }
+    Err((
+        "contest_date",
+        "a day such as 2024-08-01, or one with a time",
+    ))
+}
+
+/// How a test is run, as it says itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Standard,
+    Functional,
+}
+
+fn test_cases(text: &str, key: &'static str) -> Result<Vec<(Kind, Test)>, Complaint> {
     let complaint = (key, "the text of a JSON list of `input` and `output`");
     let cases = json::parse(text).map_err(|_| complaint)?;
-    test_pairs(&cases, key).map_err(|_| complaint)
+    let tests = test_pairs(&cases, key).map_err(|_| complaint)?;
+    let kind = |case: &Value| match field(case, "testtype") {
+        None => Ok(Kind::Standard),
+        Some(Value::Str(kind)) if kind == "stdin" => Ok(Kind::Standard),
+        Some(Value::Str(kind)) if kind == "functional" => Ok(Kind::Functional),
+        Some(_) => Err((key, "a list of tests with `testtype` stdin or functional")),
+    };
+    let kinds = cases.items().iter().map(kind);
+    let kinds: Vec<Kind> = kinds.collect::<Result<_, _>>()?;
+    Ok(kinds.into_iter().zip(tests).collect())
 }
 
 fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {

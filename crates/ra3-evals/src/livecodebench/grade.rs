@@ -51,7 +51,7 @@ impl Grader {
     /// The verdict on a program.
     ///
     /// # Errors
-    /// The sandbox failed.
+    /// The sandbox failed, or there are no tests.
     pub fn grade(&self, program: &str, pool: &Pool) -> Graded {
         match (&self.calls, self.mode) {
             (None, Mode::Right) => self.contest().grade(program, pool),
@@ -62,9 +62,12 @@ impl Grader {
     /// The official grader's codes, up to the first test that fails.
     ///
     /// # Errors
-    /// The sandbox failed.
+    /// The sandbox failed, or there are no tests.
     pub fn codes(&self, program: &str, pool: &Pool) -> Result<(Vec<Code>, Part), Fault> {
         let (tests, mode) = (&self.task.tests, self.mode);
+        if tests.is_empty() {
+            return Err(Fault::no_tests());
+        }
         let Some(calls) = &self.calls else {
             let is_right = |index: usize, value: &Value| match value {
                 Value::Str(text) => Comparison::default().accepts(text, &tests[index].output),

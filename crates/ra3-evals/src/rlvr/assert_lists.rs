@@ -16,7 +16,7 @@ use crate::records::{Complaint, DataError, read_each};
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_each(path, &mut problem)
+    read_each(path, Some(Problem::name), &mut problem)
 }
 
 fn problem(index: usize, record: &Value) -> Result<Problem, Complaint> {

@@ -15,7 +15,7 @@ use crate::records::{Complaint, DataError, read_each};
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_each(path, &mut |_, record| problem(record))
+    read_each(path, Some(Problem::name), &mut |_, record| problem(record))
 }
 
 fn problem(record: &Value) -> Result<Problem, Complaint> {

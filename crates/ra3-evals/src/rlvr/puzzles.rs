@@ -17,7 +17,7 @@ const TYPES: &str = include_str!("types.py");
 /// # Errors
 /// The file cannot be read, or a record lacks a key.
 pub fn read(path: &Path) -> Result<(Vec<Problem>, String), DataError> {
-    read_each(path, &mut |_, record| problem(record))
+    read_each(path, Some(Problem::name), &mut |_, record| problem(record))
 }
 
 fn problem(record: &Value) -> Result<Problem, Complaint> {
