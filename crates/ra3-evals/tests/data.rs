@@ -211,53 +211,25 @@ fn what_a_record_cannot_mean_is_refused_by_its_key() {
         read(name, &path)
     };
     let tests = |kind: &str| json!([{"input": "1", "output": "1", "testtype": kind}]).to_string();
+    let (public, private) = ("public_test_cases", "private_test_cases");
+    let (weird, none, function) = (tests("weird"), tests(""), tests("functional"));
     for (name, key, value, blamed) in [
-        (
-            LIVE_CODE_BENCH,
-            "public_test_cases",
-            tests("weird"),
-            "public_test_cases",
-        ),
-        (
-            LIVE_CODE_BENCH,
-            "private_test_cases",
-            tests(""),
-            "private_test_cases",
-        ),
-        (
-            LIVE_CODE_BENCH,
-            "public_test_cases",
-            tests("functional"),
-            "metadata",
-        ),
+        (LIVE_CODE_BENCH, public, &weird[..], public),
+        (LIVE_CODE_BENCH, private, &none, private),
+        (LIVE_CODE_BENCH, public, &function, "metadata"),
+        (LIVE_CODE_BENCH, "contest_date", "yesterday", "contest_date"),
         (
             LIVE_CODE_BENCH,
             "contest_date",
-            "yesterday".to_owned(),
+            "2024-02-30T00:00:00",
             "contest_date",
         ),
-        (
-            LIVE_CODE_BENCH,
-            "contest_date",
-            "2024-02-30T00:00:00".to_owned(),
-            "contest_date",
-        ),
-        (
-            Name::HumanEval,
-            "entry_point",
-            "x y".to_owned(),
-            "entry_point",
-        ),
-        (Name::HumanEval, "entry_point", String::new(), "entry_point"),
-        (
-            Name::HumanEval,
-            "entry_point",
-            "Solution().".to_owned(),
-            "entry_point",
-        ),
-        (PLUS, "entry_point", "1x".to_owned(), "entry_point"),
+        (Name::HumanEval, "entry_point", "x y", "entry_point"),
+        (Name::HumanEval, "entry_point", "", "entry_point"),
+        (Name::HumanEval, "entry_point", "Solution().", "entry_point"),
+        (PLUS, "entry_point", "1x", "entry_point"),
     ] {
-        let error = changed(name, key, &value).unwrap_err();
+        let error = changed(name, key, value).unwrap_err();
         assert!(
             error.contains(&format!("line 2: `{blamed}` should be")),
             "{value}: {error}"
