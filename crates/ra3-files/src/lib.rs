@@ -39,7 +39,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     replace_file(path, |file| std::fs::write(file, bytes)).map_err(at(path))
 }
 
-/// As [`write`], with a file that `fill` writes at the path that it is given.
+/// As [`write()`], with a file that `fill` writes at the path that it is given.
 ///
 /// # Errors
 /// See [`WriteError`]; what `fill` returns is its source.

@@ -3,7 +3,7 @@
 //! them.
 //!
 //! Outputs are compared here, and a program sees inputs alone. Not done here: other programs of
-//! `LiveCodeBench`'s, which are graded through [`codes`] too (`livecodebench`).
+//! `LiveCodeBench`'s, which are graded through `codes` too (`livecodebench`).
 
 use std::ops::ControlFlow;
 

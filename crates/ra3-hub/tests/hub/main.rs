@@ -278,12 +278,10 @@ fn a_connection_that_breaks_is_continued_within_a_call() {
         .take_requests()
         .into_iter()
         .filter(|request| request.path.starts_with("/storage/"))
-        .filter_map(|request| request.range)
+        .map(|request| request.range.unwrap_or_default())
         .collect();
-    assert_eq!(
-        ranges,
-        ["bytes=0-", "bytes=1000-", "bytes=1000-", "bytes=51000-"]
-    );
+    // A range is asked for where there is something to continue.
+    assert_eq!(ranges, ["", "bytes=1000-", "bytes=1000-", "bytes=51000-"]);
 }
 
 #[test]
