@@ -31,7 +31,7 @@ use crate::statistics::RolloutStats;
 use crate::trace::Part;
 use crate::trajectory::{Markers, Trajectory};
 
-/// What is left out of the method, for comparison.
+/// Whether a latent may stay in force from line to line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Persistence {
     /// Latents are kept or switched.

@@ -19,9 +19,9 @@ use crate::trajectory::{Document, Markers, Trajectory};
 /// What one position did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmReport {
-    /// Where.
+    /// Its phase, round and number.
     pub place: Place,
-    /// What.
+    /// The figures of its phase.
     pub done: Done,
     /// Corpus tokens of the documents that were learnt from.
     pub n_corpus_tokens: u64,

@@ -15,7 +15,7 @@
 //! An update is `complete → (the caller grades) → train`: [`crate::generation::complete`], rewards,
 //! [`update`]. DAPO's dynamic sampling is a loop around the first two. Its overlong shaping is a
 //! part of the advantage, and none of what a program earned: programs that all fail have no signal,
-//! however their lengths differ.
+//! however their lengths differ. (Where such groups are kept, their lengths are learnt from.)
 
 use crate::formulas::{Baseline, advantages, overlong_penalty};
 use crate::generation::{Completion, WritingRule};

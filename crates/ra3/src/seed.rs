@@ -1,7 +1,7 @@
 //! Seeds derived by path: the same path gives the same draws on every machine.
 //!
-//! A seed is never taken from time or from threads. `seed.child("e_step").nth(3)` names the draws
-//! of the third E-step update, whatever else was drawn before.
+//! A seed is never taken from time or from threads. `seed.child("position").nth(3)` names the draws
+//! of a loop's fourth position, whatever else was drawn before.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
