@@ -225,17 +225,19 @@ mod tests {
     /// What of a library leads elsewhere is dropped, however strict the corpus is.
     #[test]
     fn a_library_may_link_out_of_its_folder() {
-        use std::os::unix::fs::PermissionsExt;
-
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(dir.path().join("abc.py"), "x = 1\n").unwrap();
         std::fs::write(other.path().join("site.py"), "y = 1\n").unwrap();
         let link = dir.path().join("sitecustomize.py");
         std::os::unix::fs::symlink(other.path().join("site.py"), link).unwrap();
         let python = other.path().join("python");
-        let script = format!("#!/bin/sh\necho {}\n", dir.path().display());
-        std::fs::write(&python, script).unwrap();
-        std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+        // Another process writes it: a file that this one has open for writing cannot be run.
+        let script = "printf '#!/bin/sh\necho %s\n' \"$1\" > \"$2\"; chmod +x \"$2\"";
+        let written = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args([dir.path(), &python])
+            .status();
+        assert!(written.unwrap().success());
         let source = Source::PythonStandardLibrary {
             python,
             n_files_max: usize::MAX,
