@@ -21,7 +21,7 @@ use crate::clock::peak_rss_mib;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
-use crate::model::{Loaded, folder_of, with_reason};
+use crate::model::{Loaded, folder_of};
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");
@@ -216,15 +216,14 @@ fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup
     let config = &as_loaded(on_disk, &shape);
     let name_of = |id: &TokenId| model.tokenizer.name_of(*id);
     let ends = &model.stops;
-    let hello = || Chat::new(vec![message("user", "Hello")]);
-    let rendered = model.template.as_ref().map(|template| {
-        let text = template.as_ref().map(|template| template.render(&hello()));
-        text.transpose()
-    });
-    let (chat, template_error) = match rendered {
-        Ok(Ok(chat)) => (chat, None),
-        Ok(Err(error)) => (None, Some(with_reason(&error))),
-        Err(error) => (None, Some(with_reason(error))),
+    let hello = Chat::new(vec![message("user", "Hello")]);
+    let chat = match &model.template {
+        Ok(None) => Ok(None),
+        Ok(Some(template)) => {
+            let text = template.render(&hello).map_err(anyhow::Error::from);
+            text.map(Some).map_err(|error| format!("{error:#}"))
+        }
+        Err(error) => Err(format!("{error:#}")),
     };
     let train = |recompute| {
         let settings = training(512, recompute);
@@ -247,8 +246,8 @@ fn describe(model: &Loaded, on_disk: &ModelConfig, reading: &Reading) -> Checkup
         n_tokens: model.tokenizer.vocab_size(),
         begin: model.tokenizer.prompt_begin().iter().map(name_of).collect(),
         ends: ends.iter().map(name_of).collect(),
-        warnings: warnings(model, on_disk, reading, template_error),
-        chat,
+        warnings: warnings(model, on_disk, reading, chat.as_ref().err()),
+        chat: chat.unwrap_or_default(),
         bits_per_byte: reading.bits_per_byte,
         tokens_per_second: reading.tokens_per_second,
         run_mib: RunMemory::of(config, in_memory, 512).total() / MIB,
@@ -263,7 +262,7 @@ fn warnings(
     model: &Loaded,
     on_disk: &ModelConfig,
     reading: &Reading,
-    template_error: Option<String>,
+    template_error: Option<&String>,
 ) -> Vec<String> {
     let mut found = Vec::new();
     let (rows, tokens) = (on_disk.vocab_size, model.tokenizer.vocab_size());

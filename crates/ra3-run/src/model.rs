@@ -9,7 +9,6 @@ use ra3::policy::TokenId;
 use ra3_hub::HubSettings;
 use ra3_lm::config::ModelConfig;
 use ra3_text::chat_template::ChatTemplate;
-use ra3_text::error::TextError;
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
@@ -32,7 +31,7 @@ pub(crate) struct Loaded {
     /// Ends of text: the tokenizer's, and those of `config.json` and `generation_config.json`.
     pub(crate) stops: Vec<TokenId>,
     /// One that cannot be read is no hindrance until somebody chats.
-    pub(crate) template: std::result::Result<Option<ChatTemplate>, TextError>,
+    pub(crate) template: Result<Option<ChatTemplate>>,
 }
 
 impl Loaded {
@@ -47,7 +46,7 @@ impl Loaded {
         let lm = load_to_run(&folder)?;
         let stops = joined(stops(&*lm, &tokenizer), generation_ends(&folder)?);
         Ok(Self {
-            template: ChatTemplate::load(&folder),
+            template: ChatTemplate::load(&folder).map_err(anyhow::Error::from),
             folder,
             lm,
             tokenizer,
@@ -61,7 +60,7 @@ impl Loaded {
         match &self.template {
             Ok(Some(template)) => Ok(template),
             Ok(None) => bail!("{folder} has no chat template: leave out --chat"),
-            Err(error) => bail!("{}: leave out --chat", with_reason(error)),
+            Err(error) => bail!("{error:#}: leave out --chat"),
         }
     }
 
@@ -70,14 +69,6 @@ impl Loaded {
         let markers = self.tokenizer.markers();
         let last = markers.act.max(markers.think).max(markers.close);
         (last as usize) < self.lm.shape().n_vocabulary
-    }
-}
-
-/// An error of text files with its reason.
-pub(crate) fn with_reason(error: &TextError) -> String {
-    match std::error::Error::source(error) {
-        Some(reason) => format!("{error}: {reason}"),
-        None => error.to_string(),
     }
 }
 
