@@ -348,26 +348,24 @@ impl Written {
         graded: &[Result<Earned, Fault>],
     ) -> Result<Self> {
         let group_size = programs.len() / problems.len();
-        let (mut groups, mut faults, mut n_failed) = (Vec::new(), BTreeMap::new(), 0);
-        let mut programs = programs.into_iter();
-        for (problem, graded) in problems.iter().zip(graded.chunks(group_size)) {
-            let programs: Vec<Completion> = programs.by_ref().take(group_size).collect();
-            let mut rewards = Vec::new();
-            for graded in graded {
-                match graded {
-                    Ok(earned) => rewards.push(earned.reward as f32),
-                    Err(Fault::Sandbox(_)) => n_failed += 1,
-                    Err(fault @ Fault::Checker(_)) => {
-                        faults.insert(*problem, fault.to_string());
-                    }
-                }
-            }
-            groups.push((problem, Group { programs, rewards }));
-        }
+        let is_failed = |graded: &&_| matches!(graded, Err(Fault::Sandbox(_)));
+        let n_failed = graded.iter().filter(is_failed).count();
         anyhow::ensure!(n_failed == 0, "the sandbox failed for {n_failed} programs");
-        groups.retain(|(problem, _)| !faults.contains_key(*problem));
+        let mut faults = BTreeMap::new();
+        for (problem, graded) in problems.iter().zip(graded.chunks(group_size)) {
+            for fault in graded.iter().filter_map(|graded| graded.as_ref().err()) {
+                faults.insert(*problem, fault.to_string());
+            }
+        }
+        let reward = |earned: &Earned| earned.reward as f32;
+        // What a broken checker says of a program is in no group that stays.
+        let reward = |graded: &Result<Earned, Fault>| graded.as_ref().map_or(0.0, reward);
+        let rewards: Vec<f32> = graded.iter().map(reward).collect();
+        let groups = Group::split(programs, &rewards, group_size).into_iter();
+        let sound = groups.zip(problems);
+        let sound = sound.filter(|(_, problem)| !faults.contains_key(*problem));
         Ok(Self {
-            groups: groups.into_iter().map(|(_, group)| group).collect(),
+            groups: sound.map(|(group, _)| group).collect(),
             faults,
         })
     }
