@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::formulas::log_mean_exp;
 use crate::policy::{Example, Policy, PolicyError, TokenId};
 use crate::rewards::{LineScore, Penalty};
 use crate::scoring::{Frozen, Scored, rescore};
@@ -122,8 +123,7 @@ impl Enumeration {
     /// `log p(a | s_0)`.
     pub fn log_likelihood(&self, alpha: f32) -> f64 {
         let joint = self.log_joint(alpha);
-        let top = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        top + joint.iter().map(|l| (l - top).exp()).sum::<f64>().ln()
+        log_mean_exp(&joint) + (joint.len() as f64).ln()
     }
 
     /// `log p(z | a, s_0)` of each.
