@@ -4,12 +4,14 @@
 
 pub mod bench;
 pub mod contest;
+pub mod curves;
 pub mod evalplus;
 pub mod grade;
 pub mod json;
 pub mod livecodebench;
 pub mod mbpp;
 pub mod outcome;
+pub mod over_seeds;
 mod parquet;
 pub mod pass_at_k;
 pub mod problem;
@@ -21,4 +23,5 @@ pub mod rlvr;
 pub mod samples;
 pub mod sampling;
 pub mod sanitize;
+mod student;
 pub mod task;

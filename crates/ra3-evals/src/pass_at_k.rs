@@ -17,11 +17,11 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
 /// A mean with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The mean over problems.
+    /// The mean.
     pub mean: f64,
-    /// 2.5 % quantile of the bootstrap.
+    /// The interval's lower end.
     pub low: f64,
-    /// 97.5 % quantile of the bootstrap.
+    /// The interval's upper end.
     pub high: f64,
 }
 
