@@ -73,6 +73,16 @@ pub fn bernoulli_divergence(p: f64, q: f64) -> f64 {
     term(p, q) + term(1.0 - p, 1.0 - q)
 }
 
+/// `Σ_t log p(y_t) − log q(y_t)` over the tokens that were drawn from `p`: its mean over draws is
+/// `KL(p ‖ q)`.
+pub fn log_ratio(p: &[f32], q: &[f32], is_drawn: &[bool]) -> f64 {
+    let pairs = p.iter().zip(q).zip(is_drawn);
+    pairs
+        .filter(|(_, is_drawn)| **is_drawn)
+        .map(|((p, q), _)| f64::from(*p) - f64::from(*q))
+        .sum()
+}
+
 /// Overlong shaping (DAPO, arXiv 2503.14476, equation 13), to be added to a program's reward: 0 up
 /// to `n_max − n_soft` tokens, then linear down to −1 at `n_max` and beyond.
 pub fn overlong_penalty(n_tokens: usize, n_soft: usize, n_max: usize) -> f32 {
@@ -192,6 +202,14 @@ mod tests {
         assert!((bernoulli_divergence(0.5, 0.25) - expected).abs() < 1e-12);
         assert!((bernoulli_divergence(0.0, 0.75) - 4f64.ln()).abs() < 1e-12);
         assert!((bernoulli_divergence(1.0, 0.25) - 4f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn log_ratios_by_hand() {
+        let (p, q) = ([-1.0, -0.5, -2.0, -4.0], [-3.0, -0.25, -9.0, -4.0]);
+        assert_eq!(log_ratio(&p, &q, &[true; 4]), 2.0 - 0.25 + 7.0);
+        assert_eq!(log_ratio(&p, &q, &[true, true, false, true]), 2.0 - 0.25);
+        assert_eq!(log_ratio(&[], &[], &[]), 0.0);
     }
 
     #[test]

@@ -16,8 +16,20 @@
 //! [`update`]. DAPO's dynamic sampling is a loop around the first two. Its overlong shaping is a
 //! part of the advantage, and none of what a program earned: programs that all fail have no signal,
 //! however their lengths differ. (Where such groups are kept, their lengths are learnt from.)
+//!
+//! Between grading and training, [`charge`] may have each program pay for its distance from a
+//! reference, `β log π/π_ref`, whose mean is `β KL(π ‖ π_ref)`:
+//!
+//! ```text
+//! A = A(R) − β (D − mean),  D = Σ_t log π(y_t) − log π_ref(y_t),  the mean of the others for RLOO
+//! ```
+//!
+//! For Dr. GRPO and RLOO that is a penalty in the reward. It stays outside the division by `std`,
+//! which would make it as large as any reward where all programs earn the same. The estimator in
+//! GRPO's own loss (`π_ref/π − log π_ref/π − 1`, arXiv 2402.03300) is not what is used: its
+//! gradient at the policy that drew the tokens is that of `KL(π_ref ‖ π)`, token by token.
 
-use crate::formulas::{Baseline, advantages, overlong_penalty};
+use crate::formulas::{Baseline, advantages, log_ratio, overlong_penalty};
 use crate::generation::{Completion, WritingRule};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
 
@@ -65,6 +77,8 @@ pub struct Group {
     pub programs: Vec<Completion>,
     /// One reward a program.
     pub rewards: Vec<f32>,
+    /// What each program pays beside, which is no signal of the tests: 0 before [`charge`].
+    pub penalties: Vec<f32>,
 }
 
 impl Group {
@@ -75,6 +89,7 @@ impl Group {
         let groups = rewards.chunks(group_size).map(|rewards| Self {
             programs: programs.by_ref().take(rewards.len()).collect(),
             rewards: rewards.to_vec(),
+            penalties: vec![0.0; rewards.len()],
         });
         groups.collect()
     }
@@ -113,6 +128,40 @@ impl GroupStats {
     }
 }
 
+/// Has each program pay `coefficient` for each nat that the policy that drew it and the reference
+/// differ by on its tokens, in place of what it paid before; 0 measures and charges nothing.
+///
+/// The mean over programs of `log π/π_ref`, an estimate of `KL(π ‖ π_ref)` in nats a program that
+/// may be below 0, and the work of the reference.
+///
+/// # Errors
+/// As [`Policy::score`].
+pub fn charge(
+    groups: &mut [Group],
+    reference: &dyn Policy,
+    coefficient: f32,
+) -> Result<(f64, Work), PolicyError> {
+    let programs = || groups.iter().flat_map(|group| &group.programs);
+    let sequences: Vec<Example> = programs()
+        .map(|program| program.trace.example(|_| 1.0))
+        .collect();
+    let (scores, work) = reference.score(&sequences)?;
+    let pairs = programs().zip(&scores);
+    let ratios: Vec<f64> = pairs
+        .map(|(program, scores)| log_ratio(&program.trace.logprobs, scores, &program.trace.mask))
+        .collect();
+    let price = |ratio: &f64| match coefficient {
+        // Even where the reference rules a token out.
+        0.0 => 0.0,
+        _ => (f64::from(coefficient) * ratio) as f32,
+    };
+    let mut prices = ratios.iter().map(price);
+    for group in groups {
+        group.penalties = prices.by_ref().take(group.programs.len()).collect();
+    }
+    Ok((mean(ratios.into_iter()), work))
+}
+
 /// The updates on one batch of groups; what the last did, and the work of all.
 ///
 /// # Errors
@@ -142,7 +191,7 @@ pub fn examples(groups: &[Group], config: &GrpoConfig) -> Vec<Example> {
     let n_tokens: usize = programs().map(Completion::n_written).sum();
     let mut examples = Vec::new();
     for group in &kept {
-        let advantages = group_advantages(&shaped_rewards(group, config), config.estimator);
+        let advantages = charged_advantages(group, config);
         for (program, advantage) in group.programs.iter().zip(advantages) {
             let n_own = program.n_written().max(1) as f32;
             let weight = advantage
@@ -161,6 +210,18 @@ pub fn examples(groups: &[Group], config: &GrpoConfig) -> Vec<Example> {
         }
     }
     examples
+}
+
+/// A group's advantages, less what each program pays beside against what the others pay.
+fn charged_advantages(group: &Group, config: &GrpoConfig) -> Vec<f32> {
+    let earned = group_advantages(&shaped_rewards(group, config), config.estimator);
+    let baseline = match config.estimator {
+        Estimator::Rloo => Baseline::LeaveOneOut,
+        Estimator::DrGrpo | Estimator::Grpo | Estimator::Dapo => Baseline::GroupMean,
+    };
+    let paid = advantages(&group.penalties, baseline);
+    let pairs = earned.into_iter().zip(paid);
+    pairs.map(|(earned, paid)| earned - paid).collect()
 }
 
 /// What a group's programs earned, less what each pays for its length.

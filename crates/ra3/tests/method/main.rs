@@ -11,6 +11,7 @@ mod settings;
 mod annotating;
 mod bounding;
 mod contexts;
+mod divergence;
 mod e_step_extremes;
 mod e_step_weights;
 mod exploring;

@@ -13,7 +13,7 @@ use crate::settings::{
     CLIP, END, GrpoReport, NEWLINE, TEXT, VOCABULARY, grpo, grpo_update, table, writing,
 };
 
-const ESTIMATORS: [Estimator; 4] = [
+pub(crate) const ESTIMATORS: [Estimator; 4] = [
     Estimator::Grpo,
     Estimator::DrGrpo,
     Estimator::Rloo,
@@ -21,7 +21,7 @@ const ESTIMATORS: [Estimator; 4] = [
 ];
 
 prop_compose! {
-    fn any_config()(
+    pub(crate) fn any_config()(
         estimator in prop::sample::select(ESTIMATORS.to_vec()),
         group_size in 1usize..5,
         drop_groups_without_signal in any::<bool>(),
@@ -47,7 +47,7 @@ prop_compose! {
     }
 }
 
-fn any_prompts() -> impl Strategy<Value = Vec<Vec<TokenId>>> {
+pub(crate) fn any_prompts() -> impl Strategy<Value = Vec<Vec<TokenId>>> {
     let prompt = prop::collection::vec(TEXT..VOCABULARY as u32, 1..4);
     prop::collection::vec(prompt, 0..4)
 }
@@ -72,7 +72,7 @@ fn is_finite(report: &GrpoReport) -> bool {
 }
 
 /// A reward that depends on the program alone, of a few values so that groups without signal occur.
-fn grade(rows: &[Completion]) -> Vec<f32> {
+pub(crate) fn grade(rows: &[Completion]) -> Vec<f32> {
     let reward = |row: &Completion| {
         let sum: TokenId = row.raw().iter().sum();
         (sum % 3) as f32 - 0.5
