@@ -37,11 +37,31 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a run file for a model, a corpus and problems of your own.
+    #[command(after_help = "Examples:\n  \
+        ra3 init --model ./model --corpus code.jsonl --problems problems.jsonl\n  \
+        ra3 init --model Qwen/Qwen2.5-Coder-0.5B --corpus src --out runs/mine.toml")]
+    Init(InitOptions),
     /// Run a run file from corpus to report, or continue where it stopped.
     #[command(after_help = "Examples:\n  \
         ra3 run runs/quickstart.toml\n  \
         ra3 run runs/quickstart.toml --set seed=2 --set directory=runs/out/second")]
     Run(RunOptions),
+    /// Run a run file with every seed and every value of its [study], and compare.
+    #[command(after_help = "Examples:\n  \
+        ra3 study runs/quickstart.toml\n  \
+        ra3 study runs/quickstart.toml --set 'study.seeds=[1, 2]' --json")]
+    Study(PlanOptions),
+    /// Compare finished runs over their seeds, for each variation of their settings.
+    #[command(after_help = "Examples:\n  \
+        ra3 compare runs/out/quickstart-study --against ntp\n  \
+        ra3 compare runs/out/one runs/out/two --page comparison.html --json")]
+    Compare(CompareOptions),
+    /// Remove the stages of a run that it no longer names: what other settings left.
+    #[command(after_help = "Examples:\n  \
+        ra3 clean runs/out/quickstart          # says what it would remove\n  \
+        ra3 clean runs/out/quickstart --yes")]
+    Clean(CleanOptions),
     /// Print what a run file means: stages, tokens, memory, time. Runs nothing.
     #[command(after_help = "Examples:\n  \
         ra3 plan runs/quickstart.toml\n  \
@@ -109,6 +129,53 @@ pub(crate) struct PlanOptions {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a run file is written for.
+#[derive(Debug, Args)]
+pub(crate) struct InitOptions {
+    /// Checkpoint folder, or `org/name[@revision]` on the Hugging Face Hub.
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// Files or folders of documents: JSON lines, Parquet, Python files; may be repeated.
+    #[arg(long, required = true, num_args = 1..)]
+    pub(crate) corpus: Vec<PathBuf>,
+    /// A file of problems for RLVR.
+    #[arg(long)]
+    pub(crate) problems: Option<PathBuf>,
+    /// The run file; one that is there is never replaced.
+    #[arg(long, default_value = "run.toml")]
+    pub(crate) out: PathBuf,
+}
+
+/// Runs side by side.
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Run directories, and directories of studies for all of their runs.
+    #[arg(required = true)]
+    pub(crate) directories: Vec<PathBuf>,
+    /// The arm that others are compared with.
+    #[arg(long)]
+    pub(crate) against: Option<String>,
+    /// Write a page there, too.
+    #[arg(long)]
+    pub(crate) page: Option<PathBuf>,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What may be removed.
+#[derive(Debug, Args)]
+pub(crate) struct CleanOptions {
+    /// The run directory.
+    pub(crate) directory: PathBuf,
+    /// Remove it, rather than say what it is.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON instead of lines.
     #[arg(long)]
     pub(crate) json: bool,
 }

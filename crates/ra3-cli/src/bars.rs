@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use ra3_run::event::Event;
 use ra3_run::visible::visible;
 
@@ -13,7 +13,12 @@ use crate::output::tell;
 #[derive(Debug)]
 pub(crate) struct Bars {
     bar: Option<ProgressBar>,
+    /// `3/12`: which of a run's stages this is.
+    place: String,
     stage: String,
+    position: u64,
+    from: u64,
+    total: u64,
     n_tokens: u64,
     since: Instant,
     last_line: Instant,
@@ -25,7 +30,11 @@ impl Bars {
     pub(crate) fn new() -> Self {
         Self {
             bar: None,
+            place: String::new(),
             stage: String::new(),
+            position: 0,
+            from: 0,
+            total: 0,
             n_tokens: 0,
             since: Instant::now(),
             last_line: Instant::now(),
@@ -36,6 +45,11 @@ impl Bars {
     /// Draws one event.
     pub(crate) fn show(&mut self, event: Event) {
         match event {
+            Event::Stage {
+                place, n_stages, ..
+            } => {
+                self.place = format!("{}/{n_stages} ", place + 1);
+            }
             Event::Started {
                 stage,
                 position,
@@ -60,6 +74,7 @@ impl Bars {
         self.n_tokens = 0;
         self.since = Instant::now();
         self.last_line = Instant::now();
+        (self.position, self.from, self.total) = (position, position, total);
         if self.is_terminal {
             let bar = if total > 0 {
                 ProgressBar::new(total)
@@ -67,23 +82,27 @@ impl Bars {
                 ProgressBar::new_spinner()
             };
             bar.set_style(style(total, unit));
-            bar.set_prefix(stage.clone());
+            bar.set_prefix(format!("{}{stage}", self.place));
             bar.set_position(position);
             bar.reset_eta();
             bar.enable_steady_tick(Duration::from_millis(200));
             self.bar = Some(bar);
         } else if position > 0 {
+            let place = &self.place;
             self.line(&format!(
-                "{stage}: taken up at {position} of {total} {unit}"
+                "{place}{stage}: taken up at {position} of {total} {unit}"
             ));
+        } else if total > 0 {
+            self.line(&format!("{}{stage}: {total} {unit}", self.place));
         } else {
-            self.line(&format!("{stage}: {total} {unit}"));
+            self.line(&format!("{}{stage}", self.place));
         }
         self.stage = stage;
     }
 
     fn advance(&mut self, position: u64, n_tokens: u64, message: &str) {
         self.n_tokens += n_tokens;
+        self.position = position;
         let rate = self.n_tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-3);
         // Not every kind of work has tokens.
         let text = if self.n_tokens > 0 {
@@ -96,8 +115,23 @@ impl Bars {
             bar.set_message(text);
         } else if self.last_line.elapsed() >= Duration::from_secs(10) {
             self.last_line = Instant::now();
-            self.line(&format!("{}: {position}  {text}", self.stage));
+            let left = self.left();
+            self.line(&format!(
+                "{}: {position}/{}{left}  {text}",
+                self.stage, self.total
+            ));
         }
+    }
+
+    /// The time left of a stage by its rate so far, where its length is known.
+    fn left(&self) -> String {
+        let n_done = self.position.saturating_sub(self.from);
+        if n_done == 0 || self.total <= self.position {
+            return String::new();
+        }
+        let each = self.since.elapsed().as_secs_f64() / n_done as f64;
+        let seconds = each * (self.total - self.position) as f64;
+        format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)))
     }
 
     fn finish(&mut self, message: &str) {
@@ -105,7 +139,7 @@ impl Bars {
             bar.finish_and_clear();
         }
         let seconds = self.since.elapsed().as_secs_f64();
-        self.line(&format!("{:<16} {seconds:>7.1} s  {message}", self.stage));
+        self.line(&format!("{:<24} {seconds:>7.1} s  {message}", self.stage));
     }
 
     fn line(&self, text: &str) {
@@ -118,7 +152,7 @@ impl Bars {
 
 fn style(total: u64, unit: &str) -> ProgressStyle {
     let template = if total > 0 {
-        format!("{{prefix:<16}} {{bar:24}} {{pos}}/{{len}} {unit}  {{eta}} left  {{wide_msg}}")
+        format!("{{prefix:<16}} {{bar:12}} {{pos}}/{{len}} {unit} {{eta}} left  {{wide_msg}}")
     } else {
         "{prefix:<16} {spinner} {elapsed}  {wide_msg}".to_owned()
     };

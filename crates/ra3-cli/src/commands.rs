@@ -6,13 +6,17 @@ use anyhow::{Context, Result};
 use ra3_run::HubSettings;
 use ra3_run::answers::{self, BenchRequest};
 use ra3_run::benchmark_data;
+use ra3_run::compare::{self, Comparison};
+use ra3_run::directory::{self, Unused};
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
 use ra3_run::grading::{self, GradeRequest};
+use ra3_run::init::{self, InitRequest};
 use ra3_run::inspect::{self, Annotation};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
-use ra3_run::run_file::ConfinementName;
+use ra3_run::run_file::{self, ConfinementName, GradingSection};
+use ra3_run::study;
 use ra3_run::visible::to_visible_json;
 use ra3_run::{estimate, pipeline, report};
 use ra3_theory::experiments::{Experiment, Settings};
@@ -20,11 +24,25 @@ use ra3_theory::finding::Finding;
 use ra3_theory::results;
 
 use crate::arguments::{
-    Confinement, DataCommand, DoctorOptions, EvalOptions, GradeOptions, GradingOptions,
-    InspectOptions, PlanOptions, ReportOptions, RunOptions, SampleOptions, TheoryOptions,
+    CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions, EvalOptions,
+    GradeOptions, GradingOptions, InitOptions, InspectOptions, PlanOptions, ReportOptions,
+    RunOptions, SampleOptions, TheoryOptions,
 };
 use crate::bars::Bars;
 use crate::output::{print, print_as_is};
+
+/// `ra3 init`
+pub(crate) fn init(options: &InitOptions) -> Result<()> {
+    let request = InitRequest {
+        model: options.model.clone(),
+        corpus: options.corpus.clone(),
+        problems: options.problems.clone(),
+        out: options.out.clone(),
+    };
+    let mut bars = Bars::new();
+    let text = init::write(&request, &mut |event| bars.show(event))?;
+    print(text.trim_end())
+}
 
 /// `ra3 run`
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
@@ -39,6 +57,68 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         print(format_args!("report: {}", page.display()))?;
     }
     Ok(())
+}
+
+/// `ra3 study`
+pub(crate) fn study(options: &PlanOptions) -> Result<()> {
+    let file = run_file::load(&options.file, &options.overrides)?;
+    let mut bars = Bars::new();
+    let directories = study::run(&file, &mut |event| bars.show(event))
+        .with_context(|| format!("run file {}", options.file.display()))?;
+    let against = file.study.as_ref().and_then(|study| study.against.clone());
+    let page = study::directory(&file).join("study.html");
+    show_comparison(&directories, against.as_deref(), Some(&page), options.json)
+}
+
+/// `ra3 compare`
+pub(crate) fn compare(options: &CompareOptions) -> Result<()> {
+    let directories = compare::directories(&options.directories)?;
+    let against = options.against.as_deref();
+    show_comparison(&directories, against, options.page.as_deref(), options.json)
+}
+
+fn show_comparison(
+    directories: &[PathBuf],
+    against: Option<&str>,
+    page: Option<&Path>,
+    is_json: bool,
+) -> Result<()> {
+    let comparison = Comparison::new(&compare::read(directories)?, against)?;
+    if let Some(page) = page {
+        comparison.write_page(page)?;
+    }
+    if is_json {
+        return print(comparison.to_json());
+    }
+    print(comparison.to_text())?;
+    match page {
+        Some(page) => print(format_args!("page: {}", page.display())),
+        None => Ok(()),
+    }
+}
+
+/// `ra3 clean`
+pub(crate) fn clean(options: &CleanOptions) -> Result<()> {
+    let unused = directory::unused(&options.directory)?;
+    if options.yes {
+        unused.iter().try_for_each(Unused::remove)?;
+    }
+    if options.json {
+        let value = serde_json::json!({ "removed": options.yes, "unused": unused });
+        return print(serde_json::to_string_pretty(&value)?);
+    }
+    let n_bytes: u64 = unused.iter().map(|stage| stage.n_bytes).sum();
+    for stage in &unused {
+        let mib = stage.n_bytes as f64 / 1_048_576.0;
+        print(format_args!("{mib:>10.1} MiB  {}", stage.path.display()))?;
+    }
+    let word = match (unused.len(), options.yes) {
+        (0, _) => "nothing is unused",
+        (_, true) => "removed",
+        (_, false) => "unused; --yes removes it",
+    };
+    let mib = n_bytes as f64 / 1_048_576.0;
+    print(format_args!("{mib:>10.1} MiB  {word}"))
 }
 
 /// `ra3 plan`
@@ -90,7 +170,10 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
         &options.model,
         problems,
         &writing(options, 256),
-        options.grading.workers,
+        &GradingSection {
+            n_workers: options.grading.workers,
+            confinement: confinement(options.grading.confinement),
+        },
         &mut |event| bars.show(event),
     )?;
     if options.json {
@@ -138,6 +221,14 @@ fn eval_benches(options: &EvalOptions) -> Result<()> {
     Ok(())
 }
 
+fn confinement(named: Confinement) -> ConfinementName {
+    match named {
+        Confinement::Require => ConfinementName::Require,
+        Confinement::BestEffort => ConfinementName::BestEffort,
+        Confinement::Off => ConfinementName::Off,
+    }
+}
+
 /// A request that names no samples yet.
 fn grade_request(options: &GradingOptions) -> GradeRequest {
     GradeRequest {
@@ -147,11 +238,7 @@ fn grade_request(options: &GradingOptions) -> GradeRequest {
         sanitize: false,
         from: options.from.clone(),
         to: options.to.clone(),
-        confinement: match options.confinement {
-            Confinement::Require => ConfinementName::Require,
-            Confinement::BestEffort => ConfinementName::BestEffort,
-            Confinement::Off => ConfinementName::Off,
-        },
+        confinement: confinement(options.confinement),
         rules_of_2024: options.rules_of_2024,
         n_workers: options.workers,
         out: None,

@@ -20,7 +20,11 @@ fn main() -> ExitCode {
     ra3_run::sandbox_helper();
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
+        Command::Init(options) => commands::init(options),
         Command::Run(options) => commands::run(options),
+        Command::Study(options) => commands::study(options),
+        Command::Compare(options) => commands::compare(options),
+        Command::Clean(options) => commands::clean(options),
         Command::Plan(options) => commands::plan(options),
         Command::Sample(options) => commands::sample(options),
         Command::Eval(options) => commands::eval(options),

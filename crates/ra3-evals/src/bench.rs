@@ -365,6 +365,11 @@ fn contests(selection: Selection, path: &Path) -> Result<Read, DataError> {
 
 impl Bench {
     /// Its tasks in the order of their names.
+    pub fn into_tasks(self) -> Vec<Task> {
+        self.tasks.into_values().collect()
+    }
+
+    /// Its tasks in the order of their names.
     pub fn task_ids(&self) -> impl Iterator<Item = &str> {
         self.tasks.keys().map(String::as_str)
     }

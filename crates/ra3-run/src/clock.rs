@@ -3,33 +3,69 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use std::time::Instant;
-
-use anyhow::Context;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::directory::RunDirectory;
-
-/// One line of `clock.jsonl`: a stage as one process ran it (a continued stage has several).
+/// One line of `clock.jsonl`: what a process did of a stage between two commits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClockRecord {
     /// The stage.
     pub stage: String,
-    /// Position at which this process took the stage up.
+    /// When this process took the stage up, in seconds since 1970: its records share it.
+    pub since: f64,
+    /// Updates of the stage at the commit before.
     pub from_position: u64,
-    /// Seconds that this process spent on it.
+    /// Updates at this commit.
+    pub to_position: u64,
+    /// Seconds between the two.
     pub wall_s: f64,
     /// Peak resident memory of the process so far, in MiB.
     pub peak_rss_mib: u64,
 }
 
-/// Appends a record; a line that a kill cut short is repaired by starting on a fresh line.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn append(path: &Path, record: &ClockRecord) -> std::io::Result<()> {
+/// The clock of a stage in this process.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    stage: String,
+    since: f64,
+    position: u64,
+    last: Instant,
+}
+
+impl Clock {
+    /// Starts now.
+    pub(crate) fn started(stage: &str, position: u64) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            stage: stage.to_owned(),
+            since: since.map_or(0.0, |since| since.as_secs_f64()),
+            position,
+            last: Instant::now(),
+        }
+    }
+
+    /// Appends the time since the last commit.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn append(&mut self, path: &Path, now: Instant, position: u64) -> Result<()> {
+        let record = ClockRecord {
+            stage: self.stage.clone(),
+            since: self.since,
+            from_position: self.position,
+            to_position: position,
+            wall_s: (now - self.last).as_secs_f64(),
+            peak_rss_mib: peak_rss_mib(),
+        };
+        (self.position, self.last) = (position, now);
+        append(path, &record).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn append(path: &Path, record: &ClockRecord) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -38,26 +74,7 @@ pub fn append(path: &Path, record: &ClockRecord) -> std::io::Result<()> {
     writeln!(file, "{line}")
 }
 
-/// Appends how long a stage of this process took.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn stage(
-    directory: &RunDirectory,
-    stage: &str,
-    from_position: u64,
-    began: Instant,
-) -> anyhow::Result<()> {
-    let record = ClockRecord {
-        stage: stage.to_owned(),
-        from_position,
-        wall_s: began.elapsed().as_secs_f64(),
-        peak_rss_mib: peak_rss_mib(),
-    };
-    append(&directory.clock(), &record).context("cannot write clock.jsonl")
-}
-
-/// Reads every whole record.
+/// Reads every whole record; a line that a kill cut short is passed over.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -3,6 +3,15 @@
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// A run comes to a stage.
+    Stage {
+        /// Its name.
+        name: String,
+        /// Stages before it.
+        place: usize,
+        /// Stages in all.
+        n_stages: usize,
+    },
     /// A stage begins or is taken up again.
     Started {
         /// The stage.
@@ -30,6 +39,18 @@ pub enum Event {
     },
     /// A line for the reader.
     Note(String),
+}
+
+impl Event {
+    /// A stage of unknown length begins.
+    pub(crate) fn began(stage: &str) -> Self {
+        Self::Started {
+            stage: stage.to_owned(),
+            position: 0,
+            total: 0,
+            unit: "",
+        }
+    }
 }
 
 /// Whoever watches a run.

@@ -9,10 +9,10 @@ use ra3::seed::Seed;
 use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
 
+use crate::annotation;
 use crate::event::Watcher;
 use crate::model::Loaded;
 use crate::samples::DocumentSample;
-use crate::stages::evaluate;
 
 /// A document with its latents.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -54,7 +54,7 @@ pub fn annotate(
         decision: Decision::Free,
     };
     let seed = Seed::root(seed);
-    evaluate::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed).map(Annotation)
+    annotation::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed).map(Annotation)
 }
 
 impl Annotation {

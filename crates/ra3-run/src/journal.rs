@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 /// How far a journal was committed, and what it said up to there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Its length in bytes.
-    pub n_bytes: u64,
+    pub(crate) n_bytes: u64,
     /// blake3 of these bytes.
-    pub blake3: String,
+    pub(crate) blake3: String,
 }
 
 impl Default for Mark {
@@ -104,7 +104,7 @@ impl Journal {
 ///
 /// # Errors
 /// The file cannot be read, or a line is not a record: the line is named.
-pub fn read_journal<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
+pub(crate) fn read_journal<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
     read_to(path, u64::MAX)
 }
 
@@ -112,7 +112,10 @@ pub fn read_journal<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
 ///
 /// # Errors
 /// As [`read_journal`].
-pub fn read_committed<T: for<'a> Deserialize<'a>>(path: &Path, mark: &Mark) -> Result<Vec<T>> {
+pub(crate) fn read_committed<T: for<'a> Deserialize<'a>>(
+    path: &Path,
+    mark: &Mark,
+) -> Result<Vec<T>> {
     read_to(path, mark.n_bytes)
 }
 

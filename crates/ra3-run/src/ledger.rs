@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
-    /// The first line, and again where settings changed: what runs, and on what.
+    /// The first line: what runs, and on what.
     Run(RunRecord),
     /// What the corpus stage read, dropped and kept.
     Corpus(CorpusRecord),
@@ -40,6 +40,22 @@ pub struct RunRecord {
     pub version: String,
     /// Number of threads of the engine (a part of what makes the bits).
     pub n_threads: usize,
+    /// The processor, as it calls itself.
+    pub processor: String,
+    /// The models that are compared, in their order.
+    pub arms: Vec<ArmRecord>,
+}
+
+/// A model that is compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmRecord {
+    /// Its name, as in [`ScoreRecord::arm`]; after RLVR it is `rlvr-` and this name.
+    pub name: String,
+    /// Where it begins: `base`, another arm, or a checkpoint.
+    pub from: String,
+    /// What is done to it: `none`, `ntp` or `ra3`.
+    pub method: String,
 }
 
 /// Counts of the corpus stage.
@@ -145,6 +161,8 @@ impl From<ra3_evals::pass_at_k::Estimate> for Interval {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreRecord {
+    /// The stage that took it: one that measures a finished model, or RLVR on its way.
+    pub stage: String,
     /// The arm, such as `base` or `ra3`; for RLVR `rlvr-ra3`.
     pub arm: String,
     /// Updates of the stage before this score (0 for a finished model).

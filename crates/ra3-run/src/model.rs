@@ -22,6 +22,13 @@ const COMPANIONS: &[&str] = &[
     "special_tokens_map.json",
     "chat_template.jinja",
 ];
+/// The files that a model's tokenizer and its companions come to.
+pub(crate) const TRAVELLERS: [&str; 4] = [
+    "tokenizer.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
 const BYTES_PER_UNIT: u64 = 1 << 20;
 /// A model that is run and not trained.
 pub(crate) struct Loaded {

@@ -74,6 +74,11 @@ impl ModelNote {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// True if the model writes decisions and rationales.
+    pub(crate) fn is_latent(&self) -> bool {
+        [ACT, THINK, CLOSE].iter().all(|marker| self.knows(marker))
+    }
+
     /// True if the model was trained to write this marker.
     pub(crate) fn knows(&self, marker: &str) -> bool {
         self.trained_markers.iter().any(|name| name == marker)

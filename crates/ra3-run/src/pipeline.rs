@@ -1,71 +1,227 @@
-//! A plan's stages, one after the other, over a run directory.
+//! A plan's stages, one after the other.
 //!
-//! The file to read first: every stage is one line of `run_task`. Stages meet on disk only, so
-//! any of them can be run again alone, and a run continues where its last commit left it.
+//! The file to read first: every stage is one line of `run_task`. Stages meet on disk only. Each
+//! lies in a store under the key of what it depends on, so one that is finished is used again, by
+//! this run and by others, and one that was killed goes on from its last commit.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::benchmark_data;
 use crate::directory::RunDirectory;
 use crate::estimate;
 use crate::event::{Event, Watcher};
-use crate::ledger::{Record, RunRecord};
-use crate::plan::{Plan, Task};
+use crate::ledger::{ArmRecord, Record, RunRecord};
+use crate::plan::{Plan, Stage, Subject, Task};
+use crate::programs::pool;
+use crate::recipe::{Before, Recipe, recipe};
 use crate::report::{self, Table};
-use crate::stages::{base, corpus, evaluate, midtrain, rlvr};
+use crate::run_file::{MethodName, ProblemSetName};
+use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
+use crate::store::{StageFolder, read_progress};
 
 /// Runs what is not done yet of a plan, writes the report and returns its table.
 ///
-/// With `restart_stage`, the stage in progress begins again: its settings may then be others.
+/// With `restart_stage`, the stage in progress begins again.
 ///
 /// # Errors
 /// A stage failed. What was committed stays, and the same call continues from there.
 pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Result<Table> {
     estimate::check_memory(plan)?;
     ra3_lm::set_threads(plan.file.n_threads);
-    let mut directory = RunDirectory::open(&plan.file.directory, plan, restart_stage)?;
-    for change in directory.changed() {
-        watcher(Event::Note(change.clone()));
-    }
+    let mut directory = RunDirectory::open(plan)?;
     warn_of_threads(plan.file.n_threads, watcher);
-    ra3_files::write(
-        &directory.root().join("plan.toml"),
-        plan.to_toml().as_bytes(),
-    )?;
-    if directory.is_new() {
-        begin(plan, &mut directory)?;
-    } else if !directory.changed().is_empty() {
-        // The ledger says with which plan the stages behind this line ran.
-        begin(plan, &mut directory)?;
-        directory.commit_plan()?;
-    }
-    for task in plan.tasks() {
-        let name = task.stage().name();
-        if directory.is_done(&name) {
-            watcher(Event::Note(format!("{name:<16} done before")));
-            continue;
+    check_what_later_stages_need(plan)?;
+    let (mut before, mut restart) = (Before::default(), restart_stage);
+    let n_stages = plan.stages.len();
+    for (place, stage) in plan.stages.iter().enumerate() {
+        watcher(Event::Stage {
+            name: stage.name.clone(),
+            place,
+            n_stages,
+        });
+        let recipe = recipe(plan, stage, &before, watcher)
+            .with_context(|| format!("stage {} cannot begin", stage.name))?;
+        let key = recipe.key();
+        say_what_changed(&directory, &recipe, &key, watcher)?;
+        directory.begin(&stage.name, &key)?;
+        let events = directory.events(&stage.name);
+        let mut folder = directory.store().stage(&recipe, &events, watcher)?;
+        if restart && !folder.is_done() {
+            folder.restart()?;
+            watcher(Event::Note(format!("stage {} begins again", stage.name)));
+            restart = false;
         }
-        run_task(task, plan, &mut directory, watcher)
-            .with_context(|| format!("stage {name} failed; the run directory keeps its state"))?;
-        directory.commit_done(task.stage())?;
+        if folder.is_done() {
+            watcher(Event::Note(format!("{:<16} done before", stage.name)));
+            copy_events(&folder, &events)?;
+        } else {
+            run_task(stage, plan, &before, &directory, &mut folder, watcher).with_context(
+                || format!("stage {} failed; what it has committed is kept", stage.name),
+            )?;
+            folder.commit_done(outputs(stage.task))?;
+        }
+        publish(plan, stage, &directory, &folder)?;
+        if let Some(spent) = folder.spent() {
+            before.spent.insert(stage.name.clone(), spent.clone());
+        }
+        before.keys.insert(stage.name.clone(), key);
+        directory.gather(&first_line(plan))?;
     }
+    directory.finish()?;
     report::write_from_directory(directory.root())
 }
 
 fn run_task(
-    task: Task<'_>,
+    stage: &Stage,
     plan: &Plan,
-    directory: &mut RunDirectory,
+    before: &Before,
+    directory: &RunDirectory,
+    folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    match task {
-        Task::Corpus => corpus::run(plan, directory, watcher),
-        Task::Base => base::run(plan, directory, watcher),
-        Task::Midtrain(arm, section) => midtrain::run(arm, section, plan, directory, watcher),
-        Task::Evaluate(arm, section) => evaluate::run(arm, section, plan, directory, watcher),
-        Task::Rlvr(arm, section, scores) => {
-            rlvr::run(arm, section, scores, plan, directory, watcher)
+    let made = Made { before, directory };
+    let corpus = || made.by("corpus", "corpus");
+    match stage.task {
+        Task::Corpus => corpus::run(plan, folder, watcher),
+        Task::Base => base::run(&plan.file, &corpus()?, folder, watcher),
+        Task::Checkpoint(arm) => base::adopt(&plan.arms[arm], &corpus()?, folder, watcher),
+        Task::Midtrain(arm) => {
+            let start = made.by(&plan.start(arm), "model")?;
+            midtrain::run(&plan.arms[arm], &corpus()?, &start, before, folder, watcher)
+        }
+        Task::HeldOut(subject) => {
+            let model = made.by(&plan.maker(subject), "model")?;
+            let reference = made.by(&plan.maker(subject), midtrain::REFERENCE)?;
+            let models = held_out::Models {
+                name: plan.model_name(subject),
+                model,
+                reference: reference.exists().then_some(reference),
+            };
+            held_out::run(&plan.file, &models, &corpus()?, folder, watcher)
+        }
+        Task::Evaluate(subject, place) => {
+            let model = made.by(&plan.maker(subject), "model")?;
+            let measure = &plan.measures()[place];
+            let subject = (plan.model_name(subject), subject.is_after_rlvr);
+            evaluate::run(
+                &plan.file,
+                measure,
+                subject,
+                &corpus()?,
+                &model,
+                folder,
+                watcher,
+            )
+        }
+        Task::Rlvr(arm) => {
+            let start = Subject {
+                arm,
+                is_after_rlvr: false,
+            };
+            let start = made.by(&plan.maker(start), "model")?;
+            rlvr::run(&plan.arms[arm], &corpus()?, &start, folder, watcher)
         }
     }
+}
+
+/// What a stage leaves for those behind it, in its folder.
+fn outputs(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Corpus => &["corpus"],
+        Task::Base | Task::Checkpoint(_) | Task::Rlvr(_) => &["model"],
+        Task::Midtrain(_) => &["model", midtrain::REFERENCE],
+        Task::HeldOut(_) | Task::Evaluate(..) => &[],
+    }
+}
+
+/// Where finished stages lie.
+struct Made<'a> {
+    before: &'a Before,
+    directory: &'a RunDirectory,
+}
+
+impl Made<'_> {
+    /// What a finished stage has made under this name.
+    fn by(&self, stage: &str, name: &str) -> Result<PathBuf> {
+        let key = self.before.keys.get(stage).context("stages are in order")?;
+        Ok(self.directory.store().folder(stage, key).join(name))
+    }
+}
+
+/// Puts what a stage has made where a user looks for it.
+fn publish(
+    plan: &Plan,
+    stage: &Stage,
+    directory: &RunDirectory,
+    folder: &StageFolder,
+) -> Result<()> {
+    let model = |name: &str, made: &Path| directory.publish(made, &format!("models/{name}"));
+    match stage.task {
+        Task::Corpus => directory.publish(&folder.path("corpus"), "corpus"),
+        Task::Base | Task::Rlvr(_) => model(&stage.name, &folder.path("model")),
+        Task::Checkpoint(arm) => model(&plan.arms[arm].name, &folder.path("model")),
+        Task::Midtrain(_) => {
+            let reference = folder.path(midtrain::REFERENCE);
+            if reference.exists() {
+                model(
+                    &format!("{}-{}", stage.name, midtrain::REFERENCE),
+                    &reference,
+                )?;
+            }
+            model(&stage.name, &folder.path("model"))
+        }
+        Task::HeldOut(_) | Task::Evaluate(..) => Ok(()),
+    }
+}
+
+/// The numbers of a stage that another run has made, for who watches this one.
+fn copy_events(folder: &StageFolder, events: &Path) -> Result<()> {
+    if events.exists() {
+        return Ok(());
+    }
+    folder.replay(events)
+}
+
+/// Says why a stage of the run is not the one that it was.
+fn say_what_changed(
+    directory: &RunDirectory,
+    recipe: &Recipe,
+    key: &str,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    let Some(old) = directory
+        .key_before(&recipe.stage)
+        .filter(|old| *old != key)
+    else {
+        return Ok(());
+    };
+    let folder = directory.store().folder(&recipe.stage, old);
+    let Some(old) = read_progress(&folder)? else {
+        return Ok(());
+    };
+    let reasons = recipe.differences(&old.recipe).join("; ");
+    watcher(Event::Note(format!("{}: {reasons}", recipe.stage)));
+    Ok(())
+}
+
+/// What is missing for a later stage is said now, and not after hours of training.
+fn check_what_later_stages_need(plan: &Plan) -> Result<()> {
+    let grades = |stage: &Stage| matches!(stage.task, Task::Evaluate(..) | Task::Rlvr(_));
+    if !plan.stages.iter().any(grades) {
+        return Ok(());
+    }
+    pool(&plan.file.grading, ProblemSetName::Testbed)?;
+    let rlvr = plan.file.rlvr.iter().map(|rlvr| &rlvr.problems);
+    let measures = plan.measures().iter().map(|measure| &measure.problems);
+    for problems in measures.chain(rlvr) {
+        if let Some(bench) = problems.set.bench() {
+            benchmark_data::locate(bench, problems.data.as_deref())
+                .with_context(|| format!("problems.data of the set {:?}", problems.set.text()))?;
+        }
+    }
+    Ok(())
 }
 
 fn warn_of_threads(n_threads: usize, watcher: &mut Watcher<'_>) {
@@ -78,12 +234,38 @@ fn warn_of_threads(n_threads: usize, watcher: &mut Watcher<'_>) {
     }
 }
 
-fn begin(plan: &Plan, directory: &mut RunDirectory) -> Result<()> {
-    directory.record(&Record::Run(RunRecord {
+/// What the processor calls itself, where the system says it.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let name = name.map(|name| name.trim_start_matches([' ', '\t', ':']));
+    name.unwrap_or("not known").to_owned()
+}
+
+/// The ledger's first line.
+fn first_line(plan: &Plan) -> Vec<u8> {
+    let arms = plan.file.arms.iter().map(|arm| ArmRecord {
+        name: arm.name.clone(),
+        from: arm.from.clone(),
+        method: match arm.method {
+            MethodName::None => "none",
+            MethodName::Ntp => "ntp",
+            MethodName::Ra3 => "ra3",
+        }
+        .to_owned(),
+    });
+    let record = Record::Run(RunRecord {
         name: plan.file.name.clone(),
         seed: plan.file.seed,
         plan_hash: plan.hash(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         n_threads: plan.file.n_threads,
-    }))
+        processor: processor(),
+        arms: arms.collect(),
+    });
+    let mut line = serde_json::to_vec(&record).expect("a record has only plain fields");
+    line.push(b'\n');
+    line
 }

@@ -15,7 +15,7 @@ use crate::ledger::ScoreRecord;
 use crate::model::Loaded;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::report::percent;
-use crate::run_file::ConfinementName;
+use crate::run_file::{GradingSection, ProblemSetName};
 
 /// How programs are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,7 +102,7 @@ pub fn grade_model(
     model: &Path,
     problems: &Path,
     request: &ProgramRequest,
-    n_workers: usize,
+    grading: &GradingSection,
     watcher: &mut Watcher<'_>,
 ) -> Result<ScoreRecord> {
     let loaded = Loaded::load(model, watcher)?;
@@ -117,9 +117,10 @@ pub fn grade_model(
         &name,
         bench::read(Name::HumanEval, problems)?.tasks,
         &loaded.tokenizer,
-        pool(n_workers, ConfinementName::BestEffort)?,
+        pool(grading, ProblemSetName::Humaneval)?,
     );
     let evaluation = Evaluation {
+        stage: "eval".to_owned(),
         arm: model.display().to_string(),
         position: 0,
         n_tokens_sampled: 0,

@@ -7,6 +7,7 @@ use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided}
 use ra3::model::Model;
 use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;
+use ra3_evals::bench::Name;
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::grade::Purpose;
 use ra3_evals::outcome::{Fault, Verdict, grade_all};
@@ -17,7 +18,7 @@ use ra3_sandbox::{Level, Limits, Pool};
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::ledger::ScoreRecord;
-use crate::run_file::ConfinementName;
+use crate::run_file::{ConfinementName, GradingSection, ProblemSetName};
 use crate::samples::{ProgramSample, Sample};
 
 /// Limits of a short program; those of contests are their problems'.
@@ -33,8 +34,16 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 /// There is no Python, or the kernel does not offer what is required.
-pub(crate) fn pool(n_workers: usize, confinement: ConfinementName) -> Result<Pool> {
-    Pool::new(n_workers, LIMITS, level(confinement)).context("cannot set up the sandbox")
+pub(crate) fn pool(grading: &GradingSection, set: ProblemSetName) -> Result<Pool> {
+    let limits = match set {
+        // What is published is graded as `ra3 eval` grades it.
+        ProblemSetName::HumanevalPlus | ProblemSetName::MbppPlus | ProblemSetName::Mbpp => {
+            set.bench().map_or(LIMITS, Name::limits)
+        }
+        _ => LIMITS,
+    };
+    Pool::new(grading.n_workers, limits, level(grading.confinement))
+        .context("cannot set up the sandbox")
 }
 
 /// What must hold of the sandbox, in its own words.
@@ -66,6 +75,16 @@ pub(crate) struct Earned {
 impl ProblemSet {
     pub(crate) fn new(name: &str, mut tasks: Vec<Task>, tokenizer: &Tokenizer, pool: Pool) -> Self {
         Task::prepare(&mut tasks, Purpose::Reward, &pool);
+        Self::of_ready(name, tasks, tokenizer, pool)
+    }
+
+    /// Of tasks that were taken apart.
+    pub(crate) fn of_ready(
+        name: &str,
+        tasks: Vec<Task>,
+        tokenizer: &Tokenizer,
+        pool: Pool,
+    ) -> Self {
         let prompt = |task| tokenizer.encode_prompt(&zero_shot(task));
         Self {
             name: name.to_owned(),
@@ -114,6 +133,8 @@ impl ProblemSet {
 /// How a score is taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Evaluation {
+    /// The stage that takes it.
+    pub(crate) stage: String,
     pub(crate) arm: String,
     pub(crate) position: u64,
     pub(crate) n_tokens_sampled: u64,
@@ -245,6 +266,7 @@ fn score(
         *names.entry(name_of(graded).to_owned()).or_default() += 1;
     }
     ScoreRecord {
+        stage: evaluation.stage.clone(),
         arm: evaluation.arm.clone(),
         position: evaluation.position,
         n_tokens_sampled: evaluation.n_tokens_sampled,

@@ -1,45 +1,74 @@
 //! Rules between the keys of a run file. What a single key may be stands in
 //! [`crate::run_file::KEYS`] and is checked before; here is what two or more must be together.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use ra3::formulas::Baseline;
 use ra3_corpus::read::Source;
 use ra3_lm::config::ModelConfig;
 
 use crate::estimate::config_of;
+use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
-    AblationName, BaseSection, EvaluateSection, MidtrainSection, ModelSection, RlvrSection,
-    RunFile, TokenizerSection,
+    BaseSection, EvaluateSection, ModelSection, ProblemSetName, ProblemsSection, Ra3Section,
+    RlvrSection, RunFile, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
 ///
 /// # Errors
 /// A rule is broken: the message names the keys and their values.
-pub(crate) fn check(file: &RunFile) -> Result<()> {
-    check_corpus(file)?;
-    check_base(file)?;
-    if let Some(midtrain) = &file.midtrain {
-        check_midtrain(midtrain)?;
+pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
+    check_corpus(file, arms)?;
+    if arms.iter().any(|arm| arm.from == Origin::Base) {
+        check_base(file)?;
     }
-    if let Some(evaluate) = &file.evaluate {
-        check_evaluate(file, evaluate)?;
-    }
-    if let Some(rlvr) = &file.rlvr {
-        check_rlvr(file, rlvr)?;
-    }
+    check_measures(file)?;
     // What is neither in a folder nor in the cache has no shape yet: the stage will see it.
-    if let Ok(config) = config_of(file) {
-        check_room(file, &config)?;
+    let config = config_of(file).ok();
+    for arm in arms {
+        let checked = check_arm(arm, config.as_ref());
+        // What the file says is no fault of the arm that meets it first.
+        if arm.file == *file {
+            checked?;
+        } else {
+            checked.with_context(|| format!("arm {:?}", arm.name))?;
+        }
+    }
+    if let Some(study) = &file.study {
+        ensure!(
+            !study.seeds.is_empty() && study.vary.values().all(|values| !values.is_empty()),
+            "study: seeds, and the values of each key of vary, must not be empty"
+        );
     }
     Ok(())
 }
 
-fn check_corpus(file: &RunFile) -> Result<()> {
+fn check_arm(arm: &Arm, config: Option<&ModelConfig>) -> Result<()> {
+    if let Origin::Checkpoint(path) = &arm.from {
+        check_checkpoint(path).context("from")?;
+    }
+    if arm.method == Method::Ra3 {
+        check_ra3(&arm.file.ra3)?;
+    }
+    if arm.goes_to_rlvr
+        && let Some(rlvr) = &arm.file.rlvr
+    {
+        check_rlvr(&arm.file, rlvr)?;
+    }
+    if let Some(config) = config {
+        check_room(&arm.file, config)?;
+    }
+    Ok(())
+}
+
+fn check_corpus(file: &RunFile, arms: &[Arm]) -> Result<()> {
     let corpus = &file.corpus;
-    let n_generated = corpus.testbed.as_ref().map_or(0, |it| it.n_documents);
+    let pretrains = matches!(file.base, BaseSection::Pretrain { .. });
+    let trains = pretrains || arms.iter().any(|arm| arm.method != Method::None);
     ensure!(
-        !corpus.sources.is_empty() || n_generated > 0,
+        corpus.has_documents() || !trains,
         "corpus has no sources, and corpus.testbed.n_documents is 0 or not there: there is \
          nothing to train on"
     );
@@ -69,14 +98,24 @@ fn check_base(file: &RunFile) -> Result<()> {
         _ => {}
     }
     match &file.base {
-        // What is no folder is a name on the Hub, and looked up when the run begins.
-        BaseSection::Checkpoint { path, .. } => ensure!(
-            path.join("config.json").exists() || !path.is_dir(),
-            "base.path: {} has no config.json",
-            path.display()
-        ),
-        BaseSection::Pretrain { model, .. } => check_heads(model)?,
+        BaseSection::Checkpoint { path, .. } => check_checkpoint(path).context("base.path"),
+        BaseSection::Pretrain { model, .. } => check_heads(model),
     }
+}
+
+/// A folder is a model's; what is none may be a name on the Hub, which is looked up when the run
+/// begins, unless it is written as a path.
+fn check_checkpoint(path: &Path) -> Result<()> {
+    let name = path.to_string_lossy();
+    let is_of_hub = name.split('/').count() == 2 && !name.starts_with(['.', '/', '~']);
+    ensure!(
+        path.is_dir() || is_of_hub,
+        "{name} does not exist; a model of the Hub is written as org/name"
+    );
+    ensure!(
+        !path.is_dir() || path.join("config.json").exists(),
+        "{name} has no config.json"
+    );
     Ok(())
 }
 
@@ -99,79 +138,119 @@ fn check_heads(model: &ModelSection) -> Result<()> {
     Ok(())
 }
 
-fn check_midtrain(midtrain: &MidtrainSection) -> Result<()> {
-    let ra3 = &midtrain.ra3;
+fn check_ra3(ra3: &Ra3Section) -> Result<()> {
     let search = &ra3.e_step;
     ensure!(
         search.group_size >= 2 || search.baseline == Baseline::None,
-        "midtrain.ra3.e_step.group_size = 1 leaves nothing for a leave-one-out baseline, and a \
-         group's mean is the rollout itself: take 2 or more, or baseline = \"none\""
+        "ra3.e_step.group_size = 1 leaves nothing for a leave-one-out baseline, and a group's mean \
+         is the rollout itself: take 2 or more, or baseline = \"none\""
     );
-    let n_m_updates = ra3.rounds * ra3.m_updates;
-    let trains_on_annotated = n_m_updates > 0 && ra3.ablation != AblationName::NoEm;
+    let trains_on_annotated = ra3.rounds > 0 && ra3.m_updates > 0;
     ensure!(
         ra3.annotate_documents > 0 || !trains_on_annotated,
-        "midtrain.ra3.annotate_documents = 0 leaves nothing for midtrain.ra3.m_updates = {}: take \
-         1 or more, or m_updates = 0",
+        "ra3.annotate_documents = 0 leaves nothing for ra3.m_updates = {}: take 1 or more, or \
+         m_updates = 0",
         ra3.m_updates
     );
     Ok(())
 }
 
-fn check_evaluate(file: &RunFile, evaluate: &EvaluateSection) -> Result<()> {
-    let Some(testbed) = &file.corpus.testbed else {
-        bail!("evaluate needs corpus.testbed: that is where the problems come from");
-    };
-    ensure!(
-        testbed.n_held_out_problems > 0,
-        "evaluate needs problems: corpus.testbed.n_held_out_problems is 0"
-    );
-    ensure!(
-        file.corpus.held_out_share > 0.0,
-        "evaluate needs held-out documents: corpus.held_out_share is 0"
-    );
-    let Some(k_max) = evaluate.pass_at.iter().max() else {
-        bail!("evaluate.pass_at is empty: it asks for no score");
-    };
-    ensure!(
-        *k_max <= evaluate.n_samples,
-        "evaluate.pass_at asks for k = {k_max} with evaluate.n_samples = {}",
-        evaluate.n_samples
-    );
+fn check_measures(file: &RunFile) -> Result<()> {
+    let measures = file.evaluate.as_deref().unwrap_or_default();
+    for (place, measure) in measures.iter().enumerate() {
+        let name = measure.name();
+        let check = || -> Result<()> {
+            ensure!(
+                measures[..place].iter().all(|other| other.name() != name),
+                "two have this name: give one another, with name = \"…\""
+            );
+            check_problems(file, &measure.problems, file.corpus.n_held_out_problems())?;
+            let k_max = measure.pass_at.iter().max();
+            let k_max = k_max.context("pass_at is empty: it asks for no score")?;
+            ensure!(
+                *k_max <= measure.n_samples,
+                "pass_at asks for k = {k_max} with n_samples = {}",
+                measure.n_samples
+            );
+            Ok(())
+        };
+        check().with_context(|| format!("evaluate, {name}"))?;
+    }
+    Ok(())
+}
+
+fn check_problems(file: &RunFile, problems: &ProblemsSection, n_generated: usize) -> Result<()> {
+    if problems.set == ProblemSetName::Testbed {
+        ensure!(
+            problems.data.is_none(),
+            "problems.data: the testbed has no file; name another problems.set"
+        );
+        ensure!(
+            n_generated > 0,
+            "there are no problems: corpus.testbed {}, and problems.set names no other",
+            match file.corpus.testbed {
+                Some(_) => "generates none",
+                None => "is not there",
+            }
+        );
+        return Ok(());
+    }
+    if let Some(data) = &problems.data {
+        ensure!(
+            data.exists(),
+            "problems.data: {} does not exist",
+            data.display()
+        );
+    }
     Ok(())
 }
 
 fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
-    let Some(evaluate) = &file.evaluate else {
-        bail!("rlvr needs evaluate: its scores use those settings");
-    };
     ensure!(
-        rlvr.overlong_tokens < evaluate.program_tokens_max,
-        "rlvr.overlong_tokens = {} is not below evaluate.program_tokens_max = {}: every program \
-         would pay from its first token",
+        rlvr.overlong_tokens < rlvr.program_tokens_max,
+        "rlvr.overlong_tokens = {} is not below rlvr.program_tokens_max = {}: every program would \
+         pay from its first token",
         rlvr.overlong_tokens,
-        evaluate.program_tokens_max
+        rlvr.program_tokens_max
     );
-    match &rlvr.problems {
-        Some(problems) => {
-            let n = problems.read().context("rlvr.problems.data")?.len();
-            let n_held_out = (problems.held_out_share * n as f64).round() as usize;
-            ensure!(
-                n_held_out > 0 && n_held_out < n,
-                "rlvr.problems.held_out_share = {} holds {n_held_out} of the {n} problems of {} \
-                 out: some are needed on either side",
-                problems.held_out_share,
-                problems.data.display()
-            );
-        }
-        None => ensure!(
-            file.corpus
-                .testbed
-                .as_ref()
-                .is_some_and(|testbed| testbed.n_train_problems > 0),
-            "rlvr needs problems: corpus.testbed.n_train_problems is 0, and there is no \
-             rlvr.problems"
+    let problems = &rlvr.problems;
+    check_problems(file, problems, file.corpus.n_train_problems()).context("rlvr")?;
+    if problems.set == ProblemSetName::Testbed {
+        ensure!(
+            file.corpus.n_held_out_problems() > 0,
+            "rlvr is scored on held-out problems: corpus.testbed.n_held_out_problems is 0"
+        );
+        return Ok(());
+    }
+    ensure!(
+        !matches!(
+            problems.set,
+            ProblemSetName::HumanevalPlus | ProblemSetName::MbppPlus
         ),
+        "rlvr.problems.set = \"{}\" is what models are measured on: train on others",
+        problems.set.text()
+    );
+    ensure!(
+        problems.data.is_some(),
+        "rlvr.problems.data is not there: the file of the problems"
+    );
+    let n = problems.read().context("rlvr.problems.data")?.len();
+    let n_held_out = (rlvr.held_out_share * n as f64).round() as usize;
+    ensure!(
+        n_held_out > 0 && n_held_out < n,
+        "rlvr.held_out_share = {} holds {n_held_out} of the {n} problems of {} out: some are \
+         needed on either side",
+        rlvr.held_out_share,
+        problems.data.clone().unwrap_or_default().display()
+    );
+    let measures = file.evaluate.as_deref().unwrap_or_default();
+    let trained_on = |measure: &&EvaluateSection| measure.problems == *problems;
+    if let Some(measure) = measures.iter().find(trained_on) {
+        bail!(
+            "evaluate, {}: these are the problems that RLVR trains on; its own scores are of a \
+             part that is held out",
+            measure.name()
+        );
     }
     Ok(())
 }
@@ -200,21 +279,24 @@ fn check_room(file: &RunFile, config: &ModelConfig) -> Result<()> {
         corpus.rationale_tokens_max,
         rationale_limit,
     )?;
+    fits(
+        "ra3.e_step.rationale_tokens_max",
+        file.ra3.e_step.rationale_tokens_max,
+        rationale_limit,
+    )?;
     let mut longest = corpus.document_tokens_max;
-    if let Some(midtrain) = &file.midtrain {
-        fits(
-            "midtrain.ra3.e_step.rationale_tokens_max",
-            midtrain.ra3.e_step.rationale_tokens_max,
-            rationale_limit,
-        )?;
-    }
-    if let Some(evaluate) = &file.evaluate {
-        fits(
-            "evaluate.program_tokens_max",
-            evaluate.program_tokens_max,
-            context.saturating_sub(1),
-        )?;
-        longest = longest.max(evaluate.program_tokens_max);
+    let measures = file.evaluate.iter().flatten();
+    let mut programs: Vec<(&str, usize)> = measures
+        .map(|measure| ("evaluate.program_tokens_max", measure.program_tokens_max))
+        .collect();
+    programs.extend(
+        file.rlvr
+            .iter()
+            .map(|rlvr| ("rlvr.program_tokens_max", rlvr.program_tokens_max)),
+    );
+    for (key, n_tokens) in programs {
+        fits(key, n_tokens, context.saturating_sub(1))?;
+        longest = longest.max(n_tokens);
     }
     // Twice the longest: a prompt or rationales come to it.
     let n_rows = longest.saturating_mul(2).min(context);

@@ -5,8 +5,6 @@
 //! a stage begins a file of its own, whose first event says from which step on it counts: what an
 //! earlier process wrote behind its last commit is then left out by `TensorBoard`.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,19 +18,19 @@ use crate::ledger::{HeldOutRecord, Record, ScoreRecord, UpdateRecord};
 /// The folder in a run directory.
 pub(crate) const FOLDER: &str = "tensorboard";
 
-/// The event files of a run: one a stage, made when it first has something to say.
+/// The event file of a stage, made when it first has something to say.
 #[derive(Debug)]
-pub(crate) struct EventFiles {
+pub(crate) struct EventFile {
     folder: PathBuf,
-    open: BTreeMap<String, File>,
+    open: Option<File>,
 }
 
-impl EventFiles {
-    /// Of a run directory; nothing is written yet.
-    pub(crate) fn new(run: &Path) -> Self {
+impl EventFile {
+    /// In a folder; nothing is written yet.
+    pub(crate) fn new(folder: &Path) -> Self {
         Self {
-            folder: run.join(FOLDER),
-            open: BTreeMap::new(),
+            folder: folder.to_owned(),
+            open: None,
         }
     }
 
@@ -40,12 +38,10 @@ impl EventFiles {
     pub(crate) fn append(&mut self, record: &Record) -> Result<()> {
         // A step is a number of updates. That a process begins at some step overrules later ones
         // alone, so the score of a stage after so many updates stays.
-        let (name, step, values) = match record {
-            Record::Update(update) => {
-                (update.stage.clone(), update.position + 1, of_update(update))
-            }
-            Record::Score(score) => (run_of(&score.arm), score.position, of_score(score)),
-            Record::HeldOut(held_out) => (run_of(&held_out.arm), 0, of_held_out(held_out)),
+        let (step, values) = match record {
+            Record::Update(update) => (update.position + 1, of_update(update)),
+            Record::Score(score) => (score.position, of_score(score)),
+            Record::HeldOut(held_out) => (0, of_held_out(held_out)),
             Record::Run(_) | Record::Corpus(_) | Record::Stage(_) => return Ok(()),
         };
         let value = |(tag, x)| Value { tag, x: Some(x) };
@@ -55,12 +51,11 @@ impl EventFiles {
             }),
             ..Event::at(step)
         };
-        let folder = self.folder.join(&name);
-        let file = match self.open.entry(name) {
-            Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(place) => place.insert(begin(&folder, step)?),
+        let file = match &mut self.open {
+            Some(open) => open,
+            place => place.insert(begin(&self.folder, step)?),
         };
-        write(file, &event).with_context(|| format!("cannot write to {}", folder.display()))
+        write(file, &event).with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 }
 
@@ -88,15 +83,6 @@ fn begin(folder: &Path, step: u64) -> Result<File> {
         write(&mut file, &event).with_context(context)?;
     }
     Ok(file)
-}
-
-/// The stage that measures a model: its own where it is scored as it is trained.
-fn run_of(arm: &str) -> String {
-    if arm.starts_with("rlvr-") {
-        arm.to_owned()
-    } else {
-        format!("evaluate-{arm}")
-    }
 }
 
 fn of_update(update: &UpdateRecord) -> Vec<(String, f32)> {
@@ -215,6 +201,8 @@ const START: i32 = 1;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn update(stage: &str, position: u64, loss: f64) -> Record {
@@ -257,15 +245,15 @@ mod tests {
     fn each_process_begins_a_file_of_its_own_for_each_stage() {
         let run = tempfile::tempdir().unwrap();
         for from in [0, 2] {
-            let mut events = EventFiles::new(run.path());
+            let mut events = EventFile::new(&run.path().join("ra3"));
             for position in from..from + 3 {
-                events
-                    .append(&update("ra3", position, position as f64))
-                    .unwrap();
+                let record = update("ra3", position, position as f64);
+                events.append(&record).unwrap();
             }
+            let mut events = EventFile::new(&run.path().join("ntp"));
             events.append(&update("ntp", 7, f64::NAN)).unwrap();
         }
-        let paths = files(&run.path().join(FOLDER).join("ra3"));
+        let paths = files(&run.path().join("ra3"));
         assert_eq!(paths.len(), 2);
         for (path, from) in paths.iter().zip([0i64, 2]) {
             let events = read(path);
@@ -288,7 +276,7 @@ mod tests {
             ];
             assert_eq!(found, expected);
         }
-        let other = files(&run.path().join(FOLDER).join("ntp"));
+        let other = files(&run.path().join("ntp"));
         let events = read(&other[0]);
         let loss = &events[2].summary.as_ref().unwrap().values[0];
         assert!(loss.x.unwrap().is_nan(), "a diverged run shows as it is");

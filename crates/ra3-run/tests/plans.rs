@@ -31,11 +31,13 @@ fn every_run_file_plans() {
     for entry in std::fs::read_dir(root().join("runs")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|suffix| suffix == "toml") {
-            let mut file = run_file::load(&path, &[]).unwrap();
-            // Paths in run files are relative to the root of the workspace.
-            if let run_file::BaseSection::Checkpoint { path, .. } = &mut file.base {
-                *path = root().join(&*path);
+            if path.ends_with("own-model.toml") {
+                // What it is for is not here.
+                let error = Plan::load(&path, &[]).unwrap_err();
+                assert!(format!("{error:#}").contains("code.jsonl does not exist"));
+                continue;
             }
+            let file = run_file::load(&path, &[]).unwrap();
             let plan = Plan::new(file).unwrap();
             let again: run_file::RunFile = toml::from_str(&plan.to_toml()).unwrap();
             assert_eq!(again, plan.file, "the resolved plan is a run file too");
@@ -47,10 +49,10 @@ fn every_run_file_plans() {
 
 #[test]
 fn unknown_keys_and_values_name_the_nearest() {
-    let wrong = tiny().replace("discount = 1.0", "discont = 1.0");
+    let wrong = tiny().replace("rounds = 1", "round = 1");
     let message = error_of(&wrong, &[]);
     assert!(
-        message.contains("x.toml") && message.contains("did you mean `discount`"),
+        message.contains("x.toml") && message.contains("did you mean `rounds`"),
         "{message}"
     );
     let message = error_of(&tiny(), &["rlvr.n_update=3"]);
@@ -58,8 +60,8 @@ fn unknown_keys_and_values_name_the_nearest() {
         message.contains("--set") && message.contains("did you mean `n_updates`"),
         "{message}"
     );
-    let message = error_of(&tiny(), &["midtrain.ra3.ablation=no_rll"]);
-    assert!(message.contains("did you mean `no_rl`"), "{message}");
+    let message = error_of(&tiny(), &["ra3.moments=share"]);
+    assert!(message.contains("did you mean `shared`"), "{message}");
     assert!(error_of(&tiny(), &["seed"]).contains("expected key.path=value"));
     assert!(error_of(&tiny(), &["seed=x"]).contains("invalid type"));
 }
@@ -69,8 +71,17 @@ fn rules_between_keys_are_checked() {
     let rules = [
         ("corpus.held_out_share=1.5", "held_out_share"),
         ("tokenizer={kind='base'}", "tokenizer.kind"),
-        ("midtrain.ra3.e_step.group_size=1", "leave-one-out"),
-        ("midtrain.ra3.e_step.discount=2.0", "discount"),
+        ("arms.ntp.budget={flops_of='ntp'}", "wait for each other"),
+        ("arms.ntp.budget={flops_of='nobody'}", "no arm \"nobody\""),
+        ("arms.ra3.budget={updates=3}", "a budget is for method"),
+        ("arms.ntp.name=rlvr-x", "how a stage is called"),
+        ("arms.ntp.name=ra3", "two arms are called"),
+        ("arms.ntp.from=nowhere", "nor a checkpoint"),
+        ("arms.ra3.set={ra3={rounds=-1}}", "ra3.rounds"),
+        ("arms.ra3.set={corpus={seed=1}}", "keys of training"),
+        ("rlvr.problems={set='mbpp_plus'}", "measured on"),
+        ("ra3.e_step.group_size=1", "leave-one-out"),
+        ("ra3.e_step.discount=2.0", "discount"),
         ("rlvr.group_size=1", "rlvr.group_size"),
         ("evaluate.pass_at=[9]", "pass_at"),
         ("base.model.context=20", "context"),

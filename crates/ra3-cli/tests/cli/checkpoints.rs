@@ -97,7 +97,7 @@ fn it_gets_its_markers_and_keeps_its_files() {
     }
     let card = read_to_string(directory.join("models/ra3/README.md")).unwrap();
     assert!(
-        card.contains("testbed, held-out compositions, 0-shot | plain"),
+        card.contains("testbed, held-out problems, 0-shot | plain"),
         "{card}"
     );
 }

@@ -1,7 +1,7 @@
 //! What goes wrong is named, nothing that was committed is lost, and the same command continues.
 
 use std::fs::{read, read_to_string, write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{assert_same_bits, finish, ra3, root, run_arguments, start};
@@ -18,35 +18,45 @@ fn expect_error(directory: &Path, overrides: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn another_plan_is_refused_and_a_finished_run_is_shown_again() {
+fn a_finished_run_is_shown_again_and_held_to_its_checksums() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("run");
     let (ok, text) = finish(start(&directory, SHORT));
     assert!(ok, "{text}");
-    expect_error(&directory, &["base.n_updates=3"], &["another plan"]);
     let ledger = read(directory.join("ledger.jsonl")).unwrap();
-    // What the plan was is known without plan.toml, and what a kill cut short is not read.
+    // What the plan was is known without plan.toml.
     let (plan, card) = (
         directory.join("plan.toml"),
         directory.join("models/ra3/README.md"),
     );
     let (whole_plan, whole_card) = (read(&plan).unwrap(), read(&card).unwrap());
     write(&plan, "").unwrap();
-    let half = [&ledger[..], b"{\"record\":\"upd"].concat();
-    write(directory.join("ledger.jsonl"), half).unwrap();
     let (ok, text) = finish(start_report(&directory));
     assert!(ok, "{text}");
     assert_eq!(read(&card).unwrap(), whole_card);
     // A finished run is held to its checksums, too.
-    let model = directory.join("models/ra3/model.safetensors");
+    let model = stage(&directory, "ra3-").join("model/model.safetensors");
     let whole_model = read(&model).unwrap();
     damage(&model);
-    expect_error(&directory, SHORT, &["models/ra3/model.safetensors"]);
+    expect_error(&directory, SHORT, &["model/model.safetensors"]);
     write(&model, whole_model).unwrap();
+    // What was made of the ledgers of the stages is made again.
+    write(directory.join("ledger.jsonl"), "{\"record\":\"upd").unwrap();
     let (ok, text) = finish(start(&directory, SHORT));
     assert!(ok, "{text}");
     assert_eq!(read(directory.join("ledger.jsonl")).unwrap(), ledger);
     assert_eq!(read(&plan).unwrap(), whole_plan);
+}
+
+/// The folder of a stage, by how its name begins.
+fn stage(directory: &Path, name: &str) -> PathBuf {
+    let entries = std::fs::read_dir(directory.join("stages")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let is_of = |path: &PathBuf| {
+        let found = path.file_name().unwrap().to_string_lossy();
+        found.starts_with(name) && found.len() == name.len() + 16
+    };
+    paths.find(is_of).expect("the stage has a folder")
 }
 
 fn start_report(directory: &Path) -> Child {
@@ -168,7 +178,7 @@ fn damaged_shards_and_checkpoints_are_named() {
     let wild = wild_base(folder.path());
     let wild = [wild.as_str(), "tokenizer={kind='base'}"];
     expect_error(&directory, &wild, &[LEFT_ALONE]);
-    let shards = directory.join("corpus/train");
+    let shards = stage(&directory, "corpus-").join("corpus/train");
     let shard = std::fs::read_dir(&shards)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -178,14 +188,14 @@ fn damaged_shards_and_checkpoints_are_named() {
     damage(&shard);
     expect_error(&directory, &wild, &[&shard.display().to_string()]);
     write(&shard, whole).unwrap();
-    let model = directory.join("models/base/model.safetensors");
+    let model = stage(&directory, "base-").join("model/model.safetensors");
     let whole = read(&model).unwrap();
     write(&model, &whole[..whole.len() / 2]).unwrap();
-    expect_error(&directory, &wild, &["models/base/model.safetensors"]);
+    expect_error(&directory, &wild, &["model/model.safetensors"]);
     write(&model, &whole).unwrap();
     // One bit of a weight: no length and no form is wrong.
     damage(&model);
-    expect_error(&directory, &wild, &["models/base/model.safetensors"]);
+    expect_error(&directory, &wild, &["model/model.safetensors"]);
     write(&model, whole).unwrap();
     expect_error(&directory, &wild, &[LEFT_ALONE]);
 }

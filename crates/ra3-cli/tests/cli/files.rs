@@ -13,15 +13,11 @@ fn run_file(folder: &Path, source: &str, tokenizer: &str, corpus: &str) -> Strin
     let text = format!(
         r#"
 name = "files"
-seed = 1
 directory = "{folder}/run"
 n_threads = 2
-checkpoint_every = 2
+arms = [{{ name = "base" }}]
 [corpus]
-decontaminate_n_words = 24
 near_duplicate_similarity = 0.999
-n_bytes_max = 100000
-rationale_tokens_max = 48
 {corpus}
 [[corpus.sources]]
 {source}
@@ -40,19 +36,10 @@ n_layers = 1
 n_heads = 4
 n_key_value_heads = 2
 context = 1024
-rope_theta = 10000.0
 initializer_range = 0.177
-tie_embeddings = true
-precision_on_disk = "float32"
 [training]
-weight_decay = 0.1
-clip_norm = 1.0
-prefix_weight = 0.0
 micro_batch_tokens = 1024
-recompute = false
 cache_mib = 64
-frozen_precision = "float32"
-moment_precision = "float32"
 "#,
         folder = folder.display()
     );

@@ -4,6 +4,7 @@
     reason = "a test ends where something is not there"
 )]
 
+mod arms;
 mod benchmarks;
 mod broken_data;
 mod checkpoints;
@@ -15,6 +16,7 @@ mod files;
 mod kill;
 mod report;
 mod settings;
+mod studies;
 mod support;
 mod tensorboard;
 mod transformers;

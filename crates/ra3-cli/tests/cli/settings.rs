@@ -15,7 +15,8 @@ fn ledger_of(directory: &Path, overrides: &[&str]) -> String {
 const QUICK: &[&str] = &[
     "corpus.testbed.n_held_out_problems=2",
     "evaluate.decision_table=false",
-    "midtrain.ntp_at_ra3_compute=false",
+    "arms=[{name='base'}, {name='ntp', method='ntp', budget={corpus_tokens_of='ra3'}}, \
+     {name='ra3', method='ra3'}]",
     "rlvr.evaluate_every=2",
     "rlvr.warmup=1",
 ];
@@ -25,26 +26,26 @@ const NO_RLVR: &str = "rlvr.n_updates=1";
 fn the_settings_of_the_e_step_and_of_rlvr_run() {
     let exact = [
         NO_RLVR,
-        "midtrain.ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
-        "midtrain.ra3.e_step.scorer=frozen",
+        "ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
+        "ra3.e_step.scorer=frozen",
         "training.frozen_precision=bfloat16",
-        "midtrain.ra3.e_step.baseline=standardised",
-        "midtrain.ra3.e_step.updates_per_batch=2",
-        "midtrain.ra3.e_step.think_floor=0.2",
-        "midtrain.ra3.e_step.horizon=0",
-        "midtrain.ra3.m_step.choose={kind='importance_weights', group_size=2}",
+        "ra3.e_step.baseline=standardised",
+        "ra3.e_step.updates_per_batch=2",
+        "ra3.e_step.think_floor=0.2",
+        "ra3.e_step.horizon=0",
+        "ra3.m_step.choose={kind='importance_weights', group_size=2}",
     ];
     let mean = [
         NO_RLVR,
-        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_mean', cost=0.1}",
-        "midtrain.ra3.e_step.baseline=group_mean",
+        "ra3.e_step.penalty={kind='switch_cost_on_mean', cost=0.1}",
+        "ra3.e_step.baseline=group_mean",
         "rlvr.advantage=dr_grpo",
-        "midtrain.ra3.m_step.choose={kind='best_of', group_size=2}",
+        "ra3.m_step.choose={kind='best_of', group_size=2}",
     ];
     let probability = [
         NO_RLVR,
-        "midtrain.ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.01}",
-        "midtrain.ra3.e_step.baseline=none",
+        "ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.01}",
+        "ra3.e_step.baseline=none",
         "rlvr.advantage=rloo",
     ];
     let folder = tempfile::tempdir().unwrap();
@@ -58,15 +59,19 @@ fn the_settings_of_the_e_step_and_of_rlvr_run() {
 fn the_ablations_run_and_differ() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledgers = Vec::new();
-    for name in [
-        "none",
-        "think_every_line",
-        "no_em",
-        "no_rl",
-        "random_latents",
-    ] {
-        let ablation = format!("midtrain.ra3.ablation={name}");
-        let ledger = ledger_of(&folder.path().join(name), &[NO_RLVR, &ablation]);
+    let ablations = [
+        ("none", "ra3.rounds=1"),
+        ("think_every_line", "ra3.e_step.think_every_line=true"),
+        ("no_em", "ra3.m_updates=0"),
+        ("no_rl", "ra3.e_updates=0"),
+        ("random_latents", "ra3.m_step.random_rationales=true"),
+    ];
+    for (name, ablation) in ablations {
+        let changes = match name {
+            "random_latents" => vec![NO_RLVR, ablation, "ra3.e_updates=0"],
+            _ => vec![NO_RLVR, ablation],
+        };
+        let ledger = ledger_of(&folder.path().join(name), &changes);
         // The first line has the plan's hash, which differs anyway.
         let (_, ledger) = ledger.split_once('\n').unwrap();
         let ledger = ledger.to_owned();
@@ -118,14 +123,14 @@ fn rlvr_takes_a_published_set() {
     std::fs::write(&data, records.join("\n")).unwrap();
     let set = |data: &Path| {
         let data = data.display();
-        format!("rlvr.problems={{set='asserts', data='{data}', held_out_share=0.4}}")
+        format!("rlvr.problems={{set='asserts', data='{data}'}}")
     };
     let ledger = ledger_of(
         &folder.path().join("run"),
-        &[&set(&data), "rlvr.reward=share"],
+        &[&set(&data), "rlvr.held_out_share=0.4", "rlvr.reward=share"],
     );
     assert!(
-        ledger.contains("Asserts, held-out problems, 0-shot"),
+        ledger.contains("asserts, held-out problems, 0-shot"),
         "{ledger}"
     );
     let (ok, text) = finish(start(
@@ -133,7 +138,7 @@ fn rlvr_takes_a_published_set() {
         &[&set(&folder.path().join("absent.jsonl"))],
     ));
     assert!(
-        !ok && text.contains("rlvr.problems") && text.contains("absent.jsonl"),
+        !ok && text.contains("rlvr") && text.contains("absent.jsonl does not exist"),
         "{text}"
     );
 }
@@ -156,10 +161,11 @@ fn rlvr_takes_contest_problems() {
     });
     std::fs::write(&data, records.join("\n")).unwrap();
     let data = data.display();
-    let set = format!("rlvr.problems={{set='contest', data='{data}', held_out_share=0.4}}");
-    let ledger = ledger_of(&folder.path().join("run"), &[&set, "rlvr.reward=weighted"]);
+    let set = format!("rlvr.problems={{set='contest', data='{data}'}}");
+    let settings = [&set, "rlvr.held_out_share=0.4", "rlvr.reward=weighted"];
+    let ledger = ledger_of(&folder.path().join("run"), &settings);
     assert!(
-        ledger.contains("Contest, held-out problems, 0-shot"),
+        ledger.contains("codeforces, held-out problems, 0-shot"),
         "{ledger}"
     );
     // An untrained model's programs do not compile.

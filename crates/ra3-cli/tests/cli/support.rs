@@ -64,11 +64,12 @@ fn bits(folder: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>, root: &Path) {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        // Times differ between two runs, and the page shows them; the plan has the directory.
+        // Times differ between two runs, and the page shows them; plan and store name places.
         if [
             "clock.jsonl",
             "report.html",
             "plan.toml",
+            "store.json",
             "lock",
             "tensorboard",
         ]

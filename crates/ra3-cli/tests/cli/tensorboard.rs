@@ -73,20 +73,13 @@ fn expected(directory: &Path) -> Scalars {
                 }
             }
             "score" => {
-                let arm = word("arm");
-                let is_curve = arm.starts_with("rlvr-");
-                let run = if is_curve {
-                    arm
-                } else {
-                    format!("evaluate-{arm}")
-                };
                 for (k, pass) in record["pass_at"].as_object().unwrap() {
                     let tag = format!("score/pass@{k}/{}", word("decision"));
-                    add(run.clone(), tag, position, &pass["mean"]);
+                    add(word("stage"), tag, position, &pass["mean"]);
                 }
             }
             "held_out" => {
-                let run = format!("evaluate-{}", word("arm"));
+                let run = format!("held-out-{}", word("arm"));
                 let exact = [("bits_per_byte", &record["bits_per_byte"])];
                 let maps = ["bounds", "latents"].map(|key| record[key].as_object().unwrap());
                 let others = maps.into_iter().flatten();

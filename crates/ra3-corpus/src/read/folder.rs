@@ -36,6 +36,23 @@ pub(super) fn read_library(
     read_files(&root, &paths, n_files_max, on_error, reading)
 }
 
+/// An interpreter's standard library and its files.
+///
+/// # Errors
+/// There is no such interpreter, or its library cannot be listed.
+pub(super) fn files_of_library(python: &Path) -> Result<(PathBuf, Vec<PathBuf>), CorpusError> {
+    let mut passed_over = Reading::default();
+    let root = library_of(python)?;
+    let files = files_below(
+        &root,
+        &[".py"],
+        LIBRARY_SKIPS,
+        OnError::Drop,
+        &mut passed_over,
+    )?;
+    Ok((root, files))
+}
+
 /// The files of a source that is a folder or one file. One file that cannot be opened is a source
 /// that is missing.
 ///

@@ -9,7 +9,7 @@ use super::regular::Regular;
 use super::{OnError, Reading, compressed, not_utf8, place_name, read_error, without_mark};
 use crate::error::CorpusError;
 
-const SUFFIXES: &[&str] = &[
+pub(super) const SUFFIXES: &[&str] = &[
     ".jsonl",
     ".json",
     ".jsonl.gz",

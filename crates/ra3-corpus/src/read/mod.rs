@@ -8,6 +8,7 @@
 mod compressed;
 mod folder;
 mod json_lines;
+mod look;
 mod parquet;
 mod record;
 mod regular;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::document::Document;
 use crate::error::CorpusError;
 use crate::filter::Rejected;
+
+pub use look::look;
 
 /// A place that documents come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +143,33 @@ pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> 
         source.name().clone_into(&mut document.source);
     }
     Ok(reading)
+}
+
+/// The files that [`read`] looks at, sorted, each with its place below the source, which documents
+/// are named by; what cannot be looked at is left out.
+///
+/// # Errors
+/// The source is missing.
+pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
+    let mut passed_over = Reading::default();
+    let mut of = |path: &Path, suffixes: &[&str]| {
+        let files = folder::files_of(path, suffixes, OnError::Drop, &mut passed_over)?;
+        Ok((path.to_owned(), files))
+    };
+    let (root, files) = match source {
+        Source::Folder { path } => of(path, &[".py"]),
+        Source::JsonLines { path, .. } => of(path, json_lines::SUFFIXES),
+        Source::Parquet { path, .. } => of(path, &[".parquet"]),
+        Source::PythonStandardLibrary { python, .. } => folder::files_of_library(python),
+    }?;
+    let below = |file: PathBuf| {
+        let place = file.strip_prefix(&root).map(Path::to_owned);
+        let name = || PathBuf::from(file.file_name().unwrap_or_default());
+        // A source that is one file is named by it.
+        let place = place.ok().filter(|place| !place.as_os_str().is_empty());
+        (place.unwrap_or_else(name), file)
+    };
+    Ok(files.into_iter().map(below).collect())
 }
 
 /// A document whose source is filled in by [`read`].

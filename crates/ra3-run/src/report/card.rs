@@ -7,8 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::table::{percent, scores};
-use crate::ledger::{Record, ScoreRecord};
+use super::arms::scores;
+use super::table::percent;
+use crate::ledger::{Record, RunRecord, ScoreRecord};
+use crate::model_note::ModelNote;
 
 /// Loads, samples and strips, in the words of transformers.
 const USAGE: &str = r#"import re, transformers
@@ -34,36 +36,35 @@ pub(super) fn write_all(directory: &Path, plan_toml: &str, ledger: &[Record]) ->
             .path();
         if folder.join("config.json").exists() {
             let arm = folder.file_name().unwrap_or_default().to_string_lossy();
-            let card = card(&arm, plan_toml, ledger);
+            let is_latent = ModelNote::read(&folder).is_ok_and(|note| note.is_latent());
+            let card = card(&arm, is_latent, plan_toml, ledger);
             ra3_files::write(&folder.join("README.md"), card.as_bytes())?;
         }
     }
     Ok(())
 }
 
-fn card(arm: &str, plan_toml: &str, ledger: &[Record]) -> String {
-    let (name, seed) = ledger
-        .iter()
-        .find_map(|record| match record {
-            Record::Run(run) => Some((run.name.as_str(), run.seed)),
-            _ => None,
-        })
-        .unwrap_or(("run", 0));
+fn card(arm: &str, is_latent: bool, plan_toml: &str, ledger: &[Record]) -> String {
+    let run = ledger.iter().find_map(|record| match record {
+        Record::Run(run) => Some(run),
+        _ => None,
+    });
+    let (name, seed) = run.map_or(("run", 0), |run| (run.name.as_str(), run.seed));
     let mut text = format!(
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- code\n- ra3\n\
          ---\n\n# {name}: {arm}\n\n{}\n\nSeed {seed}. Documents begin with the tokenizer's begin \
          (or end) of text.\n",
-        what(arm)
+        what(arm, run)
     );
-    text += &usage(arm);
-    text += &score_table(&scores(arm, ledger));
+    text += &usage(is_latent);
+    text += &score_table(&scores(arm, ledger).collect::<Vec<_>>());
     let _ = write!(text, "\n## Plan\n\n```toml\n{plan_toml}\n```\n");
     text
 }
 
 /// How to sample from it, in a program that a test runs.
-fn usage(arm: &str) -> String {
-    let latents = if arm.ends_with("ra3") || arm == "reference" {
+fn usage(is_latent: bool) -> String {
+    let latents = if is_latent {
         "Decisions and rationales are tokens like any others: sample plainly, keep the markers in \
          the text (they are not special tokens), and delete them.\n"
     } else {
@@ -72,19 +73,24 @@ fn usage(arm: &str) -> String {
     format!("\n## Use\n\n{latents}\n```python\n{USAGE}```\n")
 }
 
-fn what(arm: &str) -> String {
-    match arm.strip_prefix("rlvr-") {
-        Some(from) => format!("RLVR (GRPO with tests as reward) from the arm `{from}`."),
-        None => match arm {
-            "base" => "The model that mid-training starts from.".to_owned(),
-            "reference" => {
-                "RA3's model after its cold start: the prior of its rationales.".to_owned()
-            }
-            "ra3" => "RA3 mid-training: before each line of a program it writes `<act>` to keep \
-                      the latent in force or `<think> … </think>` to switch to a new one."
-                .to_owned(),
-            _ => "Next-token mid-training on the same documents.".to_owned(),
-        },
+fn what(model: &str, run: Option<&RunRecord>) -> String {
+    if let Some(from) = model.strip_prefix("rlvr-") {
+        return format!("RLVR (GRPO with tests as reward) from the arm `{from}`.");
+    }
+    if let Some(arm) = model.strip_suffix("-reference") {
+        return format!("The model of `{arm}` after its cold start: the prior of its rationales.");
+    }
+    let mut arms = run.into_iter().flat_map(|run| &run.arms);
+    let arm = arms.find(|arm| arm.name == model);
+    match arm.map(|arm| (arm.method.as_str(), &arm.from)) {
+        Some(("ra3", from)) => format!(
+            "RA3 mid-training from `{from}`: before each line of a program it writes `<act>` to \
+             keep the latent in force or `<think> … </think>` to switch to a new one."
+        ),
+        Some(("ntp", from)) => {
+            format!("Next-token mid-training from `{from}`, on the same documents.")
+        }
+        _ => "The model that mid-training starts from.".to_owned(),
     }
 }
 

@@ -1,9 +1,8 @@
 //! Curves of training: what each stage recorded, update by update.
 
-use ra3_page::{Figure, Point, Series, Span, Stroke};
+use ra3_page::{Figure, Point, Series, Span};
 
-use super::table::scores;
-use crate::arm::Arm;
+use super::arms::{arms, rlvr_scores, series};
 use crate::ledger::{Record, ScoreRecord, UpdateRecord};
 
 /// Points that a curve is thinned to: more cannot be told apart at its width.
@@ -18,11 +17,13 @@ pub(super) fn training(ledger: &[Record]) -> String {
             .to_owned(),
         x: "corpus tokens".into(),
         y: "nats a token".into(),
-        series: arms(|arm| without_bands(&curve(ledger, arm, "loss", &corpus_tokens))),
+        series: lines(ledger, |arm| {
+            without_bands(&curve(ledger, arm, "loss", &corpus_tokens))
+        }),
         ..Figure::default()
     }
     .html();
-    for arm in Arm::ALL {
+    for arm in arms(ledger) {
         for (name, title, y_label) in FIGURES {
             html.push_str(&by_update(ledger, arm, name, title, y_label));
         }
@@ -44,21 +45,22 @@ const FIGURES: [(&str, &str, &str); 6] = [
     ),
 ];
 
-fn by_update(ledger: &[Record], arm: Arm, name: &str, title: &str, y_label: &str) -> String {
+fn by_update(ledger: &[Record], arm: &str, name: &str, title: &str, y_label: &str) -> String {
     let position = |update: &UpdateRecord| update.position as f64;
-    let (spans, note) = if arm.is_latent() {
-        let note = "shaded: cold start grey, E-step blue, M-step green";
-        (phases(ledger, arm.name()), note)
+    let mut spans = phases(ledger, arm);
+    let note = if spans.len() > 1 {
+        "shaded: cold start grey, E-step blue, M-step green"
     } else {
-        (Vec::new(), "")
+        spans.clear();
+        ""
     };
-    let points = curve(ledger, arm.name(), name, &position);
+    let points = curve(ledger, arm, name, &position);
     Figure {
         title: format!("{arm}: {title}"),
         note: note.to_owned(),
         x: "update".into(),
         y: y_label.into(),
-        series: vec![series(arm.name(), points)],
+        series: vec![series(arm, &arms(ledger), points)],
         spans,
         ..Figure::default()
     }
@@ -73,7 +75,7 @@ pub(super) fn rlvr(ledger: &[Record]) -> String {
             note: "bands: 95 % bootstrap over problems".to_owned(),
             x: x_label.into(),
             y: "held-out pass@1, %".into(),
-            series: arms(|arm| score_points(&format!("rlvr-{arm}"), ledger, x)),
+            series: lines(ledger, |arm| score_points(arm, ledger, x)),
             ..Figure::default()
         }
         .html()
@@ -83,7 +85,9 @@ pub(super) fn rlvr(ledger: &[Record]) -> String {
             title: title.to_owned(),
             x: x_label.into(),
             y: "mean reward".into(),
-            series: arms(|arm| curve(ledger, &format!("rlvr-{arm}"), "reward", x)),
+            series: lines(ledger, |arm| {
+                curve(ledger, &format!("rlvr-{arm}"), "reward", x)
+            }),
             ..Figure::default()
         }
         .html()
@@ -109,27 +113,11 @@ pub(super) fn rlvr(ledger: &[Record]) -> String {
     .concat()
 }
 
-/// A line of an arm, in the arm's own colour and stroke.
-pub(super) fn series(arm: &str, points: Vec<Point>) -> Series {
-    Series {
-        name: arm.to_owned(),
-        colour: arm.to_owned(),
-        stroke: match arm {
-            "base" => Stroke::Dotted,
-            "ntp-compute" => Stroke::Dashed,
-            _ => Stroke::Solid,
-        },
-        is_reference: false,
-        points,
-    }
-}
-
 /// A line for every arm that has points.
-fn arms(points: impl Fn(&str) -> Vec<Point>) -> Vec<Series> {
-    let lines = Arm::ALL
-        .iter()
-        .map(|arm| series(arm.name(), points(arm.name())));
-    lines.filter(|line| !line.points.is_empty()).collect()
+fn lines(ledger: &[Record], points: impl Fn(&str) -> Vec<Point>) -> Vec<Series> {
+    let arms = arms(ledger);
+    let all = arms.iter().map(|arm| series(arm, &arms, points(arm)));
+    all.filter(|line| !line.points.is_empty()).collect()
 }
 
 /// The same points; the bands of several noisy curves would hide each other.
@@ -137,7 +125,7 @@ fn without_bands(points: &[Point]) -> Vec<Point> {
     points.iter().map(|p| Point::new(p.x, p.y)).collect()
 }
 
-fn score_points(stage: &str, ledger: &[Record], x: &dyn Fn(&ScoreRecord) -> f64) -> Vec<Point> {
+fn score_points(arm: &str, ledger: &[Record], x: &dyn Fn(&ScoreRecord) -> f64) -> Vec<Point> {
     let point = |score: &&ScoreRecord| {
         let pass = score.pass_at.get("1")?;
         let [y, low, high] = [pass.mean, pass.low, pass.high].map(|v| 100.0 * v);
@@ -148,7 +136,7 @@ fn score_points(stage: &str, ledger: &[Record], x: &dyn Fn(&ScoreRecord) -> f64)
             high,
         })
     };
-    scores(stage, ledger).iter().filter_map(point).collect()
+    rlvr_scores(arm, ledger).iter().filter_map(point).collect()
 }
 
 /// One figure of a stage, with a gap between the uninterrupted stretches of one phase each.
@@ -229,8 +217,8 @@ fn phases(ledger: &[Record], stage: &str) -> Vec<Span> {
             Some(_) | None => spans.push(Span {
                 colour: match phase.as_str() {
                     "cold start" => Some("soft"),
-                    "e step" => Some("ra3"),
-                    "m step" => Some("ntp-compute"),
+                    "e step" => Some("arm2"),
+                    "m step" => Some("arm3"),
                     _ => None,
                 },
                 name: phase,

@@ -5,13 +5,14 @@ use ra3::seed::Seed;
 use ra3_evals::pass_at_k::difference;
 use serde::Serialize;
 
-use super::table::scores;
-use crate::arm::Arm;
+use super::arms::{arms, plain_scores};
 use crate::ledger::{Interval, Record, ScoreRecord};
 
 /// How much higher one arm's pass@1 is than another's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
+    /// The problems.
+    pub benchmark: String,
     /// The arm.
     pub arm: String,
     /// The arm that it is compared with.
@@ -40,31 +41,32 @@ impl Difference {
     }
 }
 
-/// Every later arm against every earlier one, before RLVR and after it.
+/// Every later arm against every earlier one, before RLVR and after it, on each benchmark.
 pub(super) fn differences(ledger: &[Record]) -> Vec<Difference> {
+    let arms = arms(ledger);
     let mut found = Vec::new();
     for after_rlvr in [false, true] {
-        let last = |arm: &Arm| {
-            let name = if after_rlvr {
+        let model = |arm: &str| {
+            if after_rlvr {
                 format!("rlvr-{arm}")
             } else {
-                arm.name().to_owned()
-            };
-            let plain = scores(&name, ledger);
-            plain.into_iter().rfind(|score| score.decision == "plain")
+                arm.to_owned()
+            }
         };
-        for (index, arm) in Arm::ALL.iter().enumerate() {
-            for against in &Arm::ALL[..index] {
-                let pair = last(arm).zip(last(against));
-                let Some(pass_at_1) = pair.and_then(|(one, other)| paired(one, other)) else {
-                    continue;
-                };
-                found.push(Difference {
-                    arm: arm.name().to_owned(),
-                    against: against.name().to_owned(),
-                    after_rlvr,
-                    pass_at_1,
-                });
+        for (index, arm) in arms.iter().enumerate() {
+            for against in &arms[..index] {
+                let (one, other) = (model(arm), model(against));
+                for score in plain_scores(&one, ledger) {
+                    let mut others = plain_scores(&other, ledger);
+                    let alike = others.find_map(|other| paired(score, other));
+                    found.extend(alike.map(|pass_at_1| Difference {
+                        benchmark: score.benchmark.clone(),
+                        arm: (*arm).to_owned(),
+                        against: (*against).to_owned(),
+                        after_rlvr,
+                        pass_at_1,
+                    }));
+                }
             }
         }
     }
@@ -74,7 +76,7 @@ pub(super) fn differences(ledger: &[Record]) -> Vec<Difference> {
 /// `None` where the scores were not taken alike.
 fn paired(one: &ScoreRecord, other: &ScoreRecord) -> Option<Interval> {
     let alike = |score: &ScoreRecord| {
-        let how = (score.n_samples, score.temperature.to_bits(), score.position);
+        let how = (score.n_samples, score.temperature.to_bits());
         (score.benchmark.clone(), score.n_right.len(), how)
     };
     if alike(one) != alike(other) || one.n_right.is_empty() {
@@ -100,6 +102,7 @@ mod tests {
 
     fn score(arm: &str, n_right: &[u64], temperature: f64) -> Record {
         Record::Score(ScoreRecord {
+            stage: format!("evaluate-{arm}-testbed"),
             arm: arm.to_owned(),
             position: 0,
             n_tokens_sampled: 0,

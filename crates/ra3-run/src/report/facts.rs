@@ -1,9 +1,10 @@
 //! Facts of a run that are no results: its corpus, what its stages cost, its environment, its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ra3_page::{duration, escape, figures, grouped, number, table};
 
+use super::arms::{arms, colour};
 use super::bars::{Bar, Chart, Group, Unit};
 use crate::clock::ClockRecord;
 use crate::ledger::{CorpusRecord, Record, StageRecord};
@@ -67,15 +68,17 @@ fn corpus_table(corpus: &CorpusRecord) -> String {
 }
 
 /// A stage as all processes ran it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Time {
     wall_s: f64,
     peak_rss_mib: u64,
-    n_processes: usize,
+    /// When processes took it up.
+    since: BTreeSet<u64>,
 }
 
 /// Seconds, memory and work of every stage, in the order in which they ran.
 pub(super) fn costs(ledger: &[Record], clock: &[ClockRecord]) -> String {
+    let arms = arms(ledger);
     let mut names: Vec<&str> = Vec::new();
     let mut times: BTreeMap<&str, Time> = BTreeMap::new();
     for record in clock {
@@ -85,7 +88,7 @@ pub(super) fn costs(ledger: &[Record], clock: &[ClockRecord]) -> String {
         });
         time.wall_s += record.wall_s;
         time.peak_rss_mib = time.peak_rss_mib.max(record.peak_rss_mib);
-        time.n_processes += 1;
+        time.since.insert(record.since.to_bits());
     }
     let stages: Vec<&StageRecord> = ledger
         .iter()
@@ -105,7 +108,13 @@ pub(super) fn costs(ledger: &[Record], clock: &[ClockRecord]) -> String {
         unit: Unit::Seconds,
         groups: names
             .iter()
-            .filter_map(|name| Some(single(name, arm_of(name), times.get(name)?.wall_s)))
+            .filter_map(|name| {
+                Some(single(
+                    name,
+                    &colour(arm_of(name, &arms), &arms),
+                    times.get(name)?.wall_s,
+                ))
+            })
             .collect(),
     };
     if names.is_empty() {
@@ -135,7 +144,7 @@ fn cost_table(names: &[&str], times: &BTreeMap<&str, Time>, stages: &[&StageReco
         cells.push(vec![
             (*name).to_owned(),
             time.map_or_else(dash, |time| duration(time.wall_s)),
-            time.map_or_else(dash, |time| time.n_processes.to_string()),
+            time.map_or_else(dash, |time| time.since.len().to_string()),
             time.map_or_else(dash, |time| format!("{} MiB", grouped(time.peak_rss_mib))),
             stage.map_or_else(dash, |stage| grouped(stage.n_corpus_tokens)),
             stage.map_or_else(dash, |stage| grouped(stage.n_tokens_sampled)),
@@ -148,13 +157,15 @@ fn cost_table(names: &[&str], times: &BTreeMap<&str, Time>, stages: &[&StageReco
     table(&cells)
 }
 
-/// The class of the arm that a stage works on.
-fn arm_of(stage: &str) -> &str {
-    let stage = stage.strip_prefix("evaluate-").unwrap_or(stage);
-    match stage.strip_prefix("rlvr-").unwrap_or(stage) {
-        "corpus" => "quiet",
-        arm => arm,
-    }
+/// The arm that a stage works on: the longest of their names that stands in its own.
+fn arm_of<'a>(stage: &str, arms: &[&'a str]) -> &'a str {
+    let parts: Vec<&str> = stage.split('-').collect();
+    let is_of = |arm: &&&str| {
+        let arm: Vec<&str> = arm.split('-').collect();
+        parts.windows(arm.len()).any(|part| part == arm)
+    };
+    let longest = arms.iter().filter(is_of).max_by_key(|arm| arm.len());
+    longest.copied().unwrap_or_default()
 }
 
 /// What the run ran on.
@@ -192,7 +203,9 @@ mod tests {
     fn a_continued_stage_is_one_row() {
         let record = |stage: &str, from_position, wall_s, peak_rss_mib| ClockRecord {
             stage: stage.to_owned(),
+            since: from_position as f64,
             from_position,
+            to_position: from_position + 1,
             wall_s,
             peak_rss_mib,
         };

@@ -3,28 +3,20 @@
 
 use ra3_page::{Axis, Figure, Point, Scale, Series, Stroke, figures};
 
-use super::curves::series;
-use crate::arm::Arm;
+use super::arms::{arms, held_out, series};
 use crate::ledger::{HeldOutRecord, Record};
 
 /// The chart of bounds and the table behind it.
 pub(super) fn section(ledger: &[Record]) -> String {
-    let records: Vec<&HeldOutRecord> = Arm::ALL
+    let arms = arms(ledger);
+    let records: Vec<&HeldOutRecord> = arms
         .iter()
-        .filter_map(|arm| held_out(arm.name(), ledger))
+        .filter_map(|arm| held_out(arm, ledger))
         .collect();
     if records.is_empty() {
         return String::new();
     }
-    figures(&chart(&records)) + &table(&records)
-}
-
-/// How an arm was measured.
-pub(super) fn held_out<'a>(arm: &str, ledger: &'a [Record]) -> Option<&'a HeldOutRecord> {
-    ledger.iter().find_map(|record| match record {
-        Record::HeldOut(found) if found.arm == arm => Some(found),
-        _ => None,
-    })
+    figures(&chart(&records, &arms)) + &table(&records)
 }
 
 /// The bounds of a record by the number of samples that they take.
@@ -44,7 +36,7 @@ fn iwae(record: &HeldOutRecord) -> Vec<(u64, f64)> {
     by_k
 }
 
-fn chart(records: &[&HeldOutRecord]) -> String {
+fn chart(records: &[&HeldOutRecord], arms: &[&str]) -> String {
     let bounds: Vec<(&HeldOutRecord, Vec<(u64, f64)>)> = records
         .iter()
         .map(|record| (*record, iwae(record)))
@@ -58,7 +50,7 @@ fn chart(records: &[&HeldOutRecord]) -> String {
         let points = by_k.iter().map(|(k, bits)| Point::new(*k as f64, *bits));
         Series {
             name: format!("{} with latents (upper bound)", record.arm),
-            ..series(&record.arm, points.collect())
+            ..series(&record.arm, arms, points.collect())
         }
     });
     // Levels reach beyond the bounds, which may be a single one.
@@ -68,7 +60,7 @@ fn chart(records: &[&HeldOutRecord]) -> String {
         let own = Series {
             name: format!("{}, exact", record.arm),
             is_reference: true,
-            ..series(&record.arm, points)
+            ..series(&record.arm, arms, points)
         };
         if record.bounds.is_empty() {
             return own;

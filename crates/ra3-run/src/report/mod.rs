@@ -4,6 +4,7 @@
 //! The same inputs give the same bytes, and the page needs nothing but itself: no network, no
 //! fonts, no other file.
 
+mod arms;
 mod card;
 mod page;
 
@@ -22,13 +23,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::clock::{self, ClockRecord};
-use crate::directory::{read_committed, read_progress};
+use crate::directory::read_state;
+use crate::journal::read_journal;
 use crate::ledger::Record;
 use crate::samples::Sample;
 
+pub(crate) use arms::{arms, held_out as held_out_of, plain_scores as scores_of, series};
 pub use differences::Difference;
-pub(crate) use table::percent;
-pub use table::{Row, Table};
+pub(crate) use page::STYLE;
+pub use table::{Benchmark, BenchmarkRow, Row, Table};
+pub(crate) use table::{aligned, percent};
 
 /// What a page is made of.
 #[derive(Clone, Debug)]
@@ -66,19 +70,19 @@ pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
 /// # Errors
 /// A journal is missing or damaged, or the page cannot be written.
 pub fn write_from_directory(directory: &Path) -> Result<Table> {
-    let progress = read_progress(directory)?.with_context(|| {
+    let state = read_state(directory)?.with_context(|| {
         format!(
-            "{} is no run's directory: it has no progress.json",
+            "{} is no run's directory: it has no run.json",
             directory.display()
         )
     })?;
-    let ledger: Vec<Record> = read_committed(&directory.join("ledger.jsonl"), &progress.ledger)?;
-    let samples: Vec<Sample> = read_committed(&directory.join("samples.jsonl"), &progress.samples)?;
+    let ledger: Vec<Record> = read_journal(&directory.join("ledger.jsonl"))?;
+    let samples: Vec<Sample> = read_journal(&directory.join("samples.jsonl"))?;
     let clock = clock::read(&directory.join("clock.jsonl"))?;
     let (name, environment) = described(&ledger);
     let inputs = ReportInputs {
         name,
-        plan_toml: without_directory(&progress.plan),
+        plan_toml: without_directory(&state.plan),
         environment,
         ledger: &ledger,
         samples: &samples,
@@ -108,9 +112,11 @@ fn described(ledger: &[Record]) -> (String, BTreeMap<String, String>) {
     let environment = [
         ("plan", run.plan_hash.clone()),
         ("seed", run.seed.to_string()),
+        ("processor", run.processor.clone()),
         ("threads", run.n_threads.to_string()),
         ("version", format!("ra3 {}", run.version)),
     ];
     let named = environment.map(|(name, value)| (name.to_owned(), value));
-    (run.name.clone(), BTreeMap::from(named))
+    let title = format!("{}, seed {}", run.name, run.seed);
+    (title, BTreeMap::from(named))
 }

@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use ra3_page::{document, embedded, escape, figures};
 
+use super::arms::arms;
 use super::table::Table;
 use super::{ReportInputs, curves, facts, held_out, programs};
 use crate::ledger::Record;
+use crate::samples::Sample;
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 const VIEWER: &str = include_str!("viewer.js");
 const VIEWER_HTML: &str = include_str!("viewer.html");
 
@@ -35,8 +37,11 @@ pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
         escape(&lead(inputs.ledger)),
     );
     let viewer = format!(
-        "<script type=\"application/json\" id=\"samples\">{}</script>\n<script>\n{VIEWER}</script>",
-        embedded(inputs.samples),
+        "<script type=\"application/json\" id=\"arm-names\">{}</script>\n\
+         <script type=\"application/json\" id=\"samples\">{}</script>\n\
+         <script>\n{VIEWER}</script>",
+        embedded(&arms(inputs.ledger)),
+        embedded(&best_first(inputs.samples)),
     );
     document(&format!("{} – ra3", inputs.name), STYLE, &body, &viewer)
 }
@@ -47,9 +52,12 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
     let arms = if table.rows.is_empty() {
         String::new()
     } else {
-        ra3_page::table(&table.cells())
-            + &differences(&table)
-            + &figures(&programs::headline(&table))
+        let scores = table.benchmarks.iter().map(|benchmark| {
+            format!("<h3>{}</h3>", escape(&benchmark.title()))
+                + &ra3_page::table(&benchmark.cells())
+                + &figures(&programs::headline(benchmark, inputs.ledger))
+        });
+        ra3_page::table(&table.cells()) + &scores.collect::<String>() + &differences(&table)
     };
     let viewer = if inputs.samples.is_empty() {
         String::new()
@@ -87,6 +95,20 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
             facts::environment(&inputs.environment) + &facts::plan(&inputs.plan_toml),
         ),
     ]
+}
+
+/// The samples with the documents first whose latents gain most: they show what a latent is for.
+fn best_first(samples: &[Sample]) -> Vec<&Sample> {
+    let gain = |sample: &Sample| match sample {
+        Sample::Document(document) => {
+            let lines = document.lines.iter();
+            lines.map(|line| line.logprob - line.logprob_act).sum()
+        }
+        Sample::Program(_) => f64::NEG_INFINITY,
+    };
+    let mut ordered: Vec<&Sample> = samples.iter().collect();
+    ordered.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
+    ordered
 }
 
 /// Arms against each other.

@@ -4,31 +4,33 @@ use std::collections::BTreeSet;
 
 use ra3_page::{figures, table};
 
+use super::arms::{all_scores, arms, colour, is_finished};
 use super::bars::{Bar, Chart, Group, Unit};
-use super::table::{Row, Table, percent, scores};
-use crate::arm::Arm;
+use super::table::{Benchmark, BenchmarkRow, percent};
 use crate::ledger::{Interval, Record, ScoreRecord};
 
 /// pass@1 of every arm, before and after RLVR.
-pub(super) fn headline(table: &Table) -> String {
+pub(super) fn headline(benchmark: &Benchmark, ledger: &[Record]) -> String {
+    let arms = arms(ledger);
+    let title = format!("pass@1: {}", benchmark.benchmark);
     Chart {
-        title: "pass@1 on held-out problems",
+        title: &title,
         note: "pale: after mid-training, full: after RLVR; whiskers: 95 % bootstrap over problems",
         unit: Unit::Percent,
-        groups: table.rows.iter().filter_map(arm_group).collect(),
+        groups: benchmark
+            .rows
+            .iter()
+            .filter_map(|row| arm_group(row, &colour(&row.arm, &arms)))
+            .collect(),
     }
     .html()
 }
 
-fn arm_group(row: &Row) -> Option<Group> {
-    let before = row
-        .plain()
-        .and_then(|by_k| by_k.get("1"))
-        .map(|pass| bar("before RLVR", &format!("{} before", row.arm), pass));
-    let after = row
-        .rlvr
-        .as_ref()
-        .map(|pass| bar("after RLVR", &row.arm, pass));
+fn arm_group(row: &BenchmarkRow, colour: &str) -> Option<Group> {
+    let before = row.plain().and_then(|by_k| by_k.get("1"));
+    let before = before.map(|pass| bar("before RLVR", &format!("{colour} before"), pass));
+    let after = row.after_rlvr.get("1");
+    let after = after.map(|pass| bar("after RLVR", colour, pass));
     let bars: Vec<Bar> = [before, after].into_iter().flatten().collect();
     (!bars.is_empty()).then(|| Group {
         name: row.arm.clone(),
@@ -45,48 +47,63 @@ fn bar(name: &str, class: &str, pass: &Interval) -> Bar {
     }
 }
 
-/// Bars by family for each arm and for each decision of the arms with latents, and the figures.
+/// Bars by family for each arm and for each decision of the arms with latents, and the figures; a
+/// part for each benchmark.
 pub(super) fn families(ledger: &[Record]) -> String {
-    let all: Vec<&ScoreRecord> = Arm::ALL
-        .iter()
-        .flat_map(|arm| scores(arm.name(), ledger))
+    let all: Vec<&ScoreRecord> = all_scores(ledger)
+        .filter(|score| is_finished(score) && !score.arm.starts_with("rlvr-"))
         .collect();
-    if all.is_empty() {
-        return String::new();
-    }
+    let mut names: Vec<&str> = all.iter().map(|score| score.benchmark.as_str()).collect();
+    names.dedup();
+    names.sort_unstable();
+    names.dedup();
+    let part = |name: &&str| {
+        let of = |score: &&&ScoreRecord| score.benchmark == *name;
+        families_of(
+            name,
+            &all.iter().filter(of).copied().collect::<Vec<_>>(),
+            ledger,
+        )
+    };
+    names.iter().map(part).collect()
+}
+
+fn families_of(benchmark: &str, all: &[&ScoreRecord], ledger: &[Record]) -> String {
+    let arms = arms(ledger);
     let is_own = |score: &&&ScoreRecord| score.decision == "plain";
     let own: Vec<&ScoreRecord> = all.iter().filter(is_own).copied().collect();
-    let mut charts = chart("pass@1 by family and arm", "", &own, |score| {
-        score.arm.clone()
-    });
-    for arm in Arm::ALL.iter().filter(|arm| arm.is_latent()) {
+    let title = format!("pass@1 by family and arm: {benchmark}");
+    let of_arm = |score: &ScoreRecord| (score.arm.clone(), colour(&score.arm, &arms));
+    let mut charts = chart(&title, "", &own, of_arm);
+    for arm in &arms {
         let of_arm: Vec<&ScoreRecord> = all
             .iter()
-            .filter(|score| score.arm == arm.name())
+            .filter(|score| score.arm == *arm)
             .copied()
             .collect();
         if of_arm.len() > 1 {
             let title = format!("pass@1 by family and decision: {arm}");
             let note = "sampled plainly; decisions drawn between the markers, forced to act, \
                         forced to think; given the true plan";
-            charts.push_str(&chart(&title, note, &of_arm, |s| {
-                format!("decision {}", s.decision)
+            charts.push_str(&chart(&title, note, &of_arm, |score| {
+                let name = score.decision.replace('_', " ");
+                (name, format!("decision {}", score.decision))
             }));
         }
     }
-    figures(&charts) + &family_table(&all) + &verdict_table(&all)
+    figures(&charts) + &family_table(all) + &verdict_table(all)
 }
 
 fn chart(
     title: &str,
     note: &str,
     scores: &[&ScoreRecord],
-    class: impl Fn(&ScoreRecord) -> String,
+    name_and_class: impl Fn(&ScoreRecord) -> (String, String),
 ) -> String {
     let bar_of = |score: &ScoreRecord, value: f64, interval| {
-        let class = class(score);
+        let (name, class) = name_and_class(score);
         Bar {
-            name: class.trim_start_matches("decision ").replace('_', " "),
+            name,
             class,
             value: 100.0 * value,
             interval,
@@ -188,6 +205,11 @@ mod tests {
             high: 0.6,
         };
         Record::Score(ScoreRecord {
+            stage: if arm.starts_with("rlvr-") {
+                arm.to_owned()
+            } else {
+                format!("evaluate-{arm}-testbed")
+            },
             arm: arm.to_owned(),
             position: 0,
             n_tokens_sampled: 0,
@@ -224,6 +246,5 @@ mod tests {
     #[test]
     fn a_run_without_scores_has_no_bars() {
         assert!(families(&[]).is_empty());
-        assert!(headline(&Table::default()).is_empty());
     }
 }

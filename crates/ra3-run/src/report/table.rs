@@ -1,16 +1,17 @@
-//! The table of arms: what each cost and what it bought.
+//! The tables of a run: what each model cost, and what it bought.
 
 use std::collections::BTreeMap;
 
+use ra3_evals::curves;
+use ra3_page::number as short;
 use serde::Serialize;
 
+use super::arms::{all_scores, arms, held_out, is_finished, rlvr_scores, scores, spent};
 use super::differences::{Difference, differences};
-use crate::arm::Arm;
 use crate::clock::ClockRecord;
-use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord, StageRecord};
-use ra3_page::number as short;
+use crate::ledger::{HeldOutRecord, Interval, Record, ScoreRecord};
 
-/// One arm.
+/// A model: what it cost, and how it predicts held-out documents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Row {
     /// Its name.
@@ -33,32 +34,55 @@ pub struct Row {
     /// Figures about the latents, by name.
     #[serde(serialize_with = "crate::number::map::serialize")]
     pub latents: BTreeMap<String, f64>,
-    /// pass@k by `decision` and `k`.
-    pub pass_at: BTreeMap<String, BTreeMap<String, Interval>>,
-    /// pass@1 after RLVR.
-    pub rlvr: Option<Interval>,
     /// Mean held-out pass@1 over the updates of RLVR (area under the curve, trapezoids).
     #[serde(serialize_with = "crate::number::option::serialize")]
     pub rlvr_area: Option<f64>,
 }
 
-/// The table.
+/// Scores that may stand side by side: of the same problems, samples and temperature.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Benchmark {
+    /// What was asked.
+    pub benchmark: String,
+    /// Problems.
+    pub n_problems: u64,
+    /// Samples of each.
+    pub n_samples: u64,
+    /// Sampling temperature.
+    #[serde(serialize_with = "crate::number::serialize")]
+    pub temperature: f64,
+    /// The models.
+    pub rows: Vec<BenchmarkRow>,
+}
+
+/// A model's scores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BenchmarkRow {
+    /// Its name.
+    pub arm: String,
+    /// pass@k by the way of writing and `k`.
+    pub pass_at: BTreeMap<String, BTreeMap<String, Interval>>,
+    /// pass@k after RLVR, by `k`.
+    pub after_rlvr: BTreeMap<String, Interval>,
+}
+
+/// The tables.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Table {
-    /// Arms that the run has, in their order.
+    /// The models, in the run's order.
     pub rows: Vec<Row>,
-    /// Arms against each other, paired over problems.
+    /// Their scores.
+    pub benchmarks: Vec<Benchmark>,
+    /// Models against each other, paired over problems.
     pub differences: Vec<Difference>,
 }
 
 impl Table {
     pub(crate) fn new(ledger: &[Record], clock: &[ClockRecord]) -> Self {
-        let rows = Arm::ALL
-            .iter()
-            .filter_map(|arm| row(arm.name(), ledger, clock))
-            .collect();
+        let rows = arms(ledger).into_iter();
         Self {
-            rows,
+            rows: rows.filter_map(|arm| row(arm, ledger, clock)).collect(),
+            benchmarks: benchmarks(ledger),
             differences: differences(ledger),
         }
     }
@@ -68,11 +92,15 @@ impl Table {
         serde_json::to_string_pretty(self).expect("a table has only plain fields")
     }
 
-    /// As aligned columns, and the differences below them.
+    /// As aligned columns, one table below the other.
     pub fn to_text(&self) -> String {
         let mut text = aligned(&self.cells());
+        for benchmark in &self.benchmarks {
+            text += &format!("\n\n{}\n", benchmark.title());
+            text += &aligned(&benchmark.cells());
+        }
         if !self.differences.is_empty() {
-            text += "\ndifference of pass@1, paired over problems [95 %]\n";
+            text += "\n\ndifference of pass@1, paired over problems [95 %]\n";
             text += &aligned(&self.difference_cells());
         }
         text
@@ -84,7 +112,7 @@ impl Table {
         cells.map(|cells| cells.to_vec()).collect()
     }
 
-    /// Header and rows as text cells.
+    /// Costs and held-out documents as text cells.
     pub(crate) fn cells(&self) -> Vec<Vec<String>> {
         let header = [
             "arm",
@@ -95,13 +123,8 @@ impl Table {
             "ELBO",
             "IWAE",
             "think",
-            "lines/latent",
-            "choices",
-            "pass@1 [95 %]",
-            "pass@k",
-            "RLVR pass@1 [95 %]",
-            "RLVR area",
-            "seconds",
+            "persist",
+            "time, s",
         ];
         let mut cells = vec![header.map(str::to_owned).to_vec()];
         cells.extend(self.rows.iter().map(cells_of));
@@ -109,7 +132,97 @@ impl Table {
     }
 }
 
-fn aligned(cells: &[Vec<String>]) -> String {
+impl Benchmark {
+    /// What was asked, and how.
+    pub(crate) fn title(&self) -> String {
+        format!(
+            "{}: {} problems, {} samples each at temperature {:.1}",
+            self.benchmark, self.n_problems, self.n_samples, self.temperature
+        )
+    }
+
+    /// Scores as text cells.
+    pub(crate) fn cells(&self) -> Vec<Vec<String>> {
+        let header = ["arm", "pass@1 [95 %]", "pass@k", "after RLVR [95 %]"];
+        let mut cells = vec![header.map(str::to_owned).to_vec()];
+        cells.extend(self.rows.iter().map(|row| {
+            let plain = row.plain();
+            vec![
+                row.arm.clone(),
+                plain
+                    .and_then(|by_k| by_k.get("1"))
+                    .map_or_else(dash, percent),
+                plain.and_then(best_k).unwrap_or_else(dash),
+                row.after_rlvr.get("1").map_or_else(dash, percent),
+            ]
+        }));
+        cells
+    }
+
+    fn is_of(&self, score: &ScoreRecord) -> bool {
+        self.benchmark == score.benchmark
+            && self.n_problems == score.n_problems
+            && self.n_samples == score.n_samples
+            && self.temperature.to_bits() == score.temperature.to_bits()
+    }
+}
+
+impl BenchmarkRow {
+    /// pass@k by plain sampling: what any server gets.
+    pub(crate) fn plain(&self) -> Option<&BTreeMap<String, Interval>> {
+        self.pass_at.get("plain")
+    }
+}
+
+/// `@3 80.2`, at the largest k above 1.
+fn best_k(by_k: &BTreeMap<String, Interval>) -> Option<String> {
+    let ks = by_k.keys().filter_map(|k| k.parse::<u64>().ok());
+    let k = ks.max().filter(|k| *k > 1)?;
+    let mean = by_k.get(&k.to_string())?.mean;
+    Some(format!("@{k} {:.1}", 100.0 * mean))
+}
+
+fn benchmarks(ledger: &[Record]) -> Vec<Benchmark> {
+    let mut found: Vec<Benchmark> = Vec::new();
+    for score in all_scores(ledger).filter(|score| is_finished(score)) {
+        if !found.iter().any(|benchmark| benchmark.is_of(score)) {
+            found.push(Benchmark {
+                benchmark: score.benchmark.clone(),
+                n_problems: score.n_problems,
+                n_samples: score.n_samples,
+                temperature: score.temperature,
+                rows: Vec::new(),
+            });
+        }
+    }
+    for benchmark in &mut found {
+        let rows = arms(ledger).into_iter();
+        benchmark.rows = rows
+            .filter_map(|arm| benchmark_row(arm, benchmark, ledger))
+            .collect();
+    }
+    found
+}
+
+fn benchmark_row(arm: &str, benchmark: &Benchmark, ledger: &[Record]) -> Option<BenchmarkRow> {
+    let after = format!("rlvr-{arm}");
+    let pass_at: BTreeMap<String, BTreeMap<String, Interval>> = scores(arm, ledger)
+        .filter(|score| benchmark.is_of(score))
+        .map(|score| (score.decision.clone(), score.pass_at.clone()))
+        .collect();
+    let after_rlvr = scores(&after, ledger)
+        .find(|score| benchmark.is_of(score) && score.decision == "plain")
+        .map(|score| score.pass_at.clone())
+        .unwrap_or_default();
+    (!pass_at.is_empty() || !after_rlvr.is_empty()).then(|| BenchmarkRow {
+        arm: arm.to_owned(),
+        pass_at,
+        after_rlvr,
+    })
+}
+
+/// Text cells as columns, right-aligned.
+pub(crate) fn aligned(cells: &[Vec<String>]) -> String {
     let width = |column: usize| {
         cells
             .iter()
@@ -128,30 +241,14 @@ fn aligned(cells: &[Vec<String>]) -> String {
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-impl Row {
-    /// pass@k by plain sampling: what any server gets.
-    pub(crate) fn plain(&self) -> Option<&BTreeMap<String, Interval>> {
-        self.pass_at.get("plain")
-    }
+fn dash() -> String {
+    "–".to_owned()
 }
 
 fn cells_of(row: &Row) -> Vec<String> {
-    let dash = || "–".to_owned();
     // An arm that was given as a checkpoint has spent nothing here.
     let spent = |amount: f64| if amount > 0.0 { short(amount) } else { dash() };
     let number = |value: Option<f64>, digits| value.map_or_else(dash, |v| format!("{v:.digits$}"));
-    let plain = row.plain();
-    let best_k = plain.and_then(|by_k| {
-        let k = by_k
-            .keys()
-            .filter_map(|k| k.parse::<u64>().ok())
-            .max()
-            .filter(|k| *k > 1)?;
-        Some(format!(
-            "@{k} {:.1}",
-            100.0 * by_k.get(&k.to_string())?.mean
-        ))
-    });
     let iwae = row
         .bounds
         .iter()
@@ -167,25 +264,8 @@ fn cells_of(row: &Row) -> Vec<String> {
         number(best_iwae, 4),
         number(row.latents.get("think_rate").copied(), 2),
         number(row.latents.get("persistence").copied(), 1),
-        choices(row).unwrap_or_else(dash),
-        plain
-            .and_then(|by_k| by_k.get("1"))
-            .map_or_else(dash, percent),
-        best_k.unwrap_or_else(dash),
-        row.rlvr.as_ref().map_or_else(dash, percent),
-        number(row.rlvr_area.map(|area| 100.0 * area), 1),
         spent(row.wall_s.round()),
     ]
-}
-
-/// Effective choices of the next line with every decision an act, and given the drawn latents.
-fn choices(row: &Row) -> Option<String> {
-    let (before, after) = (row.latents.get("choices_act")?, row.latents.get("choices")?);
-    let number = |choices: &f64| match choices {
-        choices if *choices < 1e4 => format!("{choices:.2}"),
-        choices => format!("{choices:.1e}"),
-    };
-    Some(format!("{} → {}", number(before), number(after)))
 }
 
 /// `41.2 [38.0, 44.5]`.
@@ -195,87 +275,49 @@ pub(crate) fn percent(interval: &Interval) -> String {
 }
 
 fn row(arm: &str, ledger: &[Record], clock: &[ClockRecord]) -> Option<Row> {
-    let stage = stage(arm, ledger);
-    let held_out = ledger.iter().find_map(|record| match record {
-        Record::HeldOut(found) if found.arm == arm => Some(found),
-        _ => None,
-    });
-    let scores: Vec<&ScoreRecord> = scores(arm, ledger);
-    if stage.is_none() && held_out.is_none() && scores.is_empty() {
+    let stage = spent(arm, ledger);
+    let found = held_out(arm, ledger);
+    let curve = rlvr_scores(arm, ledger);
+    let is_measured = scores(arm, ledger).next().is_some();
+    if stage.is_none() && found.is_none() && curve.is_empty() && !is_measured {
         return None;
     }
-    let curve = scores_of_stage(&format!("rlvr-{arm}"), ledger);
     let held = |field: fn(&HeldOutRecord) -> &BTreeMap<String, f64>| {
-        held_out.map(field).cloned().unwrap_or_default()
+        found.map(field).cloned().unwrap_or_default()
     };
+    let times = clock.iter().filter(|record| record.stage == arm);
     Some(Row {
         arm: arm.to_owned(),
         n_corpus_tokens: stage.map_or(0, |stage| stage.n_corpus_tokens),
         n_tokens_sampled: stage.map_or(0, |stage| stage.n_tokens_sampled),
         flops: stage.map_or(0.0, |stage| stage.flops),
-        wall_s: clock
-            .iter()
-            .filter(|c| c.stage == arm)
-            .map(|c| c.wall_s)
-            .sum(),
-        bits_per_byte: held_out.map(|found| found.bits_per_byte),
+        wall_s: times.map(|record| record.wall_s).sum(),
+        bits_per_byte: found.map(|found| found.bits_per_byte),
         bounds: held(|found| &found.bounds),
         latents: held(|found| &found.latents),
-        pass_at: scores
-            .iter()
-            .map(|s| (s.decision.clone(), s.pass_at.clone()))
-            .collect(),
-        rlvr: curve
-            .last()
-            .and_then(|score| score.pass_at.get("1"))
-            .copied(),
         rlvr_area: area(&curve),
     })
 }
 
-fn stage<'a>(name: &str, ledger: &'a [Record]) -> Option<&'a StageRecord> {
-    ledger.iter().find_map(|record| match record {
-        Record::Stage(stage) if stage.stage == name => Some(stage),
-        _ => None,
-    })
-}
-
-/// Scores of a finished arm, one a decision rule.
-pub(crate) fn scores<'a>(arm: &str, ledger: &'a [Record]) -> Vec<&'a ScoreRecord> {
-    scores_of_stage(arm, ledger)
-}
-
-fn scores_of_stage<'a>(arm: &str, ledger: &'a [Record]) -> Vec<&'a ScoreRecord> {
-    let of_arm = |record: &'a Record| match record {
-        Record::Score(score) if score.arm == arm => Some(score),
-        _ => None,
-    };
-    ledger.iter().filter_map(of_arm).collect()
-}
-
 /// Area under pass@1 against updates, divided by the updates.
 fn area(curve: &[&ScoreRecord]) -> Option<f64> {
-    let point = |s: &&ScoreRecord| Some((s.position as f64, s.pass_at.get("1")?.mean));
-    let points: Vec<(f64, f64)> = curve.iter().filter_map(point).collect();
-    let (first, last) = (points.first()?.0, points.last()?.0);
-    let sum: f64 = points
-        .windows(2)
-        .map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0)
-        .sum();
-    (last > first).then(|| sum / (last - first))
+    let point = |score: &&ScoreRecord| Some((score.position as f64, score.pass_at.get("1")?.mean));
+    let (updates, means): (Vec<f64>, Vec<f64>) = curve.iter().filter_map(point).unzip();
+    curves::area(&updates, &means)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn score(arm: &str, position: u64, mean: f64) -> Record {
+    fn score(stage: &str, arm: &str, position: u64, mean: f64) -> Record {
         let interval = Interval {
             mean,
             low: mean - 0.1,
             high: mean + 0.1,
         };
         Record::Score(ScoreRecord {
+            stage: stage.to_owned(),
             arm: arm.to_owned(),
             position,
             n_tokens_sampled: 0,
@@ -295,22 +337,26 @@ mod tests {
     #[test]
     fn the_area_is_the_mean_height_of_trapezoids() {
         let ledger = [
-            score("ra3", 0, 0.5),
-            score("rlvr-ra3", 0, 0.4),
-            score("rlvr-ra3", 10, 0.6),
-            score("rlvr-ra3", 30, 0.8),
+            score("evaluate-ra3-testbed", "ra3", 0, 0.5),
+            score("rlvr-ra3", "rlvr-ra3", 0, 0.4),
+            score("rlvr-ra3", "rlvr-ra3", 10, 0.6),
+            score("rlvr-ra3", "rlvr-ra3", 30, 0.75),
+            score("evaluate-rlvr-ra3-testbed", "rlvr-ra3", 0, 0.8),
         ];
         let table = Table::new(&ledger, &[]);
         let row = &table.rows[0];
-        // (10 · 0.5 + 20 · 0.7) / 30
-        assert!((row.rlvr_area.unwrap() - 19.0 / 30.0).abs() < 1e-12);
-        assert_eq!(row.rlvr.unwrap().mean, 0.8);
+        // (10 · 0.5 + 20 · 0.675) / 30
+        assert!((row.rlvr_area.unwrap() - 18.5 / 30.0).abs() < 1e-12);
+        // Scores that RLVR takes on its way are of other samples: they stand elsewhere.
+        assert_eq!(table.benchmarks.len(), 1);
+        assert_eq!(table.benchmarks[0].rows[0].after_rlvr["1"].mean, 0.8);
         let text = table.to_text();
         assert!(
             text.contains("50.0 [40.0, 60.0]") && text.contains("80.0 [70.0, 90.0]"),
             "{text}"
         );
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
-        assert!(widths.iter().all(|width| *width == widths[0]));
+        assert_eq!(widths[0], widths[1], "{text}");
+        assert!(widths.iter().all(|width| *width <= 80), "{text}");
     }
 }

@@ -22,7 +22,8 @@
   };
 
   // A colour for the arm, whatever stage of it wrote the sample.
-  const armClass = (arm) => "arm " + arm.replace(/^rlvr-/, "");
+  const arms = JSON.parse(get("arm-names").textContent);
+  const armClass = (arm) => `arm arm${arms.indexOf(arm.replace(/^rlvr-/, "")) % 8}`;
 
   const heading = (sample, title, facts) => {
     const head = add(shown, "h3", "", title + " ");

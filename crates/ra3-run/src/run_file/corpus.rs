@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// The documents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CorpusSection {
+    /// Root of the draws that make the corpus and divide problems: runs of several seeds have one
+    /// corpus and are scored on the same problems.
+    pub seed: u64,
     /// Share of the documents that are held out, by file.
     pub held_out_share: f64,
     /// A document shares this many consecutive words with an evaluation problem: it is dropped.
@@ -24,15 +27,59 @@ pub struct CorpusSection {
     /// What becomes of a file or record that cannot be read.
     pub on_unreadable: OnError,
     /// Python source from elsewhere.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
     /// The generated programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub testbed: Option<TestbedSection>,
+}
+
+impl Default for CorpusSection {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            held_out_share: 0.05,
+            decontaminate_n_words: 24,
+            near_duplicate_similarity: 0.95,
+            n_bytes_max: 100_000,
+            rationale_tokens_max: 48,
+            document_tokens_max: 512,
+            on_unreadable: OnError::Stop,
+            sources: Vec::new(),
+            testbed: None,
+        }
+    }
+}
+
+impl CorpusSection {
+    /// Generated documents.
+    pub(crate) fn n_generated(&self) -> usize {
+        self.testbed
+            .as_ref()
+            .map_or(0, |testbed| testbed.n_documents)
+    }
+
+    /// True if there is something to train on.
+    pub(crate) fn has_documents(&self) -> bool {
+        !self.sources.is_empty() || self.n_generated() > 0
+    }
+
+    /// Generated problems that no document is like.
+    pub(crate) fn n_held_out_problems(&self) -> usize {
+        let testbed = self.testbed.as_ref();
+        testbed.map_or(0, |testbed| testbed.n_held_out_problems)
+    }
+
+    /// Generated problems for RLVR.
+    pub(crate) fn n_train_problems(&self) -> usize {
+        let testbed = self.testbed.as_ref();
+        testbed.map_or(0, |testbed| testbed.n_train_problems)
+    }
 }
 
 /// The generated programs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TestbedSection {
     /// Training documents.
     pub n_documents: usize,
@@ -42,6 +89,17 @@ pub struct TestbedSection {
     pub n_train_problems: usize,
     /// Problems for evaluation, of compositions that no document contains.
     pub n_held_out_problems: usize,
+}
+
+impl Default for TestbedSection {
+    fn default() -> Self {
+        Self {
+            n_documents: 12_000,
+            comment_share: 0.5,
+            n_train_problems: 400,
+            n_held_out_problems: 200,
+        }
+    }
 }
 
 /// The tokenizer.
@@ -60,4 +118,10 @@ pub enum TokenizerSection {
     },
     /// The one of the base checkpoint.
     Base {},
+}
+
+impl Default for TokenizerSection {
+    fn default() -> Self {
+        Self::Base {}
+    }
 }

@@ -1,37 +1,97 @@
-//! Sections of the run file: evaluation and RLVR.
+//! Sections of the run file: what is measured, RLVR, and how programs are graded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use ra3::grpo::Estimator;
 use ra3_evals::bench::{self, Name, Selection};
 use ra3_evals::contest::reward::Scheme;
+use ra3_evals::livecodebench::Mode;
 use ra3_evals::task::Task;
 use serde::{Deserialize, Serialize};
 
-/// What is measured of every arm.
+/// What is measured of every arm on held-out documents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluateSection {
-    /// Samples of each problem.
-    pub n_samples: usize,
-    /// Sampling temperature of the programs.
-    pub temperature: f32,
-    /// The k of pass@k.
-    pub pass_at: Vec<usize>,
+#[serde(default, deny_unknown_fields)]
+pub struct HeldOutSection {
     /// Held-out documents for bits per byte and bounds.
     pub n_documents: usize,
     /// The K of IWAE_K.
     pub iwae: Vec<usize>,
     /// Prior probability of keeping the latent, for the bounds.
     pub alpha: f32,
+}
+
+impl Default for HeldOutSection {
+    fn default() -> Self {
+        Self {
+            n_documents: 300,
+            iwae: vec![1, 4, 16],
+            alpha: 0.9,
+        }
+    }
+}
+
+/// A set of problems that every arm is measured on, before and after RLVR.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateSection {
+    /// What its scores are called; the set's name where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The problems.
+    pub problems: ProblemsSection,
+    /// Samples of each problem.
+    pub n_samples: usize,
+    /// Sampling temperature of the programs.
+    pub temperature: f32,
+    /// The k of pass@k.
+    pub pass_at: Vec<usize>,
     /// Longest program in tokens, rationales included.
     pub program_tokens_max: usize,
     /// The table of pass@1 by forced decision is made too.
     pub decision_table: bool,
+}
+
+impl Default for EvaluateSection {
+    fn default() -> Self {
+        Self {
+            name: None,
+            problems: ProblemsSection::default(),
+            n_samples: 3,
+            temperature: 0.8,
+            pass_at: vec![1],
+            program_tokens_max: 256,
+            decision_table: true,
+        }
+    }
+}
+
+impl EvaluateSection {
+    /// What its scores are called.
+    pub(crate) fn name(&self) -> &str {
+        let set = self.problems.set.text();
+        self.name.as_deref().unwrap_or(set)
+    }
+}
+
+/// Where programs run that are graded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GradingSection {
     /// Processes that grade.
     pub n_workers: usize,
     /// What must hold of the sandbox.
     pub confinement: ConfinementName,
+}
+
+impl Default for GradingSection {
+    fn default() -> Self {
+        Self {
+            n_workers: super::n_cores(),
+            confinement: ConfinementName::BestEffort,
+        }
+    }
 }
 
 /// What must hold of the sandbox.
@@ -48,14 +108,21 @@ pub enum ConfinementName {
 
 /// RLVR from every arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RlvrSection {
+    /// The problems.
+    pub problems: ProblemsSection,
+    /// About this share of the problems is held out for the scores, twins on one side; the testbed
+    /// has held-out problems of its own.
+    pub held_out_share: f64,
     /// Updates.
     pub n_updates: u64,
     /// Problems of an update.
     pub batch_problems: usize,
     /// Programs of a problem.
     pub group_size: usize,
+    /// Longest program in tokens, rationales included.
+    pub program_tokens_max: usize,
     /// Step size.
     pub learning_rate: f32,
     /// Updates of linear warm-up.
@@ -83,11 +150,33 @@ pub struct RlvrSection {
     /// Samples of each problem in such a score.
     pub evaluate_samples: usize,
     /// What a program's tests come to.
-    #[serde(default, skip_serializing_if = "RewardName::is_pass")]
     pub reward: RewardName,
-    /// Problems from a published set; the testbed's where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problems: Option<ProblemsSection>,
+}
+
+impl Default for RlvrSection {
+    fn default() -> Self {
+        Self {
+            problems: ProblemsSection::default(),
+            held_out_share: 0.1,
+            n_updates: 100,
+            batch_problems: 16,
+            group_size: 8,
+            program_tokens_max: 256,
+            learning_rate: 1e-6,
+            warmup: 2,
+            temperature: 1.0,
+            advantage: Estimator::Grpo,
+            drop_groups_without_signal: true,
+            n_tries_max: 1,
+            overlong_tokens: 0,
+            updates_per_batch: 1,
+            clip_low: 0.2,
+            clip_high: 0.28,
+            evaluate_every: 10,
+            evaluate_samples: 2,
+            reward: RewardName::Pass,
+        }
+    }
 }
 
 /// What a program's tests come to. Of contests' problems, a program that does not compile earns
@@ -105,14 +194,6 @@ pub enum RewardName {
 }
 
 impl RewardName {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde hands on references"
-    )]
-    fn is_pass(&self) -> bool {
-        *self == Self::Pass
-    }
-
     pub(crate) const fn scheme(self) -> Scheme {
         match self {
             Self::Pass => Scheme::PassFail,
@@ -122,16 +203,15 @@ impl RewardName {
     }
 }
 
-/// A published set of problems.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A set of problems.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ProblemsSection {
     /// Which.
     pub set: ProblemSetName,
-    /// Its file, or a folder of Parquet files.
-    pub data: PathBuf,
-    /// About this share of the problems is held out for the scores, twins on one side.
-    pub held_out_share: f64,
+    /// Its file, or a folder of Parquet files; the testbed has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
 }
 
 impl ProblemsSection {
@@ -140,24 +220,29 @@ impl ProblemsSection {
     /// # Errors
     /// It cannot be read, or is not of this set.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<Task>> {
-        let name = match self.set {
-            ProblemSetName::Humaneval => Name::HumanEval,
-            ProblemSetName::Leetcode => Name::LeetCode,
-            ProblemSetName::MbppTrain => Name::MbppTrain,
-            ProblemSetName::Puzzles => Name::Puzzles,
-            ProblemSetName::Asserts => Name::AssertLists,
-            ProblemSetName::Contest => Name::Contest(Selection::All),
-        };
-        Ok(bench::read(name, &self.data)?.tasks)
+        let data = self.data.as_deref().unwrap_or(Path::new(""));
+        let name = self.set.bench().context("the testbed has no file")?;
+        Ok(bench::read(name, data)?.tasks)
     }
 }
 
-/// A published set of problems.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A set of problems by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemSetName {
-    /// HumanEval's record format.
+    /// Those of `[corpus.testbed]`.
+    #[default]
+    Testbed,
+    /// HumanEval's record format: HumanEval itself, or problems of one's own.
     Humaneval,
+    /// HumanEval+.
+    HumanevalPlus,
+    /// MBPP, or sanitized MBPP.
+    Mbpp,
+    /// MBPP+.
+    MbppPlus,
+    /// LiveCodeBench's code generation.
+    Livecodebench,
     /// LeetCodeDataset.
     Leetcode,
     /// MBPP's training part without what MBPP+ tests.
@@ -166,6 +251,31 @@ pub enum ProblemSetName {
     Puzzles,
     /// Questions with lists of asserts, as AceCode has them.
     Asserts,
-    /// Contest problems, whose programs are whole: in the forms that `ra3 eval` reads.
+    /// Contest problems (Codeforces and others), whose programs are whole: in the forms that
+    /// `ra3 eval` reads.
     Contest,
+}
+
+impl ProblemSetName {
+    /// The name of the set as `ra3 eval` has it; none of the testbed's.
+    pub(crate) const fn bench(self) -> Option<Name> {
+        Some(match self {
+            Self::Testbed => return None,
+            Self::Humaneval => Name::HumanEval,
+            Self::HumanevalPlus => Name::HumanEvalPlus,
+            Self::Mbpp => Name::Mbpp,
+            Self::MbppPlus => Name::MbppPlus,
+            Self::Livecodebench => Name::LiveCodeBench(Mode::Right),
+            Self::Leetcode => Name::LeetCode,
+            Self::MbppTrain => Name::MbppTrain,
+            Self::Puzzles => Name::Puzzles,
+            Self::Asserts => Name::AssertLists,
+            Self::Contest => Name::Contest(Selection::All),
+        })
+    }
+
+    /// As scores call it.
+    pub(crate) fn text(self) -> &'static str {
+        self.bench().map_or("testbed", Name::text)
+    }
 }

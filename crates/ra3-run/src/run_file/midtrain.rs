@@ -1,32 +1,39 @@
-//! Sections of the run file: mid-training by NTP and by RA3.
+//! Sections of the run file: supervised updates, and RA3.
 
 use ra3::annotate::Choose;
 use ra3::formulas::Baseline;
 use ra3::rewards::Penalty;
 use serde::{Deserialize, Serialize};
 
-/// Mid-training, both arms.
+/// Supervised updates: NTP, cold start and M-step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MidtrainSection {
-    /// Documents of a supervised update, both arms.
+#[serde(default, deny_unknown_fields)]
+pub struct SupervisedSection {
+    /// Documents of an update.
     pub batch_documents: usize,
-    /// Step size of NTP, cold start and M-step.
-    pub supervised_peak: f32,
-    /// Updates of linear warm-up of the supervised updates.
+    /// The largest step size.
+    pub peak: f32,
+    /// Updates of linear warm-up.
     pub warmup: u64,
-    /// Share of the peak at which the supervised step size ends: it falls along a half cosine over
-    /// all supervised updates of an arm (RA3's are those of its cold start and its M-steps).
+    /// Share of the peak at which the step size ends: it falls along a half cosine over all
+    /// supervised updates of an arm (RA3's are those of its cold start and its M-steps).
     pub floor_share: f32,
-    /// NTP also runs at RA3's compute.
-    pub ntp_at_ra3_compute: bool,
-    /// RA3.
-    pub ra3: Ra3Section,
 }
 
-/// RA3's loop.
+impl Default for SupervisedSection {
+    fn default() -> Self {
+        Self {
+            batch_documents: 32,
+            peak: 2e-5,
+            warmup: 10,
+            floor_share: 0.1,
+        }
+    }
+}
+
+/// RA3's loop. What a comparison leaves out is a count of 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Ra3Section {
     /// Updates on the corpus' own comments as latents.
     pub cold_start_updates: u64,
@@ -40,28 +47,25 @@ pub struct Ra3Section {
     pub m_updates: u64,
     /// Whether the optimizer's moments start anew with each phase.
     pub moments: MomentsName,
-    /// The parts of the method that are left out.
-    pub ablation: AblationName,
     /// The search for latents.
     pub e_step: EStepSection,
     /// The choice of the M-step's data.
     pub m_step: MStepSection,
 }
 
-/// A named ablation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AblationName {
-    /// The whole method.
-    None,
-    /// A think at every line (as LaTRO and RLP do).
-    ThinkEveryLine,
-    /// E-step only.
-    NoEm,
-    /// Cold start and M-step only (as TPT does).
-    NoRl,
-    /// As `no_rl`, with rationales of random tokens.
-    RandomLatents,
+impl Default for Ra3Section {
+    fn default() -> Self {
+        Self {
+            cold_start_updates: 100,
+            rounds: 2,
+            e_updates: 20,
+            annotate_documents: 1280,
+            m_updates: 40,
+            moments: MomentsName::Shared,
+            e_step: EStepSection::default(),
+            m_step: MStepSection::default(),
+        }
+    }
 }
 
 /// Whether the optimizer's moments start anew with each phase.
@@ -76,7 +80,7 @@ pub enum MomentsName {
 
 /// The search for latents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct EStepSection {
     /// Documents of an update.
     pub batch_documents: usize,
@@ -106,6 +110,30 @@ pub struct EStepSection {
     pub clip: f32,
     /// Probability with which a rollout's decision is forced to think.
     pub think_floor: f32,
+    /// Every line of a rollout has a rationale of its own (as LaTRO and RLP have it).
+    pub think_every_line: bool,
+}
+
+impl Default for EStepSection {
+    fn default() -> Self {
+        Self {
+            batch_documents: 16,
+            group_size: 8,
+            rationale_tokens_max: 48,
+            horizon: 2,
+            discount: 1.0,
+            penalty: Penalty::SwitchCost { cost: 0.3 },
+            scorer: ScorerName::Live,
+            baseline: Baseline::LeaveOneOut,
+            learning_rate: 1e-5,
+            warmup: 2,
+            temperature: 1.0,
+            updates_per_batch: 1,
+            clip: 0.2,
+            think_floor: 0.0,
+            think_every_line: false,
+        }
+    }
 }
 
 /// Who scores the lines.
@@ -120,10 +148,12 @@ pub enum ScorerName {
 
 /// The choice of the M-step's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct MStepSection {
     /// Which of the drawn annotations are kept.
     pub choose: Choose,
+    /// Annotation draws rationales of random tokens in place of the model's own: a control.
+    pub random_rationales: bool,
     /// Share of the data that keeps the corpus' own comments as latents.
     pub corpus_latents_share: f32,
     /// Loss weight of a line's token.
@@ -132,4 +162,17 @@ pub struct MStepSection {
     pub decision_weight: f32,
     /// Loss weight of a rationale's token.
     pub rationale_weight: f32,
+}
+
+impl Default for MStepSection {
+    fn default() -> Self {
+        Self {
+            choose: Choose::Sample {},
+            random_rationales: false,
+            corpus_latents_share: 0.5,
+            line_weight: 1.0,
+            decision_weight: 1.0,
+            rationale_weight: 1.0,
+        }
+    }
 }

@@ -1,32 +1,39 @@
-//! The run file: what was written, key by key.
+//! The run file: what was written, key by key, and the defaults of what was not.
 //!
-//! Strict TOML: an unknown key is an error that names the nearest known one. There are no
-//! defaults for anything that changes results; what it all means is decided in [`crate::plan`].
-//! What each key may be stands in [`KEYS`].
+//! Strict TOML: an unknown key is an error that names the nearest known one. What it all means is
+//! decided in [`crate::plan`]; what each key may be stands in [`KEYS`].
 
 mod allowed;
+mod arm;
 mod corpus;
 mod keys;
 mod measure;
+mod merge;
 mod midtrain;
 mod model;
 mod read;
+mod study;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use allowed::{Allowed, Bound, Key, Leaf, NotAllowed, check, key, leaves, shown};
+pub use arm::{ArmSection, BASE, Budget, MethodName};
 pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
 pub use keys::KEYS;
 pub use measure::{
-    ConfinementName, EvaluateSection, ProblemSetName, ProblemsSection, RewardName, RlvrSection,
+    ConfinementName, EvaluateSection, GradingSection, HeldOutSection, ProblemSetName,
+    ProblemsSection, RewardName, RlvrSection,
 };
+pub(crate) use merge::merged;
 pub use midtrain::{
-    AblationName, EStepSection, MStepSection, MidtrainSection, MomentsName, Ra3Section, ScorerName,
+    EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName, SupervisedSection,
 };
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
+pub(crate) use read::put;
 pub use read::{RunFileError, load, parse};
+pub use study::StudySection;
 
 /// A run file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,26 +41,65 @@ pub use read::{RunFileError, load, parse};
 pub struct RunFile {
     /// Name of the experiment.
     pub name: String,
-    /// Root of the tree of seeds.
+    /// Root of the tree of seeds; the corpus has one of its own.
+    #[serde(default = "one")]
     pub seed: u64,
-    /// The run directory, relative to the working directory.
+    /// The run directory.
     pub directory: PathBuf,
+    /// Where finished stages are kept, for several runs; in the run directory where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
     /// Threads of the engine; a part of what makes the bits.
+    #[serde(default = "n_cores")]
     pub n_threads: usize,
     /// Updates between two checkpoints.
+    #[serde(default = "ten")]
     pub checkpoint_every: u64,
     /// The documents.
+    #[serde(default)]
     pub corpus: CorpusSection,
     /// The tokenizer.
+    #[serde(default)]
     pub tokenizer: TokenizerSection,
     /// Where the base model comes from.
     pub base: BaseSection,
     /// The optimizer and its micro-batches, for every stage.
+    #[serde(default)]
     pub training: TrainingSection,
-    /// Mid-training, both arms.
-    pub midtrain: Option<MidtrainSection>,
-    /// What is measured of every arm.
-    pub evaluate: Option<EvaluateSection>,
-    /// RLVR from every arm.
+    /// Supervised updates of every arm: NTP, cold start and M-step.
+    #[serde(default)]
+    pub supervised: SupervisedSection,
+    /// RA3.
+    #[serde(default)]
+    pub ra3: Ra3Section,
+    /// The models that are compared; base, RA3 and NTP on RA3's corpus tokens where none is named.
+    #[serde(default = "arm::comparison")]
+    pub arms: Vec<ArmSection>,
+    /// What is measured of every arm on held-out documents.
+    #[serde(default)]
+    pub held_out: HeldOutSection,
+    /// What is measured of every arm on problems; the testbed's where it has some and nothing is
+    /// said.
+    pub evaluate: Option<Vec<EvaluateSection>>,
+    /// RLVR from every arm; none where it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rlvr: Option<RlvrSection>,
+    /// How programs are graded.
+    #[serde(default)]
+    pub grading: GradingSection,
+    /// The same over seeds and settings, by `ra3 study`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<StudySection>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+const fn ten() -> u64 {
+    10
+}
+
+fn n_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

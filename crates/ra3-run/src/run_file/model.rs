@@ -26,8 +26,13 @@ pub enum BaseSection {
         /// The folder, or `org/name` or `org/name@revision` on the Hub.
         path: PathBuf,
         /// Rows of the embedding become a multiple of this where markers have to be added.
+        #[serde(default = "vocabulary_multiple")]
         vocabulary_multiple: usize,
     },
+}
+
+const fn vocabulary_multiple() -> usize {
+    64
 }
 
 /// A transformer's shape.
@@ -49,13 +54,28 @@ pub struct ModelSection {
     /// Longest sequence.
     pub context: usize,
     /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
     pub rope_theta: f64,
     /// Standard deviation of random weights; small models learn to copy with `1 / √hidden_size`.
     pub initializer_range: f32,
     /// The projection to the vocabulary is the embedding.
+    #[serde(default = "tie_embeddings")]
     pub tie_embeddings: bool,
     /// Precision of finished models on disk.
+    #[serde(default = "precision_on_disk")]
     pub precision_on_disk: Precision,
+}
+
+const fn rope_theta() -> f64 {
+    10_000.0
+}
+
+const fn tie_embeddings() -> bool {
+    true
+}
+
+const fn precision_on_disk() -> Precision {
+    Precision::Float32
 }
 
 impl ModelSection {
@@ -94,7 +114,7 @@ pub enum ArchitectureName {
 
 /// The optimizer and its micro-batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TrainingSection {
     /// Decoupled weight decay.
     pub weight_decay: f32,
@@ -112,4 +132,19 @@ pub struct TrainingSection {
     pub moment_precision: Precision,
     /// Precision in memory of models that are not trained: a frozen scorer, the reference.
     pub frozen_precision: Precision,
+}
+
+impl Default for TrainingSection {
+    fn default() -> Self {
+        Self {
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+            prefix_weight: 0.0,
+            micro_batch_tokens: 8192,
+            recompute: false,
+            cache_mib: 512,
+            moment_precision: Precision::Float32,
+            frozen_precision: Precision::Float32,
+        }
+    }
 }

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::RunFile;
+use toml::{Table, Value};
+
+use super::{Allowed, RunFile};
 
 /// Why a run file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -52,15 +54,17 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<RunFile, RunFileError> 
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<RunFile, RunFileError> {
-    // The file is checked by itself first, so that errors point at its lines.
-    let written: RunFile = toml::from_str(text).map_err(|error| RunFileError::Parse {
+    let refused = |error: toml::de::Error| RunFileError::Parse {
         path: path.to_owned(),
         message: with_nearest_key(&error.to_string()),
-    })?;
-    if overrides.is_empty() {
-        return Ok(written);
-    }
-    let mut table: toml::Table = toml::from_str(text).expect("the file was parsed a moment ago");
+    };
+    // The file is checked by itself first, so that errors point at its lines.
+    toml::from_str::<RunFile>(text).map_err(refused)?;
+    let mut table: Table = toml::from_str(text).map_err(refused)?;
+    place(path.parent().unwrap_or(Path::new("")), "", &mut table);
+    let written: RunFile = table.try_into().map_err(refused)?;
+    // What an override changes may be a default: it is put into the whole of it.
+    let mut table = Table::try_from(written).expect("a run file is made of TOML's types");
     for text in overrides {
         apply_override(&mut table, text).map_err(|message| RunFileError::Override {
             text: text.clone(),
@@ -75,28 +79,87 @@ pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<RunFile, R
         })
 }
 
-fn apply_override(table: &mut toml::Table, text: &str) -> Result<(), String> {
-    let (path, value) = text.split_once('=').ok_or("expected key.path=value")?;
-    let keys: Vec<&str> = path.trim().split('.').collect();
-    let (last, parents) = keys.split_last().expect("split gives at least one part");
-    let mut place = table;
-    for key in parents {
-        place = place
-            .entry(*key)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| format!("`{key}` is not a table"))?;
+/// Paths that are not absolute begin at the run file's folder; those of `--set` where the command
+/// was given.
+fn place(folder: &Path, under: &str, table: &mut Table) {
+    for (name, value) in table {
+        let key = format!("{under}{name}");
+        match value {
+            Value::Table(table) => place(folder, &format!("{key}."), table),
+            Value::Array(values) => {
+                for value in values.iter_mut().filter_map(Value::as_table_mut) {
+                    place(folder, &format!("{key}."), value);
+                }
+            }
+            Value::String(text) if is_place(&key, text, folder) => {
+                *text = folder.join(&*text).display().to_string();
+            }
+            _ => {}
+        }
     }
-    place.insert((*last).to_owned(), parse_value(value.trim()));
-    Ok(())
+}
+
+/// False for what is looked up elsewhere: a command, a name on the Hub, an arm.
+fn is_place(key: &str, text: &str, folder: &Path) -> bool {
+    let is_there = || folder.join(text).exists();
+    match key {
+        "base.path" | "arms.from" => looks_local(text) || (text.contains('/') && is_there()),
+        "corpus.sources.python" => text.contains('/'),
+        _ => super::key(key).is_some_and(|key| key.allowed == Allowed::Path),
+    }
+}
+
+fn looks_local(text: &str) -> bool {
+    ["./", "../", "/"]
+        .iter()
+        .any(|start| text.starts_with(start))
+}
+
+fn apply_override(table: &mut Table, text: &str) -> Result<(), String> {
+    let (path, value) = text.split_once('=').ok_or("expected key.path=value")?;
+    put(table, path.trim(), parse_value(value.trim()))
+}
+
+/// Puts a value where a path such as `a.b.c` leads. A table of a list is named by its `name`:
+/// `arms.ra3.rlvr`.
+pub(crate) fn put(table: &mut Table, path: &str, value: Value) -> Result<(), String> {
+    let Some((first, rest)) = path.split_once('.') else {
+        table.insert(path.to_owned(), value);
+        return Ok(());
+    };
+    let inner = table
+        .entry(first)
+        .or_insert_with(|| Value::Table(Table::new()));
+    match inner {
+        Value::Table(inner) => put(inner, rest, value),
+        Value::Array(values) => {
+            let (place, rest) = element(values, rest).ok_or_else(|| {
+                format!("`{first}` is a list of several: {first}.NAME.key=value names one of them")
+            })?;
+            let named = values[place].as_table_mut();
+            let named = named.ok_or_else(|| format!("`{first}` is no list of tables"))?;
+            put(named, rest, value)
+        }
+        _ => Err(format!("`{first}` is not a table")),
+    }
+}
+
+/// The place of the table of a list that the first part of a path names, and the rest of the path.
+/// The only one needs no name.
+fn element<'a>(values: &[Value], path: &'a str) -> Option<(usize, &'a str)> {
+    let named = path.split_once('.').and_then(|(name, rest)| {
+        let is_named = |value: &Value| value.get("name").and_then(Value::as_str) == Some(name);
+        Some((values.iter().position(is_named)?, rest))
+    });
+    named.or((values.len() == 1).then_some((0, path)))
 }
 
 /// A TOML value, or the text itself where it is none (so that strings need no quotes).
-fn parse_value(text: &str) -> toml::Value {
-    toml::from_str::<toml::Table>(&format!("value = {text}"))
+fn parse_value(text: &str) -> Value {
+    toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// A name that is less alike was not meant.

@@ -1,8 +1,8 @@
-//! The base model: trained from scratch, or a checkpoint folder; either way in `models/base`.
+//! The base model, trained from scratch or a checkpoint; and the checkpoints of other arms.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use ra3::model::{Model, Saved};
 use ra3::seed::Seed;
 use ra3_lm::config::ModelConfig;
@@ -10,113 +10,134 @@ use ra3_text::tokenizer::Tokenizer;
 
 use super::corpus;
 use super::supervised::{SupervisedCourse, Until};
-use super::training::{Course, Training, drive};
-use crate::arm::Arm;
-use crate::directory::RunDirectory;
+use super::training::{Course, drive};
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::model;
 use crate::model_note::ModelNote;
-use crate::plan::Plan;
-use crate::run_file::BaseSection;
+use crate::plan::{Arm, Origin};
+use crate::run_file::{BaseSection, RunFile};
+use crate::store::StageFolder;
+
+/// Rows of the embedding become a multiple of this where the checkpoint of an arm lacks markers.
+const VOCABULARY_MULTIPLE: usize = 64;
 
 pub(crate) fn run(
-    plan: &Plan,
-    directory: &mut RunDirectory,
+    file: &RunFile,
+    corpus: &Path,
+    folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    match &plan.file.base {
+    match &file.base {
         BaseSection::Checkpoint {
             path,
             vocabulary_multiple,
-        } => {
-            watcher(started());
-            let folder = model::folder_of(path, watcher)?;
-            let mut lm = Engine::of(&plan.file.training)
-                .load(&folder)
-                .with_context(|| format!("cannot load the base checkpoint {}", path.display()))?;
-            let tokenizer = corpus::tokenizer(directory)?;
-            if tokenizer.vocab_size() > lm.shape().n_vocabulary {
-                let n = tokenizer
-                    .vocab_size()
-                    .next_multiple_of(*vocabulary_multiple);
-                let seed = Seed::root(plan.file.seed).child("base");
-                lm.grow_vocabulary(n, seed.child("markers"));
-            }
-            let note = ModelNote::of_checkpoint(&folder)?;
-            save_model(directory, Arm::Base.name(), &*lm, &tokenizer, &note)?;
-            let millions = lm.shape().n_params as f64 / 1e6;
-            let message = format!("{millions:.2}M parameters from {}", path.display());
-            watcher(Event::Finished { message });
-            Ok(())
-        }
+        } => make_ready(file, path, *vocabulary_multiple, corpus, folder, watcher),
         BaseSection::Pretrain {
             model,
             n_updates,
             batch_documents,
             schedule,
         } => {
-            let tokenizer = corpus::tokenizer(directory)?;
-            let documents = corpus::training_documents(directory)?;
-            let seed = Seed::root(plan.file.seed).child("base");
+            let tokenizer = corpus::tokenizer(corpus)?;
+            let documents = corpus::training_documents(corpus)?;
+            let seed = Seed::root(file.seed).child("base");
             let config = ModelConfig {
                 eos_token_ids: vec![tokenizer.markers().end],
                 bos_token_id: tokenizer.named_begin(),
                 ..model.config(tokenizer.vocab_size())
             };
-            let lm = Engine::of(&plan.file.training).create(config, seed.child("weights"));
+            let lm = Engine::of(&file.training).create(config, seed.child("weights"));
             let course = Course::Supervised(SupervisedCourse {
                 documents: &documents,
                 batch_documents: *batch_documents,
-                prefix_weight: plan.file.training.prefix_weight,
+                prefix_weight: file.training.prefix_weight,
                 schedule: *schedule,
                 until: Until::Updates(*n_updates),
                 n_updates_expected: *n_updates,
                 seed: seed.child("batches"),
             });
-            let training = Training {
-                stage: "base".to_owned(),
-                lm,
-                course,
-                checkpoint_every: plan.file.checkpoint_every,
-            };
-            let (lm, _) = drive(training, directory, watcher)?;
+            let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
             let note = ModelNote::default();
-            save_model(directory, Arm::Base.name(), &*lm, &tokenizer, &note)
+            save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
         }
     }
 }
 
-fn started() -> Event {
-    Event::Started {
-        stage: "base".to_owned(),
-        position: 0,
-        total: 0,
-        unit: "",
-    }
-}
-
-/// Writes a finished model with its tokenizer, in Hugging Face layout.
-pub(crate) fn save_model(
-    directory: &RunDirectory,
-    arm: &str,
-    lm: &dyn Model,
-    tokenizer: &Tokenizer,
-    note: &ModelNote,
+/// Makes the checkpoint ready that an arm begins from.
+pub(crate) fn adopt(
+    arm: &Arm,
+    corpus: &Path,
+    folder: &mut StageFolder,
+    watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let companions = directory.corpus();
-    save_model_to(&directory.model(arm), &companions, lm, tokenizer, note)
+    let Origin::Checkpoint(path) = &arm.from else {
+        bail!("the arm {} begins from no checkpoint", arm.name);
+    };
+    make_ready(
+        &arm.file,
+        path,
+        VOCABULARY_MULTIPLE,
+        corpus,
+        folder,
+        watcher,
+    )
 }
 
-/// As [`save_model`], into a folder that is named, with the companions of another.
-pub(crate) fn save_model_to(
-    folder: &Path,
+fn make_ready(
+    file: &RunFile,
+    path: &Path,
+    vocabulary_multiple: usize,
+    corpus: &Path,
+    folder: &mut StageFolder,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    watcher(Event::began(folder.stage()));
+    let from = model::folder_of(path, watcher)?;
+    let mut lm = Engine::of(&file.training)
+        .load(&from)
+        .with_context(|| format!("cannot load the checkpoint {}", path.display()))?;
+    let tokenizer = corpus::tokenizer(corpus)?;
+    check_tokenizer(&from, &tokenizer)?;
+    if tokenizer.vocab_size() > lm.shape().n_vocabulary {
+        let n = tokenizer.vocab_size().next_multiple_of(vocabulary_multiple);
+        let seed = Seed::root(file.seed).child("base");
+        lm.grow_vocabulary(n, seed.child("markers"));
+    }
+    let note = ModelNote::of_checkpoint(&from)?;
+    save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)?;
+    let millions = lm.shape().n_params as f64 / 1e6;
+    let message = format!("{millions:.2}M parameters from {}", path.display());
+    watcher(Event::Finished { message });
+    Ok(())
+}
+
+/// A run has one tokenizer: a checkpoint with another would read other text than was written.
+fn check_tokenizer(from: &Path, tokenizer: &Tokenizer) -> Result<()> {
+    let path = from.join("tokenizer.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let own = Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))?;
+    let probe = "def f(x):\n    return [x, 'é'] # 1234567890 zebra\n";
+    ensure!(
+        own.encode(probe) == tokenizer.encode(probe) && own.vocab_size() == tokenizer.vocab_size(),
+        "{} cuts text otherwise than the run's tokenizer: all models of a run have one",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Writes a finished model with its tokenizer, in Hugging Face layout, with the companions of the
+/// corpus' folder.
+pub(crate) fn save_model(
+    to: &Path,
     companions: &Path,
     lm: &dyn Model,
     tokenizer: &Tokenizer,
     note: &ModelNote,
 ) -> Result<()> {
-    ra3_files::write_folder(folder, |folder| -> Result<()> {
+    ra3_files::write_folder(to, |folder| -> Result<()> {
         lm.save(folder, Saved::Finished)
             .map_err(anyhow::Error::from_boxed)?;
         tokenizer.save(folder)?;
@@ -125,13 +146,4 @@ pub(crate) fn save_model_to(
         note.write(folder)
     })?;
     Ok(())
-}
-
-/// Loads a finished model of this run.
-pub(crate) fn load_model(
-    plan: &Plan,
-    directory: &RunDirectory,
-    arm: &str,
-) -> Result<Box<dyn Model>> {
-    Engine::of(&plan.file.training).load(&directory.model(arm))
 }

@@ -14,13 +14,13 @@ use ra3_lm::config::ModelConfig;
 use ra3_testbed::{Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
-use crate::clock;
-use crate::directory::{RunDirectory, read_journal};
 use crate::event::{Event, Watcher};
+use crate::journal::read_journal;
 use crate::ledger::{CorpusRecord, Record};
 use crate::model;
 use crate::plan::Plan;
 use crate::run_file::{BaseSection, TestbedSection, TokenizerSection};
+use crate::store::StageFolder;
 
 /// Files below `corpus/`.
 const TRAIN_PROBLEMS: &str = "train_problems.jsonl";
@@ -28,21 +28,11 @@ const HELD_OUT_PROBLEMS: &str = "held_out_problems.jsonl";
 /// Documents that a tokenizer is trained on, at most about so many.
 const TOKENIZER_DOCUMENTS_MAX: usize = 20_000;
 
-pub(crate) fn run(
-    plan: &Plan,
-    directory: &mut RunDirectory,
-    watcher: &mut Watcher<'_>,
-) -> Result<()> {
-    watcher(Event::Started {
-        stage: "corpus".to_owned(),
-        position: 0,
-        total: 0,
-        unit: "",
-    });
-    let began = std::time::Instant::now();
+pub(crate) fn run(plan: &Plan, stage: &mut StageFolder, watcher: &mut Watcher<'_>) -> Result<()> {
+    watcher(Event::began(stage.stage()));
     // A path that leads nowhere is found now, and not when the base model is made.
     let base = base_folder(plan, watcher)?;
-    let seed = Seed::root(plan.file.seed).child("corpus");
+    let seed = Seed::root(plan.file.corpus.seed).child("corpus");
     let testbed = plan
         .file
         .corpus
@@ -52,11 +42,7 @@ pub(crate) fn run(
     let config = config(plan);
     let mut report = CorpusReport::default();
     let documents = gather(&config, testbed.as_ref(), &mut report)?;
-    watcher(Event::Note(format!(
-        "corpus: {} documents kept",
-        documents.len()
-    )));
-    if documents.is_empty() {
+    if documents.is_empty() && plan.file.corpus.has_documents() {
         bail!(nothing_left(&report, plan));
     }
     let tokenizer = match &base {
@@ -64,9 +50,10 @@ pub(crate) fn run(
         None => make_tokenizer(plan, &documents)?,
     };
     let split = pipeline::split(&documents, &tokenizer, &config, seed, &mut report);
-    check_split(&report, plan)?;
-    let folder = directory.corpus();
-    ra3_files::write_folder(&folder, |folder| -> Result<()> {
+    if plan.file.corpus.has_documents() {
+        check_split(&report, plan)?;
+    }
+    ra3_files::write_folder(&stage.path("corpus"), |folder| -> Result<()> {
         tokenizer.save(folder)?;
         if let Some(base) = &base {
             model::copy_companions(base, folder)?;
@@ -87,8 +74,43 @@ pub(crate) fn run(
             record.n_held_out
         ),
     });
-    directory.record(&Record::Corpus(record))?;
-    clock::stage(directory, "corpus", 0, began)
+    say_what_was_dropped(&report, watcher);
+    stage.record(&Record::Corpus(record))
+}
+
+/// Drops above this share of what was read are a warning.
+const DROPPED_SHARE_MAX: f64 = 0.2;
+
+/// How much was read, kept and dropped, and why.
+fn say_what_was_dropped(report: &CorpusReport, watcher: &mut Watcher<'_>) {
+    let n_dropped: u64 = report.n_dropped.values().sum();
+    let n_read: u64 = report.n_read.values().sum();
+    if n_dropped == 0 {
+        return;
+    }
+    let share = n_dropped as f64 / n_read.max(1) as f64;
+    let word = if share > DROPPED_SHARE_MAX {
+        "warning: "
+    } else {
+        ""
+    };
+    watcher(Event::Note(format!(
+        "{word}{n_dropped} of {n_read} documents were dropped ({:.0} %): {}",
+        100.0 * share,
+        counts(&report.n_dropped)
+    )));
+}
+
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    if counts.is_empty() {
+        "nothing".to_owned()
+    } else {
+        counts.join(", ")
+    }
 }
 
 /// Nothing is committed that no stage can train on or measure on.
@@ -97,9 +119,9 @@ fn check_split(report: &CorpusReport, plan: &Plan) -> Result<()> {
         bail!(nothing_left(report, plan));
     }
     ensure!(
-        plan.file.evaluate.is_none() || report.n_held_out > 0,
+        plan.file.corpus.held_out_share == 0.0 || report.n_held_out > 0,
         "none of the {} documents is held out to measure on: raise corpus.held_out_share, add \
-         documents, or leave out [evaluate] and [rlvr]",
+         documents, or set corpus.held_out_share = 0",
         report.n_train
     );
     Ok(())
@@ -107,17 +129,6 @@ fn check_split(report: &CorpusReport, plan: &Plan) -> Result<()> {
 
 /// Why there is no document: what was read and dropped, and what to do.
 fn nothing_left(report: &CorpusReport, plan: &Plan) -> String {
-    let counts = |counts: &BTreeMap<String, u64>| {
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|(name, n)| format!("{name} {n}"))
-            .collect();
-        if counts.is_empty() {
-            "nothing".to_owned()
-        } else {
-            counts.join(", ")
-        }
-    };
     let places: Vec<String> = plan.file.corpus.sources.iter().map(place).collect();
     let held_out = match report.n_held_out {
         0 => String::new(),
@@ -267,13 +278,13 @@ fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {
 }
 
 /// Problems of a split, with their true plans.
-pub(crate) fn problems(directory: &RunDirectory, split: Split) -> Result<Vec<Problem>> {
-    read_journal(&problems_path(directory, split))
+pub(crate) fn problems(corpus: &Path, split: Split) -> Result<Vec<Problem>> {
+    read_journal(&problems_path(corpus, split))
 }
 
 /// The file of a split's problems, in HumanEval's format.
-pub(crate) fn problems_path(directory: &RunDirectory, split: Split) -> PathBuf {
-    directory.corpus().join(match split {
+pub(crate) fn problems_path(corpus: &Path, split: Split) -> PathBuf {
+    corpus.join(match split {
         Split::Train => TRAIN_PROBLEMS,
         Split::HeldOut => HELD_OUT_PROBLEMS,
     })
@@ -289,26 +300,21 @@ pub(crate) enum Split {
 }
 
 /// The run's tokenizer.
-pub(crate) fn tokenizer(directory: &RunDirectory) -> Result<Tokenizer> {
-    let path = directory.corpus().join("tokenizer.json");
-    Tokenizer::load(&path).with_context(|| format!("cannot load {}", path.display()))
+pub(crate) fn tokenizer(corpus: &Path) -> Result<Tokenizer> {
+    load_tokenizer(&corpus.join("tokenizer.json"))
 }
 
 /// The documents that models are trained on.
-pub(crate) fn training_documents(directory: &RunDirectory) -> Result<Shards> {
-    open(&directory.corpus().join("train"))
+pub(crate) fn training_documents(corpus: &Path) -> Result<Shards> {
+    open(&corpus.join("train"))
 }
 
 /// The documents that models are measured on.
-pub(crate) fn held_out_documents(directory: &RunDirectory) -> Result<Shards> {
-    open(&directory.corpus().join("held_out"))
+pub(crate) fn held_out_documents(corpus: &Path) -> Result<Shards> {
+    open(&corpus.join("held_out"))
 }
 
 fn open(folder: &Path) -> Result<Shards> {
-    Shards::open(folder).with_context(|| {
-        format!(
-            "the shards in {} cannot be read; remove the run directory",
-            folder.display()
-        )
-    })
+    Shards::open(folder)
+        .with_context(|| format!("the shards in {} cannot be read", folder.display()))
 }

@@ -1,27 +1,145 @@
-//! Held-out documents in one form of their text, and what an arm's log-likelihoods come to in bits
-//! per byte of it, with intervals over documents. It runs no model.
+//! Bits per byte and bounds of a model on held-out documents, with intervals over documents.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use ra3::bounds::{Bound, Bounds};
+use anyhow::Result;
+use ra3::bounds::{self, Bound, Bounds};
 use ra3::formulas::effective_choices;
+use ra3::model::Model;
+use ra3::policy::Policy;
+use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::trajectory::Trajectory;
+use ra3_corpus::shards::Stored;
 use ra3_evals::pass_at_k::ratio;
+use ra3_text::tokenizer::Tokenizer;
 
-use crate::arm::Arm;
-use crate::ledger::{HeldOutRecord, Interval};
+use super::corpus;
+use crate::annotation::annotate;
+use crate::engine::Engine;
+use crate::event::{Event, Watcher};
+use crate::ledger::{HeldOutRecord, Interval, Record};
+use crate::model_note::ModelNote;
+use crate::run_file::RunFile;
+use crate::samples::Sample;
+use crate::store::StageFolder;
+
+/// Documents of a model that the report shows.
+const N_SHOWN_DOCUMENTS: usize = 12;
+
+/// A model that is measured.
+pub(crate) struct Models {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its folder.
+    pub(crate) model: PathBuf,
+    /// The folder of the model that gives `p_0`; without one it is its own.
+    pub(crate) reference: Option<PathBuf>,
+}
+
+/// Measures a model on the text that it was trained on: plain documents as they stand in the
+/// corpus, or for a model with latents those whose comments became latents.
+pub(crate) fn run(
+    file: &RunFile,
+    models: &Models,
+    corpus: &Path,
+    folder: &mut StageFolder,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    watcher(Event::began(folder.stage()));
+    let tokenizer = corpus::tokenizer(corpus)?;
+    let lm = Engine::of(&file.training).load(&models.model)?;
+    let shards = corpus::held_out_documents(corpus)?;
+    let n = file.held_out.n_documents.min(shards.len());
+    let stored: Vec<Stored> = (0..n)
+        .map(|i| shards.stored(i * shards.len() / n.max(1)))
+        .collect();
+    let record = if ModelNote::read(&models.model)?.is_latent() {
+        latent(file, models, &*lm, &stored, &tokenizer, folder)?
+    } else {
+        plain(&models.name, &*lm, &stored, &tokenizer)?
+    };
+    let message = format!("{:.4} bits per byte", record.bits_per_byte);
+    folder.record(&Record::HeldOut(record))?;
+    watcher(Event::Finished { message });
+    Ok(())
+}
+
+fn plain(
+    name: &str,
+    policy: &dyn Policy,
+    stored: &[Stored],
+    tokenizer: &Tokenizer,
+) -> Result<HeldOutRecord> {
+    // The end of a document is scored and has no bytes.
+    let end = tokenizer.markers().end;
+    let n_bytes = |plain: &Trajectory| {
+        let code = plain.lines.iter().filter(|line| **line != [end]);
+        code.map(|line| tokenizer.decode(line).len()).sum::<usize>()
+    };
+    let (documents, n_bytes) = stored
+        .iter()
+        .map(|stored| (stored.cut.plain.clone(), n_bytes(&stored.cut.plain)))
+        .unzip();
+    let text = Text::new("corpus", documents, n_bytes);
+    let (nats, _) = bounds::exact(policy, &text.documents)?;
+    Ok(text.record(name, &nats))
+}
+
+fn latent(
+    file: &RunFile,
+    models: &Models,
+    policy: &dyn Policy,
+    stored: &[Stored],
+    tokenizer: &Tokenizer,
+    folder: &mut StageFolder,
+) -> Result<HeldOutRecord> {
+    let markers = tokenizer.markers();
+    let seed = Seed::root(file.seed).child("held_out");
+    let (documents, n_bytes) = stored
+        .iter()
+        .map(|stored| {
+            let lifted = &stored.cut.lifted.trajectory;
+            (lifted.clone(), stored.cut.n_lifted_bytes)
+        })
+        .unzip();
+    let text = Text::new("lifted", documents, n_bytes);
+    let (all_act, _) = bounds::all_act(policy, &text.documents, &markers)?;
+    let rule = LatentRule {
+        markers,
+        rationale_tokens_max: file.corpus.rationale_tokens_max,
+        temperature: 1.0,
+        rationale_temperature: 1.0,
+        decision: Decision::Free,
+    };
+    let load = |folder: &PathBuf| Engine::of(&file.training).load(folder);
+    let reference: Option<Box<dyn Model>> = models.reference.as_ref().map(load).transpose()?;
+    let p_0 = reference
+        .as_deref()
+        .map(|reference| reference as &dyn Policy);
+    let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
+    let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;
+    let record = text.record_bounds(&models.name, &found, &all_act);
+    for stored in &stored[..stored.len().min(N_SHOWN_DOCUMENTS)] {
+        let document = &stored.cut.lifted.trajectory;
+        let (name, arm) = (&stored.name, &models.name);
+        let sample = annotate(policy, document, name, arm, &rule, tokenizer, seed)?;
+        folder.sample(&Sample::Document(sample))?;
+    }
+    Ok(record)
+}
 
 /// Documents, and the bytes of each.
-pub(super) struct Text {
+struct Text {
     /// Its name in the ledger: `corpus` or `lifted`.
     form: &'static str,
-    pub(super) documents: Vec<Trajectory>,
+    documents: Vec<Trajectory>,
     n_bytes: Vec<usize>,
 }
 
 impl Text {
-    pub(super) fn new(form: &'static str, documents: Vec<Trajectory>, n_bytes: Vec<usize>) -> Self {
+    fn new(form: &'static str, documents: Vec<Trajectory>, n_bytes: Vec<usize>) -> Self {
         Self {
             form,
             documents,
@@ -30,10 +148,10 @@ impl Text {
     }
 
     /// An arm without latents, by its exact log-likelihoods in nats.
-    pub(super) fn record(&self, arm: Arm, nats: &[f64]) -> HeldOutRecord {
+    fn record(&self, arm: &str, nats: &[f64]) -> HeldOutRecord {
         let exact = self.bits_per_byte(nats);
         HeldOutRecord {
-            arm: arm.name().to_owned(),
+            arm: arm.to_owned(),
             text: self.form.to_owned(),
             n_documents: self.documents.len() as u64,
             n_bytes: self.n_bytes.iter().sum::<usize>() as u64,
@@ -45,7 +163,7 @@ impl Text {
     }
 
     /// An arm with latents, by its bounds and its log-likelihoods with every decision an act.
-    pub(super) fn record_bounds(&self, arm: Arm, found: &Bounds, all_act: &[f64]) -> HeldOutRecord {
+    fn record_bounds(&self, arm: &str, found: &Bounds, all_act: &[f64]) -> HeldOutRecord {
         let mut record = self.record(arm, all_act);
         for (prefix, bound) in [("", &found.sticky), ("written_", &found.written)] {
             for (name, nats) in named(prefix, bound) {
@@ -101,7 +219,7 @@ mod tests {
         };
         let text = Text::new("lifted", vec![document; 2], vec![10, 30]);
         let nat = std::f64::consts::LN_2;
-        let found = text.record(Arm::Ntp, &[-10.0 * nat, -10.0 * nat]);
+        let found = text.record("ntp", &[-10.0 * nat, -10.0 * nat]);
         // 20 bits over 40 bytes, between 10 / 30 and 10 / 10.
         assert_eq!((found.bits_per_byte, found.n_bytes), (0.5, 40));
         let interval = found.intervals["bits_per_byte"];
@@ -117,7 +235,7 @@ mod tests {
             marker_probability: 0.9,
             ..Bounds::default()
         };
-        let record = text.record_bounds(Arm::Ra3, &bounds, &[-10.0 * nat, -10.0 * nat]);
+        let record = text.record_bounds("ra3", &bounds, &[-10.0 * nat, -10.0 * nat]);
         let by_name = |name: &str| record.bounds[name];
         assert_eq!((by_name("elbo"), by_name("iwae_4")), (1.0, 0.5));
         assert_eq!(

@@ -1,11 +1,13 @@
-//! Mid-training: the arms from one base, on the same documents.
+//! Mid-training of an arm: RA3, or next-token prediction until its budget is spent.
 //!
-//! RA3 runs first; NTP then sees as many corpus tokens as all of RA3's updates together (those of
-//! the E-step included), and `ntp-compute` spends as many FLOPs. Corpus tokens are those of the
-//! documents as they stand in the corpus, for every arm, so equal tokens are equal documents. The
-//! supervised updates of each arm follow one schedule of the same shape.
+//! A budget may be what another arm has spent: its corpus tokens (those of the E-step included), or
+//! its FLOPs, for sampling and scoring cost RA3 more than a token of training does. Corpus tokens
+//! are those of the documents as they stand in the corpus, for every arm, so equal tokens are equal
+//! documents. The supervised updates of each arm follow one schedule of the same shape.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::Em;
 use ra3::interleave::TokenWeights;
@@ -16,105 +18,92 @@ use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
 use ra3_text::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 
-use super::base::{load_model, save_model};
+use super::base::save_model;
 use super::corpus;
 use super::ra3::{Ra3Course, Snapshots};
 use super::supervised::{SupervisedCourse, Until};
-use super::training::{Course, Training, drive};
-use crate::arm::Arm;
-use crate::directory::RunDirectory;
+use super::training::{Course, drive};
 use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
-use crate::plan::Plan;
-use crate::run_file::{AblationName, EStepSection, MidtrainSection, ScorerName};
+use crate::plan::{Arm, Method};
+use crate::recipe::{Before, budget_of};
+use crate::run_file::{Budget, EStepSection, RunFile, ScorerName, SupervisedSection};
+use crate::store::StageFolder;
 
-/// Name of the model that gives `p_0`.
+/// The folder of the model that gives `p_0`.
 pub(crate) const REFERENCE: &str = "reference";
 
 pub(crate) fn run(
-    arm: Arm,
-    section: &MidtrainSection,
-    plan: &Plan,
-    directory: &mut RunDirectory,
+    arm: &Arm,
+    corpus: &Path,
+    start: &Path,
+    before: &Before,
+    folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let tokenizer = corpus::tokenizer(directory)?;
-    let documents = corpus::training_documents(directory)?;
-    let mut lm = load_model(plan, directory, Arm::Base.name())?;
-    let base = ModelNote::read(&directory.model(Arm::Base.name()))?;
-    if arm.is_latent() {
-        let seed = Seed::root(plan.file.seed).child("markers");
-        lm.restart_tokens(&untrained_markers(&base, &tokenizer), seed);
-    }
+    let file = &arm.file;
+    let tokenizer = corpus::tokenizer(corpus)?;
+    let documents = corpus::training_documents(corpus)?;
+    let mut lm = Engine::of(&file.training).load(start)?;
+    let mut note = ModelNote::read(start)?;
     // One root for all arms. Each draws all documents of an epoch before any of the next; the
     // phases of RA3 have an order of their own each.
-    let seed = Seed::root(plan.file.seed).child("midtrain");
-    let course = match arm {
-        Arm::Ra3 => {
-            let config = em_config(section, plan.file.training.prefix_weight);
+    let seed = Seed::root(file.seed).child("midtrain");
+    let course = match &arm.method {
+        Method::None => bail!("nothing is done to the arm {}", arm.name),
+        Method::Ra3 => {
+            let markers = Seed::root(file.seed).child("markers");
+            lm.restart_tokens(&untrained_markers(&note, &tokenizer), markers);
+            note = ModelNote::latent();
             let snapshots = Snapshots {
-                models: directory.model("."),
-                companions: directory.corpus(),
+                models: folder.path(""),
+                companions: corpus.to_owned(),
                 tokenizer: tokenizer.clone(),
-                engine: Engine::of(&plan.file.training),
+                engine: Engine::of(&file.training),
             };
-            let course = Ra3Course {
-                em: Em::new(config, tokenizer.markers()),
+            Course::Ra3(Box::new(Ra3Course {
+                em: Em::new(em_config(file), tokenizer.markers()),
                 documents: &documents,
-                moments: section.ra3.moments,
+                moments: file.ra3.moments,
                 snapshots,
                 seed,
-            };
-            Course::Ra3(Box::new(course))
+            }))
         }
-        Arm::Base | Arm::Ntp | Arm::NtpCompute => {
-            let spent = directory.spent_by(Arm::Ra3.name())?;
-            let (until, n_tokens) = if arm == Arm::NtpCompute {
-                // Sampling and scoring cost RA3 more than a token of training costs NTP.
-                let per_token = 6.0 * lm.shape().n_matmul_params as f64;
-                (Until::Flops(spent.flops), spent.flops / per_token)
-            } else {
-                let n = spent.n_corpus_tokens;
-                (Until::CorpusTokens(n), n as f64)
-            };
-            let prefix_weight = plan.file.training.prefix_weight;
-            let course = ntp_course(section, prefix_weight, &documents, until, n_tokens, seed);
-            Course::Supervised(course)
+        Method::Ntp(budget) => {
+            let budget = budget_of(budget, before)?;
+            let per_token = 6.0 * lm.shape().n_matmul_params as f64;
+            Course::Supervised(ntp_course(file, &documents, &budget, per_token, seed))
         }
     };
-    let training = Training {
-        stage: arm.name().to_owned(),
-        lm,
-        course,
-        checkpoint_every: plan.file.checkpoint_every,
-    };
-    let (lm, _) = drive(training, directory, watcher)?;
-    let note = if arm.is_latent() {
-        ModelNote::latent()
-    } else {
-        base
-    };
-    save_model(directory, arm.name(), &*lm, &tokenizer, &note)
+    let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+    save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
 }
 
+/// `flops_per_token` is what training on a token takes.
 fn ntp_course<'a>(
-    section: &MidtrainSection,
-    prefix_weight: f32,
+    file: &RunFile,
     documents: &'a Shards,
-    until: Until,
-    n_tokens_expected: f64,
+    budget: &Budget,
+    flops_per_token: f64,
     seed: Seed,
 ) -> SupervisedCourse<'a> {
-    let n_tokens = mean_document_tokens(documents) * section.batch_documents as f64;
-    let n_updates = ((n_tokens_expected / n_tokens).ceil() as u64).max(1);
+    let section = &file.supervised;
+    let per_update = mean_document_tokens(documents) * section.batch_documents as f64;
+    let expected = |n_tokens: f64| ((n_tokens / per_update).ceil() as u64).max(1);
+    let (until, n_updates_expected) = match *budget {
+        Budget::Updates(n) => (Until::Updates(n), n),
+        Budget::CorpusTokens(n) => (Until::CorpusTokens(n), expected(n as f64)),
+        Budget::Flops(flops) => (Until::Flops(flops), expected(flops / flops_per_token)),
+        Budget::CorpusTokensOf(_) | Budget::FlopsOf(_) => unreachable!("it was looked up"),
+    };
     SupervisedCourse {
         documents,
         batch_documents: section.batch_documents,
-        prefix_weight,
+        prefix_weight: file.training.prefix_weight,
         schedule: supervised_schedule(section),
         until,
-        n_updates_expected: n_updates,
+        n_updates_expected,
         seed: seed.child("m_step"),
     }
 }
@@ -140,42 +129,42 @@ fn mean_document_tokens(documents: &Shards) -> f64 {
     lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64
 }
 
-fn supervised_schedule(section: &MidtrainSection) -> Schedule {
+fn supervised_schedule(section: &SupervisedSection) -> Schedule {
     Schedule::Cosine {
-        peak: section.supervised_peak,
+        peak: section.peak,
         warmup: section.warmup,
         floor_share: section.floor_share,
     }
 }
 
 /// The loop's settings from the run file's.
-pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConfig {
-    let ra3 = &section.ra3;
-    let has_em = ra3.ablation != AblationName::NoEm;
+pub(crate) fn em_config(file: &RunFile) -> EmConfig {
+    let ra3 = &file.ra3;
     EmConfig {
         cold_start_updates: ra3.cold_start_updates,
         rounds: ra3.rounds,
-        // What an ablation leaves out is a count of 0.
-        e_updates: match ra3.ablation {
-            AblationName::NoRl | AblationName::RandomLatents => 0,
-            AblationName::None | AblationName::NoEm | AblationName::ThinkEveryLine => ra3.e_updates,
-        },
+        e_updates: ra3.e_updates,
         e_batch_documents: ra3.e_step.batch_documents,
-        annotate_documents: if has_em { ra3.annotate_documents } else { 0 },
-        m_updates: if has_em { ra3.m_updates } else { 0 },
-        m_batch_documents: section.batch_documents,
+        // What nothing learns from is not drawn.
+        annotate_documents: if ra3.m_updates > 0 {
+            ra3.annotate_documents
+        } else {
+            0
+        },
+        m_updates: ra3.m_updates,
+        m_batch_documents: file.supervised.batch_documents,
         corpus_latents_share: ra3.m_step.corpus_latents_share,
-        e_step: e_step_config(&ra3.e_step, ra3.ablation),
+        e_step: e_step_config(&ra3.e_step),
         scorer_is_frozen: ra3.e_step.scorer == ScorerName::Frozen,
-        rationales_are_random: ra3.ablation == AblationName::RandomLatents,
+        rationales_are_random: ra3.m_step.random_rationales,
         choose: ra3.m_step.choose,
         weights: TokenWeights {
-            prefix: prefix_weight,
+            prefix: file.training.prefix_weight,
             line: ra3.m_step.line_weight,
             decision: ra3.m_step.decision_weight,
             rationale: ra3.m_step.rationale_weight,
         },
-        supervised_schedule: supervised_schedule(section),
+        supervised_schedule: supervised_schedule(&file.supervised),
         e_schedule: Schedule::Constant {
             peak: ra3.e_step.learning_rate,
             warmup: ra3.e_step.warmup,
@@ -183,7 +172,7 @@ pub(crate) fn em_config(section: &MidtrainSection, prefix_weight: f32) -> EmConf
     }
 }
 
-fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig {
+fn e_step_config(section: &EStepSection) -> EStepConfig {
     EStepConfig {
         group_size: section.group_size,
         temperature: section.temperature,
@@ -194,7 +183,7 @@ fn e_step_config(section: &EStepSection, ablation: AblationName) -> EStepConfig 
         baseline: section.baseline,
         surrogate: Surrogate::over(section.updates_per_batch, section.clip, section.clip),
         updates_per_batch: section.updates_per_batch,
-        persistence: if ablation == AblationName::ThinkEveryLine {
+        persistence: if section.think_every_line {
             Persistence::ThinkEveryLine
         } else if section.think_floor > 0.0 {
             Persistence::StickyWithThinkFloor(section.think_floor)

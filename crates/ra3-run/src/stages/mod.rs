@@ -3,7 +3,7 @@
 pub(crate) mod base;
 pub(crate) mod corpus;
 pub(crate) mod evaluate;
-mod held_out;
+pub(crate) mod held_out;
 pub(crate) mod midtrain;
 pub(crate) mod ra3;
 mod rehearsal;

@@ -14,11 +14,10 @@ use ra3::statistics::LatentStats;
 use ra3_corpus::shards::Shards;
 use ra3_text::tokenizer::Tokenizer;
 
-use super::base::save_model_to;
+use super::base::save_model;
 use super::midtrain::REFERENCE;
 use super::rehearsal;
 use super::training::Step;
-use crate::directory::PASSING;
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
 use crate::run_file::MomentsName;
@@ -53,7 +52,7 @@ impl Snapshots {
         if em.position == em.config.cold_start_updates {
             let note = ModelNote::latent();
             let (folder, companions) = (self.reference(), &self.companions);
-            save_model_to(&folder, companions, lm, &self.tokenizer, &note)?;
+            save_model(&folder, companions, lm, &self.tokenizer, &note)?;
         }
         let place = em.config.place(em.position);
         let begun = place.filter(|place| place.begins_e_step());
@@ -77,7 +76,7 @@ impl Snapshots {
 }
 
 fn scorer_name(round: u64) -> String {
-    format!("{PASSING}{round}")
+    format!("scorer-{round}")
 }
 
 /// The round whose scorer a run reads that continues at `place`.
@@ -137,8 +136,8 @@ impl Ra3Course<'_> {
         Ok(report.map(|report| step_of(&report)))
     }
 
-    /// The models that are written and that a run needs which continues here, by their place below
-    /// the run directory: nothing writes them again.
+    /// The models that are written and that a run needs which continues here, by their folders:
+    /// nothing writes them again.
     pub(crate) fn outputs(&self) -> Vec<String> {
         let em = &self.em;
         let mut names = Vec::new();
@@ -151,7 +150,7 @@ impl Ra3Course<'_> {
                 .and_then(|place| scorer_needed(em, place))
                 .map(scorer_name),
         );
-        names.iter().map(|name| format!("models/{name}")).collect()
+        names
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {

@@ -1,32 +1,33 @@
 //! RLVR from an arm: GRPO on training problems, scored on held-out problems at intervals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ra3::generation::{Completion, complete};
 use ra3::grpo::{self, Group, GroupStats, GrpoConfig};
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
+use ra3_evals::bench::{self, Name};
 use ra3_evals::outcome::Fault;
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 use ra3_evals::task::Task;
 use ra3_text::tokenizer::Tokenizer;
 
-use super::base::{load_model, save_model};
+use super::base::save_model;
 use super::corpus::{self, Split};
-use super::evaluate::problem_set;
 use super::rehearsal;
-use super::training::{Course, Spent, Step, Training, drive};
-use crate::arm::Arm;
-use crate::directory::RunDirectory;
+use super::training::{Course, Spent, Step, drive};
+use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::model_note::ModelNote;
-use crate::plan::Plan;
+use crate::plan::Arm;
 use crate::programs::{Earned, Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::run_file::{EvaluateSection, ProblemsSection, RlvrSection};
+use crate::run_file::{GradingSection, ProblemSetName, RlvrSection, RunFile};
+use crate::store::StageFolder;
 
 /// Programs of a score that the report shows.
 const N_SHOWN_PROGRAMS: usize = 8;
@@ -34,7 +35,7 @@ const N_SHOWN_PROGRAMS: usize = 8;
 /// GRPO on problems.
 pub(crate) struct RlvrCourse<'a> {
     section: &'a RlvrSection,
-    name: String,
+    stage: String,
     config: GrpoConfig,
     train: ProblemSet,
     held_out: ProblemSet,
@@ -64,65 +65,58 @@ struct Written {
     faults: BTreeMap<usize, String>,
 }
 
-/// `scores` is how programs are written, graded and measured, here as where arms are evaluated.
 pub(crate) fn run(
-    arm: Arm,
-    section: &RlvrSection,
-    scores: &EvaluateSection,
-    plan: &Plan,
-    directory: &mut RunDirectory,
+    arm: &Arm,
+    corpus: &Path,
+    start: &Path,
+    folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let tokenizer = corpus::tokenizer(directory)?;
-    let name = format!("rlvr-{arm}");
-    let lm = load_model(plan, directory, arm.name())?;
-    let (train, held_out) = match &section.problems {
-        None => (
-            problem_set(scores, directory, &tokenizer, Split::Train)?,
-            problem_set(scores, directory, &tokenizer, Split::HeldOut)?,
-        ),
-        Some(problems) => {
-            let n_context = lm.shape().n_context;
-            let n_prompt_max = n_context.saturating_sub(scores.program_tokens_max);
-            let seed = Seed::root(plan.file.seed);
-            published(
-                problems,
-                scores,
-                seed.child("problems"),
-                &tokenizer,
-                n_prompt_max,
-                watcher,
-            )?
-        }
+    let file = &arm.file;
+    let section = file.rlvr.as_ref().context("there is no [rlvr]")?;
+    let tokenizer = corpus::tokenizer(corpus)?;
+    let lm = Engine::of(&file.training).load(start)?;
+    let (train, held_out) = if section.problems.set == ProblemSetName::Testbed {
+        let set = |split| problems_of_testbed(&file.grading, corpus, &tokenizer, split);
+        (set(Split::Train)?, set(Split::HeldOut)?)
+    } else {
+        let n_context = lm.shape().n_context;
+        let n_prompt_max = n_context.saturating_sub(section.program_tokens_max);
+        published(file, section, &tokenizer, n_prompt_max, watcher)?
     };
     let course = RlvrCourse {
         section,
-        name: name.clone(),
-        config: config(section, scores, &*lm, &tokenizer),
+        stage: folder.stage().to_owned(),
+        config: config(section, &*lm, &tokenizer),
         train,
         held_out,
         tokenizer: &tokenizer,
         // One seed for all arms: they meet the problems in the same order.
-        seed: Seed::root(plan.file.seed).child("rlvr"),
+        seed: Seed::root(file.seed).child("rlvr"),
         known_faults: BTreeSet::new(),
     };
-    let training = Training {
-        stage: name.clone(),
-        lm,
-        course: Course::Rlvr(Box::new(course)),
-        checkpoint_every: plan.file.checkpoint_every,
-    };
-    let (lm, _) = drive(training, directory, watcher)?;
-    let note = ModelNote::read(&directory.model(arm.name()))?;
-    save_model(directory, &name, &*lm, &tokenizer, &note)
+    let course = Course::Rlvr(Box::new(course));
+    let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+    let note = ModelNote::read(start)?;
+    save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
 }
 
-fn config(
-    section: &RlvrSection,
-    scores: &EvaluateSection,
-    lm: &dyn Model,
+fn problems_of_testbed(
+    grading: &GradingSection,
+    corpus: &Path,
     tokenizer: &Tokenizer,
-) -> GrpoConfig {
+    split: Split,
+) -> Result<ProblemSet> {
+    let tasks = bench::read(Name::HumanEval, &corpus::problems_path(corpus, split))?.tasks;
+    let name = match split {
+        Split::Train => "testbed, training problems, 0-shot",
+        Split::HeldOut => "testbed, held-out problems, 0-shot",
+    };
+    let pool = pool(grading, ProblemSetName::Testbed)?;
+    Ok(ProblemSet::new(name, tasks, tokenizer, pool))
+}
+
+fn config(section: &RlvrSection, lm: &dyn Model, tokenizer: &Tokenizer) -> GrpoConfig {
     GrpoConfig {
         group_size: section.group_size,
         estimator: section.advantage,
@@ -131,7 +125,7 @@ fn config(
         writing: writing_rule(
             lm,
             tokenizer,
-            scores.program_tokens_max,
+            section.program_tokens_max,
             section.temperature,
         ),
         surrogate: Surrogate::over(
@@ -145,15 +139,16 @@ fn config(
 
 /// Training and held-out problems of a published set, those whose prompts fit.
 fn published(
-    section: &ProblemsSection,
-    scores: &EvaluateSection,
-    seed: Seed,
+    file: &RunFile,
+    section: &RlvrSection,
     tokenizer: &Tokenizer,
     n_prompt_max: usize,
     watcher: &mut Watcher<'_>,
 ) -> Result<(ProblemSet, ProblemSet)> {
-    let sorting = pool(scores.n_workers, scores.confinement)?;
-    let mut problems = section.read()?;
+    let set_name = section.problems.set;
+    let data = section.problems.data.clone().unwrap_or_default();
+    let sorting = pool(&file.grading, set_name)?;
+    let mut problems = section.problems.read()?;
     let left_out = keep_usable(&mut problems, &sorting);
     if let Some(first) = left_out.first() {
         watcher(Event::Note(format!(
@@ -167,28 +162,30 @@ fn published(
         let LeftOut { task_id, reason } = left_out;
         watcher(Event::Note(format!("{task_id} is left out: {reason}")));
     }
+    // Of the corpus' root: runs of several seeds are scored on the same problems.
+    let seed = Seed::root(file.corpus.seed).child("problems");
     let (training, held_out) = split(problems, section.held_out_share, seed);
     let mut set = |side: &str, problems: Vec<Task>| -> Result<ProblemSet> {
         anyhow::ensure!(
             !problems.is_empty(),
             "rlvr.problems: there is no {side} problem in {}: too few, too many alike, or \
-             held_out_share = {} leaves none",
-            section.data.display(),
+             rlvr.held_out_share = {} leaves none",
+            data.display(),
             section.held_out_share
         );
-        let pool = pool(scores.n_workers, scores.confinement)?;
-        let name = format!("{:?}, {side} problems, 0-shot", section.set);
+        let pool = pool(&file.grading, set_name)?;
+        let name = format!("{}, {side} problems, 0-shot", set_name.text());
         let mut set = ProblemSet::new(&name, problems, tokenizer, pool);
         let n_left_out = set.keep_fitting(n_prompt_max);
         let n = set.tasks.len();
         anyhow::ensure!(
             n > 0,
             "rlvr.problems: no {side} problem of {} has a prompt of {n_prompt_max} tokens or fewer",
-            section.data.display()
+            data.display()
         );
         watcher(Event::Note(format!(
             "{n} {side} problems of {}; {n_left_out} prompts do not fit the context",
-            section.data.display()
+            data.display()
         )));
         Ok(set)
     };
@@ -319,7 +316,8 @@ impl RlvrCourse<'_> {
         n_tokens_sampled: u64,
     ) -> Result<(crate::ledger::ScoreRecord, Vec<crate::samples::Sample>)> {
         let evaluation = Evaluation {
-            arm: self.name.clone(),
+            stage: self.stage.clone(),
+            arm: self.stage.clone(),
             position,
             n_tokens_sampled,
             decision_name: "plain",

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
@@ -16,11 +15,10 @@ use super::ra3::Ra3Course;
 use super::rehearsal;
 use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
-use crate::clock;
-use crate::directory::RunDirectory;
 use crate::event::{Event, Watcher};
 use crate::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
 use crate::samples::Sample;
+use crate::store::StageFolder;
 
 /// What a stage has spent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,18 +117,6 @@ impl Course<'_> {
     }
 }
 
-/// A training stage, ready to be driven.
-pub(crate) struct Training<'a> {
-    /// Its name.
-    pub(crate) stage: String,
-    /// The model: where the stage begins, or replaced by the committed state.
-    pub(crate) lm: Box<dyn Model>,
-    /// What it does.
-    pub(crate) course: Course<'a>,
-    /// Updates between two commits.
-    pub(crate) checkpoint_every: u64,
-}
-
 /// The part of a committed state that is neither weights nor the course's own.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,31 +132,26 @@ struct State {
 /// The engine refuses an update (a non-finite loss, say), or something cannot be written; the
 /// last commit then stands.
 pub(crate) fn drive<'a>(
-    training: Training<'a>,
-    directory: &mut RunDirectory,
+    mut lm: Box<dyn Model>,
+    mut course: Course<'a>,
+    checkpoint_every: u64,
+    folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<(Box<dyn Model>, Course<'a>)> {
-    let Training {
-        stage,
-        mut lm,
-        mut course,
-        checkpoint_every,
-    } = training;
+    let stage = folder.stage().to_owned();
     let (mut position, mut spent) = (0, Spent::default());
-    if let Some((committed, folder)) = directory.state_of(&stage) {
-        let state = load_state(&folder, &mut *lm, &mut course)
-            .with_context(|| format!("cannot continue {stage} from {}", folder.display()))?;
-        (position, spent) = (committed, state.spent);
+    if let Some((committed, state)) = folder.state() {
+        let loaded = load_state(&state, &mut *lm, &mut course)
+            .with_context(|| format!("cannot continue {stage} from {}", state.display()))?;
+        (position, spent) = (committed, loaded.spent);
     }
     course
         .rehearse(&*lm)
         .with_context(|| format!("the largest batch of {stage} does not run"))?;
-    let (from_position, began) = (position, Instant::now());
-    let total = course.total(position, &spent);
     watcher(Event::Started {
         stage: stage.clone(),
         position,
-        total,
+        total: course.total(position, &spent),
         unit: "updates",
     });
     while let Some(step) = course
@@ -182,39 +163,32 @@ pub(crate) fn drive<'a>(
         for note in &step.notes {
             watcher(Event::Note(note.clone()));
         }
-        record(directory, &stage, position, &spent, step)?;
+        record(folder, position, &spent, step)?;
         position += 1;
         if position % checkpoint_every == 0 {
             let state = State { position, spent };
             let outputs = course.outputs();
-            directory.commit_state(&stage, position, &outputs, |folder| {
-                save_state(folder, &state, &*lm, &course)
+            folder.commit_state(position, &outputs, |place| {
+                save_state(place, &state, &*lm, &course)
             })?;
         }
     }
-    directory.spend(StageRecord {
-        stage: stage.clone(),
+    folder.spend(StageRecord {
+        stage,
         n_corpus_tokens: spent.n_corpus_tokens,
         n_tokens_sampled: spent.n_tokens_sampled,
         n_tokens_run: spent.n_tokens_run,
         flops: spent.flops,
     })?;
-    clock::stage(directory, &stage, from_position, began)?;
     watcher(Event::Finished {
         message: summary(&spent),
     });
     Ok((lm, course))
 }
 
-fn record(
-    directory: &mut RunDirectory,
-    stage: &str,
-    position: u64,
-    spent: &Spent,
-    step: Step,
-) -> Result<()> {
-    directory.record(&Record::Update(UpdateRecord {
-        stage: stage.to_owned(),
+fn record(folder: &mut StageFolder, position: u64, spent: &Spent, step: Step) -> Result<()> {
+    folder.record(&Record::Update(UpdateRecord {
+        stage: folder.stage().to_owned(),
         phase: step.phase.to_owned(),
         position,
         figures: step.figures,
@@ -223,10 +197,10 @@ fn record(
         flops: spent.flops,
     }))?;
     for score in step.scores {
-        directory.record(&Record::Score(score))?;
+        folder.record(&Record::Score(score))?;
     }
     for sample in &step.samples {
-        directory.sample(sample)?;
+        folder.sample(sample)?;
     }
     Ok(())
 }

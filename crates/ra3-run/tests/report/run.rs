@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ra3_run::clock::ClockRecord;
 use ra3_run::ledger::{
-    CorpusRecord, HeldOutRecord, Interval, Record, RunRecord, ScoreRecord, StageRecord,
+    ArmRecord, CorpusRecord, HeldOutRecord, Interval, Record, RunRecord, ScoreRecord, StageRecord,
     UpdateRecord,
 };
 use ra3_run::report::ReportInputs;
@@ -36,6 +36,7 @@ impl Run {
 }
 
 const ARMS: [&str; 4] = ["base", "ntp", "ntp-compute", "ra3"];
+const METHODS: [&str; 4] = ["none", "ntp", "ntp", "ra3"];
 const PHASES: [(&str, u64); 5] = [
     ("cold_start", 30),
     ("e_step", 20),
@@ -55,7 +56,8 @@ pub(crate) fn run() -> Run {
             _ => &["plain"],
         };
         for (j, decision) in decisions.iter().enumerate() {
-            ledger.push(score(arm, decision, 0, 0.5 + 0.05 * (i + j) as f64));
+            let mean = 0.5 + 0.05 * (i + j) as f64;
+            ledger.push(score(&format!("evaluate-{arm}"), arm, decision, 0, mean));
         }
         rlvr(arm, i, &mut ledger);
     }
@@ -65,7 +67,9 @@ pub(crate) fn run() -> Run {
     });
     let clock = stages.enumerate().map(|(i, stage)| ClockRecord {
         stage,
+        since: 0.0,
         from_position: 0,
+        to_position: 10,
         wall_s: 12.5 * (i + 1) as f64,
         peak_rss_mib: 300,
     });
@@ -93,6 +97,16 @@ fn run_record() -> Record {
         plan_hash: "00".repeat(32),
         version: "0.1.0".to_owned(),
         n_threads: 2,
+        processor: "a fast one".to_owned(),
+        arms: ARMS
+            .iter()
+            .zip(METHODS)
+            .map(|(name, method)| ArmRecord {
+                name: (*name).to_owned(),
+                from: "base".to_owned(),
+                method: method.to_owned(),
+            })
+            .collect(),
     })
 }
 
@@ -189,13 +203,14 @@ fn held_out(arm: &str, i: usize) -> Record {
     })
 }
 
-fn score(arm: &str, decision: &str, position: u64, mean: f64) -> Record {
+fn score(stage: &str, arm: &str, decision: &str, position: u64, mean: f64) -> Record {
     let interval = Interval {
         mean,
         low: mean - 0.04,
         high: mean + 0.04,
     };
     Record::Score(ScoreRecord {
+        stage: stage.to_owned(),
         arm: arm.to_owned(),
         position,
         n_tokens_sampled: 3600 * position,
@@ -223,7 +238,7 @@ fn rlvr(arm: &str, i: usize, ledger: &mut Vec<Record>) {
     let level = |p: u64| 0.9 - (0.35 - 0.04 * i as f64) * (-(p as f64) / 8.0).exp();
     for position in 0..=20 {
         if position % 5 == 0 {
-            ledger.push(score(&name, "plain", position, level(position)));
+            ledger.push(score(&name, &name, "plain", position, level(position)));
         }
         ledger.push(update(
             &name,
@@ -233,6 +248,8 @@ fn rlvr(arm: &str, i: usize, ledger: &mut Vec<Record>) {
         ));
     }
     ledger.push(stage(&name, 0));
+    let after = format!("evaluate-{name}");
+    ledger.push(score(&after, &name, "plain", 0, level(20)));
 }
 
 fn samples() -> Vec<Sample> {

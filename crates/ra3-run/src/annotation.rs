@@ -1,0 +1,67 @@
+//! A document with the latents that a model finds for it.
+
+use anyhow::Result;
+use ra3::bounds::without_think;
+use ra3::policy::{Policy, TokenId};
+use ra3::rollout::LatentRule;
+use ra3::scoring::{Frozen, draw, lines_logprobs, rescore};
+use ra3::seed::Seed;
+use ra3::trace::Trace;
+use ra3::trajectory::{Latent, Trajectory};
+use ra3_text::tokenizer::Tokenizer;
+
+use crate::samples::{AnnotatedLine, DocumentSample};
+
+/// A document with latents drawn from the model, and each line's log-probability with and without.
+///
+/// # Errors
+/// The document does not fit the model.
+pub(crate) fn annotate(
+    policy: &dyn Policy,
+    document: &Trajectory,
+    name: &str,
+    arm: &str,
+    rule: &LatentRule,
+    tokenizer: &Tokenizer,
+    seed: Seed,
+) -> Result<DocumentSample> {
+    let batch = std::slice::from_ref(document);
+    let (traces, _) = draw(policy, batch, rule, 1, 0.0, seed.child(name))?;
+    let (mut rollouts, _) = rescore(policy, &Frozen::default(), traces)?;
+    let rollout = rollouts.remove(0);
+    let trace = &rollout.trace;
+    let thinks: Vec<usize> = (0..trace.lines.len())
+        .filter(|line| trace.lines[*line].is_think())
+        .collect();
+    let variant = |line: &usize| without_think(trace, *line, &rule.markers);
+    let variants: Vec<Trace> = thinks.iter().map(variant).collect();
+    let (without, _) = lines_logprobs(policy, &variants)?;
+    let of_line = |(line, text): (usize, &Vec<TokenId>)| {
+        let (span, score) = (&trace.lines[line], &rollout.lines[line]);
+        let chosen = f64::from(trace.logprobs[span.latent.start]).exp();
+        AnnotatedLine {
+            text: tokenizer.decode(text),
+            rationale: match trace.latent(line) {
+                Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(&rationale)),
+                Some(Latent::Keep) | None => None,
+            },
+            logprob: f64::from(score.line_logprob),
+            logprob_act: f64::from(score.line_logprob),
+            think_probability: if span.is_think() {
+                chosen
+            } else {
+                1.0 - chosen
+            },
+        }
+    };
+    let mut lines: Vec<AnnotatedLine> = document.lines.iter().enumerate().map(of_line).collect();
+    for (line, without) in thinks.iter().zip(without) {
+        lines[*line].logprob_act = f64::from(without[*line]);
+    }
+    Ok(DocumentSample {
+        arm: arm.to_owned(),
+        name: name.to_owned(),
+        prefix: tokenizer.decode(&document.prefix[1..]),
+        lines,
+    })
+}

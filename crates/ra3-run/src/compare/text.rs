@@ -1,0 +1,162 @@
+//! A comparison as text cells: for a terminal, and for the page's tables.
+
+use super::scores::{ComparedBenchmark, HeldOutText};
+use super::{ComparedCurve, Comparison};
+use crate::ledger::Interval;
+use crate::report::{aligned, percent};
+
+/// A table with its title; the first row is its head.
+pub(super) struct Titled {
+    pub(super) title: String,
+    pub(super) cells: Vec<Vec<String>>,
+}
+
+pub(super) fn text(comparison: &Comparison) -> String {
+    let tables = tables(comparison);
+    let texts = tables
+        .iter()
+        .map(|table| format!("{}\n{}", table.title, aligned(&table.cells)));
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+/// All tables: scores before and after RLVR, curves, bits per byte; a part for each variation.
+pub(super) fn tables(comparison: &Comparison) -> Vec<Titled> {
+    let mut found = Vec::new();
+    let against = comparison.against.as_deref();
+    for benchmark in &comparison.benchmarks {
+        for variation in variations(benchmark.rows.iter().map(|row| &row.variation)) {
+            found.push(of_benchmark(benchmark, variation, against));
+        }
+    }
+    for variation in variations(comparison.curves.iter().map(|curve| &curve.variation)) {
+        found.push(of_curves(&comparison.curves, variation, against));
+    }
+    for variation in variations(comparison.held_out.iter().map(|row| &row.variation)) {
+        found.push(of_held_out(&comparison.held_out, variation));
+    }
+    found
+}
+
+fn variations<'a>(all: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for variation in all {
+        if !found.contains(&variation.as_str()) {
+            found.push(variation);
+        }
+    }
+    found
+}
+
+fn titled(title: String, variation: &str) -> String {
+    if variation.is_empty() {
+        title
+    } else {
+        format!("{title}\n{variation}")
+    }
+}
+
+fn of_benchmark(benchmark: &ComparedBenchmark, variation: &str, against: Option<&str>) -> Titled {
+    let when = if benchmark.is_after_rlvr {
+        ", after RLVR"
+    } else {
+        ""
+    };
+    let title = format!(
+        "{}{when}: {} problems, {} samples each at temperature {:.1}",
+        benchmark.benchmark, benchmark.n_problems, benchmark.n_samples, benchmark.temperature
+    );
+    let mut head = ["arm", "by seed", "pass@1 [95 %]"]
+        .map(str::to_owned)
+        .to_vec();
+    head.extend(against.map(|arm| format!("less {arm} [95 %]")));
+    let rows = benchmark.rows.iter();
+    let rows = rows.filter(|row| row.variation == variation).map(|row| {
+        let mut cells = vec![
+            row.arm.clone(),
+            listed(
+                row.by_seed
+                    .iter()
+                    .map(|share| format!("{:.1}", 100.0 * share)),
+            ),
+            percent(&row.pass_at_1),
+        ];
+        if against.is_some() {
+            cells.push(row.difference.as_ref().map_or_else(dash, signed));
+        }
+        cells
+    });
+    Titled {
+        title: titled(title, variation),
+        cells: std::iter::once(head).chain(rows).collect(),
+    }
+}
+
+fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -> Titled {
+    let mut head = ["arm", "area by seed", "area [95 %]", "plateau"]
+        .map(str::to_owned)
+        .to_vec();
+    head.extend(against.map(|arm| format!("updates to {arm}'s")));
+    let rows = curves.iter().filter(|curve| curve.variation == variation);
+    let rows = rows.map(|curve| {
+        let mut cells = vec![
+            curve.arm.clone(),
+            listed(
+                curve
+                    .areas
+                    .iter()
+                    .map(|area| format!("{:.1}", 100.0 * area)),
+            ),
+            curve.area.as_ref().map_or_else(dash, percent),
+            curve
+                .plateau
+                .map_or_else(dash, |level| format!("{:.1}", 100.0 * level)),
+        ];
+        if against.is_some() {
+            let updates = curve.updates_to_plateau_of_other;
+            cells.push(updates.map_or_else(|| "never".to_owned(), |n| format!("{n:.0}")));
+        }
+        cells
+    });
+    Titled {
+        title: titled(
+            "RLVR: held-out pass@1 over its updates (mean height; the last quarter)".to_owned(),
+            variation,
+        ),
+        cells: std::iter::once(head).chain(rows).collect(),
+    }
+}
+
+fn of_held_out(all: &[HeldOutText], variation: &str) -> Titled {
+    let head = ["arm", "text", "by seed", "bits per byte [95 %]"].map(str::to_owned);
+    let rows = all.iter().filter(|row| row.variation == variation);
+    let rows = rows.map(|row| {
+        let interval = row.bits_per_byte.as_ref();
+        vec![
+            row.arm.clone(),
+            row.text.clone(),
+            listed(row.by_seed.iter().map(|bits| format!("{bits:.4}"))),
+            interval.map_or_else(dash, |found| {
+                format!("{:.4} [{:.4}, {:.4}]", found.mean, found.low, found.high)
+            }),
+        ]
+    });
+    let title = "held-out documents, without latents (figures of different texts do not compare)";
+    Titled {
+        title: titled(title.to_owned(), variation),
+        cells: std::iter::once(head.to_vec()).chain(rows).collect(),
+    }
+}
+
+/// A difference in points: `+4.2 [-1.0, +9.0]`.
+fn signed(interval: &Interval) -> String {
+    let [mean, low, high] = [interval.mean, interval.low, interval.high].map(|v| 100.0 * v);
+    format!("{mean:+.1} [{low:+.1}, {high:+.1}]")
+}
+
+fn listed(numbers: impl Iterator<Item = String>) -> String {
+    numbers.collect::<Vec<_>>().join(" ")
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}

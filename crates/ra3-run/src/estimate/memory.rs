@@ -1,0 +1,181 @@
+//! The memory that a plan needs: its largest update, the models beside the one that is trained, and
+//! the cache of generation.
+
+use anyhow::{Result, ensure};
+use ra3_lm::config::ModelConfig;
+use ra3_lm::memory::UpdateMemory;
+use ra3_lm::weights::Layout;
+
+use super::config_of;
+use crate::engine::Engine;
+use crate::plan::{Arm, Method, Plan};
+use crate::run_file::{BaseSection, RunFile, ScorerName};
+
+/// Bytes that a plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Without a single token: the model that is trained, and those beside it.
+    pub(super) held: usize,
+    /// At most.
+    pub(super) peak: usize,
+}
+
+pub(super) fn of(config: &ModelConfig, plan: &Plan) -> Memory {
+    let file = &plan.file;
+    let Engine::Cpu(settings) = Engine::of(&file.training);
+    let of_arms = plan.arms.iter().map(|arm| rows_max(config, arm));
+    let n_rows = of_arms.max().unwrap_or(0).max(rows_of_base(config, file));
+    let update = UpdateMemory::of(config, &settings, n_rows);
+    // The reference is kept for the bounds even where the penalty does not need it.
+    let of_arms = plan.arms.iter().filter(|arm| arm.method == Method::Ra3);
+    let frozen_of = |arm: &Arm| 1 + usize::from(arm.file.ra3.e_step.scorer == ScorerName::Frozen);
+    let n_frozen = of_arms.map(frozen_of).max().unwrap_or(0);
+    let number_bytes = file.training.frozen_precision.n_bytes();
+    let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
+    Memory {
+        held: update.parameters + frozen,
+        peak: update.total() + frozen + settings.cache_bytes_max,
+    }
+}
+
+/// Rows that are live at once in the largest update of some trees: as many as a micro-batch holds,
+/// or one that is larger and runs alone.
+fn rows(file: &RunFile, n_trees: usize, tree: usize) -> usize {
+    let all = n_trees.saturating_mul(tree);
+    all.min(file.training.micro_batch_tokens).max(tree)
+}
+
+fn rows_of_base(config: &ModelConfig, file: &RunFile) -> usize {
+    let document = file.corpus.document_tokens_max;
+    let document = document.min(config.max_position_embeddings);
+    match &file.base {
+        BaseSection::Pretrain {
+            batch_documents, ..
+        } => rows(file, *batch_documents, document),
+        BaseSection::Checkpoint { .. } => document,
+    }
+}
+
+/// Rows that are live at once in the largest update of an arm.
+fn rows_max(config: &ModelConfig, arm: &Arm) -> usize {
+    let file = &arm.file;
+    let context = config.max_position_embeddings;
+    let mut most = 0;
+    let batch_documents = file.supervised.batch_documents;
+    match arm.method {
+        Method::None => {}
+        Method::Ntp(_) => {
+            let document = file.corpus.document_tokens_max.min(context);
+            most = rows(file, batch_documents, document);
+        }
+        Method::Ra3 => {
+            let annotated = annotated_tokens_max(file, context);
+            // The draws of a document that the M-step learns from are one tree.
+            let draws = file.ra3.m_step.choose.n_learnt().saturating_mul(annotated);
+            // The rollouts of a document part at its first decision, in the worst case.
+            let search = &file.ra3.e_step;
+            let group = search.group_size.saturating_mul(annotated);
+            let m_step = rows(file, batch_documents, draws);
+            most = m_step.max(rows(file, search.batch_documents, group));
+        }
+    }
+    if arm.goes_to_rlvr
+        && let Some(rlvr) = &file.rlvr
+    {
+        // The prompt is shared, and at most the rest of the context.
+        let program = rlvr.program_tokens_max.min(context);
+        let group = (context - program).saturating_add(rlvr.group_size.saturating_mul(program));
+        most = most.max(rows(file, rlvr.batch_problems, group));
+    }
+    most
+}
+
+/// Tokens of the longest document with a longest rationale before every line, or the context. A
+/// line has two tokens at least, its decision and its end.
+fn annotated_tokens_max(file: &RunFile, context: usize) -> usize {
+    let document = file.corpus.document_tokens_max;
+    let rationale = file.ra3.e_step.rationale_tokens_max + 2;
+    let n_lines_max = document.div_ceil(2);
+    context.min(document.saturating_add(n_lines_max.saturating_mul(rationale)))
+}
+
+/// Refuses a plan whose weights, gradient and moments alone exceed this machine's memory.
+///
+/// # Errors
+/// They do: the message says both.
+pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
+    // What is not here yet is looked at when it is loaded.
+    let Ok(config) = config_of(&plan.file) else {
+        return Ok(());
+    };
+    let held_mib = of(&config, plan).held as u64 >> 20;
+    if let Some(here_mib) = memory_of_machine_mib() {
+        ensure!(
+            held_mib <= here_mib,
+            "the model's weights, their gradient and the optimizer's moments take {held_mib} MiB, \
+             and this machine has {here_mib} MiB: take a smaller base.model, or \
+             training.moment_precision = \"bfloat16\""
+        );
+    }
+    Ok(())
+}
+
+/// `None` where the system does not say.
+fn memory_of_machine_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::estimate::estimate;
+
+    fn rows(changes: &[&str]) -> usize {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let plan = Plan::new(file).unwrap();
+        let config = config_of(&plan.file).unwrap();
+        let rows = plan.arms.iter().map(|arm| rows_max(&config, arm));
+        rows.max().unwrap()
+    }
+
+    #[test]
+    fn the_largest_tree_counts_where_it_is_larger_than_a_micro_batch() {
+        // 2 documents of 8 rollouts of 1024 tokens fill micro-batches.
+        assert_eq!(rows(&["training.micro_batch_tokens=9000"]), 9000);
+        // One group is a tree, and runs alone.
+        assert_eq!(rows(&["training.micro_batch_tokens=100"]), 8 * 1024);
+        let few = "ra3.e_step.group_size=2";
+        // RLVR: 8 programs of 200 tokens behind one prompt of at most 824.
+        assert_eq!(
+            rows(&["training.micro_batch_tokens=100", few]),
+            824 + 8 * 200
+        );
+        let short = ["rlvr.group_size=2", "training.micro_batch_tokens=100", few];
+        assert_eq!(rows(&short), 2 * 1024);
+    }
+
+    #[test]
+    fn what_no_machine_holds_is_refused() {
+        let changes = [
+            "base.model.hidden_size=32768".to_owned(),
+            "base.model.intermediate_size=131072".to_owned(),
+            "base.model.n_layers=1000".to_owned(),
+            "training.cache_mib=1000000".to_owned(),
+        ];
+        let text = include_str!("../../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let plan = Plan::new(file).unwrap();
+        assert!(estimate(&plan).unwrap().memory_mib > 1 << 20);
+        let message = check_memory(&plan).unwrap_err().to_string();
+        assert!(message.contains("base.model"), "{message}");
+    }
+}

@@ -1,0 +1,426 @@
+//! What a plan will need: memory, tokens, time. Figures to plan with, not a promise.
+//!
+//! ```text
+//! memory  = an update's peak (`ra3_lm::memory`) + frozen copies + the key and value cache
+//! FLOPs   = 6 P a trained token, 2 P a token that is sampled or scored
+//! ```
+//!
+//! with `P` the parameters of matrix products. Documents are taken as long as a sample of the
+//! testbed's, and as half the longest where there is no testbed.
+
+mod memory;
+
+use anyhow::Result;
+use ra3::annotate::Choose;
+use ra3::seed::Seed;
+use ra3_hub::HubSettings;
+use ra3_lm::config::ModelConfig;
+use ra3_lm::weights::Layout;
+use serde::Serialize;
+
+pub(crate) use memory::check_memory;
+
+use crate::plan::{Method, Plan, Subject, Task};
+use crate::run_file::{
+    BaseSection, Budget, ProblemSetName, RlvrSection, RunFile, TokenizerSection,
+};
+use crate::stages::corpus::testbed_config;
+use crate::stages::midtrain::em_config;
+
+/// FLOP/s of a thread in quickstart's stages; a wider model is faster.
+const FLOPS_PER_THREAD: f64 = 4.5e10;
+const BYTES_PER_TOKEN: f64 = 3.0;
+/// Problems of a published set, whose file is not read for a plan.
+const N_PUBLISHED_PROBLEMS: usize = 300;
+const N_SAMPLED_DOCUMENTS: usize = 200;
+
+/// What a plan will need.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Parameters of the model.
+    pub n_params: u64,
+    /// Peak of the engine's memory in MiB.
+    pub memory_mib: u64,
+    /// Tokens of a document.
+    pub document_tokens: f64,
+    /// The stages in order.
+    pub stages: Vec<StageEstimate>,
+}
+
+/// What a stage will need.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StageEstimate {
+    /// Its name.
+    pub stage: String,
+    /// Updates and annotated batches.
+    pub n_updates: u64,
+    /// Tokens that are trained on, sampled or scored.
+    pub n_tokens: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Seconds on this plan's threads.
+    pub seconds: f64,
+    /// Corpus tokens of mid-training.
+    #[serde(skip)]
+    n_corpus_tokens: f64,
+}
+
+/// Estimates a plan.
+///
+/// # Errors
+/// The base checkpoint's `config.json` cannot be read.
+pub fn estimate(plan: &Plan) -> Result<Estimate> {
+    let config = config_of(&plan.file)?;
+    let document_tokens = document_tokens(plan);
+    let costs = Costs {
+        n_matmul_params: config.n_matmul_params() as f64,
+        document_tokens,
+        flops_per_second: FLOPS_PER_THREAD * plan.file.n_threads as f64,
+    };
+    Ok(Estimate {
+        n_params: Layout::new(&config).n_params() as u64,
+        memory_mib: memory::of(&config, plan).peak as u64 >> 20,
+        document_tokens,
+        stages: costs.stages(plan),
+    })
+}
+
+/// Multiplies counts into costs.
+struct Costs {
+    n_matmul_params: f64,
+    document_tokens: f64,
+    flops_per_second: f64,
+}
+
+impl Costs {
+    fn stages(&self, plan: &Plan) -> Vec<StageEstimate> {
+        let mut stages: Vec<StageEstimate> = Vec::new();
+        for stage in &plan.stages {
+            let found = self.of(plan, stage.task, &stages);
+            stages.push(StageEstimate {
+                stage: stage.name.clone(),
+                ..found
+            });
+        }
+        stages
+    }
+
+    /// A stage behind those `before` it.
+    fn of(&self, plan: &Plan, task: Task, before: &[StageEstimate]) -> StageEstimate {
+        let file = &plan.file;
+        match task {
+            Task::Corpus | Task::Checkpoint(_) => StageEstimate::default(),
+            Task::Base => match &file.base {
+                BaseSection::Checkpoint { .. } => StageEstimate::default(),
+                BaseSection::Pretrain {
+                    n_updates,
+                    batch_documents,
+                    ..
+                } => self.stage(
+                    *n_updates,
+                    self.documents(*n_updates, *batch_documents),
+                    0.0,
+                ),
+            },
+            Task::Midtrain(arm) => match &plan.arms[arm].method {
+                Method::None => StageEstimate::default(),
+                Method::Ra3 => self.ra3(&plan.arms[arm].file),
+                Method::Ntp(budget) => self.ntp(&plan.arms[arm].file, budget, before),
+            },
+            Task::HeldOut(subject) => {
+                let is_latent = plan.arms[subject.arm].method == Method::Ra3;
+                let draws = file.held_out.iwae.iter().max().copied().unwrap_or(1);
+                // Each draw is sampled and read again, by the model and by its reference.
+                let n_passes = if is_latent { 1 + 3 * draws } else { 1 };
+                let n_tokens = self.documents(1, file.held_out.n_documents) * n_passes as f64;
+                self.stage(0, 0.0, n_tokens)
+            }
+            Task::Evaluate(subject, place) => self.evaluate(plan, subject, place),
+            Task::Rlvr(arm) => {
+                let section = plan.arms[arm].file.rlvr.as_ref();
+                section.map_or_else(StageEstimate::default, |section| self.rlvr(section))
+            }
+        }
+    }
+
+    fn stage(&self, n_updates: u64, trained: f64, run: f64) -> StageEstimate {
+        let flops = self.n_matmul_params * (6.0 * trained + 2.0 * run);
+        StageEstimate {
+            n_updates,
+            n_tokens: trained + run,
+            flops,
+            seconds: flops / self.flops_per_second,
+            ..StageEstimate::default()
+        }
+    }
+
+    fn documents(&self, n_updates: u64, batch_documents: usize) -> f64 {
+        n_updates as f64 * batch_documents as f64 * self.document_tokens
+    }
+
+    fn ra3(&self, file: &RunFile) -> StageEstimate {
+        let em = em_config(file);
+        let group = em.e_step.group_size;
+        let searched_by = self.documents(em.rounds * em.e_updates, em.e_batch_documents);
+        let rollouts = searched_by * group as f64;
+        let n_annotated = em.annotate_documents.next_multiple_of(em.m_batch_documents);
+        let searched =
+            self.documents(em.rounds, n_annotated) * (1.0 - f64::from(em.corpus_latents_share));
+        let draws = searched * em.choose.group_size() as f64;
+        // A rollout is sampled; the scorer reads it again, and a reference where one is needed.
+        // Annotation by one draw reads nothing again.
+        let n_readers = 2.0 + f64::from(u8::from(em.e_step.penalty.needs_reference()));
+        let n_readings = if matches!(em.choose, Choose::Sample {}) {
+            1.0
+        } else {
+            n_readers
+        };
+        // An update of the M-step learns from every draw of its documents that has a weight.
+        let own = f64::from(em.corpus_latents_share);
+        let n_learnt = own + (1.0 - own) * em.choose.n_learnt() as f64;
+        let cold = self.documents(em.cold_start_updates, em.m_batch_documents);
+        let m_step = self.documents(em.rounds * em.m_updates, em.m_batch_documents);
+        let trained = cold + m_step * n_learnt + rollouts * em.e_step.updates_per_batch as f64;
+        let run = rollouts * n_readers + draws * n_readings;
+        StageEstimate {
+            // Annotation reads documents and learns from none.
+            n_corpus_tokens: cold + m_step + searched_by,
+            ..self.stage(em.n_positions(), trained, run)
+        }
+    }
+
+    fn ntp(&self, file: &RunFile, budget: &Budget, before: &[StageEstimate]) -> StageEstimate {
+        let of = |arm: &String| before.iter().find(|stage| stage.stage == *arm);
+        let per_update = self.documents(1, file.supervised.batch_documents);
+        let n_tokens = match budget {
+            Budget::Updates(n) => *n as f64 * per_update,
+            Budget::CorpusTokens(n) => *n as f64,
+            Budget::Flops(flops) => flops / (6.0 * self.n_matmul_params),
+            Budget::CorpusTokensOf(arm) => of(arm).map_or(0.0, |stage| stage.n_corpus_tokens),
+            Budget::FlopsOf(arm) => {
+                of(arm).map_or(0.0, |stage| stage.flops) / (6.0 * self.n_matmul_params)
+            }
+        };
+        StageEstimate {
+            n_corpus_tokens: n_tokens,
+            ..self.stage((n_tokens / per_update).ceil() as u64, n_tokens, 0.0)
+        }
+    }
+
+    /// A program has at most so many tokens, and ends at half of them.
+    fn programs(&self, n_programs: usize, program_tokens_max: usize) -> f64 {
+        n_programs as f64 * (program_tokens_max as f64 / 2.0 + self.document_tokens)
+    }
+
+    fn evaluate(&self, plan: &Plan, subject: Subject, place: usize) -> StageEstimate {
+        let measure = &plan.measures()[place];
+        let is_latent = plan.arms[subject.arm].method == Method::Ra3;
+        let is_table = is_latent && !subject.is_after_rlvr && measure.decision_table;
+        let n_problems = match measure.problems.set {
+            ProblemSetName::Testbed => plan.file.corpus.n_held_out_problems(),
+            _ => N_PUBLISHED_PROBLEMS,
+        };
+        // Plainly, and by each of four decisions.
+        let n_ways = if is_table { 5 } else { 1 };
+        let n_programs = n_problems * measure.n_samples * n_ways;
+        self.stage(
+            0,
+            0.0,
+            self.programs(n_programs, measure.program_tokens_max),
+        )
+    }
+
+    fn rlvr(&self, section: &RlvrSection) -> StageEstimate {
+        let per_update = section.batch_problems * section.group_size;
+        let n_programs = section.n_updates as usize * per_update;
+        let n_tokens = self.programs(n_programs, section.program_tokens_max);
+        let trained = n_tokens * section.updates_per_batch as f64;
+        // Of all tries, a batch's worth of programs is learnt from.
+        let run = n_tokens * section.n_tries_max as f64;
+        self.stage(section.n_updates, trained, run)
+    }
+}
+
+fn document_tokens(plan: &Plan) -> f64 {
+    let corpus = &plan.file.corpus;
+    let Some(section) = &corpus.testbed else {
+        return corpus.document_tokens_max as f64 / 2.0;
+    };
+    let mut config = testbed_config(section);
+    config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);
+    (config.n_train_problems, config.n_held_out_problems) = (0, 0);
+    let sample = ra3_testbed::generate(&config, Seed::root(corpus.seed)).documents;
+    let n_bytes: usize = sample
+        .iter()
+        .map(|document| document.prefix.len() + document.text.len())
+        .sum();
+    n_bytes as f64 / sample.len().max(1) as f64 / BYTES_PER_TOKEN
+}
+
+/// The model's shape; of a checkpoint, as its `config.json` says.
+///
+/// # Errors
+/// The `config.json` is neither in a folder nor in the cache, or cannot be read.
+pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
+    match &file.base {
+        BaseSection::Checkpoint { path, .. } => {
+            // Of a model of the Hub only what is in the cache: a plan downloads nothing.
+            let settings = HubSettings {
+                is_offline: true,
+                ..HubSettings::from_environment()
+            };
+            let name = path.display().to_string();
+            let folder = ra3_hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
+            Ok(ModelConfig::load(&folder.join("config.json"))?)
+        }
+        BaseSection::Pretrain { model, .. } => {
+            let vocab_size = match &file.tokenizer {
+                TokenizerSection::Train { n_vocabulary } => *n_vocabulary,
+                // A file's vocabulary is known when the run reads it.
+                TokenizerSection::File { .. } | TokenizerSection::Base {} => 150_000,
+            };
+            Ok(model.config(vocab_size))
+        }
+    }
+}
+
+impl Estimate {
+    /// For a reader.
+    pub fn to_text(&self) -> String {
+        let width = self.stages.iter().map(|stage| stage.stage.len()).max();
+        let width = width.unwrap_or_default().max("stage".len());
+        let mut text = format!(
+            "parameters  {:.2}M\nmemory      {} MiB at most\n\
+             documents   about {:.0} tokens each\n\n\
+             {:<width$} {:>9} {:>10} {:>10} {:>9}\n",
+            self.n_params as f64 / 1e6,
+            self.memory_mib,
+            self.document_tokens,
+            "stage",
+            "updates",
+            "tokens",
+            "TFLOP",
+            "time",
+        );
+        let total = self.stages.iter().fold(
+            StageEstimate {
+                stage: "in all".to_owned(),
+                ..StageEstimate::default()
+            },
+            |sum, stage| StageEstimate {
+                n_updates: sum.n_updates + stage.n_updates,
+                n_tokens: sum.n_tokens + stage.n_tokens,
+                flops: sum.flops + stage.flops,
+                seconds: sum.seconds + stage.seconds,
+                ..sum
+            },
+        );
+        for stage in self.stages.iter().chain([&total]) {
+            let updates = match stage.n_updates {
+                0 => "–".to_owned(),
+                n => n.to_string(),
+            };
+            text += &format!(
+                "{:<width$} {:>9} {:>9.2}M {:>10.2} {:>9}\n",
+                stage.stage,
+                updates,
+                stage.n_tokens / 1e6,
+                stage.flops / 1e12,
+                time(stage.seconds),
+            );
+        }
+        text
+    }
+}
+
+/// Seconds in the unit that a reader takes them in.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => "–".to_owned(),
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 90.0 * 60.0 => format!("{:.0} min", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The training stages of `tiny` with changes, for documents of 10 tokens and one parameter.
+    fn stages(changes: &[&str]) -> Vec<(String, u64, f64, f64)> {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let costs = Costs {
+            n_matmul_params: 1.0,
+            document_tokens: 10.0,
+            flops_per_second: 1.0,
+        };
+        let stages = costs.stages(&Plan::new(file).unwrap()).into_iter();
+        let training = stages.filter(|stage| stage.n_updates > 0);
+        training
+            .map(|it| (it.stage, it.n_updates, it.n_tokens, it.flops))
+            .collect()
+    }
+
+    #[test]
+    fn tokens_and_operations_by_hand() {
+        let found = stages(&[]);
+        let expected = [
+            // 6 updates of 8 documents.
+            ("base", 6, 480.0, 6.0 * 480.0),
+            // 32 documents are learnt from, and 2 × 2 × 8 rollouts, each sampled and scored; of 16
+            // annotated documents, 12 are drawn once.
+            ("ra3", 8, 640.0 + 640.0 + 120.0, 6.0 * 640.0 + 2.0 * 760.0),
+            // 4 supervised updates of 8 documents and 2 E-step updates of 2: 36 documents.
+            ("ntp", 5, 360.0, 6.0 * 360.0),
+            // 5360 FLOPs at 6 a token, and 80 tokens an update.
+            ("ntp-compute", 12, 5360.0 / 6.0, 5360.0),
+            // 2 × 2 × 8 programs of 100 tokens behind 10.
+            ("rlvr-base", 2, 2.0 * 3520.0, 8.0 * 3520.0),
+            ("rlvr-ntp", 2, 2.0 * 3520.0, 8.0 * 3520.0),
+            ("rlvr-ra3", 2, 2.0 * 3520.0, 8.0 * 3520.0),
+        ];
+        for (found, (stage, n_updates, n_tokens, flops)) in found.iter().zip(expected) {
+            assert_eq!(*found, (stage.to_owned(), n_updates, n_tokens, flops));
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+
+    #[test]
+    fn every_update_on_a_batch_and_every_draw_of_a_group_counts() {
+        let ra3 = |changes: &[&str]| {
+            let (_, _, n_tokens, flops) = stages(changes).swap_remove(1);
+            (n_tokens, flops)
+        };
+        // 320 tokens of documents and 320 of rollouts are learnt from; 640 and 120 are run.
+        let (more, groups) = (
+            "ra3.e_step.updates_per_batch=3",
+            "ra3.m_step.choose={kind='best_of', group_size=4}",
+        );
+        assert_eq!(ra3(&[more]), (2040.0, 6.0 * 1280.0 + 2.0 * 760.0));
+        // 12 documents are drawn four times, and scored.
+        assert_eq!(ra3(&[groups]), (2240.0, 6.0 * 640.0 + 2.0 * 1600.0));
+        let weights = "ra3.m_step.choose={kind='importance_weights', group_size=4}";
+        // The M-step's 2 updates learn from four draws of three documents in four: 160 tokens
+        // become 520.
+        assert_eq!(ra3(&[weights]), (2600.0, 6.0 * 1000.0 + 2.0 * 1600.0));
+        // A reference reads every rollout and every draw, too.
+        let kl = "ra3.e_step.penalty={kind='exact_kl', alpha=0.5}";
+        assert_eq!(ra3(&[kl]), (1720.0, 6.0 * 640.0 + 2.0 * 1080.0));
+        assert_eq!(ra3(&[kl, groups]), (3040.0, 6.0 * 640.0 + 2.0 * 2400.0));
+        // Annotation goes by whole batches of 8: 17 documents are 24, of which 18 are drawn.
+        let few = "ra3.annotate_documents=17";
+        assert_eq!(ra3(&[few]), (1460.0, 6.0 * 640.0 + 2.0 * 820.0));
+
+        let rlvr = |change| stages(&[change]).swap_remove(4);
+        let (_, _, n_tokens, flops) = rlvr("rlvr.updates_per_batch=3");
+        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 20.0 * 3520.0));
+        let (_, _, n_tokens, flops) = rlvr("rlvr.n_tries_max=3");
+        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 12.0 * 3520.0));
+    }
+}

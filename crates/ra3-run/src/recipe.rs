@@ -1,0 +1,324 @@
+//! What a stage depends on, and the key that follows from it.
+//!
+//! A stage is named by the hash of all that can change its result: its name, the settings that it
+//! reads, the keys of the stages that it builds on, the contents of the files that it reads, and
+//! the version of `ra3`. Two stages of one key have the same bits, whichever run made them; so what
+//! is finished is used again, and what has changed is run again with what depends on it.
+//! Paths are no part of it: files are known by their contents.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ra3_corpus::read;
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark_data;
+use crate::event::Watcher;
+use crate::ledger::StageRecord;
+use crate::model;
+use crate::plan::{Method, Origin, Plan, Stage, Task};
+use crate::run_file::{
+    Allowed, BaseSection, Budget, ProblemsSection, RunFile, TokenizerSection, key, leaves, shown,
+};
+use crate::store::checksum;
+
+/// Raised where stages of an older version would not be what this one makes.
+const FORMAT: u32 = 1;
+/// Keys that change no bit of a result.
+const FREE: [&str; 2] = ["training.cache_mib", "grading.n_workers"];
+
+/// What a stage depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipe {
+    /// The stage's name.
+    pub(crate) stage: String,
+    /// What made it.
+    version: String,
+    /// The settings that it reads, by key.
+    settings: BTreeMap<String, String>,
+    /// What it builds on: keys of stages, hashes of files, amounts.
+    inputs: BTreeMap<String, String>,
+}
+
+impl Recipe {
+    /// The hash of all of it.
+    pub(crate) fn key(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a recipe has only texts");
+        blake3::hash(&json).to_hex().to_string()
+    }
+
+    /// Why this is not `old`, for a reader: `ra3.rounds was 2 and is now 3`.
+    pub(crate) fn differences(&self, old: &Self) -> Vec<String> {
+        let word = |value: Option<&String>| {
+            let value = value.map(|value| short(value));
+            value.unwrap_or_else(|| "not there".to_owned())
+        };
+        let mut found = Vec::new();
+        if self.version != old.version {
+            found.push(format!("{} made it", old.version));
+        }
+        for (before, after) in [(&old.settings, &self.settings), (&old.inputs, &self.inputs)] {
+            let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
+            names.sort();
+            names.dedup();
+            names.retain(|name| before.get(*name) != after.get(*name));
+            found.extend(names.into_iter().map(|name| {
+                let (before, after) = (word(before.get(name)), word(after.get(name)));
+                format!("{name} was {before} and is now {after}")
+            }));
+        }
+        found
+    }
+}
+
+/// A hash by its beginning; other values as they are.
+fn short(value: &str) -> String {
+    let is_hash = value.len() == 64 && value.chars().all(|c| c.is_ascii_hexdigit());
+    if is_hash {
+        value[..8].to_owned()
+    } else {
+        value.to_owned()
+    }
+}
+
+/// What is known of the stages before one.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Their keys by name.
+    pub(crate) keys: BTreeMap<String, String>,
+    /// What those that train have spent.
+    pub(crate) spent: BTreeMap<String, StageRecord>,
+}
+
+/// The recipe of a stage, all of whose inputs are done.
+///
+/// # Errors
+/// A file that it reads is missing, or a model cannot be downloaded.
+pub(crate) fn recipe(
+    plan: &Plan,
+    stage: &Stage,
+    before: &Before,
+    watcher: &mut Watcher<'_>,
+) -> Result<Recipe> {
+    let mut recipe = Recipe {
+        stage: stage.name.clone(),
+        version: format!("ra3 {} format {FORMAT}", env!("CARGO_PKG_VERSION")),
+        settings: settings(plan, stage.task),
+        inputs: BTreeMap::new(),
+    };
+    for input in inputs(plan, stage.task) {
+        let key = before.keys.get(&input).context("stages are in order")?;
+        recipe.inputs.insert(input, key.clone());
+    }
+    for (name, path) in files(plan, stage.task, watcher)? {
+        recipe.inputs.insert(name, contents(&path)?);
+    }
+    if stage.task == Task::Corpus {
+        for (place, source) in plan.file.corpus.sources.iter().enumerate() {
+            let files = read::files(source)?;
+            recipe
+                .inputs
+                .insert(format!("corpus.sources[{place}]"), contents_of(&files));
+        }
+    }
+    if let Task::Midtrain(arm) = stage.task
+        && let Method::Ntp(budget) = &plan.arms[arm].method
+    {
+        let end = budget_of(budget, before)?;
+        let (name, amount) = match &end {
+            Budget::Updates(n) => ("updates", n.to_string()),
+            Budget::CorpusTokens(n) => ("corpus_tokens", n.to_string()),
+            Budget::Flops(x) => ("flops", format!("{x:?}")),
+            Budget::CorpusTokensOf(_) | Budget::FlopsOf(_) => unreachable!("it was looked up"),
+        };
+        recipe.inputs.insert(format!("budget.{name}"), amount);
+    }
+    Ok(recipe)
+}
+
+/// A budget in numbers: that of another arm is what it has spent.
+///
+/// # Errors
+/// The other arm is not done.
+pub(crate) fn budget_of(budget: &Budget, before: &Before) -> Result<Budget> {
+    let spent = |arm: &String| {
+        let spent = before.spent.get(arm);
+        spent.with_context(|| format!("stage {arm} has left no word of what it spent"))
+    };
+    Ok(match budget {
+        Budget::CorpusTokensOf(arm) => Budget::CorpusTokens(spent(arm)?.n_corpus_tokens),
+        Budget::FlopsOf(arm) => Budget::Flops(spent(arm)?.flops),
+        Budget::Updates(_) | Budget::CorpusTokens(_) | Budget::Flops(_) => budget.clone(),
+    })
+}
+
+/// The stages that one builds on.
+pub(crate) fn inputs(plan: &Plan, task: Task) -> Vec<String> {
+    let corpus = "corpus".to_owned();
+    match task {
+        Task::Corpus => Vec::new(),
+        Task::Base | Task::Checkpoint(_) => vec![corpus],
+        Task::Midtrain(arm) => vec![corpus, plan.start(arm)],
+        Task::HeldOut(subject) | Task::Evaluate(subject, _) => vec![corpus, plan.maker(subject)],
+        Task::Rlvr(arm) => {
+            let subject = crate::plan::Subject {
+                arm,
+                is_after_rlvr: false,
+            };
+            vec![corpus, plan.maker(subject)]
+        }
+    }
+}
+
+/// The settings that a stage reads.
+fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
+    let measure = |place: usize| format!("evaluate[{place}].");
+    let (file, sections): (&RunFile, Vec<String>) = match task {
+        Task::Corpus => (&plan.file, named(&["corpus.", "tokenizer."])),
+        Task::Base => match &plan.file.base {
+            BaseSection::Checkpoint { .. } => (&plan.file, named(&["seed", "base."])),
+            BaseSection::Pretrain { .. } => (
+                &plan.file,
+                named(&["seed", "n_threads", "base.", "training."]),
+            ),
+        },
+        Task::Checkpoint(arm) => (&plan.arms[arm].file, named(&["seed"])),
+        Task::Midtrain(arm) => {
+            let arm = &plan.arms[arm];
+            let mut sections = named(&["seed", "n_threads", "training.", "supervised."]);
+            if arm.method == Method::Ra3 {
+                sections.push("ra3.".to_owned());
+            }
+            (&arm.file, sections)
+        }
+        Task::HeldOut(_) => (
+            &plan.file,
+            named(&[
+                "seed",
+                "n_threads",
+                "held_out.",
+                "training.micro_batch_tokens",
+            ]),
+        ),
+        Task::Evaluate(_, place) => {
+            let mut sections = named(&["seed", "n_threads", "grading."]);
+            sections.push(measure(place));
+            (&plan.file, sections)
+        }
+        Task::Rlvr(arm) => (
+            &plan.arms[arm].file,
+            named(&["seed", "n_threads", "training.", "rlvr.", "grading."]),
+        ),
+    };
+    let is_read = |path: &str| {
+        let is_of = |section: &String| path.starts_with(section.as_str());
+        let is_path = key(path).is_some_and(|key| key.allowed == Allowed::Path);
+        sections.iter().any(is_of) && !FREE.contains(&path) && !is_path
+    };
+    let leaves = leaves(file).into_iter().filter(|leaf| is_read(&leaf.path));
+    leaves.map(|leaf| (leaf.path, shown(&leaf.value))).collect()
+}
+
+fn named(sections: &[&str]) -> Vec<String> {
+    sections.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The files and folders that a stage reads, by the keys that name them.
+fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(String, PathBuf)>> {
+    let file = &plan.file;
+    let of_problems = |key: &str, problems: &ProblemsSection| -> Result<Vec<(String, PathBuf)>> {
+        let Some(bench) = problems.set.bench() else {
+            return Ok(Vec::new());
+        };
+        let path = benchmark_data::locate(bench, problems.data.as_deref())
+            .with_context(|| format!("{key}.data"))?;
+        Ok(vec![(format!("{key}.data"), path)])
+    };
+    match task {
+        Task::Corpus => {
+            let mut found = Vec::new();
+            if let TokenizerSection::File { path } = &file.tokenizer {
+                found.push(("tokenizer.path".to_owned(), path.clone()));
+            }
+            if let BaseSection::Checkpoint { path, .. } = &file.base
+                && file.tokenizer == (TokenizerSection::Base {})
+            {
+                let folder = model::folder_of(path, watcher).context("base.path")?;
+                for name in model::TRAVELLERS {
+                    let path = folder.join(name);
+                    if path.exists() {
+                        found.push((format!("base.path/{name}"), path));
+                    }
+                }
+            }
+            Ok(found)
+        }
+        Task::Base => match &file.base {
+            BaseSection::Pretrain { .. } => Ok(Vec::new()),
+            BaseSection::Checkpoint { path, .. } => {
+                let folder = model::folder_of(path, watcher).context("base.path")?;
+                Ok(vec![("base.path".to_owned(), folder)])
+            }
+        },
+        Task::Checkpoint(arm) => {
+            let Origin::Checkpoint(path) = &plan.arms[arm].from else {
+                return Ok(Vec::new());
+            };
+            let folder = model::folder_of(path, watcher).context("arms.from")?;
+            Ok(vec![("arms.from".to_owned(), folder)])
+        }
+        Task::Midtrain(_) | Task::HeldOut(_) => Ok(Vec::new()),
+        Task::Evaluate(_, place) => {
+            of_problems("evaluate.problems", &plan.measures()[place].problems)
+        }
+        Task::Rlvr(arm) => {
+            let rlvr = plan.arms[arm].file.rlvr.as_ref();
+            let rlvr = rlvr.context("an arm that goes to RLVR has its settings")?;
+            of_problems("rlvr.problems", &rlvr.problems)
+        }
+    }
+}
+
+/// The hash of a file, or of the names and contents of all files in a folder.
+fn contents(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return checksum(path);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut folders = vec![path.to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let context = || format!("cannot read {}", folder.display());
+        for entry in std::fs::read_dir(&folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    for file in files {
+        let name = file.strip_prefix(path).unwrap_or(&file);
+        hasher.update(name.as_os_str().as_encoded_bytes());
+        hasher.update(checksum(&file)?.as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The hash of files in their order, with their places below their source, which decide what is
+/// held out; one that cannot be read is known by that.
+fn contents_of(files: &[(PathBuf, PathBuf)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (place, file) in files {
+        hasher.update(place.as_os_str().as_encoded_bytes());
+        match checksum(file) {
+            Ok(sum) => hasher.update(sum.as_bytes()),
+            Err(_) => hasher.update(b"unreadable"),
+        };
+    }
+    hasher.finalize().to_hex().to_string()
+}

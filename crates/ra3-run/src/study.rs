@@ -1,0 +1,191 @@
+//! A study: the same run over seeds and settings, in one directory with one store.
+//!
+//! What the runs have in common is made once: stages are found by what they depend on. A study that
+//! was killed goes on where it was.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use toml::{Table, Value};
+
+use crate::event::{Event, Watcher};
+use crate::pipeline;
+use crate::plan::Plan;
+use crate::run_file::{RunFile, StudySection, put, shown};
+
+/// The store of a study that shares none.
+const STAGES: &str = "stages";
+
+/// A run of a study.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyRun {
+    /// What it has otherwise than the others: `ra3.rounds=2`; empty where nothing is varied.
+    pub variation: String,
+    /// Its seed.
+    pub seed: u64,
+    /// What it does.
+    pub plan: Plan,
+}
+
+/// The directory of a run file's study: beside that of its run.
+pub fn directory(file: &RunFile) -> PathBuf {
+    let name = file.directory.file_name().unwrap_or_default();
+    let name = format!("{}-study", name.to_string_lossy());
+    file.directory.with_file_name(name)
+}
+
+/// The runs of a study, all of them planned before any begins.
+///
+/// # Errors
+/// There is no `[study]`, a key of it leads nowhere, or a plan is refused: the run is named.
+pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
+    let study = file.study.as_ref().context(
+        "the run file has no [study]: add one, such as\n[study]\nseeds = [1, 2, 3]\nvary = { \
+         \"ra3.e_step.penalty.cost\" = [0.1, 0.3] }",
+    )?;
+    ensure!(!study.seeds.is_empty(), "study.seeds is empty");
+    let mut runs = Vec::new();
+    for changes in combinations(study) {
+        let variation: Vec<String> = changes
+            .iter()
+            .map(|(key, value)| format!("{key}={}", shown(value)))
+            .collect();
+        let variation = variation.join(" ");
+        for seed in &study.seeds {
+            let plan = plan(file, &changes, &variation, *seed)
+                .with_context(|| format!("study, seed {seed} {variation}"))?;
+            let variation = variation.clone();
+            let seed = *seed;
+            runs.push(StudyRun {
+                variation,
+                seed,
+                plan,
+            });
+        }
+    }
+    Ok(runs)
+}
+
+/// Runs what is not done yet of a study. Returns the run directories.
+///
+/// # Errors
+/// As [`runs`], and where a run fails: the same call continues from there.
+pub fn run(file: &RunFile, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
+    let runs = runs(file)?;
+    let mut directories = Vec::new();
+    for (place, run) in runs.iter().enumerate() {
+        watcher(Event::Note(format!(
+            "run {} of {}: seed {} {}",
+            place + 1,
+            runs.len(),
+            run.seed,
+            run.variation
+        )));
+        pipeline::run(&run.plan, false, watcher)
+            .with_context(|| format!("study, seed {} {}", run.seed, run.variation))?;
+        directories.push(run.plan.file.directory.clone());
+    }
+    Ok(directories)
+}
+
+/// Every combination of the values, the last key's changing first.
+fn combinations(study: &StudySection) -> Vec<Vec<(&str, &Value)>> {
+    let mut all = vec![Vec::new()];
+    for (key, values) in &study.vary {
+        let mut longer = Vec::new();
+        for before in &all {
+            for value in values {
+                let mut changes: Vec<(&str, &Value)> = Vec::clone(before);
+                changes.push((key, value));
+                longer.push(changes);
+            }
+        }
+        all = longer;
+    }
+    all
+}
+
+fn plan(file: &RunFile, changes: &[(&str, &Value)], variation: &str, seed: u64) -> Result<Plan> {
+    let mut table = Table::try_from(file).expect("a run file is made of TOML's types");
+    table.remove("study");
+    for (key, value) in changes {
+        put(&mut table, key, (*value).clone())
+            .map_err(|message| anyhow::anyhow!("study.vary, {key}: {message}"))?;
+    }
+    let own: RunFile = table.try_into().context("study.vary")?;
+    let place = directory(file);
+    Plan::new(RunFile {
+        seed,
+        directory: place.join(folder(variation, seed)),
+        store: Some(own.store.clone().unwrap_or_else(|| place.join(STAGES))),
+        ..own
+    })
+}
+
+/// The name of a run's folder: `ra3.rounds=2-seed-1`.
+fn folder(variation: &str, seed: u64) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.=".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let variation: String = variation.chars().map(plain).collect();
+    match variation.as_str() {
+        "" => format!("seed-{seed}"),
+        variation => format!("{variation}-seed-{seed}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn file(study: &str) -> RunFile {
+        let text = include_str!("../../../runs/tiny.toml");
+        let text = format!("{text}\n[study]\n{study}");
+        crate::run_file::parse(&text, Path::new("runs/tiny.toml"), &[]).unwrap()
+    }
+
+    #[test]
+    fn every_seed_meets_every_combination() {
+        let file = file(
+            "seeds = [1, 2]\n[study.vary]\n\"ra3.rounds\" = [1, 2]\n\
+             \"arms.ntp.rlvr\" = [true, false]\n",
+        );
+        let runs = runs(&file).unwrap();
+        let names: Vec<(&str, u64)> = runs
+            .iter()
+            .map(|run| (run.variation.as_str(), run.seed))
+            .collect();
+        assert_eq!(names.len(), 8);
+        assert_eq!(names[0], ("arms.ntp.rlvr=true ra3.rounds=1", 1));
+        assert_eq!(names[3], ("arms.ntp.rlvr=true ra3.rounds=2", 2));
+        let last = &runs[7].plan;
+        assert_eq!((last.file.seed, last.file.ra3.rounds), (2, 2));
+        assert!(!last.arms[1].goes_to_rlvr && runs[0].plan.arms[1].goes_to_rlvr);
+        let place = "runs/out/tiny-study/arms.ntp.rlvr=false_ra3.rounds=2-seed-2";
+        assert_eq!(last.file.directory, Path::new(place));
+        let store = Path::new("runs/out/tiny-study/stages");
+        assert_eq!(last.file.store.as_deref(), Some(store));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_said_before_anything_runs() {
+        for (study, expected) in [
+            (
+                "seeds = [1]\nvary.\"ra3.rounds\" = [1, -1]",
+                "ra3.rounds=-1",
+            ),
+            ("seeds = [1]\nvary.\"ra3.round\" = [1]", "round"),
+            ("seeds = [1]\nvary.\"arms.nobody.rlvr\" = [true]", "arms"),
+            ("seeds = []", "seeds"),
+        ] {
+            let message = format!("{:#}", runs(&file(study)).unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
