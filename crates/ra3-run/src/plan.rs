@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use toml::Table;
 
 use crate::rules;
-use crate::run_file::{self, ArmSection, BASE, Budget, EvaluateSection, MethodName, RunFile};
+use crate::run_file::{self, ArmSection, BASE, Budget, EvaluateSection, MethodName, OWN, RunFile};
 
 /// A run file whose rules were checked, with the arms and stages that follow from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,9 +292,6 @@ fn checkpoint(from: &str, file: &RunFile) -> Result<PathBuf> {
     );
     Ok(PathBuf::from(from))
 }
-
-/// Sections that an arm may have otherwise than the file.
-const OWN: [&str; 4] = ["training", "supervised", "ra3", "rlvr"];
 
 fn with_own_settings(file: &RunFile, table: &Table, set: &Table) -> Result<RunFile> {
     if set.is_empty() {

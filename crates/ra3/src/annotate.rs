@@ -14,21 +14,22 @@ use crate::trajectory::{Document, Trajectory};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
     serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
 )]
 pub enum Choose {
-    /// One draw from `q`. With braces, so that a `group_size` in its place is refused.
+    /// One draw from `q`.
+    // With braces, so that a `group_size` in its place is refused.
     Sample {},
     /// The best of a group by `Σ_t r_t`.
     BestOf {
-        /// Draws.
+        /// Draws of a document.
         group_size: usize,
     },
-    /// All of a group, weighted by `softmax_g Σ_t r_t`: under [`Penalty::ExactKl`] that is
+    /// All of a group, weighted by `softmax_g Σ_t r_t`: under the exact KL that is
     /// `log π + log p − log q`, and the weights are importance weights.
     ImportanceWeights {
-        /// Draws.
+        /// Draws of a document.
         group_size: usize,
     },
 }

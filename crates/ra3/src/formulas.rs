@@ -25,7 +25,7 @@ pub fn returns(rewards: &[f32], horizon: Option<usize>, discount: f32) -> Vec<f3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
 pub enum Baseline {

@@ -37,7 +37,7 @@ use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateSt
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
 pub enum Estimator {

@@ -7,32 +7,32 @@ use crate::formulas::returns;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
     serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
 )]
 pub enum Penalty {
-    /// The switch cost `c`, a constant in nats for each think. Infinity forbids thinking: there is
+    /// The switch cost `c`, a constant in nats for each think. `inf` forbids thinking: there is
     /// then nothing to decide, no marker is written, and RA3 is next-token prediction.
     SwitchCost {
-        /// The cost in nats.
+        /// The cost in nats; `inf` forbids thinking.
         cost: f32,
     },
     /// `log q − log p` of the sticky prior; `α` is its probability of keeping the latent, and the
-    /// reference gives `p_0` of the rationale.
+    /// model after the cold start gives `p_0` of the rationale.
     ExactKl {
         /// Prior probability of keeping the latent.
         alpha: f32,
     },
-    /// As [`Penalty::SwitchCost`], with the mean of a line's log-probabilities for their sum:
+    /// As `switch_cost`, with the mean of a line's log-probabilities for their sum:
     /// long lines then weigh no more than short ones. No bound belongs to it.
     SwitchCostOnMean {
-        /// The cost in nats a token.
+        /// The cost in nats a token; `inf` forbids thinking.
         cost: f32,
     },
-    /// As [`Penalty::SwitchCost`], with the line's probability for its logarithm (VeriFree, arXiv
+    /// As `switch_cost`, with the line's probability for its logarithm (VeriFree, arXiv
     /// 2505.21493). No bound belongs to it.
     SwitchCostOnProbability {
-        /// The cost as a probability.
+        /// The cost as a probability; `inf` forbids thinking.
         cost: f32,
     },
 }

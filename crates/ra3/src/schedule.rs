@@ -7,23 +7,23 @@ use crate::seed::Seed;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
     serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
 )]
 pub enum Schedule {
     /// One step size after the warm-up.
     Constant {
-        /// The step size.
+        /// The step size; 0 moves nothing.
         peak: f32,
-        /// Updates of warm-up.
+        /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
         warmup: u64,
     },
     /// A half cosine from `peak` to `floor_share · peak`, which the update after the last would
     /// have, as in transformers' schedules.
     Cosine {
-        /// The largest step size.
+        /// The largest step size; 0 moves nothing.
         peak: f32,
-        /// Updates of warm-up.
+        /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
         warmup: u64,
         /// Share of the peak at the end.
         floor_share: f32,
@@ -31,11 +31,11 @@ pub enum Schedule {
     /// Constant, then linear from `peak` to `floor_share · peak` over the last `decay` updates,
     /// which the update after them would have.
     WarmupStableDecay {
-        /// The largest step size.
+        /// The largest step size; 0 moves nothing.
         peak: f32,
-        /// Updates of warm-up.
+        /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
         warmup: u64,
-        /// Updates of the decay.
+        /// Updates of the decay at the end.
         decay: u64,
         /// Share of the peak at the end.
         floor_share: f32,

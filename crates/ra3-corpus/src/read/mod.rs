@@ -16,6 +16,7 @@ mod regular;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
@@ -25,12 +26,12 @@ use crate::filter::Rejected;
 pub use look::look;
 
 /// A place that documents come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// The standard library of an interpreter, its own tests left out.
     PythonStandardLibrary {
-        /// The interpreter.
+        /// The interpreter whose standard library is read: a command, or a path.
         python: PathBuf,
         /// At most so many files, spread evenly over the sorted paths.
         n_files_max: usize,
@@ -44,7 +45,7 @@ pub enum Source {
     JsonLines {
         /// The file or folder.
         path: PathBuf,
-        /// The key of the text.
+        /// The key of a record's text.
         text_key: String,
         /// The key of what is given before the text (a problem with its signature).
         prefix_key: Option<String>,
@@ -61,12 +62,12 @@ pub enum Source {
 }
 
 /// What a file or record that cannot be read, or is not UTF-8, does to the reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It ends it with an error that names the file and the line or row.
+    /// The reading ends with an error that names the file and the line or row.
     Stop,
-    /// It is counted as dropped. A source that is missing altogether is an error all the same.
+    /// What cannot be read is counted as dropped. A source that is missing altogether is an error all the same.
     Drop,
 }
 

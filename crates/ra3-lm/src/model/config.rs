@@ -1,6 +1,7 @@
 //! A model's shape. How it stands in `config.json` is `config_file`'s matter.
 
 use ra3::refusals::Limits;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -45,7 +46,7 @@ pub enum Biases {
 }
 
 /// Precision of numbers, on disk or in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum Precision {
     /// `f32`.
     #[serde(rename = "float32")]

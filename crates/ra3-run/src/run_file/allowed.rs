@@ -6,6 +6,8 @@ use std::fmt;
 use toml::Value;
 
 use super::RunFile;
+use super::explain::without_places;
+use super::fault::{Fault, Faults, Origin};
 use super::keys::KEYS;
 
 /// A key and what it may be.
@@ -15,6 +17,10 @@ pub struct Key {
     pub path: &'static str,
     /// Its values.
     pub allowed: Allowed,
+    /// What its number counts.
+    pub unit: Option<&'static str>,
+    /// Its letter in the paper.
+    pub symbol: Option<&'static str>,
 }
 
 /// The values of a key.
@@ -77,7 +83,7 @@ impl Allowed {
 }
 
 /// The number that stood in the file: one of single precision, widened, has other digits.
-fn as_written(x: f64) -> f64 {
+pub(super) fn as_written(x: f64) -> f64 {
     if f64::from(x as f32) == x {
         (x as f32).to_string().parse().unwrap_or(x)
     } else {
@@ -141,48 +147,34 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// A value that its key does not allow.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{key} = {value}: allowed is {allowed}")]
-pub struct NotAllowed {
-    /// The key, as `--set` takes it.
-    pub key: String,
-    /// The value as TOML.
-    pub value: String,
-    /// What is allowed.
-    pub allowed: Allowed,
-}
-
 /// Compares every key of a run file with its range.
 ///
 /// # Errors
-/// The first key whose value is outside.
-pub fn check(file: &RunFile) -> Result<(), NotAllowed> {
+/// All keys whose values are outside.
+pub fn check(file: &RunFile) -> Result<(), Faults> {
+    let mut faults = Vec::new();
     for leaf in leaves(file) {
         if let Some(key) = key(&leaf.path)
             && !key.allowed.admits(&leaf.value)
         {
-            return Err(NotAllowed {
+            let (value, allowed) = (shown(&leaf.value), key.allowed);
+            faults.push(Fault {
+                origin: Origin::Settings,
+                message: format!("{} = {value}: allowed is {allowed}", leaf.path),
                 key: leaf.path,
-                value: shown(&leaf.value),
-                allowed: key.allowed,
             });
         }
     }
-    Ok(())
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Faults(faults))
+    }
 }
 
 /// The rule of a key, whose path may have places in lists (`a.b[3].c`).
 pub fn key(path: &str) -> Option<&'static Key> {
-    let mut plain = String::new();
-    let mut is_place = false;
-    for letter in path.chars() {
-        is_place |= letter == '[';
-        if !is_place {
-            plain.push(letter);
-        }
-        is_place &= letter != ']';
-    }
+    let plain = without_places(path);
     KEYS.iter().find(|key| key.path == plain)
 }
 
@@ -248,7 +240,7 @@ mod tests {
     #[test]
     fn the_ends_of_ranges_are_allowed_where_they_are_said_to_be() {
         let mut n_ends = 0;
-        for Key { path, allowed } in KEYS {
+        for Key { path, allowed, .. } in KEYS {
             let Allowed::Real(low, high) = *allowed else {
                 continue;
             };

@@ -1,5 +1,6 @@
 //! Section of the run file: the models that are compared.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -7,18 +8,20 @@ use toml::Table;
 pub const BASE: &str = "base";
 
 /// A model that is compared: where it begins, what is done to it, and what becomes of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmSection {
-    /// Its name in files and tables.
+    /// Its name in files and tables: letters, digits, `-`, `_` and `.`; `base` is the model that
+    /// `[base]` makes.
     pub name: String,
-    /// Where it begins: `base`, the name of another arm, or a checkpoint.
+    /// Where it begins: `base`, the name of another arm, or a checkpoint: a folder, or
+    /// `org/name[@revision]` on the Hub.
     #[serde(default = "base")]
     pub from: String,
     /// What is done to it.
     #[serde(default)]
     pub method: MethodName,
-    /// When NTP ends.
+    /// When NTP ends: one of these keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// Whether it is measured.
@@ -28,13 +31,14 @@ pub struct ArmSection {
     #[serde(default = "yes")]
     pub rlvr: bool,
     /// Keys of `training`, `supervised`, `ra3` and `rlvr` that this arm has otherwise than the
-    /// file, as the file has them.
+    /// file, by their whole path: `set.ra3.e_step.horizon = 0`.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub set: Table,
 }
 
 /// What is done to a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodName {
     /// Nothing: it is measured as it is.
@@ -46,8 +50,8 @@ pub enum MethodName {
     Ra3,
 }
 
-/// When next-token prediction ends: one of these.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// When next-token prediction ends: one of these keys.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Budget {
     /// After so many updates.

@@ -3,28 +3,32 @@
 use std::path::PathBuf;
 
 use ra3_corpus::read::{OnError, Source};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The documents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorpusSection {
     /// Root of the draws that make the corpus and divide problems: runs of several seeds have one
     /// corpus and are scored on the same problems.
     pub seed: u64,
-    /// Share of the documents that are held out, by file.
+    /// Share of the documents that are held out, by file; at 0 nothing is measured on documents.
     pub held_out_share: f64,
-    /// A document shares this many consecutive words with an evaluation problem: it is dropped.
+    /// A document that shares so many consecutive words with an evaluation problem is dropped.
     pub decontaminate_n_words: usize,
-    /// Documents are near duplicates from this Jaccard similarity on.
+    /// Documents are near duplicates from this Jaccard similarity on; 1 drops only those that
+    /// agree in every run of words.
     pub near_duplicate_similarity: f64,
-    /// Longest document in bytes.
+    /// Longest document; a longer one is dropped.
     pub n_bytes_max: usize,
-    /// Longest rationale that a comment may become, in tokens.
+    /// Longest rationale that a comment may become; at most the context less 2.
     pub rationale_tokens_max: usize,
-    /// Longest document in tokens; a longer one is dropped.
+    /// Longest document, a decision before each line included; a longer one is dropped. At most
+    /// the context.
     pub document_tokens_max: usize,
-    /// What becomes of a file or record that cannot be read.
+    /// What becomes of a file or record that cannot be read. (Files that an installation's
+    /// standard library links to from elsewhere are dropped in either case.)
     pub on_unreadable: OnError,
     /// Python source from elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -78,16 +82,17 @@ impl CorpusSection {
 }
 
 /// The generated programs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TestbedSection {
-    /// Training documents.
+    /// Training documents; 0 generates problems only.
     pub n_documents: usize,
     /// Share of the training documents that carry comments.
     pub comment_share: f64,
-    /// Problems for RLVR.
+    /// Problems for RLVR; it needs 1 or more where it takes the testbed's.
     pub n_train_problems: usize,
-    /// Problems for evaluation, of compositions that no document contains.
+    /// Problems for evaluation, of compositions that no document contains; `evaluate` needs 1 or
+    /// more where it takes the testbed's.
     pub n_held_out_problems: usize,
 }
 
@@ -103,17 +108,18 @@ impl Default for TestbedSection {
 }
 
 /// The tokenizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenizerSection {
     /// Trained on the corpus.
     Train {
-        /// Size of the vocabulary, markers included.
+        /// Size of the vocabulary: 256 bytes, the end of text, three markers, and merges until
+        /// the corpus has no more.
         n_vocabulary: usize,
     },
     /// A `tokenizer.json`; the markers are added where they are missing.
     File {
-        /// The file.
+        /// A `tokenizer.json`.
         path: PathBuf,
     },
     /// The one of the base checkpoint.

@@ -1,8 +1,7 @@
 //! The keys of a run file and what each may be: a flat list, in the order of the sections.
 //!
-//! A key that is not here is not checked, and a test says so; `docs/run-files.md` has a row for
-//! each, which a test compares with this list. The upper ends are far above what anyone has run:
-//! they keep a slip of the finger from becoming a machine without memory.
+//! Each is a key of the schema and the other way round, which a test says. The upper ends are far
+//! above what anyone has run: they keep a slip of the finger from becoming a machine without memory.
 
 use super::allowed::Allowed::{Flag, OneOf, Path, Real, Text, Whole};
 use super::allowed::Bound::{Closed, Open};
@@ -40,7 +39,30 @@ const PROBLEM_SETS: Allowed = OneOf(&[
 const PRECISIONS: Allowed = OneOf(&["float32", "bfloat16"]);
 
 const fn key(path: &'static str, allowed: Allowed) -> Key {
-    Key { path, allowed }
+    Key {
+        path,
+        allowed,
+        unit: None,
+        symbol: None,
+    }
+}
+
+impl Key {
+    /// With what its number counts.
+    const fn of(self, unit: &'static str) -> Self {
+        Self {
+            unit: Some(unit),
+            ..self
+        }
+    }
+
+    /// With its letter in the paper and in `docs/algorithm.md`.
+    const fn symbol(self, symbol: &'static str) -> Self {
+        Self {
+            symbol: Some(symbol),
+            ..self
+        }
+    }
 }
 
 /// Every key.
@@ -49,62 +71,62 @@ pub const KEYS: &[Key] = &[
     key("seed", Whole(0, ANY)),
     key("directory", Path),
     key("store", Path),
-    key("n_threads", Whole(1, 256)),
-    key("checkpoint_every", Whole(1, ANY)),
+    key("n_threads", Whole(1, 256)).of("threads"),
+    key("checkpoint_every", Whole(1, ANY)).of("updates"),
     // The documents.
     key("corpus.seed", Whole(0, ANY)),
     key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),
-    key("corpus.decontaminate_n_words", Whole(1, COUNT_MAX)),
+    key("corpus.decontaminate_n_words", Whole(1, COUNT_MAX)).of("words"),
     key(
         "corpus.near_duplicate_similarity",
         // Below it the bands of `ra3_corpus::dedupe` would miss more than one pair in eight.
         Real(Closed(0.5), Closed(1.0)),
     ),
-    key("corpus.n_bytes_max", Whole(1, ANY)),
-    key("corpus.rationale_tokens_max", Whole(1, CONTEXT_MAX)),
-    key("corpus.document_tokens_max", Whole(16, CONTEXT_MAX)),
+    key("corpus.n_bytes_max", Whole(1, ANY)).of("bytes"),
+    key("corpus.rationale_tokens_max", Whole(1, CONTEXT_MAX)).of("tokens"),
+    key("corpus.document_tokens_max", Whole(16, CONTEXT_MAX)).of("tokens"),
     key("corpus.on_unreadable", OneOf(&["stop", "drop"])),
     key(
         "corpus.sources.kind",
         OneOf(&["python_standard_library", "folder", "json_lines", "parquet"]),
     ),
     key("corpus.sources.python", Path),
-    key("corpus.sources.n_files_max", Whole(1, COUNT_MAX)),
+    key("corpus.sources.n_files_max", Whole(1, COUNT_MAX)).of("files"),
     key("corpus.sources.path", Path),
     key("corpus.sources.text_key", Text(1000)),
     key("corpus.sources.prefix_key", Text(1000)),
     key("corpus.sources.name_key", Text(1000)),
     key("corpus.sources.column", Text(1000)),
-    key("corpus.testbed.n_documents", Whole(0, 10_000_000)),
+    key("corpus.testbed.n_documents", Whole(0, 10_000_000)).of("documents"),
     key("corpus.testbed.comment_share", SHARE),
-    key("corpus.testbed.n_train_problems", Whole(0, 10_000)),
-    key("corpus.testbed.n_held_out_problems", Whole(0, 10_000)),
+    key("corpus.testbed.n_train_problems", Whole(0, 10_000)).of("problems"),
+    key("corpus.testbed.n_held_out_problems", Whole(0, 10_000)).of("problems"),
     // The tokenizer.
     key("tokenizer.kind", OneOf(&["train", "file", "base"])),
     // 256 bytes and four tokens of its own.
-    key("tokenizer.n_vocabulary", Whole(260, 1_000_000)),
+    key("tokenizer.n_vocabulary", Whole(260, 1_000_000)).of("tokens"),
     key("tokenizer.path", Path),
     // The base model.
     key("base.kind", OneOf(&["pretrain", "checkpoint"])),
     key("base.path", Path),
-    key("base.vocabulary_multiple", Whole(1, BATCH_MAX)),
-    key("base.n_updates", Whole(0, COUNT_MAX)),
-    key("base.batch_documents", Whole(1, BATCH_MAX)),
+    key("base.vocabulary_multiple", Whole(1, BATCH_MAX)).of("rows"),
+    key("base.n_updates", Whole(0, COUNT_MAX)).of("updates"),
+    key("base.batch_documents", Whole(1, BATCH_MAX)).of("documents"),
     key(
         "base.schedule.kind",
         OneOf(&["constant", "cosine", "warmup_stable_decay"]),
     ),
     key("base.schedule.peak", STEP_SIZE),
-    key("base.schedule.warmup", Whole(0, COUNT_MAX)),
-    key("base.schedule.decay", Whole(0, COUNT_MAX)),
+    key("base.schedule.warmup", Whole(0, COUNT_MAX)).of("updates"),
+    key("base.schedule.decay", Whole(0, COUNT_MAX)).of("updates"),
     key("base.schedule.floor_share", SHARE),
     key("base.model.architecture", OneOf(&["qwen2", "llama"])),
     key("base.model.hidden_size", Whole(2, 32_768)),
     key("base.model.intermediate_size", Whole(1, 131_072)),
-    key("base.model.n_layers", Whole(1, 1000)),
-    key("base.model.n_heads", Whole(1, 1024)),
-    key("base.model.n_key_value_heads", Whole(1, 1024)),
-    key("base.model.context", Whole(16, CONTEXT_MAX)),
+    key("base.model.n_layers", Whole(1, 1000)).of("layers"),
+    key("base.model.n_heads", Whole(1, 1024)).of("heads"),
+    key("base.model.n_key_value_heads", Whole(1, 1024)).of("heads"),
+    key("base.model.context", Whole(16, CONTEXT_MAX)).of("tokens"),
     key("base.model.rope_theta", Real(Closed(1.0), Closed(1e12))),
     key(
         "base.model.initializer_range",
@@ -119,28 +141,36 @@ pub const KEYS: &[Key] = &[
         Real(Closed(1e-6), Closed(f64::INFINITY)),
     ),
     key("training.prefix_weight", WEIGHT),
-    key("training.micro_batch_tokens", Whole(1, 1 << 24)),
+    key("training.micro_batch_tokens", Whole(1, 1 << 24)).of("tokens"),
     key("training.recompute", Flag),
-    key("training.cache_mib", Whole(1, 1 << 24)),
+    key("training.cache_mib", Whole(1, 1 << 24)).of("MiB"),
     key("training.moment_precision", PRECISIONS),
     key("training.frozen_precision", PRECISIONS),
     // The supervised updates.
-    key("supervised.batch_documents", Whole(1, BATCH_MAX)),
+    key("supervised.batch_documents", Whole(1, BATCH_MAX)).of("documents"),
     key("supervised.peak", STEP_SIZE),
-    key("supervised.warmup", Whole(0, COUNT_MAX)),
+    key("supervised.warmup", Whole(0, COUNT_MAX)).of("updates"),
     key("supervised.floor_share", SHARE),
     // RA3.
-    key("ra3.cold_start_updates", Whole(0, COUNT_MAX)),
-    key("ra3.rounds", Whole(0, 1_000_000)),
-    key("ra3.e_updates", Whole(0, COUNT_MAX)),
-    key("ra3.annotate_documents", Whole(0, 10_000_000)),
-    key("ra3.m_updates", Whole(0, COUNT_MAX)),
+    key("ra3.cold_start_updates", Whole(0, COUNT_MAX)).of("updates"),
+    key("ra3.rounds", Whole(0, 1_000_000))
+        .of("rounds")
+        .symbol("K"),
+    key("ra3.e_updates", Whole(0, COUNT_MAX)).of("updates"),
+    key("ra3.annotate_documents", Whole(0, 10_000_000)).of("documents"),
+    key("ra3.m_updates", Whole(0, COUNT_MAX)).of("updates"),
     key("ra3.moments", OneOf(&["shared", "by_phase"])),
-    key("ra3.e_step.batch_documents", Whole(1, BATCH_MAX)),
-    key("ra3.e_step.group_size", Whole(1, GROUP_MAX)),
-    key("ra3.e_step.rationale_tokens_max", Whole(1, CONTEXT_MAX)),
-    key("ra3.e_step.horizon", Whole(0, COUNT_MAX)),
-    key("ra3.e_step.discount", SHARE),
+    key("ra3.e_step.batch_documents", Whole(1, BATCH_MAX)).of("documents"),
+    key("ra3.e_step.group_size", Whole(1, GROUP_MAX))
+        .of("rollouts")
+        .symbol("G"),
+    key("ra3.e_step.rationale_tokens_max", Whole(1, CONTEXT_MAX))
+        .of("tokens")
+        .symbol("M"),
+    key("ra3.e_step.horizon", Whole(0, COUNT_MAX))
+        .of("lines")
+        .symbol("H"),
+    key("ra3.e_step.discount", SHARE).symbol("γ"),
     key(
         "ra3.e_step.penalty.kind",
         OneOf(&[
@@ -153,17 +183,18 @@ pub const KEYS: &[Key] = &[
     key(
         "ra3.e_step.penalty.cost",
         Real(Closed(0.0), Closed(f64::INFINITY)),
-    ),
-    key("ra3.e_step.penalty.alpha", PROBABILITY),
+    )
+    .symbol("c"),
+    key("ra3.e_step.penalty.alpha", PROBABILITY).symbol("α"),
     key("ra3.e_step.scorer", OneOf(&["live", "frozen"])),
     key(
         "ra3.e_step.baseline",
         OneOf(&["leave_one_out", "group_mean", "standardised", "none"]),
     ),
     key("ra3.e_step.learning_rate", STEP_SIZE),
-    key("ra3.e_step.warmup", Whole(0, COUNT_MAX)),
+    key("ra3.e_step.warmup", Whole(0, COUNT_MAX)).of("updates"),
     key("ra3.e_step.temperature", TEMPERATURE),
-    key("ra3.e_step.updates_per_batch", Whole(1, 1000)),
+    key("ra3.e_step.updates_per_batch", Whole(1, 1000)).of("updates"),
     key("ra3.e_step.clip", Real(Open(0.0), Closed(1.0))),
     key("ra3.e_step.think_floor", SHARE),
     key("ra3.e_step.think_every_line", Flag),
@@ -171,7 +202,9 @@ pub const KEYS: &[Key] = &[
         "ra3.m_step.choose.kind",
         OneOf(&["sample", "best_of", "importance_weights"]),
     ),
-    key("ra3.m_step.choose.group_size", Whole(1, GROUP_MAX)),
+    key("ra3.m_step.choose.group_size", Whole(1, GROUP_MAX))
+        .of("draws")
+        .symbol("G"),
     key("ra3.m_step.random_rationales", Flag),
     key("ra3.m_step.corpus_latents_share", SHARE),
     key("ra3.m_step.line_weight", Real(Open(0.0), Closed(1000.0))),
@@ -181,51 +214,55 @@ pub const KEYS: &[Key] = &[
     key("arms.name", Text(40)),
     key("arms.from", Text(1000)),
     key("arms.method", OneOf(&["none", "ntp", "ra3"])),
-    key("arms.budget.updates", Whole(0, COUNT_MAX)),
-    key("arms.budget.corpus_tokens", Whole(0, ANY)),
-    key("arms.budget.flops", Real(Closed(0.0), Open(f64::INFINITY))),
+    key("arms.budget.updates", Whole(0, COUNT_MAX)).of("updates"),
+    key("arms.budget.corpus_tokens", Whole(0, ANY)).of("tokens"),
+    key("arms.budget.flops", Real(Closed(0.0), Open(f64::INFINITY))).of("FLOPs"),
     key("arms.budget.corpus_tokens_of", Text(40)),
     key("arms.budget.flops_of", Text(40)),
     key("arms.evaluate", Flag),
     key("arms.rlvr", Flag),
     // What is measured.
-    key("held_out.n_documents", Whole(1, COUNT_MAX)),
-    key("held_out.iwae", Whole(1, 4096)),
-    key("held_out.alpha", PROBABILITY),
+    key("held_out.n_documents", Whole(1, COUNT_MAX)).of("documents"),
+    key("held_out.iwae", Whole(1, 4096)).of("draws").symbol("K"),
+    key("held_out.alpha", PROBABILITY).symbol("α"),
     key("evaluate.name", Text(40)),
     key("evaluate.problems.set", PROBLEM_SETS),
     key("evaluate.problems.data", Path),
-    key("evaluate.n_samples", Whole(1, 10_000)),
+    key("evaluate.n_samples", Whole(1, 10_000)).of("programs"),
     key("evaluate.temperature", Real(Closed(0.0), Closed(100.0))),
-    key("evaluate.pass_at", Whole(1, 10_000)),
-    key("evaluate.program_tokens_max", Whole(1, CONTEXT_MAX)),
+    key("evaluate.pass_at", Whole(1, 10_000))
+        .of("programs")
+        .symbol("k"),
+    key("evaluate.program_tokens_max", Whole(1, CONTEXT_MAX)).of("tokens"),
     key("evaluate.decision_table", Flag),
     // RLVR.
     key("rlvr.problems.set", PROBLEM_SETS),
     key("rlvr.problems.data", Path),
     key("rlvr.held_out_share", PROBABILITY),
-    key("rlvr.n_updates", Whole(1, COUNT_MAX)),
-    key("rlvr.batch_problems", Whole(1, BATCH_MAX)),
-    key("rlvr.group_size", Whole(2, GROUP_MAX)),
-    key("rlvr.program_tokens_max", Whole(1, CONTEXT_MAX)),
+    key("rlvr.n_updates", Whole(1, COUNT_MAX)).of("updates"),
+    key("rlvr.batch_problems", Whole(1, BATCH_MAX)).of("problems"),
+    key("rlvr.group_size", Whole(2, GROUP_MAX))
+        .of("programs")
+        .symbol("G"),
+    key("rlvr.program_tokens_max", Whole(1, CONTEXT_MAX)).of("tokens"),
     key("rlvr.learning_rate", STEP_SIZE),
-    key("rlvr.warmup", Whole(0, COUNT_MAX)),
+    key("rlvr.warmup", Whole(0, COUNT_MAX)).of("updates"),
     key("rlvr.temperature", TEMPERATURE),
     key(
         "rlvr.advantage",
         OneOf(&["grpo", "dr_grpo", "rloo", "dapo"]),
     ),
     key("rlvr.drop_groups_without_signal", Flag),
-    key("rlvr.n_tries_max", Whole(1, 1000)),
-    key("rlvr.overlong_tokens", Whole(0, CONTEXT_MAX)),
-    key("rlvr.updates_per_batch", Whole(1, 1000)),
+    key("rlvr.n_tries_max", Whole(1, 1000)).of("batches"),
+    key("rlvr.overlong_tokens", Whole(0, CONTEXT_MAX)).of("tokens"),
+    key("rlvr.updates_per_batch", Whole(1, 1000)).of("updates"),
     key("rlvr.clip_low", Real(Open(0.0), Closed(1.0))),
     key("rlvr.clip_high", Real(Open(0.0), Closed(10.0))),
-    key("rlvr.evaluate_every", Whole(1, ANY)),
-    key("rlvr.evaluate_samples", Whole(1, 10_000)),
+    key("rlvr.evaluate_every", Whole(1, ANY)).of("updates"),
+    key("rlvr.evaluate_samples", Whole(1, 10_000)).of("programs"),
     key("rlvr.reward", OneOf(&["pass", "share", "weighted"])),
     // How programs are graded.
-    key("grading.n_workers", Whole(1, 256)),
+    key("grading.n_workers", Whole(1, 256)).of("processes"),
     key(
         "grading.confinement",
         OneOf(&["require", "best_effort", "off"]),

@@ -8,15 +8,16 @@ use ra3_evals::bench::{self, Name, Selection};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::livecodebench::Mode;
 use ra3_evals::task::Task;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is measured of every arm on held-out documents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeldOutSection {
-    /// Held-out documents for bits per byte and bounds.
+    /// Held-out documents for bits per byte and bounds, or all where there are fewer.
     pub n_documents: usize,
-    /// The K of IWAE_K.
+    /// The K of IWAE_K; an empty list leaves the ELBO alone.
     pub iwae: Vec<usize>,
     /// Prior probability of keeping the latent, for the bounds.
     pub alpha: f32,
@@ -33,7 +34,7 @@ impl Default for HeldOutSection {
 }
 
 /// A set of problems that every arm is measured on, before and after RLVR.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateSection {
     /// What its scores are called; the set's name where it is not said.
@@ -43,11 +44,11 @@ pub struct EvaluateSection {
     pub problems: ProblemsSection,
     /// Samples of each problem.
     pub n_samples: usize,
-    /// Sampling temperature of the programs.
+    /// Sampling temperature of the programs; 0 is greedy.
     pub temperature: f32,
-    /// The k of pass@k.
+    /// The k of pass@k, each at most `n_samples`; not empty.
     pub pass_at: Vec<usize>,
-    /// Longest program in tokens, rationales included.
+    /// Longest program, rationales included; below the context.
     pub program_tokens_max: usize,
     /// The table of pass@1 by forced decision is made too.
     pub decision_table: bool,
@@ -76,10 +77,11 @@ impl EvaluateSection {
 }
 
 /// Where programs run that are graded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradingSection {
-    /// Processes that grade.
+    /// Processes that grade. Changes no bit.
+    #[schemars(extend("x-default" = "the number of cores"))]
     pub n_workers: usize,
     /// What must hold of the sandbox.
     pub confinement: ConfinementName,
@@ -95,7 +97,7 @@ impl Default for GradingSection {
 }
 
 /// What must hold of the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfinementName {
     /// Refuse to run unless the kernel confines the program.
@@ -106,8 +108,8 @@ pub enum ConfinementName {
     Off,
 }
 
-/// RLVR from every arm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// RLVR from every arm that is not said to be without.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RlvrSection {
     /// The problems.
@@ -115,19 +117,19 @@ pub struct RlvrSection {
     /// About this share of the problems is held out for the scores, twins on one side; the testbed
     /// has held-out problems of its own.
     pub held_out_share: f64,
-    /// Updates.
+    /// Updates; leave the section out for none.
     pub n_updates: u64,
     /// Problems of an update.
     pub batch_problems: usize,
     /// Programs of a problem.
     pub group_size: usize,
-    /// Longest program in tokens, rationales included.
+    /// Longest program, rationales included; below the context.
     pub program_tokens_max: usize,
-    /// Step size.
+    /// Step size; 0 moves nothing.
     pub learning_rate: f32,
-    /// Updates of linear warm-up.
+    /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
     pub warmup: u64,
-    /// Sampling temperature.
+    /// Sampling temperature. Greedy programs have no gradient.
     pub temperature: f32,
     /// How rewards become advantages.
     pub advantage: Estimator,
@@ -137,7 +139,7 @@ pub struct RlvrSection {
     /// signal (DAPO's dynamic sampling); 1 takes the first batch as it is.
     pub n_tries_max: usize,
     /// Tokens before the longest program in which a penalty grows to 1 (DAPO's overlong shaping);
-    /// 0 for none.
+    /// below `program_tokens_max`, 0 for none.
     pub overlong_tokens: usize,
     /// Updates on one batch of programs; above 1 the surrogate is clipped.
     pub updates_per_batch: usize,
@@ -181,7 +183,7 @@ impl Default for RlvrSection {
 
 /// What a program's tests come to. Of contests' problems, a program that does not compile earns
 /// −0.1, and none at all −1, as in open-r1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardName {
     /// 1 if all pass, else 0.
@@ -204,10 +206,10 @@ impl RewardName {
 }
 
 /// A set of problems.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProblemsSection {
-    /// Which.
+    /// Which problems.
     pub set: ProblemSetName,
     /// Its file, or a folder of Parquet files; the testbed has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,7 +229,7 @@ impl ProblemsSection {
 }
 
 /// A set of problems by its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemSetName {
     /// Those of `[corpus.testbed]`.

@@ -3,17 +3,18 @@
 use ra3::annotate::Choose;
 use ra3::formulas::Baseline;
 use ra3::rewards::Penalty;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Supervised updates: NTP, cold start and M-step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupervisedSection {
     /// Documents of an update.
     pub batch_documents: usize,
-    /// The largest step size.
+    /// The largest step size; 0 moves nothing.
     pub peak: f32,
-    /// Updates of linear warm-up.
+    /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
     pub warmup: u64,
     /// Share of the peak at which the step size ends: it falls along a half cosine over all
     /// supervised updates of an arm (RA3's are those of its cold start and its M-steps).
@@ -32,18 +33,18 @@ impl Default for SupervisedSection {
 }
 
 /// RA3's loop. What a comparison leaves out is a count of 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ra3Section {
-    /// Updates on the corpus' own comments as latents.
+    /// Updates on the corpus' own comments as latents; 0 for no cold start.
     pub cold_start_updates: u64,
-    /// Rounds of E-step and M-step.
+    /// Rounds of E-step and M-step; 0 leaves the cold start alone.
     pub rounds: u64,
-    /// E-step updates of a round.
+    /// E-step updates of a round; 0 searches for nothing.
     pub e_updates: u64,
-    /// Documents annotated in a round.
+    /// Documents annotated in a round, over and over where there are fewer; 0 only without M-step.
     pub annotate_documents: usize,
-    /// M-step updates of a round.
+    /// M-step updates of a round; 0 for no M-step.
     pub m_updates: u64,
     /// Whether the optimizer's moments start anew with each phase.
     pub moments: MomentsName,
@@ -69,7 +70,7 @@ impl Default for Ra3Section {
 }
 
 /// Whether the optimizer's moments start anew with each phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentsName {
     /// One set of moments goes through cold start, E-steps and M-steps.
@@ -79,14 +80,14 @@ pub enum MomentsName {
 }
 
 /// The search for latents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EStepSection {
     /// Documents of an update.
     pub batch_documents: usize,
-    /// Rollouts of a document.
+    /// Rollouts of a document; 1 only with `baseline = "none"`.
     pub group_size: usize,
-    /// Longest rationale in tokens.
+    /// Longest rationale; at most the context less 2.
     pub rationale_tokens_max: usize,
     /// Lines whose reward counts for a decision; 0 for all to the end.
     pub horizon: usize,
@@ -98,17 +99,17 @@ pub struct EStepSection {
     pub scorer: ScorerName,
     /// What is subtracted from a return.
     pub baseline: Baseline,
-    /// Step size.
+    /// Step size; 0 moves nothing.
     pub learning_rate: f32,
     /// Updates of linear warm-up, over the E-step updates of all rounds.
     pub warmup: u64,
-    /// Temperature of the rollouts.
+    /// Temperature of the rollouts. Greedy rollouts have no gradient.
     pub temperature: f32,
     /// Updates on one batch of rollouts; above 1 the surrogate is clipped.
     pub updates_per_batch: usize,
     /// Clip range of the surrogate.
     pub clip: f32,
-    /// Probability with which a rollout's decision is forced to think.
+    /// Probability with which a rollout's decision is forced to think; 1 forces all.
     pub think_floor: f32,
     /// Every line of a rollout has a rationale of its own (as LaTRO and RLP have it).
     pub think_every_line: bool,
@@ -137,7 +138,7 @@ impl Default for EStepSection {
 }
 
 /// Who scores the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScorerName {
     /// The model as it is.
@@ -147,7 +148,7 @@ pub enum ScorerName {
 }
 
 /// The choice of the M-step's data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MStepSection {
     /// Which of the drawn annotations are kept.

@@ -1,26 +1,40 @@
 //! The run file: what was written, key by key, and the defaults of what was not.
 //!
-//! Strict TOML: an unknown key is an error that names the nearest known one. What it all means is
-//! decided in [`crate::plan`]; what each key may be stands in [`KEYS`].
+//! Strict TOML: what is unknown, missing or out of its range is reported at once, with its line.
+//! What it all means is decided in [`crate::plan`]; what each key may be stands in [`KEYS`], what
+//! it means in the docs of its field. The schema, the reference and `ra3 explain` come from both.
 
 mod allowed;
 mod arm;
 mod corpus;
+mod defaults;
+mod explain;
+mod fault;
 mod keys;
 mod measure;
 mod merge;
 mod midtrain;
 mod model;
+mod nearest;
 mod read;
+mod reference;
+mod schema;
+mod shape;
+mod steps;
 mod study;
+mod walk;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use allowed::{Allowed, Bound, Key, Leaf, NotAllowed, check, key, leaves, shown};
+pub use allowed::{Allowed, Bound, Key, Leaf, check, key, leaves, shown};
 pub use arm::{ArmSection, BASE, Budget, MethodName};
 pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
+pub use defaults::{defaulted, marked};
+pub use explain::{Entry, Explanation, Meaning, Section, explain, sections};
+pub use fault::{Fault, Faults, Origin};
 pub use keys::KEYS;
 pub use measure::{
     ConfinementName, EvaluateSection, GradingSection, HeldOutSection, ProblemSetName,
@@ -32,27 +46,34 @@ pub use midtrain::{
 };
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub(crate) use read::put;
-pub use read::{RunFileError, load, parse};
+pub use read::{RunFileError, load, parse, written};
+pub use reference::reference;
+pub use schema::{schema, schema_text};
 pub use study::StudySection;
 
+/// Sections that an arm may have otherwise than the file.
+pub(crate) const OWN: [&str; 4] = ["training", "supervised", "ra3", "rlvr"];
+
 /// A run file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
-    /// Name of the experiment.
+    /// Title of the report and of the models' cards. It is no path: `a/b` is a name.
     pub name: String,
     /// Root of the tree of seeds; the corpus has one of its own.
     #[serde(default = "one")]
     pub seed: u64,
-    /// The run directory.
+    /// The run directory: empty, missing, or this run's.
     pub directory: PathBuf,
-    /// Where finished stages are kept, for several runs; in the run directory where it is not said.
+    /// A folder of finished stages that several runs share; those of the run directory alone
+    /// where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
     /// Threads of the engine; a part of what makes the bits.
+    #[schemars(extend("x-default" = "the number of cores"))]
     #[serde(default = "n_cores")]
     pub n_threads: usize,
-    /// Updates between two checkpoints.
+    /// Updates between two commits. Changes no bit.
     #[serde(default = "ten")]
     pub checkpoint_every: u64,
     /// The documents.

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use ra3::schedule::Schedule;
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where the base model comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum BaseSection {
     /// Trained from scratch on the corpus.
     Pretrain {
         /// The architecture.
         model: ModelSection,
-        /// Updates.
+        /// Updates; 0 leaves the random weights.
         n_updates: u64,
         /// Documents of an update.
         batch_documents: usize,
@@ -23,7 +24,7 @@ pub enum BaseSection {
     },
     /// A checkpoint in Hugging Face layout.
     Checkpoint {
-        /// The folder, or `org/name` or `org/name@revision` on the Hub.
+        /// The folder, or `org/name[@revision]` on the Hub.
         path: PathBuf,
         /// Rows of the embedding become a multiple of this where markers have to be added.
         #[serde(default = "vocabulary_multiple")]
@@ -36,18 +37,18 @@ const fn vocabulary_multiple() -> usize {
 }
 
 /// A transformer's shape.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// The family.
     pub architecture: ArchitectureName,
-    /// Width.
+    /// Width; a multiple of twice `n_heads`.
     pub hidden_size: usize,
     /// Width of the SwiGLU.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Layers of the network.
     pub n_layers: usize,
-    /// Query heads.
+    /// Query heads; a multiple of `n_key_value_heads`.
     pub n_heads: usize,
     /// Key and value heads.
     pub n_key_value_heads: usize,
@@ -103,7 +104,7 @@ impl ModelSection {
 }
 
 /// A family of architectures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArchitectureName {
     /// Biases on q, k and v.
@@ -113,20 +114,23 @@ pub enum ArchitectureName {
 }
 
 /// The optimizer and its micro-batches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingSection {
-    /// Decoupled weight decay.
+    /// Decoupled weight decay; 0 for none.
     pub weight_decay: f32,
-    /// Largest norm of the gradient.
+    /// Largest norm of the gradient; `inf` does not clip.
     pub clip_norm: f32,
-    /// Loss weight of a prefix's token (a problem statement), where a line's is 1.
+    /// Loss weight of a prefix's token (a problem statement), where a line's is 1; 0 trains on
+    /// none of them.
     pub prefix_weight: f32,
-    /// Unique tokens that are live at once.
+    /// Unique tokens that are live at once; a larger document or group runs alone, so a small
+    /// number is slow and no more.
     pub micro_batch_tokens: usize,
     /// Activations are computed again in the backward pass, layer by layer.
     pub recompute: bool,
-    /// Bytes of the key and value cache.
+    /// Memory of generation's key and value cache; at least what one long sequence takes. Changes
+    /// no bit.
     pub cache_mib: usize,
     /// Precision in memory of the optimizer's moments.
     pub moment_precision: Precision,

@@ -1,10 +1,13 @@
-//! Reading a run file: strict TOML, overrides on the command line, and the nearest known key for
-//! one that is unknown.
+//! Reading a run file: strict TOML and overrides on the command line, with all faults at once.
 
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::fault::{Fault, Faults, Origin};
+use super::steps::{Lines, Steps, line_at};
+use super::walk::findings;
 use super::{Allowed, RunFile};
 
 /// Why a run file was refused.
@@ -19,64 +22,135 @@ pub enum RunFileError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not a run file.
-    #[error("{path}: {message}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and where, with the nearest known key.
-        message: String,
-    },
-    /// An override is not `key.path=value`, or leads nowhere.
-    #[error("--set {text}: {message}")]
-    Override {
-        /// As it was given.
-        text: String,
-        /// What is wrong.
-        message: String,
-    },
+    /// What is written cannot be meant.
+    #[error(transparent)]
+    Faults(#[from] Faults),
 }
 
 /// Reads a run file and applies overrides such as `rlvr.n_updates=10`.
 ///
 /// # Errors
-/// The file is missing or not TOML, a key is unknown, a value has the wrong type.
+/// The file is missing or not TOML; keys are unknown or missing, values of a wrong type or out of
+/// their range: all that there are, each with its line.
 pub fn load(path: &Path, overrides: &[String]) -> Result<RunFile, RunFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse(&text, path, overrides)
+    parse(&read(path)?, path, overrides)
 }
 
-/// [`load`] for text that is at hand; `path` is for messages.
+/// What a run file and overrides say, without the defaults of what they do not.
+///
+/// # Errors
+/// As [`load`].
+pub fn written(path: &Path, overrides: &[String]) -> Result<Table, RunFileError> {
+    Ok(checked(&read(path)?, path, overrides)?)
+}
+
+/// [`load`] for text that is at hand; `path` is for messages, and paths begin at its folder.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<RunFile, RunFileError> {
-    let refused = |error: toml::de::Error| RunFileError::Parse {
+    let table = checked(text, path, overrides)?;
+    let file = table.try_into().map_err(|error: toml::de::Error| {
+        let message = error.message().to_owned();
+        Faults(vec![of_file(path, 1, String::new(), message)])
+    })?;
+    Ok(file)
+}
+
+fn read(path: &Path) -> Result<String, RunFileError> {
+    std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
         path: path.to_owned(),
-        message: with_nearest_key(&error.to_string()),
-    };
-    // The file is checked by itself first, so that errors point at its lines.
-    toml::from_str::<RunFile>(text).map_err(refused)?;
-    let mut table: Table = toml::from_str(text).map_err(refused)?;
+        source,
+    })
+}
+
+fn checked(text: &str, path: &Path, overrides: &[String]) -> Result<Table, Faults> {
+    let mut table = table(text, path)?;
     place(path.parent().unwrap_or(Path::new("")), "", &mut table);
-    let written: RunFile = table.try_into().map_err(refused)?;
-    // What an override changes may be a default: it is put into the whole of it.
-    let mut table = Table::try_from(written).expect("a run file is made of TOML's types");
+    let mut faults = Vec::new();
+    let mut overridden: Vec<(Steps, &String)> = Vec::new();
+    let whole: Option<RunFile> = table.clone().try_into().ok();
+    let defaults = whole.and_then(|file| Table::try_from(file).ok());
     for text in overrides {
-        apply_override(&mut table, text).map_err(|message| RunFileError::Override {
-            text: text.clone(),
-            message,
-        })?;
+        if let (Some(defaults), Some((path, _))) = (&defaults, text.split_once('=')) {
+            write_out(&mut table, defaults, path.trim());
+        }
+        match apply_override(&mut table, text) {
+            Ok(steps) => overridden.push((steps, text)),
+            Err(message) => faults.push(Fault {
+                origin: Origin::Override(text.clone()),
+                key: text.split('=').next().unwrap_or_default().to_owned(),
+                message,
+            }),
+        }
     }
-    table
-        .try_into()
-        .map_err(|error: toml::de::Error| RunFileError::Override {
-            text: overrides.join(" --set "),
-            message: with_nearest_key(&error.to_string()),
-        })
+    let lines = Lines::of(text);
+    let mut in_file = Vec::new();
+    for finding in findings(&table) {
+        let (key, message) = (finding.steps.to_string(), finding.message);
+        let by = overridden
+            .iter()
+            .rev()
+            .find(|(steps, _)| steps.is_on_the_way_to(&finding.steps));
+        match by {
+            Some((_, text)) => faults.push(Fault {
+                origin: Origin::Override((*text).clone()),
+                key,
+                message,
+            }),
+            None => in_file.push((lines.line(&finding.steps), key, message)),
+        }
+    }
+    in_file.sort_by_key(|(line, ..)| *line);
+    let in_file = in_file.into_iter();
+    let in_file = in_file.map(|(line, key, message)| of_file(path, line, key, message));
+    let faults: Vec<Fault> = in_file.chain(faults).collect();
+    if faults.is_empty() {
+        Ok(table)
+    } else {
+        Err(Faults(faults))
+    }
+}
+
+/// The text as TOML; of what is none, the first places where it is not.
+fn table(text: &str, path: &Path) -> Result<Table, Faults> {
+    const SHOWN_MAX: usize = 5;
+    let (_, errors) = DeTable::parse_recoverable(text);
+    let mut faults: Vec<Fault> = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let line = line_at(text, span.start);
+        let is_new = |fault: &Fault| !matches!(fault.origin, Origin::File { line: other, .. } if other == line);
+        if faults.len() < SHOWN_MAX && faults.iter().all(is_new) {
+            let source = text.lines().nth(line - 1).unwrap_or_default().trim();
+            let source: String = source.chars().take(60).collect();
+            let message = format!("this is no TOML: {}: {source}", error.message());
+            faults.push(of_file(path, line, String::new(), message));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Faults(faults));
+    }
+    toml::from_str(text).map_err(|error| {
+        let line = line_at(text, error.span().unwrap_or_default().start);
+        Faults(vec![of_file(
+            path,
+            line,
+            String::new(),
+            error.message().to_owned(),
+        )])
+    })
+}
+
+fn of_file(path: &Path, line: usize, key: String, message: String) -> Fault {
+    Fault {
+        origin: Origin::File {
+            path: path.to_owned(),
+            line,
+        },
+        key,
+        message,
+    }
 }
 
 /// Paths that are not absolute begin at the run file's folder; those of `--set` where the command
@@ -115,9 +189,55 @@ fn looks_local(text: &str) -> bool {
         .any(|start| text.starts_with(start))
 }
 
-fn apply_override(table: &mut Table, text: &str) -> Result<(), String> {
+fn apply_override(table: &mut Table, text: &str) -> Result<Steps, String> {
     let (path, value) = text.split_once('=').ok_or("expected key.path=value")?;
-    put(table, path.trim(), parse_value(value.trim()))
+    put(table, path.trim(), parse_value(value.trim()))?;
+    Ok(way(table, path.trim()))
+}
+
+/// The way that [`put`] takes.
+fn way(table: &Table, path: &str) -> Steps {
+    let mut steps = Steps::default();
+    let (mut inner, mut rest) = (Some(table), path);
+    while !rest.is_empty() {
+        let (first, behind) = rest.split_once('.').unwrap_or((rest, ""));
+        steps = steps.key(first);
+        let value = inner.and_then(|inner| inner.get(first));
+        inner = value.and_then(Value::as_table);
+        rest = behind;
+        if let Some(Value::Array(values)) = value
+            && let Some((place, behind)) = element(values, rest)
+        {
+            steps = steps.place(place);
+            (inner, rest) = (values[place].as_table(), behind);
+        }
+    }
+    steps
+}
+
+/// Writes out the defaults that an override changes a part of: a table of a `kind`, whose keys mean
+/// nothing without it, or a list of tables that are named.
+fn write_out(table: &mut Table, defaults: &Table, path: &str) {
+    let Some((first, rest)) = path.split_once('.') else {
+        return;
+    };
+    match (table.get_mut(first), defaults.get(first)) {
+        (None, Some(Value::Table(default))) if default.contains_key("kind") => {
+            table.insert(first.to_owned(), Value::Table(default.clone()));
+        }
+        (None, Some(Value::Array(default))) => {
+            table.insert(first.to_owned(), Value::Array(default.clone()));
+        }
+        (None, Some(Value::Table(default))) => {
+            let mut own = Table::new();
+            write_out(&mut own, default, rest);
+            if !own.is_empty() {
+                table.insert(first.to_owned(), Value::Table(own));
+            }
+        }
+        (Some(Value::Table(own)), Some(Value::Table(default))) => write_out(own, default, rest),
+        _ => {}
+    }
 }
 
 /// Puts a value where a path such as `a.b.c` leads. A table of a list is named by its `name`:
@@ -160,28 +280,4 @@ fn parse_value(text: &str) -> Value {
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
-/// A name that is less alike was not meant.
-const SIMILARITY_MIN: f64 = 0.75;
-
-/// Adds "did you mean" to serde's message about an unknown key or variant, which quotes the
-/// unknown name first and the known ones after it.
-fn with_nearest_key(message: &str) -> String {
-    let marked = ["unknown field `", "unknown variant `"]
-        .iter()
-        .find_map(|mark| message.find(mark).map(|at| at + mark.len()));
-    let Some(start) = marked else {
-        return message.to_owned();
-    };
-    let quoted: Vec<&str> = message[start - 1..].split('`').skip(1).step_by(2).collect();
-    let similarity = |name: &str| strsim::jaro_winkler(quoted[0], name);
-    let known = quoted.iter().skip(1);
-    let nearest = known
-        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
-        .filter(|name| similarity(name) >= SIMILARITY_MIN);
-    nearest.map_or_else(
-        || message.to_owned(),
-        |name| format!("{}\ndid you mean `{name}`?", message.trim_end()),
-    )
 }
