@@ -67,6 +67,14 @@ pub(crate) enum Command {
         ra3 plan runs/quickstart.toml\n  \
         ra3 plan runs/miniature.toml --set seed=3 --json")]
     Plan(PlanOptions),
+    /// Say what a key of the run file means, what it may be, and what holds where it is not there.
+    #[command(after_help = "Examples:\n  \
+        ra3 explain                            the sections\n  \
+        ra3 explain ra3.e_step                 a section's keys\n  \
+        ra3 explain ra3.e_step.penalty.cost    a key; its last name will do\n  \
+        ra3 explain γ                          a symbol of the paper, or gamma\n  \
+        ra3 explain frozen                     a value, by its name")]
+    Explain(ExplainOptions),
     /// Write programs for a prompt, with their decisions and rationales.
     #[command(after_help = "Examples:\n  \
         ra3 sample runs/out/quickstart/models/ra3 --prompt-file problem.py\n  \
@@ -176,6 +184,17 @@ pub(crate) struct CleanOptions {
     #[arg(long)]
     pub(crate) yes: bool,
     /// Print JSON instead of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is explained.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// A key, a section, a symbol of the paper or a value's name; the sections where it is left
+    /// out.
+    pub(crate) name: Option<String>,
+    /// Print JSON instead of text.
     #[arg(long)]
     pub(crate) json: bool,
 }

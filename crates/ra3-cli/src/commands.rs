@@ -25,8 +25,8 @@ use ra3_theory::results;
 
 use crate::arguments::{
     CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions, EvalOptions,
-    GradeOptions, GradingOptions, InitOptions, InspectOptions, PlanOptions, ReportOptions,
-    RunOptions, SampleOptions, TheoryOptions,
+    ExplainOptions, GradeOptions, GradingOptions, InitOptions, InspectOptions, PlanOptions,
+    ReportOptions, RunOptions, SampleOptions, TheoryOptions,
 };
 use crate::bars::Bars;
 use crate::output::{print, print_as_is};
@@ -124,14 +124,40 @@ pub(crate) fn clean(options: &CleanOptions) -> Result<()> {
 /// `ra3 plan`
 pub(crate) fn plan(options: &PlanOptions) -> Result<()> {
     let plan = Plan::load(&options.file, &options.overrides)?;
+    let written = run_file::written(&options.file, &options.overrides)?;
     let estimate = estimate::estimate(&plan)?;
     if options.json {
-        let value = serde_json::json!({ "plan": plan.file, "estimate": estimate });
+        let value = serde_json::json!({
+            "plan": plan.file,
+            "defaults": run_file::defaulted(&plan.file, &written),
+            "estimate": estimate,
+        });
         print(serde_json::to_string_pretty(&value)?)?;
     } else {
-        print(format_args!("{}\n{}", plan.to_toml(), estimate.to_text()))?;
+        let settings = run_file::marked(&plan.file, &written);
+        print(format_args!("{settings}\n{}", estimate.to_text()))?;
     }
     Ok(())
+}
+
+/// `ra3 explain`
+pub(crate) fn explain(options: &ExplainOptions) -> Result<()> {
+    let Some(name) = &options.name else {
+        let sections = run_file::sections();
+        if options.json {
+            return print(serde_json::to_string_pretty(&sections)?);
+        }
+        for section in &sections {
+            print(section.to_line())?;
+        }
+        return Ok(());
+    };
+    let explanation = run_file::explain(name)?;
+    if options.json {
+        print(serde_json::to_string_pretty(&explanation)?)
+    } else {
+        print(explanation.to_text())
+    }
 }
 
 /// `ra3 sample`

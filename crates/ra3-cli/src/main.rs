@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => commands::compare(options),
         Command::Clean(options) => commands::clean(options),
         Command::Plan(options) => commands::plan(options),
+        Command::Explain(options) => commands::explain(options),
         Command::Sample(options) => commands::sample(options),
         Command::Eval(options) => commands::eval(options),
         Command::Doctor(options) => commands::doctor(options),
