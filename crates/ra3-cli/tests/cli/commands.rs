@@ -43,8 +43,29 @@ fn a_plan_is_printed_whole_and_runs_nothing() {
     );
     let json: Value = serde_json::from_str(&output_of(&[&plan[..], &["--json"]].concat())).unwrap();
     assert_eq!(json["plan"]["base"]["n_updates"], 6);
+    let defaults = json["defaults"].as_array().unwrap();
+    let is_default = |key: &str| defaults.iter().any(|default| default == key);
+    assert!(is_default("seed") && !is_default("base.n_updates"));
+    assert!(text.contains("\nseed = 1  # default\n"), "{text}");
     assert!(json["estimate"]["memory_mib"].as_u64().unwrap() > 0);
     assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn keys_sections_and_symbols_are_explained() {
+    let sections = output_of(&["explain"]);
+    assert!(sections.contains("[ra3.e_step.penalty]"), "{sections}");
+    let section = output_of(&["explain", "ra3.e_step"]);
+    let key = output_of(&["explain", "horizon"]);
+    assert!(section.contains(key.trim_end()), "{key} in {section}");
+    let json = output_of(&["explain", "γ", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["key"], "ra3.e_step.discount");
+    let (code, error) = failure_of(&["explain", "horizn"]);
+    assert!(
+        code == Some(1) && error.contains("did you mean \"horizon\"?"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -154,5 +154,5 @@ fn of_value(value: &Spanned<DeValue<'_>>, steps: &Steps, into: &mut Vec<(Steps, 
 /// The line, counted from 1, of a byte.
 pub(super) fn line_at(text: &str, byte: usize) -> usize {
     let before = &text.as_bytes()[..byte.min(text.len())];
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    before.split(|byte| *byte == b'\n').count()
 }
