@@ -134,6 +134,7 @@ fn keys_are_found_by_symbol_name_and_value() {
     assert_eq!(keys("c"), ["ra3.e_step.penalty.cost"]);
     assert_eq!(keys("K"), ["ra3.rounds", "held_out.iwae"]);
     assert_eq!(keys("horizon"), ["ra3.e_step.horizon"]);
+    assert_eq!(keys("penalty.cost"), keys("c"));
     assert_eq!(keys("exact_kl"), ["ra3.e_step.penalty.kind"]);
     assert_eq!(keys("[ra3.e_step]"), ["ra3.e_step"]);
     assert_eq!(keys("evaluate[0].pass_at"), ["evaluate.pass_at"]);

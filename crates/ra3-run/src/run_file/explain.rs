@@ -92,7 +92,7 @@ pub fn explain(name: &str) -> Result<Explanation> {
                 .as_deref()
                 .is_some_and(|symbol| is_symbol(name, symbol))
         },
-        &|entry| last(&entry.key) == plain,
+        &|entry| entry.key.ends_with(&format!(".{plain}")),
         &|entry| entry.values.iter().any(|value| value.name == name),
     ];
     for way in ways {
