@@ -13,6 +13,7 @@ use ra3_evals::grade::Purpose;
 use ra3_evals::outcome::{Fault, Verdict, grade_all};
 use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::prompt::{Form, program, zero_shot};
+use ra3_evals::rlvr::reward_command::{Item, Reward, RewardCommand};
 use ra3_evals::task::Task;
 use ra3_sandbox::{Level, Limits, Pool};
 use ra3_text::tokenizer::Tokenizer;
@@ -128,6 +129,53 @@ impl ProblemSet {
         };
         items.iter().zip(graded).map(earned).collect()
     }
+}
+
+impl ProblemSet {
+    /// What the user's command says of programs that could be graded, in their order.
+    ///
+    /// # Errors
+    /// The command fails, or says something else than a reward.
+    pub(crate) fn ask(
+        &self,
+        command: &mut RewardCommand,
+        of: &[usize],
+        rows: &[Completion],
+        graded: &[Result<Earned, Fault>],
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<Reward>> {
+        let sound = of.iter().zip(rows).zip(graded);
+        let sound = sound.filter_map(|((problem, row), graded)| {
+            let task = &self.tasks[*problem];
+            let answer = tokenizer.decode(&row.program());
+            let program = program(task, &Form::ZERO_SHOT, &answer);
+            let latents = rationales(row, tokenizer);
+            Some((task, program, latents, &graded.as_ref().ok()?.verdict))
+        });
+        let programs: Vec<_> = sound.collect();
+        let prompts: Vec<_> = programs.iter().map(|(task, ..)| zero_shot(task)).collect();
+        let items = programs.iter().zip(&prompts);
+        let items = items.map(|((task, program, latents, verdict), prompt)| Item {
+            task_id: task.task_id(),
+            prompt,
+            program,
+            latents,
+            verdict,
+        });
+        let items: Vec<Item<'_>> = items.collect();
+        command.rewards(&items).context("rlvr.reward_command")
+    }
+}
+
+/// The rationales of a program, in their order.
+fn rationales(row: &Completion, tokenizer: &Tokenizer) -> Vec<String> {
+    let markers = tokenizer.markers();
+    let thoughts = row.raw().split(|token| *token == markers.think).skip(1);
+    let rationale = |thought: &[TokenId]| {
+        let end = thought.iter().position(|token| *token == markers.close);
+        tokenizer.decode(&thought[..end.unwrap_or(thought.len())])
+    };
+    thoughts.map(rationale).collect()
 }
 
 /// How a score is taken.

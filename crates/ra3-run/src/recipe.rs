@@ -19,7 +19,8 @@ use crate::ledger::StageRecord;
 use crate::model;
 use crate::plan::{Method, Origin, Plan, Stage, Task};
 use crate::run_file::{
-    Allowed, BaseSection, Budget, ProblemsSection, RunFile, TokenizerSection, key, leaves, shown,
+    Allowed, BaseSection, Budget, Leaf, ProblemsSection, RunFile, TokenizerSection, key, leaves,
+    shown,
 };
 use crate::store::checksum;
 
@@ -217,7 +218,13 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
         let is_path = key(path).is_some_and(|key| key.allowed == Allowed::Path);
         sections.iter().any(is_of) && !FREE.contains(&path) && !is_path
     };
-    let leaves = leaves(file).into_iter().filter(|leaf| is_read(&leaf.path));
+    // A script is known by what stands in it.
+    let is_script = |leaf: &Leaf| {
+        let text = leaf.value.as_str().unwrap_or_default();
+        leaf.path.starts_with("rlvr.reward_command") && Path::new(text).is_file()
+    };
+    let leaves = leaves(file).into_iter();
+    let leaves = leaves.filter(|leaf| is_read(&leaf.path) && !is_script(leaf));
     leaves.map(|leaf| (leaf.path, shown(&leaf.value))).collect()
 }
 
@@ -276,7 +283,13 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
         Task::Rlvr(arm) => {
             let rlvr = plan.arms[arm].file.rlvr.as_ref();
             let rlvr = rlvr.context("an arm that goes to RLVR has its settings")?;
-            of_problems("rlvr.problems", &rlvr.problems)
+            let mut found = of_problems("rlvr.problems", &rlvr.problems)?;
+            for (place, part) in rlvr.reward_command.iter().enumerate() {
+                if Path::new(part).is_file() {
+                    found.push((format!("rlvr.reward_command[{place}]"), part.into()));
+                }
+            }
+            Ok(found)
         }
     }
 }

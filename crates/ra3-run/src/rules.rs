@@ -213,6 +213,12 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
         rlvr.overlong_tokens,
         rlvr.program_tokens_max
     );
+    ensure!(
+        rlvr.solved_min <= rlvr.solved_max,
+        "rlvr.solved_min = {} is above rlvr.solved_max = {}: no problem would stay",
+        rlvr.solved_min,
+        rlvr.solved_max
+    );
     let problems = &rlvr.problems;
     check_problems(file, problems, file.corpus.n_train_problems()).context("rlvr")?;
     if problems.set == ProblemSetName::Testbed {

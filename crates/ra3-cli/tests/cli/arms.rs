@@ -247,7 +247,8 @@ fn rlvr_and_evaluation_need_no_corpus() {
     let text = format!(
         "{OWN}arms = [{{ name = \"base\" }}]\n\
          evaluate = [{{ name = \"two\", \
-         problems = {{ set = \"humaneval\", data = \"two.jsonl\" }}, n_samples = 1, program_tokens_max = 16 }}]\n\
+         problems = {{ set = \"humaneval\", data = \"two.jsonl\" }}, \
+         n_samples = 1, program_tokens_max = 16 }}]\n\
          [rlvr]\nproblems = {{ set = \"humaneval\", data = \"problems.jsonl\" }}\n"
     );
     let (ledger, _) = run_text(folder.path(), "rlvr.toml", &text, QUICK_RLVR);

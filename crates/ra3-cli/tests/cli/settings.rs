@@ -101,6 +101,49 @@ fn dapo_runs_and_pays_for_length() {
 }
 
 #[test]
+fn a_command_says_what_programs_earn_and_distance_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("reward.py");
+    std::fs::write(
+        &script,
+        "import json, sys\n\
+         for line in sys.stdin:\n    \
+             program = json.loads(line)\n    \
+             length = len(program['program']) % 7\n    \
+             print(json.dumps({'solved': float(program['verdict']['passed']),\n                      \
+                               'length': length / 10}), flush=True)\n",
+    )
+    .unwrap();
+    let command = format!("rlvr.reward_command=['python3', '{}']", script.display());
+    let settings = [
+        command.as_str(),
+        "rlvr.kl=0.1",
+        "rlvr.solved_min=0.1",
+        "rlvr.solved_after=8",
+        "rlvr.n_updates=3",
+        "checkpoint_every=1",
+    ];
+    let directory = folder.path().join("run");
+    let ledger = ledger_of(&directory, &settings);
+    for figure in ["reward_solved", "reward_length", "kl"] {
+        assert!(ledger.contains(&format!("\"{figure}\":")), "{ledger}");
+    }
+    // An untrained model solves nothing, and its length is what it learns from.
+    assert!(ledger.contains("\"groups_with_signal\":1.0"), "{ledger}");
+    // Another command is another stage; what it said is a part of why.
+    std::fs::write(&script, "print('no number', flush=True)\n").unwrap();
+    let (ok, text) = finish(start(&directory, &[QUICK, &settings].concat()));
+    assert!(
+        !ok && text.contains("rlvr.reward_command[1] was "),
+        "{text}"
+    );
+    assert!(
+        text.contains("rlvr.reward_command") && text.contains("no number"),
+        "{text}"
+    );
+}
+
+#[test]
 fn rlvr_takes_a_published_set() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("asserts.jsonl");

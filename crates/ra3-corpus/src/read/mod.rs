@@ -67,7 +67,7 @@ pub enum Source {
 pub enum OnError {
     /// The reading ends with an error that names the file and the line or row.
     Stop,
-    /// What cannot be read is counted as dropped. A source that is missing altogether is an error all the same.
+    /// What cannot be read is counted as dropped; a missing source is an error all the same.
     Drop,
 }
 

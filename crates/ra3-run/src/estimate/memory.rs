@@ -27,9 +27,14 @@ pub(super) fn of(config: &ModelConfig, plan: &Plan) -> Memory {
     let n_rows = of_arms.max().unwrap_or(0).max(rows_of_base(config, file));
     let update = UpdateMemory::of(config, &settings, n_rows);
     // The reference is kept for the bounds even where the penalty does not need it.
+    let charges = |arm: &Arm| {
+        let rlvr = arm.file.rlvr.as_ref().filter(|_| arm.goes_to_rlvr);
+        usize::from(rlvr.is_some_and(|rlvr| rlvr.kl > 0.0))
+    };
+    let of_rlvr = plan.arms.iter().map(charges).max().unwrap_or(0);
     let of_arms = plan.arms.iter().filter(|arm| arm.method == Method::Ra3);
     let frozen_of = |arm: &Arm| 1 + usize::from(arm.file.ra3.e_step.scorer == ScorerName::Frozen);
-    let n_frozen = of_arms.map(frozen_of).max().unwrap_or(0);
+    let n_frozen = of_arms.map(frozen_of).max().unwrap_or(0).max(of_rlvr);
     let number_bytes = file.training.frozen_precision.n_bytes();
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
     Memory {

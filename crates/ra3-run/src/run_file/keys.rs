@@ -1,7 +1,8 @@
 //! The keys of a run file and what each may be: a flat list, in the order of the sections.
 //!
 //! Each is a key of the schema and the other way round, which a test says. The upper ends are far
-//! above what anyone has run: they keep a slip of the finger from becoming a machine without memory.
+//! above what anyone has run: they keep a slip of the finger from becoming a machine without
+//! memory.
 
 use super::allowed::Allowed::{Flag, OneOf, Path, Real, Text, Whole};
 use super::allowed::Bound::{Closed, Open};
@@ -261,6 +262,12 @@ pub const KEYS: &[Key] = &[
     key("rlvr.evaluate_every", Whole(1, ANY)).of("updates"),
     key("rlvr.evaluate_samples", Whole(1, 10_000)).of("programs"),
     key("rlvr.reward", OneOf(&["pass", "share", "weighted"])),
+    key("rlvr.reward_command", Text(4096)),
+    key("rlvr.reward_seconds", Real(Open(0.0), Closed(86_400.0))).of("seconds"),
+    key("rlvr.kl", Real(Closed(0.0), Closed(1000.0))).of("reward a nat"),
+    key("rlvr.solved_min", SHARE),
+    key("rlvr.solved_max", SHARE),
+    key("rlvr.solved_after", Whole(1, COUNT_MAX)).of("programs"),
     // How programs are graded.
     key("grading.n_workers", Whole(1, 256)).of("processes"),
     key(

@@ -7,6 +7,7 @@ use ra3::grpo::Estimator;
 use ra3_evals::bench::{self, Name, Selection};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::livecodebench::Mode;
+use ra3_evals::rlvr::difficulty::Band;
 use ra3_evals::task::Task;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,32 @@ pub struct RlvrSection {
     pub evaluate_samples: usize,
     /// What a program's tests come to.
     pub reward: RewardName,
+    /// A command that says what a program earns, in place of `reward`: a program and its
+    /// arguments, which reads a line of JSON for each and answers with a number or named ones.
+    pub reward_command: Vec<String>,
+    /// How long the command may take for a program, in seconds.
+    pub reward_seconds: f64,
+    /// What a nat of distance from the model that RLVR begins with costs a program.
+    pub kl: f32,
+    /// Problems that are solved in a smaller share of their programs are left out.
+    pub solved_min: f64,
+    /// Problems that are solved in a larger share of their programs are left out.
+    pub solved_max: f64,
+    /// Programs of a problem before it may be left out.
+    pub solved_after: u64,
+}
+
+impl RlvrSection {
+    /// The shares of solved programs between which problems stay; none where all do.
+    pub(crate) fn difficulty(&self) -> Option<Band> {
+        let is_open = self.solved_min <= 0.0 && self.solved_max >= 1.0;
+        (!is_open).then_some(Band {
+            low: self.solved_min,
+            high: self.solved_max,
+            n_programs_min: self.solved_after,
+            decay: 1.0,
+        })
+    }
 }
 
 impl Default for RlvrSection {
@@ -177,6 +204,12 @@ impl Default for RlvrSection {
             evaluate_every: 10,
             evaluate_samples: 2,
             reward: RewardName::Pass,
+            reward_command: Vec::new(),
+            reward_seconds: 60.0,
+            kl: 0.0,
+            solved_min: 0.0,
+            solved_max: 1.0,
+            solved_after: 16,
         }
     }
 }

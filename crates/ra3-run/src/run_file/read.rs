@@ -120,7 +120,10 @@ fn table(text: &str, path: &Path) -> Result<Table, Faults> {
     for error in errors {
         let span = error.span().unwrap_or_default();
         let line = line_at(text, span.start);
-        let is_new = |fault: &Fault| !matches!(fault.origin, Origin::File { line: other, .. } if other == line);
+        let is_new = |fault: &Fault| match &fault.origin {
+            Origin::File { line: other, .. } => *other != line,
+            _ => true,
+        };
         if faults.len() < SHOWN_MAX && faults.iter().all(is_new) {
             let source = text.lines().nth(line - 1).unwrap_or_default().trim();
             let source: String = source.chars().take(60).collect();
@@ -161,8 +164,17 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
         match value {
             Value::Table(table) => place(folder, &format!("{key}."), table),
             Value::Array(values) => {
-                for value in values.iter_mut().filter_map(Value::as_table_mut) {
-                    place(folder, &format!("{key}."), value);
+                for value in values {
+                    match value {
+                        Value::Table(table) => place(folder, &format!("{key}."), table),
+                        // A script of a command lies beside the run file.
+                        Value::String(text)
+                            if key == "rlvr.reward_command" && folder.join(&*text).is_file() =>
+                        {
+                            *text = folder.join(&*text).display().to_string();
+                        }
+                        _ => {}
+                    }
                 }
             }
             Value::String(text) if is_place(&key, text, folder) => {

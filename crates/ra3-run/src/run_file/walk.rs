@@ -177,7 +177,11 @@ impl Walk<'_> {
             .collect();
         if !of.is_empty() {
             self.fault(steps, |steps| {
-                format!("{steps}: kind = {kind:?} has no such key, as kind = {} has: take out one or the other", of.join(" or "))
+                format!(
+                    "{steps}: kind = {kind:?} has no such key, as kind = {} has: take out one or \
+                     the other",
+                    of.join(" or ")
+                )
             });
             return;
         }

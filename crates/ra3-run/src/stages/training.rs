@@ -105,14 +105,16 @@ impl Course<'_> {
     fn save(&self, folder: &Path) -> Result<()> {
         match self {
             Self::Ra3(course) => course.save(folder),
-            Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
+            Self::Rlvr(course) => course.save(folder),
+            Self::Supervised(_) => Ok(()),
         }
     }
 
     fn load(&mut self, folder: &Path, position: u64) -> Result<()> {
         match self {
             Self::Ra3(course) => course.load(folder, position),
-            Self::Supervised(_) | Self::Rlvr(_) => Ok(()),
+            Self::Rlvr(course) => course.load(folder),
+            Self::Supervised(_) => Ok(()),
         }
     }
 }
