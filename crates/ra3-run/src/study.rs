@@ -175,16 +175,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_is_said_before_anything_runs() {
-        for (study, expected) in [
-            (
-                "seeds = [1]\nvary.\"ra3.rounds\" = [1, -1]",
-                "ra3.rounds=-1",
-            ),
-            ("seeds = [1]\nvary.\"ra3.round\" = [1]", "round"),
-            ("seeds = [1]\nvary.\"arms.nobody.rlvr\" = [true]", "arms"),
-            ("seeds = []", "seeds"),
+        for (key, value, expected) in [
+            ("ra3.e_step.group_size", 1, "group_size=1"),
+            ("arms.ntp.rlvr", 3, "study.vary"),
+            ("arms.nobody.rlvr", 1, "nobody"),
         ] {
-            let message = format!("{:#}", runs(&file(study)).unwrap_err());
+            let mut file = file("seeds = [1]\n");
+            let study = file.study.as_mut().unwrap();
+            study
+                .vary
+                .insert(key.to_owned(), vec![Value::Integer(value)]);
+            let message = format!("{:#}", runs(&file).unwrap_err());
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -184,7 +184,8 @@ const SAID: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "name = 'a'\ndirectory = 'b'\n[base]\nkind = 'checkpiont'\npath = 'c'\n[arms]\nname = 'x'\n",
+        "name = 'a'\ndirectory = 'b'\n[base]\nkind = 'checkpiont'\npath = 'c'\n\
+         [arms]\nname = 'x'\n",
         &[
             "x.toml:4: base.kind = \"checkpiont\": allowed is one of pretrain, checkpoint; did you \
              mean \"checkpoint\"?",

@@ -110,8 +110,8 @@ fn a_command_says_what_programs_earn_and_distance_costs() {
          for line in sys.stdin:\n    \
              program = json.loads(line)\n    \
              length = len(program['program']) % 7\n    \
-             print(json.dumps({'solved': float(program['verdict']['passed']),\n                      \
-                               'length': length / 10}), flush=True)\n",
+             solved = float(program['verdict']['passed'])\n    \
+             print(json.dumps({'solved': solved, 'length': length / 10}), flush=True)\n",
     )
     .unwrap();
     let command = format!("rlvr.reward_command=['python3', '{}']", script.display());

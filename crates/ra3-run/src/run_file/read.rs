@@ -266,7 +266,8 @@ pub(crate) fn put(table: &mut Table, path: &str, value: Value) -> Result<(), Str
         Value::Table(inner) => put(inner, rest, value),
         Value::Array(values) => {
             let (place, rest) = element(values, rest).ok_or_else(|| {
-                format!("`{first}` is a list of several: {first}.NAME.key=value names one of them")
+                let name = rest.split('.').next().unwrap_or_default();
+                format!("`{first}` has none with name = {name:?}: it is {first}.NAME.key=value")
             })?;
             let named = values[place].as_table_mut();
             let named = named.ok_or_else(|| format!("`{first}` is no list of tables"))?;
