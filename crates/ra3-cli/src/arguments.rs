@@ -26,7 +26,8 @@ fn temperature(text: &str) -> Result<f32, String> {
 #[command(name = "ra3", version, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed (the run directory keeps what was \
-committed; the same command continues), 2 wrong arguments, 141 nobody reads the output."
+committed; the same command continues), 2 wrong arguments, 130 interrupted, 141 nobody reads the \
+output."
 )]
 pub(crate) struct Arguments {
     /// What to do.
@@ -47,7 +48,7 @@ pub(crate) enum Command {
         ra3 run runs/quickstart.toml\n  \
         ra3 run runs/quickstart.toml --set seed=2 --set directory=runs/out/second")]
     Run(RunOptions),
-    /// Run a run file with every seed and every value of its [study], and compare.
+    /// Run a run file with every seed and every value of its `[study]`, and compare.
     #[command(after_help = "Examples:\n  \
         ra3 study runs/quickstart.toml\n  \
         ra3 study runs/quickstart.toml --set 'study.seeds=[1, 2]' --json")]
@@ -183,6 +184,9 @@ pub(crate) struct CleanOptions {
     /// Remove it, rather than say what it is.
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Runs that used the store and are no longer where they were are gone for good.
+    #[arg(long)]
+    pub(crate) forget_missing: bool,
     /// Print JSON instead of lines.
     #[arg(long)]
     pub(crate) json: bool,

@@ -65,7 +65,7 @@ pub(crate) fn study(options: &PlanOptions) -> Result<()> {
     let mut bars = Bars::new();
     let directories = study::run(&file, &mut |event| bars.show(event))
         .with_context(|| format!("run file {}", options.file.display()))?;
-    let against = file.study.as_ref().and_then(|study| study.against.clone());
+    let against = study::against(&file);
     let page = study::directory(&file).join("study.html");
     show_comparison(&directories, against.as_deref(), Some(&page), options.json)
 }
@@ -99,7 +99,7 @@ fn show_comparison(
 
 /// `ra3 clean`
 pub(crate) fn clean(options: &CleanOptions) -> Result<()> {
-    let unused = directory::unused(&options.directory)?;
+    let unused = directory::unused(&options.directory, options.forget_missing)?;
     if options.yes {
         unused.iter().try_for_each(Unused::remove)?;
     }

@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     // The sandbox starts this very binary again as its helper; that call never comes back.
     ra3_run::sandbox_helper();
     let arguments = Arguments::parse();
+    if let Command::Run(_) | Command::Study(_) = &arguments.command {
+        say_what_is_kept();
+    }
     let outcome = match &arguments.command {
         Command::Init(options) => commands::init(options),
         Command::Run(options) => commands::run(options),
@@ -44,6 +47,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where a run is interrupted, says what becomes of it.
+#[expect(clippy::exit, reason = "an interrupt ends the process, wherever it is")]
+fn say_what_is_kept() {
+    let interrupted = || {
+        tell(
+            "\ninterrupted: what the stages have committed is kept, and the same command goes on \
+             from there",
+        );
+        // As a shell has it for what ended by this signal.
+        std::process::exit(130);
+    };
+    // Without it an interrupt ends the run as well, and without a word.
+    let _ = ctrlc::set_handler(interrupted);
 }
 
 /// Prints the whole chain of causes, once.

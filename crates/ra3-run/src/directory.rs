@@ -1,6 +1,6 @@
 //! The run directory: what a user looks at of a run.
 //!
-//! Stages lie in a store, the run's own or a shared one ([`crate::store`]); here lies which they
+//! Stages lie in a store, the run's own or a shared one (`store`); here lies which they
 //! are, and what they have made, under names that a user knows. All of it but `run.json` is made
 //! again from the stages whenever one is done.
 //!
@@ -41,6 +41,8 @@ pub struct RunState {
     pub store: Option<PathBuf>,
     /// Its stages in order, as far as it has come: the last one may not be finished.
     pub stages: Vec<StageKey>,
+    /// Whether all of them are.
+    pub is_finished: bool,
 }
 
 /// A stage of a run.
@@ -80,22 +82,24 @@ impl RunDirectory {
         let lock = take_lock(&root)?;
         ra3_files::remove_leftovers(&root)?;
         ra3_files::remove_leftovers(&root.join("models"))?;
+        let store = plan.file.store.as_deref().map(std::path::absolute);
         let state = RunState {
             plan: plan.settings(),
-            store: plan.file.store.clone(),
+            store: store.transpose().context("the store has no place")?,
             stages: Vec::new(),
+            is_finished: false,
         };
-        let directory = Self {
+        if before.is_none() {
+            // From here on the folder is a run's.
+            write_state(&root, &state)?;
+        }
+        Ok(Self {
             store: Store::open(&place_of_store(&root, &state), &root)?,
             root,
             before: before.unwrap_or_default(),
             state,
             _lock: lock,
-        };
-        let plan_file = directory.root.join("plan.toml");
-        ra3_files::write(&plan_file, plan.to_toml().as_bytes())?;
-        directory.write()?;
-        Ok(directory)
+        })
     }
 
     /// The folder itself.
@@ -124,7 +128,12 @@ impl RunDirectory {
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub(crate) fn begin(&mut self, stage: &str, key: &str) -> Result<()> {
+    pub(crate) fn begin(&mut self, plan: &Plan, stage: &str, key: &str) -> Result<()> {
+        // Until its first stage is known, a run is what it was.
+        if self.state.stages.is_empty() {
+            let plan_file = self.root.join("plan.toml");
+            ra3_files::write(&plan_file, plan.to_toml().as_bytes())?;
+        }
         self.state.stages.push(StageKey {
             stage: stage.to_owned(),
             key: key.to_owned(),
@@ -141,8 +150,7 @@ impl RunDirectory {
         };
         let old = self.before.stages.iter().filter(is_new).cloned();
         state.stages.extend(old);
-        let json = serde_json::to_vec_pretty(&state).expect("a run's state has only plain fields");
-        Ok(ra3_files::write(&self.root.join(FILE), &json)?)
+        write_state(&self.root, &state)
     }
 
     /// Puts a folder that a stage has made where a user looks for it.
@@ -181,8 +189,14 @@ impl RunDirectory {
     /// The directory cannot be written.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.before.stages.clear();
+        self.state.is_finished = true;
         self.write()
     }
+}
+
+fn write_state(root: &Path, state: &RunState) -> Result<()> {
+    let json = serde_json::to_vec_pretty(state).expect("a run's state has only plain fields");
+    Ok(ra3_files::write(&root.join(FILE), &json)?)
 }
 
 /// Fills a folder with the files of another: the same ones where the file system has links for
@@ -230,16 +244,20 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
     Ok(Some(state))
 }
 
-/// The stages in the store of a run directory that neither it nor another run names.
+/// The stages in the store of a run directory that neither it nor another run names. With
+/// `forgets_missing`, runs that are no longer where they were name none.
 ///
 /// # Errors
-/// It is no run's directory, another process is running there, or something cannot be read.
-pub fn unused(root: &Path) -> Result<Vec<Unused>> {
+/// It is no run's directory, another process is running there, a run that uses the store is not
+/// where it was, or something cannot be read.
+pub fn unused(root: &Path, forgets_missing: bool) -> Result<Vec<Unused>> {
     let state = read_state(root)?
         .with_context(|| format!("{} is no run's directory: it has no {FILE}", root.display()))?;
     let _lock = take_lock(root)?;
-    let store = Store::open(&place_of_store(root, &state), root)?;
-    store.unused(|run| {
+    let place = place_of_store(root, &state);
+    ensure!(place.is_dir(), "the store {} is not there", place.display());
+    let store = Store::open(&place, root)?;
+    store.unused(forgets_missing, |run| {
         let state = read_state(run)?.unwrap_or_default();
         let stages = state.stages.into_iter();
         Ok(stages.map(|stage| (stage.stage, stage.key)).collect())

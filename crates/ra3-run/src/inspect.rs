@@ -10,8 +10,9 @@ use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
 
 use crate::annotation;
-use crate::event::Watcher;
+use crate::event::{Event, Watcher};
 use crate::model::Loaded;
+use crate::model_note::ModelNote;
 use crate::samples::DocumentSample;
 
 /// A document with its latents.
@@ -36,6 +37,12 @@ pub fn annotate(
          mid-training with RA3 adds",
         model.display()
     );
+    if !ModelNote::of_checkpoint(&loaded.folder)?.is_latent() {
+        watcher(Event::Note(format!(
+            "warning: {} was never trained with latents: what it shows is chance",
+            model.display()
+        )));
+    }
     let Loaded { lm, tokenizer, .. } = loaded;
     let document = Document {
         name: "document".to_owned(),

@@ -23,12 +23,20 @@ const COMPANIONS: &[&str] = &[
     "chat_template.jinja",
 ];
 /// The files that a model's tokenizer and its companions come to.
-pub(crate) const TRAVELLERS: [&str; 4] = [
+pub(crate) const TRAVELLERS: [&str; 6] = [
     "tokenizer.json",
-    "generation_config.json",
+    "tokenizer_config.json",
     "special_tokens_map.json",
+    "config.json",
+    "generation_config.json",
     "chat_template.jinja",
 ];
+
+/// True for a file of a model's folder that is read of it.
+pub(crate) fn is_read(name: &str) -> bool {
+    let is_weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    is_weights || name == "ra3.json" || TRAVELLERS.contains(&name)
+}
 const BYTES_PER_UNIT: u64 = 1 << 20;
 /// A model that is run and not trained.
 pub(crate) struct Loaded {

@@ -13,7 +13,7 @@ use crate::directory::RunDirectory;
 use crate::estimate;
 use crate::event::{Event, Watcher};
 use crate::ledger::{ArmRecord, Record, RunRecord};
-use crate::plan::{Plan, Stage, Subject, Task};
+use crate::plan::{Method, Plan, Stage, Subject, Task};
 use crate::programs::pool;
 use crate::recipe::{Before, Recipe, recipe};
 use crate::report::{self, Table};
@@ -30,9 +30,9 @@ use crate::store::{StageFolder, read_progress};
 pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Result<Table> {
     estimate::check_memory(plan)?;
     ra3_lm::set_threads(plan.file.n_threads);
+    check_what_later_stages_need(plan)?;
     let mut directory = RunDirectory::open(plan)?;
     warn_of_threads(plan.file.n_threads, watcher);
-    check_what_later_stages_need(plan)?;
     let (mut before, mut restart) = (Before::default(), restart_stage);
     let n_stages = plan.stages.len();
     for (place, stage) in plan.stages.iter().enumerate() {
@@ -44,9 +44,10 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
         let recipe = recipe(plan, stage, &before, watcher)
             .with_context(|| format!("stage {} cannot begin", stage.name))?;
         let key = recipe.key();
-        say_what_changed(&directory, &recipe, &key, watcher)?;
-        directory.begin(&stage.name, &key)?;
+        say_what_changed(&directory, &recipe, &key, watcher);
+        directory.begin(plan, &stage.name, &key)?;
         let events = directory.events(&stage.name);
+        let are_of_this = events_are_of(&events, &key)?;
         let mut folder = directory.store().stage(&recipe, &events, watcher)?;
         if restart && !folder.is_done() {
             folder.restart()?;
@@ -55,8 +56,12 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
         }
         if folder.is_done() {
             watcher(Event::Note(format!("{:<16} done before", stage.name)));
-            copy_events(&folder, &events)?;
+            if !are_of_this {
+                folder.replay(&events)?;
+                name_events(&events, &key)?;
+            }
         } else {
+            name_events(&events, &key)?;
             run_task(stage, plan, &before, &directory, &mut folder, watcher).with_context(
                 || format!("stage {} failed; what it has committed is kept", stage.name),
             )?;
@@ -161,7 +166,12 @@ fn publish(
     match stage.task {
         Task::Corpus => directory.publish(&folder.path("corpus"), "corpus"),
         Task::Base | Task::Rlvr(_) => model(&stage.name, &folder.path("model")),
-        Task::Checkpoint(arm) => model(&plan.arms[arm].name, &folder.path("model")),
+        Task::Checkpoint(arm) => {
+            let arm = &plan.arms[arm];
+            let is_all = arm.method == Method::None;
+            let name = if is_all { &arm.name } else { &stage.name };
+            model(name, &folder.path("model"))
+        }
         Task::Midtrain(_) => {
             let reference = folder.path(midtrain::REFERENCE);
             if reference.exists() {
@@ -176,12 +186,26 @@ fn publish(
     }
 }
 
-/// The numbers of a stage that another run has made, for who watches this one.
-fn copy_events(folder: &StageFolder, events: &Path) -> Result<()> {
-    if events.exists() {
-        return Ok(());
+/// The file beside event files that says which stage they are of.
+const EVENTS_OF: &str = "stage-key";
+
+/// False where there are no event files of the stage of this key; those of another are removed.
+fn events_are_of(events: &Path, key: &str) -> Result<bool> {
+    let known = std::fs::read_to_string(events.join(EVENTS_OF)).unwrap_or_default();
+    if known == key {
+        return Ok(true);
     }
-    folder.replay(events)
+    if events.exists() {
+        std::fs::remove_dir_all(events)
+            .with_context(|| format!("cannot remove {}", events.display()))?;
+    }
+    Ok(false)
+}
+
+fn name_events(events: &Path, key: &str) -> Result<()> {
+    std::fs::create_dir_all(events)
+        .with_context(|| format!("cannot create {}", events.display()))?;
+    Ok(ra3_files::write(&events.join(EVENTS_OF), key.as_bytes())?)
 }
 
 /// Says why a stage of the run is not the one that it was.
@@ -190,20 +214,20 @@ fn say_what_changed(
     recipe: &Recipe,
     key: &str,
     watcher: &mut Watcher<'_>,
-) -> Result<()> {
+) {
     let Some(old) = directory
         .key_before(&recipe.stage)
         .filter(|old| *old != key)
     else {
-        return Ok(());
+        return;
     };
     let folder = directory.store().folder(&recipe.stage, old);
-    let Some(old) = read_progress(&folder)? else {
-        return Ok(());
+    // One that cannot be read is not needed either.
+    let Ok(Some(old)) = read_progress(&folder) else {
+        return;
     };
     let reasons = recipe.differences(&old.recipe).join("; ");
     watcher(Event::Note(format!("{}: {reasons}", recipe.stage)));
-    Ok(())
 }
 
 /// What is missing for a later stage is said now, and not after hours of training.

@@ -343,6 +343,13 @@ fn stages(file: &RunFile, arms: &[Arm]) -> Result<Vec<Stage>> {
             stages.extend(evaluations(file, arms, subject(arm, true)));
         }
     }
+    for (place, stage) in stages.iter().enumerate() {
+        ensure!(
+            stages[..place].iter().all(|other| other.name != stage.name),
+            "two stages would be called {:?}: give an arm or a measure another name",
+            stage.name
+        );
+    }
     Ok(stages)
 }
 

@@ -248,6 +248,13 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
             let mut found = Vec::new();
             if let TokenizerSection::File { path } = &file.tokenizer {
                 found.push(("tokenizer.path".to_owned(), path.clone()));
+                // What says how texts begin and end lies beside it.
+                for name in &model::TRAVELLERS[1..] {
+                    let beside = path.with_file_name(name);
+                    if beside.exists() {
+                        found.push((format!("tokenizer.path/{name}"), beside));
+                    }
+                }
             }
             if let BaseSection::Checkpoint { path, .. } = &file.base
                 && file.tokenizer == (TokenizerSection::Base {})
@@ -294,32 +301,24 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
     }
 }
 
-/// The hash of a file, or of the names and contents of all files in a folder.
+/// The hash of a file, or of the files of a folder with their names: of a model's those that are
+/// read.
 fn contents(path: &Path) -> Result<String> {
     if !path.is_dir() {
         return checksum(path);
     }
-    let mut hasher = blake3::Hasher::new();
-    let mut folders = vec![path.to_owned()];
+    let is_model = path.join("config.json").exists();
+    let context = || format!("cannot read {}", path.display());
     let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        let context = || format!("cannot read {}", folder.display());
-        for entry in std::fs::read_dir(&folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.push(path);
-            }
+    for entry in std::fs::read_dir(path).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && (!is_model || model::is_read(&name)) {
+            files.push((PathBuf::from(name), entry.path()));
         }
     }
     files.sort();
-    for file in files {
-        let name = file.strip_prefix(path).unwrap_or(&file);
-        hasher.update(name.as_os_str().as_encoded_bytes());
-        hasher.update(checksum(&file)?.as_bytes());
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+    Ok(contents_of(&files))
 }
 
 /// The hash of files in their order, with their places below their source, which decide what is

@@ -21,6 +21,7 @@ use crate::run_file::{
 /// A rule is broken: the message names the keys and their values.
 pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
     check_corpus(file, arms)?;
+    check_tokenizer(file)?;
     if arms.iter().any(|arm| arm.from == Origin::Base) {
         check_base(file)?;
     }
@@ -87,7 +88,7 @@ fn check_corpus(file: &RunFile, arms: &[Arm]) -> Result<()> {
     Ok(())
 }
 
-fn check_base(file: &RunFile) -> Result<()> {
+fn check_tokenizer(file: &RunFile) -> Result<()> {
     match (&file.tokenizer, &file.base) {
         (TokenizerSection::Base {}, BaseSection::Pretrain { .. }) => {
             bail!("tokenizer.kind = \"base\" needs base.kind = \"checkpoint\"")
@@ -95,8 +96,11 @@ fn check_base(file: &RunFile) -> Result<()> {
         (TokenizerSection::Train { .. }, BaseSection::Checkpoint { .. }) => bail!(
             "base.kind = \"checkpoint\" comes with its own tokenizer: tokenizer.kind = \"base\""
         ),
-        _ => {}
+        _ => Ok(()),
     }
+}
+
+fn check_base(file: &RunFile) -> Result<()> {
     match &file.base {
         BaseSection::Checkpoint { path, .. } => check_checkpoint(path).context("base.path"),
         BaseSection::Pretrain { model, .. } => check_heads(model),
@@ -163,6 +167,12 @@ fn check_measures(file: &RunFile) -> Result<()> {
             ensure!(
                 measures[..place].iter().all(|other| other.name() != name),
                 "two have this name: give one another, with name = \"…\""
+            );
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+            ensure!(
+                name.chars().all(is_plain) && !name.starts_with('.'),
+                "name: it is a part of the name of a folder: letters, digits, -, _, . and + may \
+                 stand in it"
             );
             check_problems(file, &measure.problems, file.corpus.n_held_out_problems())?;
             let k_max = measure.pass_at.iter().max();
@@ -309,9 +319,13 @@ fn check_room(file: &RunFile, config: &ModelConfig) -> Result<()> {
     let n_needed_mib = (n_rows * cache_bytes_per_token(config)).div_ceil(1 << 20);
     ensure!(
         file.training.cache_mib >= n_needed_mib,
-        "training.cache_mib = {} does not hold one sequence of {n_rows} tokens: it takes \
+        "training.cache_mib = {} does not hold one sequence of {n_rows} tokens (context = \
+         {context}, n_layers = {}, n_key_value_heads = {}, hidden_size = {}): it takes \
          {n_needed_mib}",
-        file.training.cache_mib
+        file.training.cache_mib,
+        config.num_hidden_layers,
+        config.num_key_value_heads,
+        config.hidden_size
     );
     Ok(())
 }

@@ -34,6 +34,12 @@ pub fn directory(file: &RunFile) -> PathBuf {
     file.directory.with_file_name(name)
 }
 
+/// The arm that others are compared with.
+pub fn against(file: &RunFile) -> Option<String> {
+    let named = file.study.as_ref().and_then(|study| study.against.clone());
+    named.or_else(|| Some(file.arms.first()?.name.clone()))
+}
+
 /// The runs of a study, all of them planned before any begins.
 ///
 /// # Errors
@@ -43,7 +49,26 @@ pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
         "the run file has no [study]: add one, such as\n[study]\nseeds = [1, 2, 3]\nvary = { \
          \"ra3.e_step.penalty.cost\" = [0.1, 0.3] }",
     )?;
-    ensure!(!study.seeds.is_empty(), "study.seeds is empty");
+    let mut seeds = study.seeds.clone();
+    seeds.sort_unstable();
+    seeds.dedup();
+    ensure!(
+        !seeds.is_empty() && seeds.len() == study.seeds.len(),
+        "study.seeds = {:?}: there must be one, and each once",
+        study.seeds
+    );
+    ensure!(
+        !study.vary.contains_key("n_threads"),
+        "study.vary: n_threads is the same for all runs of one process"
+    );
+    let against = against(file);
+    ensure!(
+        file.arms
+            .iter()
+            .any(|arm| Some(&arm.name) == against.as_ref()),
+        "study.against: there is no arm {:?}",
+        against.unwrap_or_default()
+    );
     let mut runs = Vec::new();
     for changes in combinations(study) {
         let variation: Vec<String> = changes

@@ -188,6 +188,8 @@ fn a_document_is_shown_with_its_latents() {
     let inspect = ["inspect", "assets/base", path(&file)];
     let text = output_of(&inspect);
     assert!(text.contains("for i in range(3):"), "{text}");
+    let said = text_of(&ra3(&inspect).output().unwrap());
+    assert!(said.contains("never trained with latents"), "{said}");
     let json = output_of(&[&inspect[..], &["--json"]].concat());
     let document: Value = serde_json::from_str(&json).unwrap();
     let lines = document["lines"].as_array().unwrap();

@@ -41,3 +41,24 @@ fn a_killed_run_ends_with_the_same_bits() {
         }
     }
 }
+
+#[test]
+fn an_interrupted_run_says_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    let child = start(&directory, &[]);
+    while !directory.join("run.json").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let interrupt = format!("kill -INT {}", child.id());
+    let sent = std::process::Command::new("sh")
+        .args(["-c", &interrupt])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("interrupted: what the stages"), "{said}");
+    let (ok, text) = finish(start(&directory, &[]));
+    assert!(ok, "{text}");
+}

@@ -5,10 +5,11 @@
 //! FLOPs   = 6 P a trained token, 2 P a token that is sampled or scored
 //! ```
 //!
-//! with `P` the parameters of matrix products. Documents are taken as long as a sample of the
-//! testbed's, and as half the longest where there is no testbed.
+//! with `P` the parameters of matrix products. Documents are taken as long as a sample of them: of
+//! the testbed's where it has some, else of the sources (`sample`).
 
 mod memory;
+mod sample;
 
 use anyhow::Result;
 use ra3::annotate::Choose;
@@ -243,8 +244,15 @@ impl Costs {
 
 fn document_tokens(plan: &Plan) -> f64 {
     let corpus = &plan.file.corpus;
-    let Some(section) = &corpus.testbed else {
-        return corpus.document_tokens_max as f64 / 2.0;
+    let longest = corpus.document_tokens_max as f64;
+    let generated = corpus
+        .testbed
+        .as_ref()
+        .filter(|testbed| testbed.n_documents > 0);
+    let Some(section) = generated else {
+        let found = sample::document_bytes(&corpus.sources).map(|bytes| bytes / BYTES_PER_TOKEN);
+        // A longer one is cut into pieces between statements, which are not quite the longest.
+        return found.map_or(longest / 2.0, |tokens| tokens.min(0.75 * longest));
     };
     let mut config = testbed_config(section);
     config.n_documents = config.n_documents.min(N_SAMPLED_DOCUMENTS);

@@ -66,7 +66,10 @@ fn read(path: &Path) -> Result<String, RunFileError> {
 
 fn checked(text: &str, path: &Path, overrides: &[String]) -> Result<Table, Faults> {
     let mut table = table(text, path)?;
-    place(path.parent().unwrap_or(Path::new("")), "", &mut table);
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    place(folder.unwrap_or(Path::new(".")), "", &mut table);
     let mut faults = Vec::new();
     let mut overridden: Vec<(Steps, &String)> = Vec::new();
     let whole: Option<RunFile> = table.clone().try_into().ok();
@@ -161,6 +164,10 @@ fn of_file(path: &Path, line: usize, key: String, message: String) -> Fault {
 fn place(folder: &Path, under: &str, table: &mut Table) {
     for (name, value) in table {
         let key = format!("{under}{name}");
+        // What an arm and a study have otherwise is named as the file names it.
+        let own = ["arms.set.", "study.vary."];
+        let own = own.iter().find_map(|start| key.strip_prefix(start));
+        let key = own.unwrap_or(&key).to_owned();
         match value {
             Value::Table(table) => place(folder, &format!("{key}."), table),
             Value::Array(values) => {
@@ -171,6 +178,9 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
                         Value::String(text)
                             if key == "rlvr.reward_command" && folder.join(&*text).is_file() =>
                         {
+                            *text = folder.join(&*text).display().to_string();
+                        }
+                        Value::String(text) if is_place(&key, text, folder) => {
                             *text = folder.join(&*text).display().to_string();
                         }
                         _ => {}

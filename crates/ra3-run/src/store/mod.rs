@@ -100,7 +100,10 @@ impl Store {
                 .with_context(|| format!("cannot read {}", self.root.display()))?;
             let mut others = entries.filter_map(Result::ok);
             ensure!(
-                others.all(|entry| entry.file_name() == LOCK),
+                others.all(|entry| {
+                    let name = entry.file_name();
+                    name == LOCK || ra3_files::is_leftover(&name)
+                }),
                 "{} is neither empty nor a store of stages: choose another with --set store=PATH",
                 self.root.display()
             );
@@ -142,10 +145,17 @@ impl Store {
     /// The store cannot be read.
     pub(crate) fn unused(
         &self,
+        forgets_missing: bool,
         named: impl Fn(&Path) -> Result<Vec<(String, String)>>,
     ) -> Result<Vec<Unused>> {
         let mut used = BTreeSet::new();
         for run in self.users()?.runs {
+            ensure!(
+                run.exists() || forgets_missing,
+                "{} uses this store and is not there: what it needs is not known; put it back, or \
+                 say with --forget-missing that it is gone",
+                run.display()
+            );
             if run.exists() {
                 let stages = named(&run)?.into_iter();
                 used.extend(stages.map(|(stage, key)| self.folder(&stage, &key)));

@@ -207,12 +207,21 @@ fn what_no_run_names_is_unused() {
             .collect()
     };
     // The run's directory is not there: it names nothing.
-    let all = store.unused(|_| unreachable!("no run is there")).unwrap();
+    let refused = store.unused(false, |_| unreachable!("no run is there"));
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("--forget-missing")
+    );
+    let all = store
+        .unused(true, |_| unreachable!("no run is there"))
+        .unwrap();
     assert_eq!(all.len(), 3);
     assert!(all.iter().all(|unused| unused.n_bytes > 0));
     std::fs::create_dir(&run).unwrap();
     let unused = store
-        .unused(|_| Ok(named(&[("ra3", 2), ("ntp", 1)])))
+        .unused(false, |_| Ok(named(&[("ra3", 2), ("ntp", 1)])))
         .unwrap();
     let names: Vec<&PathBuf> = unused.iter().map(|unused| &unused.path).collect();
     let key = recipe("ra3", 1).key();

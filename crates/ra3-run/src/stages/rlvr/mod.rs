@@ -121,7 +121,7 @@ fn reference(
 }
 
 /// The user's command that says what programs earn, if there is one.
-fn command(section: &RlvrSection) -> Result<Option<RewardCommand>> {
+pub(crate) fn command(section: &RlvrSection) -> Result<Option<RewardCommand>> {
     if section.reward_command.is_empty() {
         return Ok(None);
     }
@@ -226,7 +226,7 @@ impl RlvrCourse<'_> {
         let is_dynamic = n_tries > 1;
         let seed = self.seed.child("programs").nth(position);
         let (mut all, mut kept, mut work) = (Vec::new(), Vec::new(), Work::default());
-        let (mut notes, mut figures) = (Vec::new(), BTreeMap::new());
+        let (mut notes, mut components) = (Vec::new(), Vec::new());
         for index in 0..n_tries {
             if kept.len() >= n_wanted {
                 break;
@@ -234,13 +234,14 @@ impl RlvrCourse<'_> {
             let seed = if is_dynamic { seed.nth(index) } else { seed };
             let (written, writing) = self.written(lm, position * n_tries + index, seed)?;
             work += writing;
-            figures.extend(written.components);
+            components.push(written.components);
             notes.extend(self.notes_of_new(written.faults));
             let learnt = written.groups.iter();
             let learnt = learnt.filter(|group| group.has_signal() || !is_dynamic);
             kept.extend(learnt.take(n_wanted - kept.len()).cloned());
             all.extend(written.groups);
         }
+        let mut figures = written::mean(&components);
         if let Some(reference) = &self.reference {
             let (kl, scoring) = grpo::charge(&mut kept, &**reference, self.section.kl)?;
             figures.insert("kl".to_owned(), kl);

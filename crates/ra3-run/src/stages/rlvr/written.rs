@@ -74,6 +74,18 @@ impl Written {
     }
 }
 
+/// The means of some figures, each over those that have it.
+pub(super) fn mean(all: &[BTreeMap<String, f64>]) -> BTreeMap<String, f64> {
+    let mut found: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (name, value) in all.iter().flatten() {
+        let (sum, n) = found.entry(name.clone()).or_default();
+        *sum += value;
+        *n += 1.0;
+    }
+    let means = found.into_iter();
+    means.map(|(name, (sum, n))| (name, sum / n)).collect()
+}
+
 /// The figures of an update. Where nothing could be graded there is no reward, which is not one of
 /// 0.
 pub(super) fn figures(groups: Option<GroupStats>, gradient_norm: f64) -> BTreeMap<String, f64> {
