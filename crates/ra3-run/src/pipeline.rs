@@ -20,6 +20,7 @@ use crate::report::{self, Table};
 use crate::run_file::{MethodName, ProblemSetName};
 use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
+use crate::tensorboard::EVENTS_OF;
 
 /// Runs what is not done yet of a plan, writes the report and returns its table.
 ///
@@ -54,14 +55,16 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
             watcher(Event::Note(format!("stage {} begins again", stage.name)));
             restart = false;
         }
+        if !folder.is_done() && folder.state().is_none() {
+            // What a process that was killed has shown of a stage that begins anew.
+            remove_events(&events)?;
+        }
         if folder.is_done() {
             watcher(Event::Note(format!("{:<16} done before", stage.name)));
             if !are_of_this {
                 folder.replay(&events)?;
-                name_events(&events, &key)?;
             }
         } else {
-            name_events(&events, &key)?;
             run_task(stage, plan, &before, &directory, &mut folder, watcher).with_context(
                 || format!("stage {} failed; what it has committed is kept", stage.name),
             )?;
@@ -186,26 +189,21 @@ fn publish(
     }
 }
 
-/// The file beside event files that says which stage they are of.
-const EVENTS_OF: &str = "stage-key";
-
 /// False where there are no event files of the stage of this key; those of another are removed.
 fn events_are_of(events: &Path, key: &str) -> Result<bool> {
     let known = std::fs::read_to_string(events.join(EVENTS_OF)).unwrap_or_default();
     if known == key {
         return Ok(true);
     }
-    if events.exists() {
-        std::fs::remove_dir_all(events)
-            .with_context(|| format!("cannot remove {}", events.display()))?;
-    }
+    remove_events(events)?;
     Ok(false)
 }
 
-fn name_events(events: &Path, key: &str) -> Result<()> {
-    std::fs::create_dir_all(events)
-        .with_context(|| format!("cannot create {}", events.display()))?;
-    Ok(ra3_files::write(&events.join(EVENTS_OF), key.as_bytes())?)
+fn remove_events(events: &Path) -> Result<()> {
+    if !events.exists() {
+        return Ok(());
+    }
+    std::fs::remove_dir_all(events).with_context(|| format!("cannot remove {}", events.display()))
 }
 
 /// Says why a stage of the run is not the one that it was.

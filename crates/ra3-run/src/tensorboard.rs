@@ -17,19 +17,23 @@ use crate::ledger::{HeldOutRecord, Record, ScoreRecord, UpdateRecord};
 
 /// The folder in a run directory.
 pub(crate) const FOLDER: &str = "tensorboard";
+/// The file beside event files that says which stage they are of.
+pub(crate) const EVENTS_OF: &str = "stage-key";
 
 /// The event file of a stage, made when it first has something to say.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     folder: PathBuf,
+    key: String,
     open: Option<File>,
 }
 
 impl EventFile {
-    /// In a folder; nothing is written yet.
-    pub(crate) fn new(folder: &Path) -> Self {
+    /// In a folder, of the stage of a key; nothing is written yet.
+    pub(crate) fn new(folder: &Path, key: &str) -> Self {
         Self {
             folder: folder.to_owned(),
+            key: key.to_owned(),
             open: None,
         }
     }
@@ -53,7 +57,7 @@ impl EventFile {
         };
         let file = match &mut self.open {
             Some(open) => open,
-            place => place.insert(begin(&self.folder, step)?),
+            place => place.insert(begin(&self.folder, &self.key, step)?),
         };
         write(file, &event).with_context(|| format!("cannot write to {}", self.folder.display()))
     }
@@ -61,9 +65,10 @@ impl EventFile {
 
 /// A stage's next file. It begins with the format's version, and with the step from which on older
 /// files are overruled.
-fn begin(folder: &Path, step: u64) -> Result<File> {
+fn begin(folder: &Path, key: &str, step: u64) -> Result<File> {
     let context = || format!("cannot write to {}", folder.display());
     std::fs::create_dir_all(folder).with_context(context)?;
+    ra3_files::write(&folder.join(EVENTS_OF), key.as_bytes())?;
     let n_before = std::fs::read_dir(folder).with_context(context)?.count();
     // Readers take the files of a folder in the order of their names.
     let seconds = now() as u64;
@@ -236,7 +241,8 @@ mod tests {
 
     fn files(folder: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).unwrap();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> = paths.filter(|path| !path.ends_with(EVENTS_OF)).collect();
         paths.sort();
         paths
     }
@@ -245,12 +251,12 @@ mod tests {
     fn each_process_begins_a_file_of_its_own_for_each_stage() {
         let run = tempfile::tempdir().unwrap();
         for from in [0, 2] {
-            let mut events = EventFile::new(&run.path().join("ra3"));
+            let mut events = EventFile::new(&run.path().join("ra3"), "a1");
             for position in from..from + 3 {
                 let record = update("ra3", position, position as f64);
                 events.append(&record).unwrap();
             }
-            let mut events = EventFile::new(&run.path().join("ntp"));
+            let mut events = EventFile::new(&run.path().join("ntp"), "b2");
             events.append(&update("ntp", 7, f64::NAN)).unwrap();
         }
         let paths = files(&run.path().join("ra3"));

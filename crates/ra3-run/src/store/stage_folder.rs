@@ -75,7 +75,7 @@ impl StageFolder {
         let folder = Self {
             ledger: Journal::open(&root.join(LEDGER), &progress.ledger)?,
             samples: Journal::open(&root.join(SAMPLES), &progress.samples)?,
-            events: EventFile::new(events),
+            events: EventFile::new(events, &recipe.key()),
             clock: Clock::started(&recipe.stage, progress.position),
             root: root.to_owned(),
             progress,
@@ -117,7 +117,7 @@ impl StageFolder {
     /// They cannot be written.
     pub(crate) fn replay(&self, events: &Path) -> Result<()> {
         let ledger = self.root.join(LEDGER);
-        let mut events = EventFile::new(events);
+        let mut events = EventFile::new(events, &self.progress.recipe.key());
         for record in read_committed::<Record>(&ledger, &self.progress.ledger)? {
             events.append(&record)?;
         }
