@@ -15,19 +15,18 @@
 //! stages/                            the store, where the plan names no other
 //! ```
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::store::{CLOCK, LEDGER, SAMPLES, Store};
+use crate::store::{CLOCK, LEDGER, LOCK, SAMPLES, Store, open_lock};
 
 pub use crate::store::Unused;
 
 const FILE: &str = "run.json";
-const LOCK: &str = "lock";
 /// The store of a run that shares none.
 const STAGES: &str = "stages";
 
@@ -244,6 +243,15 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
     Ok(Some(state))
 }
 
+/// As [`read_state`], of a directory that has to be a run's.
+///
+/// # Errors
+/// It is none, or `run.json` cannot be read.
+pub(crate) fn state(root: &Path) -> Result<RunState> {
+    read_state(root)?
+        .with_context(|| format!("{} is no run's directory: it has no {FILE}", root.display()))
+}
+
 /// The stages in the store of a run directory that neither it nor another run names. With
 /// `forgets_missing`, runs that are no longer where they were name none.
 ///
@@ -251,8 +259,7 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
 /// It is no run's directory, another process is running there, a run that uses the store is not
 /// where it was, or something cannot be read.
 pub fn unused(root: &Path, forgets_missing: bool) -> Result<Vec<Unused>> {
-    let state = read_state(root)?
-        .with_context(|| format!("{} is no run's directory: it has no {FILE}", root.display()))?;
+    let state = state(root)?;
     let _lock = take_lock(root)?;
     let place = place_of_store(root, &state);
     ensure!(place.is_dir(), "the store {} is not there", place.display());
@@ -295,12 +302,7 @@ fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
 
 fn take_lock(root: &Path) -> Result<File> {
     let path = root.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let file = open_lock(&path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::RunRecords;
-use crate::directory::read_state;
+use crate::directory::{self, read_state};
 use crate::journal::read_journal;
 use crate::run_file::{RunFile, leaves, shown};
 
@@ -51,12 +51,7 @@ pub fn read(directories: &[PathBuf]) -> Result<Vec<RunRecords>> {
 fn read_one(
     directory: &Path,
 ) -> Result<(BTreeMap<String, String>, u64, Vec<crate::ledger::Record>)> {
-    let state = read_state(directory)?.with_context(|| {
-        format!(
-            "{} is no run's directory: it has no run.json",
-            directory.display()
-        )
-    })?;
+    let state = directory::state(directory)?;
     let file: RunFile = toml::from_str(&state.plan)
         .with_context(|| format!("{}: its plan is of another version", directory.display()))?;
     ensure!(

@@ -28,10 +28,9 @@ fn of_source(source: &Source) -> Vec<f64> {
         Source::Folder { .. } | Source::PythonStandardLibrary { .. } => files
             .filter_map(|file| Some(file.metadata().ok()?.len() as f64))
             .collect(),
-        Source::JsonLines { text_key, .. } => files
-            .take(N_FILES)
-            .flat_map(|file| of_lines(file, text_key))
-            .collect(),
+        Source::JsonLines { text_key, .. } => {
+            files.flat_map(|file| of_lines(file, text_key)).collect()
+        }
         Source::Parquet { .. } => Vec::new(),
     }
 }

@@ -20,10 +20,10 @@ mod bars;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::clock::{self, ClockRecord};
-use crate::directory::read_state;
+use crate::directory;
 use crate::journal::read_journal;
 use crate::ledger::Record;
 use crate::samples::Sample;
@@ -70,12 +70,7 @@ pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
 /// # Errors
 /// A journal is missing or damaged, or the page cannot be written.
 pub fn write_from_directory(directory: &Path) -> Result<Table> {
-    let state = read_state(directory)?.with_context(|| {
-        format!(
-            "{} is no run's directory: it has no run.json",
-            directory.display()
-        )
-    })?;
+    let state = directory::state(directory)?;
     let ledger: Vec<Record> = read_journal(&directory.join("ledger.jsonl"))?;
     let samples: Vec<Sample> = read_journal(&directory.join("samples.jsonl"))?;
     let clock = clock::read(&directory.join("clock.jsonl"))?;

@@ -10,6 +10,7 @@ mod stage_folder;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +24,8 @@ use crate::recipe::Recipe;
 
 /// The store's own file: without it a folder that holds something is not a store.
 const FILE: &str = "store.json";
-const LOCK: &str = "lock";
+/// The file that a process locks that works in a folder.
+pub(crate) const LOCK: &str = "lock";
 /// Letters of a key in the name of its folder.
 const N_KEY: usize = 16;
 
@@ -57,8 +59,7 @@ impl Unused {
     /// A process is at it, or it cannot be removed.
     pub fn remove(&self) -> Result<()> {
         let context = || format!("cannot remove {}", self.path.display());
-        let lock = self.path.join(LOCK);
-        let lock = std::fs::File::create(&lock).with_context(context)?;
+        let lock = open_lock(&self.path.join(LOCK))?;
         lock.try_lock()
             .context("another process is at it")
             .with_context(context)?;
@@ -79,9 +80,7 @@ impl Store {
         };
         // A stranger's folder stays as it is.
         store.users()?;
-        let lock = root.join(LOCK);
-        let lock = std::fs::File::create(&lock)
-            .with_context(|| format!("cannot write {}", lock.display()))?;
+        let lock = open_lock(&root.join(LOCK))?;
         // Two runs may begin at once.
         lock.lock().context("cannot lock the store")?;
         ra3_files::remove_leftovers(root)?;
@@ -173,6 +172,18 @@ impl Store {
         unused.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(unused)
     }
+}
+
+/// Opens a file to be locked, and makes it where it is not there.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true);
+    options
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn size(folder: &Path) -> Result<u64> {

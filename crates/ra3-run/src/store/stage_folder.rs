@@ -13,13 +13,14 @@
 //! model/  corpus/  reference/  …     what the stage makes
 //! ```
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use super::progress::{self, Checksums, Progress, checksums, verify};
+use super::{LOCK, open_lock};
 use crate::clock::Clock;
 use crate::event::{Event, Watcher};
 use crate::journal::{Journal, read_committed};
@@ -28,7 +29,6 @@ use crate::recipe::Recipe;
 use crate::samples::Sample;
 use crate::tensorboard::EventFile;
 
-const LOCK: &str = "lock";
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 pub(crate) const SAMPLES: &str = "samples.jsonl";
 pub(crate) const CLOCK: &str = "clock.jsonl";
@@ -262,12 +262,7 @@ impl StageFolder {
 /// Waits for whoever is running the same stage.
 fn take_lock(root: &Path, watcher: &mut Watcher<'_>) -> Result<File> {
     let path = root.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let file = open_lock(&path)?;
     let context = || format!("cannot lock {}", path.display());
     match file.try_lock() {
         Ok(()) => {}
