@@ -25,7 +25,7 @@
 //! The price: with three seeds that do not differ, an interval that knew it would be a tenth to a
 //! fifth narrower for a mean, and half as wide for a difference without an effect of the problem.
 //! Of seeds it assumes that their deviations are about normal; of two seeds with uniform ones it
-//! would cover 93 %. It is symmetric, so near 0 or 1 it may pass them.
+//! would cover 93 %. It is symmetric, so near 0 or 1 it may pass them; who shows it cuts it there.
 
 use ra3::seed::Seed;
 

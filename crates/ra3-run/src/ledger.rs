@@ -147,6 +147,22 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// True where all values were alike: that says nothing of how well the mean is known.
+    pub(crate) fn has_no_width(&self) -> bool {
+        self.low == self.high
+    }
+
+    /// Cut to where a share, or a difference of shares, can be.
+    pub(crate) fn within(self, low: f64, high: f64) -> Self {
+        Self {
+            low: self.low.max(low),
+            high: self.high.min(high),
+            ..self
+        }
+    }
+}
+
 impl From<ra3_evals::pass_at_k::Estimate> for Interval {
     fn from(found: ra3_evals::pass_at_k::Estimate) -> Self {
         Self {

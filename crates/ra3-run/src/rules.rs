@@ -38,10 +38,7 @@ pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
         }
     }
     if let Some(study) = &file.study {
-        ensure!(
-            !study.seeds.is_empty() && study.vary.values().all(|values| !values.is_empty()),
-            "study: seeds, and the values of each key of vary, must not be empty"
-        );
+        study.check(&file.arms)?;
     }
     Ok(())
 }

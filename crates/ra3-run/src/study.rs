@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use crate::event::{Event, Watcher};
@@ -49,35 +49,14 @@ pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
         "the run file has no [study]: add one, such as\n[study]\nseeds = [1, 2, 3]\nvary = { \
          \"ra3.e_step.penalty.cost\" = [0.1, 0.3] }",
     )?;
-    let mut seeds = study.seeds.clone();
-    seeds.sort_unstable();
-    seeds.dedup();
-    ensure!(
-        !seeds.is_empty() && seeds.len() == study.seeds.len(),
-        "study.seeds = {:?}: there must be one, and each once",
-        study.seeds
-    );
-    ensure!(
-        !study.vary.contains_key("n_threads"),
-        "study.vary: n_threads is the same for all runs of one process"
-    );
-    let against = against(file);
-    ensure!(
-        file.arms
-            .iter()
-            .any(|arm| Some(&arm.name) == against.as_ref()),
-        "study.against: there is no arm {:?}",
-        against.unwrap_or_default()
-    );
+    study.check(&file.arms)?;
     let mut runs = Vec::new();
     for changes in combinations(study) {
-        let variation: Vec<String> = changes
-            .iter()
-            .map(|(key, value)| format!("{key}={}", shown(value)))
-            .collect();
+        let shown = |(key, value): &(&str, &Value)| format!("{key}={}", shown(value));
+        let variation: Vec<String> = changes.iter().map(shown).collect();
         let variation = variation.join(" ");
         for seed in &study.seeds {
-            let plan = plan(file, &changes, &variation, *seed)
+            let plan = plan(file, &changes, *seed)
                 .with_context(|| format!("study, seed {seed} {variation}"))?;
             let variation = variation.clone();
             let seed = *seed;
@@ -130,7 +109,7 @@ fn combinations(study: &StudySection) -> Vec<Vec<(&str, &Value)>> {
     all
 }
 
-fn plan(file: &RunFile, changes: &[(&str, &Value)], variation: &str, seed: u64) -> Result<Plan> {
+fn plan(file: &RunFile, changes: &[(&str, &Value)], seed: u64) -> Result<Plan> {
     let mut table = Table::try_from(file).expect("a run file is made of TOML's types");
     table.remove("study");
     for (key, value) in changes {
@@ -141,25 +120,30 @@ fn plan(file: &RunFile, changes: &[(&str, &Value)], variation: &str, seed: u64) 
     let place = directory(file);
     Plan::new(RunFile {
         seed,
-        directory: place.join(folder(variation, seed)),
+        directory: place.join(folder(changes, seed)),
         store: Some(own.store.clone().unwrap_or_else(|| place.join(STAGES))),
         ..own
     })
 }
 
-/// The name of a run's folder: `ra3.rounds=2-seed-1`.
-fn folder(variation: &str, seed: u64) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || "-_.=".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    let variation: String = variation.chars().map(plain).collect();
-    match variation.as_str() {
-        "" => format!("seed-{seed}"),
-        variation => format!("{variation}-seed-{seed}"),
+/// The name of a run's folder: `ra3.rounds=2-seed-1`. What is no name of a file is left out, and
+/// then a hash of the whole tells values apart.
+fn folder(changes: &[(&str, &Value)], seed: u64) -> String {
+    const LENGTH_MAX: usize = 80;
+    let named = changes.iter().map(|(key, value)| match value {
+        Value::String(text) => format!("{key}={text}"),
+        value => format!("{key}={}", shown(value)),
+    });
+    let whole = named.collect::<Vec<_>>().join("_");
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.=".contains(*c);
+    let plain: String = whole.chars().filter(is_plain).take(LENGTH_MAX).collect();
+    if plain.is_empty() {
+        format!("seed-{seed}")
+    } else if plain == whole {
+        format!("{plain}-seed-{seed}")
+    } else {
+        let hash = blake3::hash(whole.as_bytes()).to_hex();
+        format!("{plain}-{}-seed-{seed}", &hash[..8])
     }
 }
 
@@ -212,6 +196,56 @@ mod tests {
                 .insert(key.to_owned(), vec![Value::Integer(value)]);
             let message = format!("{:#}", runs(&file).unwrap_err());
             assert!(message.contains(expected), "{message}");
+        }
+    }
+    #[test]
+    fn every_run_has_a_folder_of_its_own() {
+        let value = |text: &str| Value::String(text.to_owned());
+        let (odd, other) = (value("a b"), value("a/b"));
+        let long = ["x", "y"].map(|end| value(&("long".repeat(40) + end)));
+        let lists = [[1, 2], [1, 3]].map(|list| Value::Array(list.map(Value::Integer).into()));
+        let plain = value("exact_kl");
+        assert_eq!(folder(&[("kind", &plain)], 7), "kind=exact_kl-seed-7");
+        let all = [
+            &odd, &other, &long[0], &long[1], &lists[0], &lists[1], &plain,
+        ];
+        let folders = all.map(|value| folder(&[("key", value)], 7));
+        let mut found = folders.to_vec();
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), folders.len(), "{folders:?}");
+        assert!(folders.iter().all(|name| name.len() < 120), "{folders:?}");
+    }
+
+    #[test]
+    fn what_is_no_study_is_refused() {
+        for (study, expected) in [
+            ("seeds = []", "seeds is empty"),
+            ("seeds = [1, 2, 1]", "has 1 twice"),
+            (
+                "seeds = [1]\nvary = { seed = [1, 2] }",
+                "the seeds are study.seeds",
+            ),
+            (
+                "seeds = [1]\nvary = { directory = [\"a\"] }",
+                "folder of its own",
+            ),
+            ("seeds = [1]\nvary = { \"ra3.rounds\" = [] }", "is empty"),
+            (
+                "seeds = [1]\nvary = { \"ra3.rounds\" = [1, 2, 1] }",
+                "has 1 twice",
+            ),
+            (
+                "seeds = [1]\nvary = { \"study.against\" = [\"ntp\"] }",
+                "varies no study",
+            ),
+            (
+                "seeds = [1]\nagainst = \"nobody\"",
+                "the arms are base, ntp",
+            ),
+        ] {
+            let message = format!("{:#}", runs(&file(study)).unwrap_err());
+            assert!(message.contains(expected), "{study}: {message}");
         }
     }
 }

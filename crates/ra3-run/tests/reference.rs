@@ -138,6 +138,11 @@ fn keys_are_found_by_symbol_name_and_value() {
     assert_eq!(keys("exact_kl"), ["ra3.e_step.penalty.kind"]);
     assert_eq!(keys("[ra3.e_step]"), ["ra3.e_step"]);
     assert_eq!(keys("evaluate[0].pass_at"), ["evaluate.pass_at"]);
+    assert_eq!(keys("penalty"), ["ra3.e_step.penalty"]);
+    assert_eq!(keys("vary"), ["study.vary"]);
+    assert_eq!(keys("set.rlvr.kl"), ["rlvr.kl"]);
+    assert_eq!(keys("arms.mine.set.ra3.rounds"), ["ra3.rounds"]);
+    assert_eq!(keys("arms.mine.rlvr"), ["arms.rlvr"]);
     let error = run_file::explain("horizn").unwrap_err().to_string();
     assert!(error.contains("did you mean \"horizon\"?"), "{error}");
     let error = run_file::explain("fish").unwrap_err().to_string();

@@ -66,11 +66,12 @@ fn curve(
         .filter_map(|row| area(&updates, row))
         .collect();
     let band = band(values).unwrap_or_default();
+    let share = |found| Interval::from(found).within(0.0, 1.0);
     ComparedCurve {
         variation: variation.to_owned(),
         arm: arm.to_owned(),
-        band: band.into_iter().map(Interval::from).collect(),
-        area: over_seeds::interval(&areas).map(Interval::from),
+        band: band.into_iter().map(share).collect(),
+        area: over_seeds::interval(&areas).map(share),
         areas,
         plateau: plateau(&mean),
         updates_to_plateau_of_other: level

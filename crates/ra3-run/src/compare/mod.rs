@@ -8,11 +8,14 @@ mod curves;
 mod page;
 mod runs;
 mod scores;
+#[cfg(test)]
+mod tests;
 mod text;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::ledger::Record;
@@ -24,8 +27,13 @@ pub use scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 /// A finished run, as it is compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecords {
-    /// What its settings have otherwise than those of others; empty where nothing differs.
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What its settings have otherwise than those of others, or a name for it where that is
+    /// long; empty where nothing differs.
     pub variation: String,
+    /// The settings that are not those of all.
+    pub settings: BTreeMap<String, String>,
     /// Its seed.
     pub seed: u64,
     /// Its records.
@@ -41,6 +49,8 @@ pub struct Comparison {
     pub seeds: Vec<u64>,
     /// The arm that others are compared with.
     pub against: Option<String>,
+    /// The settings that differ, by variation; empty where nothing differs.
+    pub settings: BTreeMap<String, BTreeMap<String, String>>,
     /// Scores on problems, before RLVR and after it.
     pub benchmarks: Vec<ComparedBenchmark>,
     /// Bits per byte of held-out documents.
@@ -58,12 +68,15 @@ impl Comparison {
         ensure!(!runs.is_empty(), "there is no run to compare");
         for (place, run) in runs.iter().enumerate() {
             let is_same =
-                |other: &RunRecords| (&other.variation, other.seed) == (&run.variation, run.seed);
-            ensure!(
-                !runs[..place].iter().any(is_same),
-                "two runs have seed {} and the same settings: compare each once",
-                run.seed
-            );
+                |other: &&RunRecords| (&other.variation, other.seed) == (&run.variation, run.seed);
+            if let Some(other) = runs[..place].iter().find(is_same) {
+                bail!(
+                    "{} and {} have the same settings and seed {}: compare one of them",
+                    other.directory.display(),
+                    run.directory.display(),
+                    run.seed
+                );
+            }
         }
         let arms = arms(runs);
         if let Some(against) = against {
@@ -73,6 +86,8 @@ impl Comparison {
                 arms.join(", ")
             );
         }
+        let settings = runs.iter().filter(|run| !run.settings.is_empty());
+        let settings = settings.map(|run| (run.variation.clone(), run.settings.clone()));
         let mut seeds: Vec<u64> = runs.iter().map(|run| run.seed).collect();
         seeds.sort_unstable();
         seeds.dedup();
@@ -80,6 +95,7 @@ impl Comparison {
             name: name(runs),
             seeds,
             against: against.map(str::to_owned),
+            settings: settings.collect(),
             benchmarks: scores::benchmarks(runs, &arms, against),
             held_out: scores::held_out(runs, &arms),
             curves: curves::curves(runs, &arms, against),

@@ -1,6 +1,6 @@
 //! Run directories → the runs that are compared: what their settings have in common is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -8,49 +8,62 @@ use anyhow::{Context, Result, ensure};
 use super::RunRecords;
 use crate::directory::{self, read_state};
 use crate::journal::read_journal;
-use crate::run_file::{RunFile, leaves, shown};
+use crate::run_file::{RunFile, settings};
 
 /// Settings that say nothing about what is compared.
 const PASSED_OVER: [&str; 4] = ["name", "seed", "checkpoint_every", "grading.n_workers"];
+
+/// Longest variation that is a title; where there are longer ones, they get letters and a table.
+const TITLE_MAX: usize = 100;
 
 /// Reads the runs in some directories.
 ///
 /// # Errors
 /// One is no run's, or not finished; a file of it cannot be read.
 pub fn read(directories: &[PathBuf]) -> Result<Vec<RunRecords>> {
-    let read: Vec<(BTreeMap<String, String>, u64, Vec<_>)> = directories
-        .iter()
-        .map(|directory| read_one(directory))
-        .collect::<Result<_>>()?;
-    let all: Vec<&BTreeMap<String, String>> = read.iter().map(|(settings, ..)| settings).collect();
-    let mut differing: Vec<&String> = all.iter().flat_map(|settings| settings.keys()).collect();
-    differing.sort();
-    differing.dedup();
-    differing.retain(|key| {
-        let value = |settings: &&BTreeMap<String, String>| settings.get(*key).cloned();
-        all.iter().any(|settings| value(settings) != value(&all[0]))
-    });
-    let variation = |settings: &BTreeMap<String, String>| {
-        let named = differing.iter().map(|key| match settings.get(*key) {
-            Some(value) => format!("{key}={value}"),
-            None => format!("no {key}"),
-        });
-        named.collect::<Vec<_>>().join(" ")
-    };
-    let variations: Vec<String> = all.iter().map(|settings| variation(settings)).collect();
-    let runs = read.into_iter().zip(variations);
-    Ok(runs
-        .map(|((_, seed, ledger), variation)| RunRecords {
-            variation,
-            seed,
-            ledger,
-        })
-        .collect())
+    let read = directories.iter().map(|directory| read_one(directory));
+    let mut runs: Vec<RunRecords> = read.collect::<Result<_>>()?;
+    keep_what_differs(&mut runs);
+    name_variations(&mut runs);
+    Ok(runs)
 }
 
-fn read_one(
-    directory: &Path,
-) -> Result<(BTreeMap<String, String>, u64, Vec<crate::ledger::Record>)> {
+pub(super) fn keep_what_differs(runs: &mut [RunRecords]) {
+    let all = runs.iter().flat_map(|run| run.settings.keys().cloned());
+    let mut differing: BTreeSet<String> = all.collect();
+    differing.retain(|key| {
+        let first = runs[0].settings.get(key);
+        runs.iter().any(|run| run.settings.get(key) != first)
+    });
+    for run in runs {
+        run.settings.retain(|key, _| differing.contains(key));
+    }
+}
+
+pub(super) fn name_variations(runs: &mut [RunRecords]) {
+    let title = |settings: &BTreeMap<String, String>| {
+        let named = settings.iter().map(|(key, value)| format!("{key}={value}"));
+        named.collect::<Vec<_>>().join(" ")
+    };
+    let is_long = runs
+        .iter()
+        .any(|run| title(&run.settings).chars().count() > TITLE_MAX);
+    let mut met: Vec<BTreeMap<String, String>> = Vec::new();
+    for run in runs {
+        let place = met.iter().position(|settings| *settings == run.settings);
+        let place = place.unwrap_or_else(|| {
+            met.push(run.settings.clone());
+            met.len() - 1
+        });
+        run.variation = if is_long {
+            format!("settings {}", place + 1)
+        } else {
+            title(&run.settings)
+        };
+    }
+}
+
+fn read_one(directory: &Path) -> Result<RunRecords> {
     let state = directory::state(directory)?;
     let file: RunFile = toml::from_str(&state.plan)
         .with_context(|| format!("{}: its plan is of another version", directory.display()))?;
@@ -59,13 +72,16 @@ fn read_one(
         "the run in {} is not finished: `ra3 run` goes on with it",
         directory.display()
     );
-    let settings = leaves(&file)
-        .into_iter()
-        .filter(|leaf| !PASSED_OVER.contains(&leaf.path.as_str()))
-        .filter(|leaf| !leaf.path.starts_with("study."))
-        .map(|leaf| (leaf.path, shown(&leaf.value)));
-    let ledger = read_journal(&directory.join("ledger.jsonl"))?;
-    Ok((settings.collect(), file.seed, ledger))
+    let is_compared = |key: &String| !PASSED_OVER.contains(&key.as_str());
+    let mut settings = settings(&file);
+    settings.retain(|key, _| is_compared(key) && !key.starts_with("study."));
+    Ok(RunRecords {
+        directory: directory.to_owned(),
+        variation: String::new(),
+        settings,
+        seed: file.seed,
+        ledger: read_journal(&directory.join("ledger.jsonl"))?,
+    })
 }
 
 /// The run directories that some paths name: a study's directory stands for its runs.

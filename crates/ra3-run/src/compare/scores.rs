@@ -155,14 +155,15 @@ impl Select<'_> {
         let difference = other.and_then(|other| {
             let (other_seeds, other) = self.values(variation, other);
             let paired = other_seeds == seeds;
-            paired.then(|| over_seeds::difference(&values, &other, draws).into())
+            let found = paired.then(|| over_seeds::difference(&values, &other, draws));
+            found.map(|found| Interval::from(found).within(-1.0, 1.0))
         });
         let mean = |row: &Vec<f64>| row.iter().sum::<f64>() / row.len().max(1) as f64;
         Some(ComparedScore {
             variation: variation.to_owned(),
             arm: arm.to_owned(),
             by_seed: values.iter().map(mean).collect(),
-            pass_at_1: over_seeds::estimate(&values, draws).into(),
+            pass_at_1: Interval::from(over_seeds::estimate(&values, draws)).within(0.0, 1.0),
             difference,
             seeds,
         })

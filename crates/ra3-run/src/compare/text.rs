@@ -1,5 +1,7 @@
 //! A comparison as text cells: for a terminal, and for the page's tables.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::scores::{ComparedBenchmark, HeldOutText};
 use super::{ComparedCurve, Comparison};
 use crate::ledger::Interval;
@@ -33,6 +35,10 @@ pub(super) fn tables(comparison: &Comparison) -> Vec<Titled> {
     }
     for variation in variations(comparison.held_out.iter().map(|row| &row.variation)) {
         found.push(of_held_out(&comparison.held_out, variation));
+    }
+    let is_named = |variation: &String| variation.starts_with("settings ");
+    if comparison.settings.keys().any(is_named) {
+        found.push(of_settings(comparison));
     }
     found
 }
@@ -147,9 +153,36 @@ fn of_held_out(all: &[HeldOutText], variation: &str) -> Titled {
     }
 }
 
+/// A row a setting that differs, a column a variation.
+fn of_settings(comparison: &Comparison) -> Titled {
+    let variations: Vec<_> = comparison.settings.iter().collect();
+    let keys: BTreeSet<&String> = variations
+        .iter()
+        .flat_map(|(_, settings)| settings.keys())
+        .collect();
+    let head = variations.iter().map(|(name, _)| (*name).clone());
+    let head = std::iter::once("setting".to_owned()).chain(head).collect();
+    let row = |key: &String| {
+        let of = |(_, settings): &(_, &BTreeMap<String, String>)| {
+            settings.get(key).cloned().unwrap_or_else(dash)
+        };
+        let values = variations.iter().map(of);
+        std::iter::once(key.clone()).chain(values).collect()
+    };
+    Titled {
+        title: "settings that differ".to_owned(),
+        cells: std::iter::once(head)
+            .chain(keys.into_iter().map(row))
+            .collect(),
+    }
+}
+
 /// A difference in points: `+4.2 [-1.0, +9.0]`.
 fn signed(interval: &Interval) -> String {
     let [mean, low, high] = [interval.mean, interval.low, interval.high].map(|v| 100.0 * v);
+    if interval.has_no_width() {
+        return format!("{mean:+.1} [all alike]");
+    }
     format!("{mean:+.1} [{low:+.1}, {high:+.1}]")
 }
 

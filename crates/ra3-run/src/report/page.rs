@@ -5,9 +5,8 @@ use std::fmt::Write;
 use ra3_page::{document, embedded, escape, figures};
 
 use super::arms::arms;
-use super::table::Table;
+use super::table::{Benchmark, Table};
 use super::{ReportInputs, curves, facts, held_out, programs};
-use crate::ledger::Record;
 use crate::samples::Sample;
 
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -17,7 +16,8 @@ const VIEWER_HTML: &str = include_str!("viewer.html");
 /// The whole page as HTML.
 pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
     let name = escape(&inputs.name);
-    let sections = sections(inputs);
+    let table = Table::new(inputs.ledger, inputs.clock);
+    let sections = sections(inputs, &table);
     let (mut links, mut body) = (String::new(), String::new());
     for (id, title, content) in &sections {
         let _ = write!(links, "<a href=\"#{id}\">{title}</a>");
@@ -34,7 +34,7 @@ pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
     let body = format!(
         "<header><p>ra3 report</p><h1>{name}</h1><p>{}</p><nav \
          aria-label=\"Sections\">{links}</nav></header>\n<main>{body}</main>",
-        escape(&lead(inputs.ledger)),
+        escape(&lead(&table)),
     );
     let viewer = format!(
         "<script type=\"application/json\" id=\"arm-names\">{}</script>\n\
@@ -47,8 +47,7 @@ pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
 }
 
 /// Id, title and content of every section; empty content is said to be missing.
-fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String); 9] {
-    let table = Table::new(inputs.ledger, inputs.clock);
+fn sections(inputs: &ReportInputs<'_>, table: &Table) -> [(&'static str, &'static str, String); 9] {
     let arms = if table.rows.is_empty() {
         String::new()
     } else {
@@ -57,7 +56,7 @@ fn sections(inputs: &ReportInputs<'_>) -> [(&'static str, &'static str, String);
                 + &ra3_page::table(&benchmark.cells())
                 + &figures(&programs::headline(benchmark, inputs.ledger))
         });
-        ra3_page::table(&table.cells()) + &scores.collect::<String>() + &differences(&table)
+        ra3_page::table(&table.cells()) + &scores.collect::<String>() + &differences(table)
     };
     let viewer = if inputs.samples.is_empty() {
         String::new()
@@ -121,21 +120,15 @@ fn differences(table: &Table) -> String {
         "when",
         "difference of pass@1, paired over problems [95 %]",
     ];
-    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    let which = (table.benchmarks.len() > 1).then_some("problems");
+    let head = which.into_iter().chain(head).map(str::to_owned).collect();
+    let mut cells = vec![head];
     cells.extend(table.difference_cells());
     ra3_page::table(&cells)
 }
 
 /// What was measured, in a line.
-fn lead(ledger: &[Record]) -> String {
-    let score = ledger.iter().find_map(|record| match record {
-        Record::Score(score) => Some(score),
-        _ => None,
-    });
-    score.map_or_else(String::new, |score| {
-        format!(
-            "{}: {} problems, {} samples each at temperature {:.1}",
-            score.benchmark, score.n_problems, score.n_samples, score.temperature
-        )
-    })
+fn lead(table: &Table) -> String {
+    let titles: Vec<String> = table.benchmarks.iter().map(Benchmark::title).collect();
+    titles.join("; ")
 }

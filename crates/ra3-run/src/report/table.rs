@@ -106,10 +106,14 @@ impl Table {
         text
     }
 
-    /// The differences as text cells, without a header.
+    /// The differences as text cells, without a header; on which problems, where there are several
+    /// sets.
     pub(crate) fn difference_cells(&self) -> Vec<Vec<String>> {
-        let cells = self.differences.iter().map(Difference::cells);
-        cells.map(|cells| cells.to_vec()).collect()
+        let cells = self.differences.iter().map(|difference| {
+            let which = (self.benchmarks.len() > 1).then(|| difference.benchmark.clone());
+            which.into_iter().chain(difference.cells()).collect()
+        });
+        cells.collect()
     }
 
     /// Costs and held-out documents as text cells.
@@ -271,6 +275,9 @@ fn cells_of(row: &Row) -> Vec<String> {
 /// `41.2 [38.0, 44.5]`.
 pub(crate) fn percent(interval: &Interval) -> String {
     let [mean, low, high] = [interval.mean, interval.low, interval.high].map(|v| 100.0 * v);
+    if interval.has_no_width() {
+        return format!("{mean:.1} [all alike]");
+    }
     format!("{mean:.1} [{low:.1}, {high:.1}]")
 }
 

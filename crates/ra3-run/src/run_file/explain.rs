@@ -64,49 +64,26 @@ pub enum Explanation {
 }
 
 /// Explains a key, a section, a symbol of the paper or a name that a key may have; by the last
-/// part of its path too.
+/// part of its path too, and as `--set` and an arm's `set` name it.
 ///
 /// # Errors
 /// There is nothing of this name: the message has the nearest.
 pub fn explain(name: &str) -> Result<Explanation> {
     let sections = sections();
-    let name = name.trim().trim_matches(['[', ']']);
-    let plain = without_places(name);
-    let asked = |path: &str| path == plain;
-    if !name.is_empty() && sections.iter().any(|section| asked(&section.section)) {
-        let of = sections
-            .into_iter()
-            .filter(|section| asked(&section.section));
-        return Ok(Explanation::Sections(of.collect()));
-    }
     let entries: Vec<Entry> = sections
-        .into_iter()
-        .flat_map(|section| section.keys)
+        .iter()
+        .flat_map(|section| section.keys.clone())
         .collect();
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let ways: [&dyn Fn(&Entry) -> bool; 4] = [
-        &|entry| entry.key == plain,
-        &|entry| {
-            entry
-                .symbol
-                .as_deref()
-                .is_some_and(|symbol| is_symbol(name, symbol))
-        },
-        &|entry| entry.key.ends_with(&format!(".{plain}")),
-        &|entry| entry.values.iter().any(|value| value.name == name),
-    ];
-    for way in ways {
-        let found: Vec<Entry> = entries.iter().filter(|entry| way(entry)).cloned().collect();
-        if !found.is_empty() {
-            return Ok(Explanation::Keys(found));
+    let name = name.trim().trim_matches(['[', ']']);
+    for path in paths(name) {
+        if let Some(found) = found(&path, &sections, &entries) {
+            return Ok(found);
         }
     }
-    let lasts: Vec<String> = entries.iter().map(|entry| last(&entry.key)).collect();
-    let known = KEYS
-        .iter()
-        .map(|key| key.path)
-        .chain(lasts.iter().map(String::as_str));
-    match nearest(&plain, known) {
+    let of_sections = sections.iter().map(|section| section.section.as_str());
+    let lasts = entries.iter().map(|entry| last(&entry.key));
+    let known = KEYS.iter().map(|key| key.path);
+    match nearest(name, known.chain(lasts).chain(of_sections)) {
         Some(meant) => {
             bail!("there is no key, section or symbol {name:?}: did you mean {meant:?}?")
         }
@@ -114,6 +91,48 @@ pub fn explain(name: &str) -> Result<Explanation> {
             bail!("there is no key, section or symbol {name:?}: `ra3 explain` lists the sections")
         }
     }
+}
+
+/// What a name may stand for, the likeliest first: itself, a key of an arm's `set`, a key of the
+/// table of a list that is called by its name (`arms.ra3.rlvr`).
+fn paths(name: &str) -> Vec<String> {
+    let plain = without_places(name);
+    let own = plain.split_once("set.").map(|(_, own)| own.to_owned());
+    let parts: Vec<&str> = plain.split('.').collect();
+    let unnamed = (parts.len() > 2).then(|| [&parts[..1], &parts[2..]].concat().join("."));
+    [Some(plain.clone()), own, unnamed]
+        .into_iter()
+        .flatten()
+        .filter(|path| !path.is_empty())
+        .collect()
+}
+
+fn found(path: &str, sections: &[Section], entries: &[Entry]) -> Option<Explanation> {
+    let behind = format!(".{path}");
+    let is_called = |entry: &Entry| {
+        let symbol = entry.symbol.as_deref();
+        symbol.is_some_and(|symbol| is_symbol(path, symbol))
+    };
+    let of_sections = |is_it: &dyn Fn(&Section) -> bool| {
+        let found = sections.iter().filter(|section| is_it(section)).cloned();
+        let found: Vec<Section> = found.collect();
+        (!found.is_empty()).then_some(Explanation::Sections(found))
+    };
+    let of_entries = |is_it: &dyn Fn(&Entry) -> bool| {
+        let found = entries.iter().filter(|entry| is_it(entry)).cloned();
+        let found: Vec<Entry> = found.collect();
+        (!found.is_empty()).then_some(Explanation::Keys(found))
+    };
+    of_sections(&|section| section.section == path)
+        .or_else(|| of_entries(&|entry| entry.key == path))
+        .or_else(|| of_entries(&is_called))
+        .or_else(|| of_entries(&|entry| entry.key.ends_with(&behind)))
+        .or_else(|| of_sections(&|section| section.section.ends_with(&behind)))
+        .or_else(|| of_entries(&|entry| entry.values.iter().any(|value| value.name == path)))
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
 }
 
 /// Every table of the run file, in the order of the reference.
@@ -293,7 +312,8 @@ impl Section {
 
     fn to_text(&self) -> String {
         let keys: Vec<String> = self.keys.iter().map(Entry::to_text).collect();
-        format!("{}  {}\n\n{}", self.header, self.meaning, keys.join("\n\n"))
+        let text = format!("{}  {}\n\n{}", self.header, self.meaning, keys.join("\n\n"));
+        text.trim_end().to_owned()
     }
 }
 

@@ -19,6 +19,7 @@ mod nearest;
 mod read;
 mod reference;
 mod schema;
+mod setting;
 mod shape;
 mod steps;
 mod study;
@@ -45,10 +46,10 @@ pub use midtrain::{
     EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName, SupervisedSection,
 };
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
-pub(crate) use read::put;
 pub use read::{RunFileError, load, parse, written};
 pub use reference::reference;
 pub use schema::{schema, schema_text};
+pub(crate) use setting::{put, settings};
 pub use study::StudySection;
 
 /// Sections that an arm may have otherwise than the file.

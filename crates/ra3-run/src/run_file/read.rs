@@ -6,6 +6,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::fault::{Fault, Faults, Origin};
+use super::setting::{put, way};
 use super::steps::{Lines, Steps, line_at};
 use super::walk::findings;
 use super::{Allowed, RunFile};
@@ -217,26 +218,6 @@ fn apply_override(table: &mut Table, text: &str) -> Result<Steps, String> {
     Ok(way(table, path.trim()))
 }
 
-/// The way that [`put`] takes.
-fn way(table: &Table, path: &str) -> Steps {
-    let mut steps = Steps::default();
-    let (mut inner, mut rest) = (Some(table), path);
-    while !rest.is_empty() {
-        let (first, behind) = rest.split_once('.').unwrap_or((rest, ""));
-        steps = steps.key(first);
-        let value = inner.and_then(|inner| inner.get(first));
-        inner = value.and_then(Value::as_table);
-        rest = behind;
-        if let Some(Value::Array(values)) = value
-            && let Some((place, behind)) = element(values, rest)
-        {
-            steps = steps.place(place);
-            (inner, rest) = (values[place].as_table(), behind);
-        }
-    }
-    steps
-}
-
 /// Writes out the defaults that an override changes a part of: a table of a `kind`, whose keys mean
 /// nothing without it, or a list of tables that are named.
 fn write_out(table: &mut Table, defaults: &Table, path: &str) {
@@ -260,41 +241,6 @@ fn write_out(table: &mut Table, defaults: &Table, path: &str) {
         (Some(Value::Table(own)), Some(Value::Table(default))) => write_out(own, default, rest),
         _ => {}
     }
-}
-
-/// Puts a value where a path such as `a.b.c` leads. A table of a list is named by its `name`:
-/// `arms.ra3.rlvr`.
-pub(crate) fn put(table: &mut Table, path: &str, value: Value) -> Result<(), String> {
-    let Some((first, rest)) = path.split_once('.') else {
-        table.insert(path.to_owned(), value);
-        return Ok(());
-    };
-    let inner = table
-        .entry(first)
-        .or_insert_with(|| Value::Table(Table::new()));
-    match inner {
-        Value::Table(inner) => put(inner, rest, value),
-        Value::Array(values) => {
-            let (place, rest) = element(values, rest).ok_or_else(|| {
-                let name = rest.split('.').next().unwrap_or_default();
-                format!("`{first}` has none with name = {name:?}: it is {first}.NAME.key=value")
-            })?;
-            let named = values[place].as_table_mut();
-            let named = named.ok_or_else(|| format!("`{first}` is no list of tables"))?;
-            put(named, rest, value)
-        }
-        _ => Err(format!("`{first}` is not a table")),
-    }
-}
-
-/// The place of the table of a list that the first part of a path names, and the rest of the path.
-/// The only one needs no name.
-fn element<'a>(values: &[Value], path: &'a str) -> Option<(usize, &'a str)> {
-    let named = path.split_once('.').and_then(|(name, rest)| {
-        let is_named = |value: &Value| value.get("name").and_then(Value::as_str) == Some(name);
-        Some((values.iter().position(is_named)?, rest))
-    });
-    named.or((values.len() == 1).then_some((0, path)))
 }
 
 /// A TOML value, or the text itself where it is none (so that strings need no quotes).

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::nearest::{is_symbol, nearest};
+use super::setting::{own_fields, shape};
 use super::shape::{Field, Kind, Shape};
 use super::steps::{Step, Steps};
 use super::{Allowed, KEYS, Key, OWN, merged, shown};
@@ -61,7 +62,7 @@ impl Walk<'_> {
         }
         for field in fields.iter().filter(|field| field.is_required) {
             if !table.contains_key(&field.name) {
-                let wanted = wanted(&field.shape, &field.name);
+                let wanted = wanted(&field.shape, &section(&at.key(&field.name)));
                 self.fault(at.key(&field.name), |steps| {
                     format!("{steps} is missing: it is {wanted}")
                 });
@@ -103,8 +104,7 @@ impl Walk<'_> {
                 | Shape::Varied,
                 _,
             ) => {
-                let name = last_name(at);
-                let (is, wanted) = (what(value), wanted(shape, &name));
+                let (is, wanted) = (what(value), wanted(shape, &section(at)));
                 self.fault(at.clone(), |steps| format!("{steps} {is}: it is {wanted}"));
             }
         }
@@ -244,7 +244,7 @@ impl Walk<'_> {
     fn varied(&mut self, at: &Steps, varied: &Table) {
         for (path, values) in varied {
             let steps = at.key(path);
-            let Some(shape) = shape_of_setting(path) else {
+            let Some(shape) = shape(self.file, path) else {
                 let names = KEYS.iter().map(|key| key.path);
                 let meant = nearest(path, names);
                 let meant =
@@ -269,32 +269,6 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-fn own_fields() -> Vec<&'static Field> {
-    let is_own = |field: &&Field| OWN.contains(&field.name.as_str());
-    Shape::of_run_file().iter().filter(is_own).collect()
-}
-
-/// The shape of what `--set` names: in a list, a table by its name.
-fn shape_of_setting(path: &str) -> Option<&'static Shape> {
-    let mut fields: Vec<&'static Field> = Shape::of_run_file().iter().collect();
-    let mut shape: Option<&'static Shape> = None;
-    let parts = path.split('.');
-    for part in parts {
-        if let Some(Shape::List(_)) = shape {
-            // `part` is a name; what follows is a key.
-            shape = None;
-            continue;
-        }
-        let field = fields.iter().find(|field| field.name == part)?;
-        shape = Some(&field.shape);
-        fields = match &field.shape {
-            Shape::Own => own_fields(),
-            shape => shape.fields(),
-        };
-    }
-    shape
 }
 
 /// What was meant by an unknown key, or where one of this name is.
@@ -325,19 +299,13 @@ fn hint(name: &str, steps: &Steps, fields: &[&Field]) -> String {
     if !elsewhere.is_empty() && elsewhere.len() <= 3 {
         return format!("it is a key elsewhere, {}", elsewhere.join(", "));
     }
-    let section: Vec<&str> = steps.0[..steps.0.len() - 1]
-        .iter()
-        .filter_map(|step| match step {
-            Step::Key(name) => Some(name.as_str()),
-            Step::Place(_) => None,
-        })
-        .collect();
     if names().count() <= 8 {
         return format!("the keys are {}", names().collect::<Vec<_>>().join(", "));
     }
+    let table = section(&Steps(steps.0[..steps.0.len() - 1].to_vec()));
     format!(
         "`{}` lists the keys",
-        ["ra3 explain", &section.join(".")].join(" ").trim_end()
+        format!("ra3 explain {table}").trim_end()
     )
 }
 
@@ -361,7 +329,7 @@ fn what(value: &Value) -> String {
     }
 }
 
-/// What has to stand at a place.
+/// What has to stand in a table `name`.
 fn wanted(shape: &Shape, name: &str) -> String {
     match shape {
         Shape::Leaf(key, _) => key.allowed.to_string(),
@@ -372,16 +340,17 @@ fn wanted(shape: &Shape, name: &str) -> String {
             format!("a table of one of the keys {}", names.join(", "))
         }
         Shape::List(of) if of.is_leaf() => format!("a list, each of it {}", wanted(of, name)),
-        Shape::List(_) => format!("a list of tables, each under [[…{name}]]"),
+        Shape::List(_) => format!("a list of tables, each under [[{name}]]"),
         Shape::Own => format!("a table of keys of {}", OWN.join(", ")),
         Shape::Varied => "a table of keys with lists of values".to_owned(),
     }
 }
 
-fn last_name(steps: &Steps) -> String {
-    let mut names = steps.0.iter().rev().filter_map(|step| match step {
-        Step::Key(name) => Some(name.clone()),
+/// The table of a way: `corpus.sources`.
+fn section(steps: &Steps) -> String {
+    let names = steps.0.iter().filter_map(|step| match step {
+        Step::Key(name) => Some(name.as_str()),
         Step::Place(_) => None,
     });
-    names.next().unwrap_or_default()
+    names.collect::<Vec<_>>().join(".")
 }
