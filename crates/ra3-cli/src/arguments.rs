@@ -23,7 +23,7 @@ fn temperature(text: &str) -> Result<f32, String> {
 
 /// Mid-train language models for code with RA3, and see what that bought.
 #[derive(Debug, Parser)]
-#[command(name = "ra3", version, propagate_version = true)]
+#[command(name = "ra3", version = crate::commands::BUILD, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed (the run directory keeps what was \
 committed; the same command continues), 2 wrong arguments, 130 interrupted, 141 nobody reads the \
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         ra3 study runs/quickstart.toml\n  \
         ra3 study runs/quickstart.toml --set 'study.seeds=[1, 2]' --json")]
-    Study(PlanOptions),
+    Study(StudyOptions),
     /// Compare finished runs over their seeds, for each variation of their settings.
     #[command(after_help = "Examples:\n  \
         ra3 compare runs/out/quickstart-study --against ntp\n  \
@@ -127,6 +127,19 @@ pub(crate) struct RunOptions {
     /// Begin the stage in progress again: settings that no finished stage has read may be others.
     #[arg(long)]
     pub(crate) restart_stage: bool,
+    /// Run a plan that needs more memory than this machine has.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// How a study is run.
+#[derive(Debug, Args)]
+pub(crate) struct StudyOptions {
+    #[command(flatten)]
+    pub(crate) plan: PlanOptions,
+    /// Run plans that need more memory than this machine has.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// A run file and its overrides.
@@ -259,10 +272,10 @@ pub(crate) struct EvalOptions {
     #[arg(long, default_value_t = 3)]
     pub(crate) shots: usize,
     /// Folder with LiveCodeBench's few-shot files `stdin.json` and `func.json`.
-    #[arg(long)]
+    #[arg(long, requires = "bench")]
     pub(crate) examples: Option<PathBuf>,
     /// Only the first tasks, for a look.
-    #[arg(long, value_parser = from_one_to(u64::MAX))]
+    #[arg(long, requires = "bench", value_parser = from_one_to(u64::MAX))]
     pub(crate) tasks: Option<usize>,
     /// Folder of answers and results of `--bench`; the same command continues in it.
     #[arg(long, default_value = "eval")]

@@ -15,6 +15,8 @@ pub(crate) struct Bars {
     bar: Option<ProgressBar>,
     /// `3/12`: which of a run's stages this is.
     place: String,
+    /// Seconds that the run may take from the beginning of the stage on.
+    seconds_left: Option<f64>,
     stage: String,
     position: u64,
     from: u64,
@@ -31,6 +33,7 @@ impl Bars {
         Self {
             bar: None,
             place: String::new(),
+            seconds_left: None,
             stage: String::new(),
             position: 0,
             from: 0,
@@ -46,9 +49,13 @@ impl Bars {
     pub(crate) fn show(&mut self, event: Event) {
         match event {
             Event::Stage {
-                place, n_stages, ..
+                place,
+                n_stages,
+                seconds_left,
+                ..
             } => {
                 self.place = format!("{}/{n_stages} ", place + 1);
+                self.seconds_left = seconds_left;
             }
             Event::Started {
                 stage,
@@ -93,7 +100,8 @@ impl Bars {
                 "{place}{stage}: taken up at {position} of {total} {unit}"
             ));
         } else if total > 0 {
-            self.line(&format!("{}{stage}: {total} {unit}", self.place));
+            let in_all = self.left_in_all();
+            self.line(&format!("{}{stage}: {total} {unit}{in_all}", self.place));
         } else {
             self.line(&format!("{}{stage}", self.place));
         }
@@ -112,26 +120,43 @@ impl Bars {
         };
         if let Some(bar) = &self.bar {
             bar.set_position(position);
-            bar.set_message(text);
+            bar.set_message(format!("{text}{}", self.left_in_all()));
         } else if self.last_line.elapsed() >= Duration::from_secs(10) {
             self.last_line = Instant::now();
             let left = self.left();
             self.line(&format!(
-                "{}: {position}/{}{left}  {text}",
-                self.stage, self.total
+                "{}: {position}/{}{left}{}  {text}",
+                self.stage,
+                self.total,
+                self.left_in_all()
             ));
         }
     }
 
-    /// The time left of a stage by its rate so far, where its length is known.
-    fn left(&self) -> String {
+    /// Seconds left of a stage by its rate so far, where its length is known.
+    fn seconds_of_stage(&self) -> Option<f64> {
         let n_done = self.position.saturating_sub(self.from);
         if n_done == 0 || self.total <= self.position {
-            return String::new();
+            return None;
         }
         let each = self.since.elapsed().as_secs_f64() / n_done as f64;
-        let seconds = each * (self.total - self.position) as f64;
-        format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)))
+        Some(each * (self.total - self.position) as f64)
+    }
+
+    fn left(&self) -> String {
+        let seconds = self.seconds_of_stage();
+        seconds.map_or_else(String::new, |seconds| format!(", {} left", words(seconds)))
+    }
+
+    /// The time left of the whole run: by the plan's estimate and the stages so far, and not less
+    /// than that of the stage.
+    fn left_in_all(&self) -> String {
+        let Some(seconds) = self.seconds_left else {
+            return String::new();
+        };
+        let left = seconds - self.since.elapsed().as_secs_f64();
+        let left = left.max(self.seconds_of_stage().unwrap_or(0.0));
+        format!(", about {} in all", words(left))
     }
 
     fn finish(&mut self, message: &str) {
@@ -148,6 +173,10 @@ impl Bars {
             None => tell(text),
         }
     }
+}
+
+fn words(seconds: f64) -> HumanDuration {
+    HumanDuration(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 fn style(total: u64, unit: &str) -> ProgressStyle {

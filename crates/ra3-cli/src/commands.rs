@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ra3_run::HubSettings;
+use ra3_run::Level;
 use ra3_run::answers::{self, BenchRequest};
 use ra3_run::benchmark_data;
 use ra3_run::compare::{self, Comparison};
@@ -13,12 +14,13 @@ use ra3_run::event::Event;
 use ra3_run::grading::{self, GradeRequest};
 use ra3_run::init::{self, InitRequest};
 use ra3_run::inspect::{self, Annotation};
+use ra3_run::pipeline::{self, Start};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
-use ra3_run::run_file::{self, ConfinementName, GradingSection};
+use ra3_run::run_file::{self, GradingSection};
 use ra3_run::study;
 use ra3_run::visible::to_visible_json;
-use ra3_run::{estimate, pipeline, report};
+use ra3_run::{estimate, report};
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::finding::Finding;
 use ra3_theory::results;
@@ -26,10 +28,13 @@ use ra3_theory::results;
 use crate::arguments::{
     CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions, EvalOptions,
     ExplainOptions, GradeOptions, GradingOptions, InitOptions, InspectOptions, PlanOptions,
-    ReportOptions, RunOptions, SampleOptions, TheoryOptions,
+    ReportOptions, RunOptions, SampleOptions, StudyOptions, TheoryOptions,
 };
 use crate::bars::Bars;
-use crate::output::{print, print_as_is};
+use crate::output::{is_coloured, print, print_as_is};
+
+/// Version and commit, see build.rs.
+pub(crate) const BUILD: &str = env!("RA3_BUILD");
 
 /// `ra3 init`
 pub(crate) fn init(options: &InitOptions) -> Result<()> {
@@ -48,7 +53,12 @@ pub(crate) fn init(options: &InitOptions) -> Result<()> {
 pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let plan = Plan::load(&options.plan.file, &options.plan.overrides)?;
     let mut bars = Bars::new();
-    let table = pipeline::run(&plan, options.restart_stage, &mut |event| bars.show(event))?;
+    let start = Start {
+        build: BUILD,
+        restarts_stage: options.restart_stage,
+        ignores_memory: options.force,
+    };
+    let table = pipeline::run(&plan, start, &mut |event| bars.show(event))?;
     if options.plan.json {
         print(table.to_json())?;
     } else {
@@ -60,14 +70,20 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
 }
 
 /// `ra3 study`
-pub(crate) fn study(options: &PlanOptions) -> Result<()> {
-    let file = run_file::load(&options.file, &options.overrides)?;
+pub(crate) fn study(options: &StudyOptions) -> Result<()> {
+    let StudyOptions { plan, force } = options;
+    let file = run_file::load(&plan.file, &plan.overrides)?;
+    let start = Start {
+        build: BUILD,
+        restarts_stage: false,
+        ignores_memory: *force,
+    };
     let mut bars = Bars::new();
-    let directories = study::run(&file, &mut |event| bars.show(event))
-        .with_context(|| format!("run file {}", options.file.display()))?;
+    let directories = study::run(&file, start, &mut |event| bars.show(event))
+        .with_context(|| format!("run file {}", plan.file.display()))?;
     let against = study::against(&file);
     let page = study::directory(&file).join("study.html");
-    show_comparison(&directories, against.as_deref(), Some(&page), options.json)
+    show_comparison(&directories, against.as_deref(), Some(&page), plan.json)
 }
 
 /// `ra3 compare`
@@ -191,6 +207,16 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
     let Some(problems) = &options.problems else {
         return eval_benches(options);
     };
+    let GradingOptions { data, from, to, .. } = &options.grading;
+    let of_benches = [
+        ("--data", data.is_some()),
+        ("--from", from.is_some()),
+        ("--to", to.is_some()),
+        ("--rules-of-2024", options.grading.rules_of_2024),
+    ];
+    if let Some((option, _)) = of_benches.iter().find(|(_, is_there)| *is_there) {
+        bail!("{option} is for --bench: --problems names a file of problems, which are all asked");
+    }
     let mut bars = Bars::new();
     let score = program::grade_model(
         &options.model,
@@ -247,11 +273,11 @@ fn eval_benches(options: &EvalOptions) -> Result<()> {
     Ok(())
 }
 
-fn confinement(named: Confinement) -> ConfinementName {
+fn confinement(named: Confinement) -> Level {
     match named {
-        Confinement::Require => ConfinementName::Require,
-        Confinement::BestEffort => ConfinementName::BestEffort,
-        Confinement::Off => ConfinementName::Off,
+        Confinement::Require => Level::Require,
+        Confinement::BestEffort => Level::BestEffort,
+        Confinement::Off => Level::Off,
     }
 }
 
@@ -363,6 +389,9 @@ pub(crate) fn report(options: &ReportOptions) -> Result<()> {
         print(table.to_text())?;
         let page = options.directory.join("report.html");
         print(format_args!("report: {}", page.display()))?;
+        if !directory::is_finished(&options.directory)? {
+            print("the run is not finished: `ra3 run` goes on with it")?;
+        }
     }
     Ok(())
 }
@@ -381,7 +410,7 @@ pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
     if options.json {
         print(serde_json::to_string_pretty(&annotation)?)?;
     } else {
-        print(annotation.to_text())?;
+        print(annotation.to_text(is_coloured()))?;
     }
     Ok(())
 }

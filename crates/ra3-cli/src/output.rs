@@ -2,7 +2,7 @@
 //! and a terminal that is gone.
 
 use std::fmt::{self, Display};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use ra3_run::visible::visible;
@@ -43,6 +43,12 @@ pub(crate) fn print_as_is(text: impl Display) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(OutputClosed.into()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+/// True where standard output is a terminal, and nobody asked for no colour (no-color.org).
+pub(crate) fn is_coloured() -> bool {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_unwanted
 }
 
 /// Writes a line for whoever watches; that nobody does is no reason to stop. Names and reasons from

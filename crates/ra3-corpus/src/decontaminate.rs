@@ -72,6 +72,7 @@ mod tests {
         let touches = |text: &str| {
             let (name, source) = (String::new(), String::new());
             let document = Document {
+                is_open: false,
                 name,
                 source,
                 prefix: String::new(),

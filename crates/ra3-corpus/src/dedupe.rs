@@ -105,6 +105,7 @@ mod tests {
 
     fn document(text: String) -> Document {
         Document {
+            is_open: false,
             name: String::new(),
             source: String::new(),
             prefix: String::new(),

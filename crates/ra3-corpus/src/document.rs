@@ -11,9 +11,16 @@ pub struct Document {
     pub prefix: String,
     /// The code.
     pub text: String,
+    /// True of a piece of a statement that goes on in another: no end of text follows.
+    pub is_open: bool,
 }
 
 impl Document {
+    /// Of prefix and code.
+    pub fn n_bytes(&self) -> u64 {
+        (self.prefix.len() + self.text.len()) as u64
+    }
+
     /// Prefix and code together.
     pub fn whole(&self) -> String {
         format!("{}{}", self.prefix, self.text)

@@ -165,6 +165,7 @@ mod tests {
 
     fn document(prefix: &str, text: &str) -> Document {
         Document {
+            is_open: false,
             name: String::new(),
             source: String::new(),
             prefix: prefix.to_owned(),

@@ -33,7 +33,12 @@ pub struct Cut {
 pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usize) -> Cut {
     let prefix = tokenizer.encode_prompt(&document.prefix);
     let text = with_newline(&document.text);
-    let plain = trajectory(prefix.clone(), tokenizer.encode_lines(&text), tokenizer);
+    let end = (!document.is_open).then(|| vec![tokenizer.markers().end]);
+    let lines = tokenizer.encode_lines(&text).into_iter();
+    let plain = Trajectory {
+        prefix: prefix.clone(),
+        lines: lines.chain(end.clone()).collect(),
+    };
     let (code, comments) = lift(document, &text);
     let mut lines = Vec::new();
     let mut latents = Vec::new();
@@ -50,10 +55,11 @@ pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usi
         latents.resize(lines.len() + parts.len(), Some(Latent::Keep));
         lines.extend(parts);
     }
-    latents.push(Some(Latent::Keep));
+    lines.extend(end);
+    latents.resize(lines.len(), Some(Latent::Keep));
     let n_lifted_bytes = code.iter().map(String::len).sum();
     let lifted = Annotated {
-        trajectory: trajectory(prefix, lines, tokenizer),
+        trajectory: Trajectory { prefix, lines },
         latents,
     };
     Cut {
@@ -66,15 +72,6 @@ pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usi
 /// The ids of a rationale as the cold start writes it.
 pub fn encode_rationale(text: &str, tokenizer: &Tokenizer) -> Vec<TokenId> {
     tokenizer.encode(&format!(" {text}"))
-}
-
-fn trajectory(
-    prefix: Vec<TokenId>,
-    mut lines: Vec<Vec<TokenId>>,
-    tokenizer: &Tokenizer,
-) -> Trajectory {
-    lines.push(vec![tokenizer.markers().end]);
-    Trajectory { prefix, lines }
 }
 
 fn with_newline(text: &str) -> String {
@@ -138,6 +135,7 @@ mod tests {
 
     fn document() -> Document {
         Document {
+            is_open: false,
             name: "f".to_owned(),
             source: "test".to_owned(),
             prefix: "def f(xs):\n".to_owned(),

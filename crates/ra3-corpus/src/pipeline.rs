@@ -1,7 +1,6 @@
 //! The order of it all: judge, deduplicate, decontaminate, train the tokenizer, cut, split, write.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ra3::seed::Seed;
@@ -13,8 +12,9 @@ use crate::document::Document;
 use crate::error::CorpusError;
 use crate::filter::{Filters, Rejected, judge};
 use crate::lines::{Cut, cut};
+use crate::pieces::{LongStatements, file_of, pieces};
 use crate::shards::{self, Stored};
-use crate::{dedupe, python, read};
+use crate::{dedupe, read};
 use ra3_text::tokenizer::Tokenizer;
 
 /// What is kept.
@@ -28,6 +28,8 @@ pub struct CorpusConfig {
     pub filters: Filters,
     /// Longest document; a longer one is dropped.
     pub document_tokens_max: usize,
+    /// What becomes of a class or a function that is longer.
+    pub long_statements: LongStatements,
     /// Longest rationale that a comment may become.
     pub rationale_tokens_max: usize,
     /// Near duplicates agree at least so much.
@@ -43,8 +45,12 @@ pub struct CorpusConfig {
 pub struct CorpusReport {
     /// Documents read, by source.
     pub n_read: BTreeMap<String, u64>,
-    /// Documents dropped, by reason.
+    /// Documents, and pieces of long ones, that were dropped, by reason.
     pub n_dropped: BTreeMap<String, u64>,
+    /// Bytes of the documents read.
+    pub n_bytes_read: u64,
+    /// Bytes of what was dropped after it was read.
+    pub n_bytes_dropped: u64,
     /// Documents kept for training.
     pub n_train: u64,
     /// Documents held out.
@@ -55,6 +61,22 @@ pub struct CorpusReport {
     pub n_tokens: u64,
     /// Bytes of the training documents.
     pub n_bytes: u64,
+}
+
+impl CorpusReport {
+    /// Counts a document that was read.
+    pub fn read(&mut self, document: &Document) {
+        *self.n_read.entry(document.source.clone()).or_default() += 1;
+        self.n_bytes_read += document.n_bytes();
+    }
+
+    fn drop(&mut self, reason: Rejected, n: u64, n_bytes: u64) {
+        if n > 0 {
+            let name = reason.name().to_owned();
+            *self.n_dropped.entry(name).or_default() += n;
+            self.n_bytes_dropped += n_bytes;
+        }
+    }
 }
 
 /// Reads every source and keeps what is wanted: judged, without duplicates, decontaminated.
@@ -72,10 +94,10 @@ pub fn gather(
         // A source that gave nothing is counted with nothing.
         report.n_read.entry(source.name().to_owned()).or_default();
         for (reason, n) in reading.n_dropped {
-            drop_many(report, reason, n);
+            report.drop(reason, n, 0);
         }
         for document in reading.documents {
-            *report.n_read.entry(document.source.clone()).or_default() += 1;
+            report.read(&document);
             documents.push(document);
         }
     }
@@ -101,19 +123,10 @@ fn keep(
     for (document, verdict) in documents.into_iter().zip(verdicts) {
         match verdict {
             Ok(()) => kept.push(document),
-            Err(reason) => drop_many(report, reason, 1),
+            Err(reason) => report.drop(reason, 1, document.n_bytes()),
         }
     }
     kept
-}
-
-fn drop_many(report: &mut CorpusReport, reason: Rejected, n: u64) {
-    if n > 0 {
-        *report
-            .n_dropped
-            .entry(reason.name().to_owned())
-            .or_default() += n;
-    }
 }
 
 /// Documents that are cut, on the two sides of the split.
@@ -144,7 +157,12 @@ pub fn split(
     seed: Seed,
     report: &mut CorpusReport,
 ) -> Split {
-    let documents = pieces(documents, tokenizer, config.document_tokens_max);
+    let documents = pieces(
+        documents,
+        tokenizer,
+        config.document_tokens_max,
+        config.long_statements,
+    );
     let cuts: Vec<Stored> = documents
         .par_iter()
         .map(|document| {
@@ -159,14 +177,14 @@ pub fn split(
     for (stored, document) in cuts.into_iter().zip(&documents) {
         let n_tokens = n_tokens_written(&stored.cut);
         if n_tokens > config.document_tokens_max {
-            drop_many(report, Rejected::TooManyTokens, 1);
+            report.drop(Rejected::TooManyTokens, 1, document.text.len() as u64);
         } else if seed.child("split").child(file_of(&stored.name)).uniform() < config.held_out_share
         {
             split.held_out.push(stored);
         } else {
             report.n_lines += stored.cut.plain.lines.len() as u64;
             report.n_tokens += stored.cut.plain.n_tokens() as u64;
-            report.n_bytes += (document.prefix.len() + document.text.len()) as u64;
+            report.n_bytes += document.n_bytes();
             split.train.push(stored);
         }
     }
@@ -184,73 +202,6 @@ fn n_tokens_written(cut: &Cut) -> usize {
     plain.max(lifted)
 }
 
-/// Cuts files that are too long between top-level statements; pieces of a file are named
-/// `file#1`, `file#2` and stay on one side of the split.
-fn pieces(documents: &[Document], tokenizer: &Tokenizer, n_tokens_max: usize) -> Vec<Document> {
-    let cut = |document: &Document| -> Vec<Document> {
-        // A token has at least one byte, so most documents need no counting.
-        if document.text.len() < n_tokens_max / 2 || !document.prefix.is_empty() {
-            return vec![document.clone()];
-        }
-        let mut pieces: Vec<(usize, String)> = vec![(0, String::new())];
-        for statement in statements(&document.text) {
-            let lines = tokenizer.encode_lines(statement);
-            // Begin and end marker, and a decision before each line.
-            let n_tokens = lines.iter().map(|line| line.len() + 1).sum::<usize>();
-            let last = pieces.last_mut().expect("there is always a piece");
-            if last.0 > 0 && last.0 + n_tokens + 2 > n_tokens_max {
-                pieces.push((n_tokens, statement.to_owned()));
-            } else {
-                last.0 += n_tokens;
-                last.1 += statement;
-            }
-        }
-        let named = |(index, (_, text)): (usize, (usize, String))| Document {
-            name: format!("{}#{}", document.name, index + 1),
-            text,
-            ..document.clone()
-        };
-        pieces.into_iter().enumerate().map(named).collect()
-    };
-    documents.par_iter().flat_map_iter(cut).collect()
-}
-
-/// The text cut before every line that begins a top-level statement or the comments above it.
-fn statements(text: &str) -> Vec<&str> {
-    let syntax = python::parse(text);
-    let comments: BTreeSet<usize> = syntax
-        .iter()
-        .flat_map(|syntax| syntax.comments.iter().map(|comment| comment.start))
-        .collect();
-    let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let begin = |statement: &Range<usize>| -> usize {
-        let mut start = line_start(statement.start);
-        // The comments that stand right above, from the margin on.
-        while start > 0 && comments.contains(&line_start(start - 1)) {
-            start = line_start(start - 1);
-        }
-        start
-    };
-    let mut cuts: Vec<usize> = syntax
-        .iter()
-        .flat_map(|syntax| syntax.statements.iter().map(begin))
-        .filter(|at| *at > 0)
-        .collect();
-    // Statements that share a line share a piece.
-    cuts.dedup();
-    let ends = cuts.iter().copied().chain([text.len()]);
-    let starts = [0].into_iter().chain(cuts.iter().copied());
-    starts
-        .zip(ends)
-        .map(|(start, end)| &text[start..end])
-        .collect()
-}
-
-/// The file that a piece was cut from.
-fn file_of(name: &str) -> &str {
-    name.split_once('#').map_or(name, |(file, _)| file)
-}
-
 #[cfg(test)]
 mod tests {
     use ra3::interleave::{TokenWeights, interleave};
@@ -258,41 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_whole_statements_and_lose_nothing() {
-        let text = "import a; import b\n# of f\n@b\ndef f():\n    '''Doc\nstring.\'\'\'\n\n    \
-                    return x\n\nclass C:\n    y = 2\n";
-        assert_eq!(statements(text).concat(), text);
-        let begin = |statement: &&str| statement.lines().next().unwrap().to_owned();
-        let begins: Vec<String> = statements(text).iter().map(begin).collect();
-        assert_eq!(begins, ["import a; import b", "# of f", "class C:"]);
-        let document = Document {
-            name: "f.py".to_owned(),
-            source: String::new(),
-            prefix: String::new(),
-            text: text.repeat(20),
-        };
-        let tokenizer = Tokenizer::train(&[text.to_owned()], 300).unwrap();
-        let cut = pieces(std::slice::from_ref(&document), &tokenizer, 100);
-        assert!(cut.len() > 5);
-        assert_eq!(
-            cut.iter()
-                .map(|piece| piece.text.as_str())
-                .collect::<String>(),
-            document.text
-        );
-        assert!(cut.iter().all(|piece| file_of(&piece.name) == "f.py"));
-        assert!(
-            cut.iter()
-                .all(|piece| tokenizer.encode(&piece.text).len() <= 100)
-        );
-    }
-
-    #[test]
     fn a_document_is_measured_with_its_own_rationales() {
         // A comment that is one token as a line, and many as a rationale.
         let text = "#abcdefghij\nx = 1\n".repeat(20);
         let tokenizer = Tokenizer::train(std::slice::from_ref(&text), 300).unwrap();
         let document = Document {
+            is_open: false,
             name: "f.py".to_owned(),
             source: String::new(),
             prefix: String::new(),
@@ -315,6 +237,7 @@ mod tests {
                 on_error: read::OnError::Stop,
                 filters: Filters::standard(1 << 20),
                 document_tokens_max,
+                long_statements: LongStatements::Drop,
                 rationale_tokens_max: 100,
                 near_duplicate_similarity: 1.0,
                 decontaminate_n_words: 10,

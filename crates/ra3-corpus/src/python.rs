@@ -1,5 +1,5 @@
 //! What the corpus asks of Python's grammar: does a text parse, where are its comments, where do
-//! its top-level statements begin.
+//! its statements begin, and those in its classes and functions.
 //!
 //! The parser is recursive, and so is the release of its tree: ninety thousand opening brackets
 //! would overflow a thread's stack and end the process. A text therefore gets a stack in
@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use ruff_python_ast::Stmt;
 use ruff_python_parser::parse_module;
 use ruff_text_size::Ranged;
 
@@ -18,12 +19,21 @@ const STACK_BYTES_PER_BYTE: usize = 512;
 const SMALL_BYTES: usize = 1024;
 
 /// What is known of a text that parses; ranges are in bytes of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Syntax {
     /// Comments, from `#` to the end of the line.
     pub(crate) comments: Vec<Range<usize>>,
-    /// Top-level statements, decorators included.
-    pub(crate) statements: Vec<Range<usize>>,
+    /// Top-level statements.
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Where it stands, decorators included.
+    pub(crate) range: Range<usize>,
+    /// The statements of a class' or a function's body.
+    pub(crate) body: Vec<Statement>,
 }
 
 /// Parses a text; `None` if it is no Python, or too large.
@@ -52,16 +62,23 @@ fn parse_here(text: &str) -> Option<Syntax> {
         .filter(|token| token.kind().is_comment())
         .map(|token| token.range().start().to_usize()..token.range().end().to_usize())
         .collect();
-    let statements = parsed
-        .syntax()
-        .body
-        .iter()
-        .map(|statement| statement.range().start().to_usize()..statement.range().end().to_usize())
-        .collect();
+    let statements = statements(&parsed.syntax().body);
     Some(Syntax {
         comments,
         statements,
     })
+}
+
+fn statements(of: &[Stmt]) -> Vec<Statement> {
+    let statement = |statement: &Stmt| Statement {
+        range: statement.range().start().to_usize()..statement.range().end().to_usize(),
+        body: match statement {
+            Stmt::FunctionDef(function) => statements(&function.body),
+            Stmt::ClassDef(class) => statements(&class.body),
+            _ => Vec::new(),
+        },
+    };
+    of.iter().map(statement).collect()
 }
 
 #[cfg(test)]
@@ -76,8 +93,12 @@ mod tests {
             ranges.iter().map(|r| &text[r.clone()]).collect()
         };
         assert_eq!(texts(&syntax.comments), ["# yes"]);
+        let ranges = |of: &[Statement]| -> Vec<Range<usize>> {
+            of.iter().map(|statement| statement.range.clone()).collect()
+        };
+        assert_eq!(texts(&ranges(&syntax.statements[1].body)), ["pass"]);
         assert_eq!(
-            texts(&syntax.statements),
+            texts(&ranges(&syntax.statements)),
             ["x = '# no'", "@d\ndef f():\n    pass", "y = 1", "z = 2"]
         );
         assert_eq!(parse("def f(:\n"), None);

@@ -433,9 +433,9 @@ fn tasks_of_both_kinds_earn_their_rewards() {
         (1, "    return (\n", 0.0, 0.0, 0.0),
     ] {
         for (scheme, wanted) in [
-            (Scheme::PassFail, pass),
-            (Scheme::Partial, share),
-            (Scheme::WeightedSum, weighted),
+            (Scheme::Pass, pass),
+            (Scheme::Share, share),
+            (Scheme::Weighted, weighted),
         ] {
             let task = &tasks[task];
             let program = program(task, &prompt::Form::ZERO_SHOT, text);

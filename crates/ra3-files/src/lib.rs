@@ -109,6 +109,10 @@ pub fn at(path: &Path) -> impl Fn(io::Error) -> WriteError {
 
 fn replace_file(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path)?;
+    if !folder.is_dir() {
+        let missing = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, missing));
+    }
     let file = Builder::new()
         .prefix(UNFINISHED)
         // As any file: the process's mask takes from it.

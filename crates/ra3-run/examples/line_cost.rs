@@ -59,7 +59,7 @@ struct Encoded {
 fn main() -> Result<()> {
     let source = Source::PythonStandardLibrary {
         python: PathBuf::from("python3"),
-        n_files_max: N_FILES,
+        n_files_max: Some(N_FILES),
     };
     let texts: Vec<String> = read(&source, OnError::Drop)?
         .documents

@@ -15,6 +15,7 @@
 //! stages/                            the store, where the plan names no other
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use crate::store::{CLOCK, LEDGER, LOCK, SAMPLES, Store, open_lock};
 pub use crate::store::Unused;
 
 const FILE: &str = "run.json";
+const MODELS: &str = "models";
 /// The store of a run that shares none.
 const STAGES: &str = "stages";
 
@@ -62,6 +64,8 @@ pub(crate) struct RunDirectory {
     /// What the directory said when it was opened.
     before: RunState,
     state: RunState,
+    /// What was put under `models/`.
+    published: BTreeSet<String>,
     _lock: File,
 }
 
@@ -80,7 +84,7 @@ impl RunDirectory {
         }
         let lock = take_lock(&root)?;
         ra3_files::remove_leftovers(&root)?;
-        ra3_files::remove_leftovers(&root.join("models"))?;
+        ra3_files::remove_leftovers(&root.join(MODELS))?;
         let store = plan.file.store.as_deref().map(std::path::absolute);
         let state = RunState {
             plan: plan.settings(),
@@ -97,6 +101,7 @@ impl RunDirectory {
             root,
             before: before.unwrap_or_default(),
             state,
+            published: BTreeSet::new(),
             _lock: lock,
         })
     }
@@ -152,13 +157,25 @@ impl RunDirectory {
         write_state(&self.root, &state)
     }
 
-    /// Puts a folder that a stage has made where a user looks for it.
+    /// Puts the corpus that a stage has made where a user looks for it.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn publish(&self, made: &Path, name: &str) -> Result<()> {
-        let place = self.root.join(name);
+    pub(crate) fn publish_corpus(&self, made: &Path) -> Result<()> {
+        let place = self.root.join("corpus");
+        Ok(ra3_files::write_folder(&place, |folder| {
+            link_all(made, folder)
+        })?)
+    }
+
+    /// As [`Self::publish_corpus`], a model.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn publish_model(&mut self, made: &Path, name: &str) -> Result<()> {
+        let place = self.root.join(MODELS).join(name);
         ra3_files::write_folder(&place, |folder| link_all(made, folder))?;
+        self.published.insert(name.to_owned());
         Ok(())
     }
 
@@ -182,15 +199,34 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Says that the plan has no other stages than those that have begun.
+    /// Says that the plan has no other stages than those that have begun, and takes the models and
+    /// event files of those that it had away: the store has them until it is cleaned.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.before.stages.clear();
+        for StageKey { stage, .. } in std::mem::take(&mut self.before.stages) {
+            if self.state.stages.iter().all(|known| known.stage != stage) {
+                remove_folder(&self.events(&stage))?;
+            }
+            let arm = stage.strip_prefix("checkpoint-").unwrap_or(&stage);
+            for model in [stage.clone(), arm.to_owned(), format!("{stage}-reference")] {
+                if !self.published.contains(&model) {
+                    remove_folder(&self.root.join(MODELS).join(model))?;
+                }
+            }
+        }
         self.state.is_finished = true;
         self.write()
     }
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    if path.exists() {
+        std::fs::remove_dir_all(path)
+            .with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn write_state(root: &Path, state: &RunState) -> Result<()> {
@@ -241,6 +277,14 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
         )
     })?;
     Ok(Some(state))
+}
+
+/// Whether all stages of a run are done.
+///
+/// # Errors
+/// As [`read_state`].
+pub fn is_finished(root: &Path) -> Result<bool> {
+    Ok(read_state(root)?.is_some_and(|state| state.is_finished))
 }
 
 /// As [`read_state`], of a directory that has to be a run's.

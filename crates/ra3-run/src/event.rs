@@ -11,6 +11,9 @@ pub enum Event {
         place: usize,
         /// Stages in all.
         n_stages: usize,
+        /// Seconds that this stage and those behind it may take, where none is done yet; `None`
+        /// where nothing is known of them.
+        seconds_left: Option<f64>,
     },
     /// A stage begins or is taken up again.
     Started {

@@ -16,13 +16,11 @@ use ra3_evals::samples;
 use ra3_evals::sampling::Sampling;
 use ra3_evals::sanitize::sanitize as sanitize_text;
 use ra3_evals::task::is_day;
-use ra3_sandbox::Pool;
+use ra3_sandbox::{Level, Pool};
 
 use crate::benchmark_data;
 use crate::event::{Event, Watcher};
 use crate::grade_report::{GradeReport, report};
-use crate::programs::level;
-use crate::run_file::ConfinementName;
 
 /// Samples between two writings of the output file, at most.
 const N_BATCH: usize = 256;
@@ -48,7 +46,7 @@ pub struct GradeRequest {
     /// Last day of the tasks.
     pub to: Option<String>,
     /// What must hold of the sandbox.
-    pub confinement: ConfinementName,
+    pub confinement: Level,
     /// By EvalPlus's rules of 2024, for results that are compared with old ones.
     pub rules_of_2024: bool,
     /// Processes that grade.
@@ -76,7 +74,7 @@ pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Resu
     let name = name(&request.bench)?;
     check_window(request)?;
     check_place(request.out.as_deref())?;
-    let pool = Pool::new(request.n_workers, name.limits(), level(request.confinement))?;
+    let pool = Pool::new(request.n_workers, name.limits(), request.confinement)?;
     let mut bench = load(name, request, &pool, watcher)?;
     if request.from.is_some() || request.to.is_some() {
         let n_unknown = bench.keep_window(request.from.as_deref(), request.to.as_deref());

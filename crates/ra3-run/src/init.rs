@@ -59,11 +59,9 @@ pub fn write(request: &InitRequest, watcher: &mut Watcher<'_>) -> Result<String>
     let model = model::folder_of(&request.model, watcher).context("--model")?;
     let config = ModelConfig::load(&model.join("config.json")).context("--model")?;
     let tokenizer = Tokenizer::load(&model.join("tokenizer.json")).context("--model")?;
-    let sources: Vec<Source> = request
-        .corpus
-        .iter()
-        .map(|path| read::look(path).context("--corpus"))
-        .collect::<Result<_>>()?;
+    let sources = request.corpus.iter().map(|path| read::look(path));
+    let sources: Vec<Vec<Source>> = sources.collect::<Result<_, _>>().context("--corpus")?;
+    let sources = sources.concat();
     let lengths = lengths(&sources, &tokenizer)?;
     let mut text = head(request, folder);
     text += &corpus(&sources, &lengths, &config, folder);
@@ -148,7 +146,7 @@ fn corpus(sources: &[Source], lengths: &[usize], config: &ModelConfig, folder: &
     let _ = write!(
         text,
         "\n[corpus]\n# Half of the documents looked at have up to {} tokens, 95 % up to {}, the \
-         longest {}.\n# Longer ones are dropped.\ndocument_tokens_max = {longest}\n",
+         longest {}.\n# Longer ones are cut between statements.\ndocument_tokens_max = {longest}\n",
         at(0.5),
         at(QUANTILE),
         at(1.0)

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
+use ra3::trajectory::Latent;
 use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
 
@@ -17,7 +18,13 @@ use crate::samples::DocumentSample;
 
 /// A document with its latents.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Annotation(pub DocumentSample);
+pub struct Annotation {
+    /// Its lines, without comments: a model sees what it was trained on.
+    #[serde(flatten)]
+    pub document: DocumentSample,
+    /// The document's own comment before each line.
+    pub comments: Vec<Option<String>>,
+}
 
 /// Annotates a document with latents drawn from a model.
 ///
@@ -45,14 +52,20 @@ pub fn annotate(
     }
     let Loaded { lm, tokenizer, .. } = loaded;
     let document = Document {
+        is_open: false,
         name: "document".to_owned(),
         source: String::new(),
         prefix: String::new(),
         text: text.to_owned(),
     };
-    let lines = cut(&document, &tokenizer, rationale_tokens_max)
-        .lifted
-        .trajectory;
+    // Its comments are only shown, however long they are.
+    let lifted = cut(&document, &tokenizer, usize::MAX).lifted;
+    let comments = lifted.latents.iter().map(|latent| match latent {
+        Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(rationale)),
+        Some(Latent::Keep) | None => None,
+    });
+    let comments = comments.collect();
+    let lines = lifted.trajectory;
     let rule = LatentRule {
         markers: tokenizer.markers(),
         rationale_tokens_max,
@@ -61,28 +74,100 @@ pub fn annotate(
         decision: Decision::Free,
     };
     let seed = Seed::root(seed);
-    annotation::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed).map(Annotation)
+    let document =
+        annotation::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed)?;
+    Ok(Annotation { document, comments })
 }
 
 impl Annotation {
-    /// A listing: decision, `q(think)`, log-probability with and without the latent, line.
-    pub fn to_text(&self) -> String {
-        let mut text = String::from("decision  q(think)   log p   (act)  line\n");
-        for line in &self.0.lines {
+    /// A listing: decision, `q(think)`, log-probability, what the latent gains over `<act>`, line;
+    /// above a line its own comment, and the rationale.
+    pub fn to_text(&self, is_coloured: bool) -> String {
+        let mut text = String::from("decision  q(think)   log p    gain  line\n");
+        let dim = |text: &str| painted(text, "2", is_coloured);
+        for (line, comment) in self.document.lines.iter().zip(&self.comments) {
             let code = line.text.trim_end_matches('\n');
-            let (decision, without) = match &line.rationale {
+            let indent: String = code.chars().take_while(|c| c.is_whitespace()).collect();
+            if let Some(comment) = comment {
+                let _ = writeln!(text, "{:>36}{}", "", dim(&format!("{indent}#{comment}")));
+            }
+            let (decision, gain) = match &line.rationale {
                 Some(rationale) => {
-                    let _ = writeln!(text, "{:>36}» {}", "", rationale.trim());
-                    ("think", format!("{:7.1}", line.logprob_act))
+                    let _ = writeln!(text, "{:>36}{indent}» {}", "", rationale.trim());
+                    let gain = line.logprob - line.logprob_act;
+                    let colour = if gain > 0.0 { "32" } else { "31" };
+                    (
+                        "think",
+                        painted(&format!("{gain:+7.1}"), colour, is_coloured),
+                    )
                 }
                 None => ("act", " ".repeat(7)),
             };
             let _ = writeln!(
                 text,
-                "{decision:<9} {:>7.2}  {:>7.1} {without}  {code}",
+                "{decision:<9} {:>7.2}  {:>7.1} {gain}  {code}",
                 line.think_probability, line.logprob
             );
         }
         text
+    }
+}
+
+/// A text in one of a terminal's colours (ECMA-48).
+fn painted(text: &str, colour: &str, is_coloured: bool) -> String {
+    if is_coloured {
+        format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::AnnotatedLine;
+
+    #[test]
+    fn comments_rationales_and_gains_stand_with_their_lines() {
+        let line = |text: &str, rationale: Option<&str>, logprob_act: f64| AnnotatedLine {
+            text: text.to_owned(),
+            rationale: rationale.map(str::to_owned),
+            logprob: -2.0,
+            logprob_act,
+            think_probability: 0.5,
+        };
+        let annotation = Annotation {
+            document: DocumentSample {
+                arm: "model".to_owned(),
+                name: "document".to_owned(),
+                prefix: String::new(),
+                lines: vec![
+                    line("def f(x):\n", None, -2.0),
+                    line("    return x\n", Some(" the same "), -5.5),
+                    line("y = 1\n", Some("worse"), -1.0),
+                ],
+            },
+            comments: vec![None, Some(" as it is".to_owned()), None],
+        };
+        let space = " ".repeat(36);
+        let expected = format!(
+            "decision  q(think)   log p    gain  line\n\
+             act          0.50     -2.0          def f(x):\n\
+             {space}    # as it is\n\
+             {space}    » the same\n\
+             think        0.50     -2.0    +3.5      return x\n\
+             {space}» worse\n\
+             think        0.50     -2.0    -1.0  y = 1\n"
+        );
+        assert_eq!(annotation.to_text(false), expected);
+        let coloured = annotation.to_text(true);
+        assert!(
+            coloured.contains("\u{1b}[32m   +3.5\u{1b}[0m"),
+            "{coloured}"
+        );
+        assert!(
+            coloured.contains("\u{1b}[31m   -1.0\u{1b}[0m"),
+            "{coloured}"
+        );
     }
 }

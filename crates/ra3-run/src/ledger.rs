@@ -36,7 +36,7 @@ pub struct RunRecord {
     pub seed: u64,
     /// blake3 of the resolved plan.
     pub plan_hash: String,
-    /// Version of `ra3` that started the run.
+    /// Version of the `ra3` that ran it, and the commit that it was built from: `0.1.0 (1234…)`.
     pub version: String,
     /// Number of threads of the engine (a part of what makes the bits).
     pub n_threads: usize,
@@ -64,8 +64,12 @@ pub struct ArmRecord {
 pub struct CorpusRecord {
     /// Documents read, by source.
     pub n_read: BTreeMap<String, u64>,
-    /// Documents dropped, by reason.
+    /// Documents, and pieces of long ones, that were dropped, by reason.
     pub n_dropped: BTreeMap<String, u64>,
+    /// Bytes of the documents read.
+    pub n_bytes_read: u64,
+    /// Bytes of what was dropped after it was read.
+    pub n_bytes_dropped: u64,
     /// Documents kept for training.
     pub n_train: u64,
     /// Documents kept for measuring.
@@ -121,6 +125,9 @@ pub struct HeldOutRecord {
     /// Bits per byte without latents: exact for a model without latents, forced `<act>` otherwise.
     #[serde(with = "crate::number")]
     pub bits_per_byte: f64,
+    /// What gives `p_0` in the bounds: `reference`, the arm's model after the cold start, or the
+    /// model `itself`, where no such model is known; empty without latents.
+    pub prior: String,
     /// Upper bounds on bits per byte by name: `elbo`, `iwae_4`, … under the sticky prior,
     /// `written_elbo`, … under plain sampling; empty without latents.
     #[serde(with = "crate::number::map")]

@@ -47,4 +47,5 @@ pub mod visible;
 pub mod report;
 
 pub use ra3_hub::HubSettings;
+pub use ra3_sandbox::Level;
 pub use ra3_sandbox::helper_main_if_requested as sandbox_helper;

@@ -5,12 +5,13 @@
 //! this run and by others, and one that was killed goes on from its last commit.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::benchmark_data;
 use crate::directory::RunDirectory;
-use crate::estimate;
+use crate::estimate::{self, Pace};
 use crate::event::{Event, Watcher};
 use crate::ledger::{ArmRecord, Record, RunRecord};
 use crate::plan::{Method, Plan, Stage, Subject, Task};
@@ -22,25 +23,41 @@ use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
 use crate::tensorboard::EVENTS_OF;
 
+/// How a run is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// What the program calls itself in the ledger.
+    pub build: &'a str,
+    /// The stage in progress begins again.
+    pub restarts_stage: bool,
+    /// A plan that needs more memory than there is runs all the same.
+    pub ignores_memory: bool,
+}
+
 /// Runs what is not done yet of a plan, writes the report and returns its table.
-///
-/// With `restart_stage`, the stage in progress begins again.
 ///
 /// # Errors
 /// A stage failed. What was committed stays, and the same call continues from there.
-pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Result<Table> {
-    estimate::check_memory(plan)?;
+pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<Table> {
+    if !start.ignores_memory {
+        estimate::check_memory(plan)?;
+    }
     ra3_lm::set_threads(plan.file.n_threads);
     check_what_later_stages_need(plan)?;
     let mut directory = RunDirectory::open(plan)?;
     warn_of_threads(plan.file.n_threads, watcher);
-    let (mut before, mut restart) = (Before::default(), restart_stage);
+    let (mut before, mut restart) = (Before::default(), start.restarts_stage);
     let n_stages = plan.stages.len();
+    // What is not in the cache yet has no estimate.
+    let mut pace = estimate::estimate(plan)
+        .ok()
+        .map(|it| Pace::new(&it.stages));
     for (place, stage) in plan.stages.iter().enumerate() {
         watcher(Event::Stage {
             name: stage.name.clone(),
             place,
             n_stages,
+            seconds_left: pace.as_ref().and_then(|pace| pace.seconds_from(place)),
         });
         let recipe = recipe(plan, stage, &before, watcher)
             .with_context(|| format!("stage {} cannot begin", stage.name))?;
@@ -65,17 +82,22 @@ pub fn run(plan: &Plan, restart_stage: bool, watcher: &mut Watcher<'_>) -> Resul
                 folder.replay(&events)?;
             }
         } else {
+            let is_whole = folder.state().is_none();
+            let began = Instant::now();
             run_task(stage, plan, &before, &directory, &mut folder, watcher).with_context(
                 || format!("stage {} failed; what it has committed is kept", stage.name),
             )?;
             folder.commit_done(outputs(stage.task))?;
+            if let Some(pace) = pace.as_mut().filter(|_| is_whole) {
+                pace.took(place, began.elapsed());
+            }
         }
-        publish(plan, stage, &directory, &folder)?;
+        publish(plan, stage, &mut directory, &folder)?;
         if let Some(spent) = folder.spent() {
             before.spent.insert(stage.name.clone(), spent.clone());
         }
         before.keys.insert(stage.name.clone(), key);
-        directory.gather(&first_line(plan))?;
+        directory.gather(&first_line(plan, start.build))?;
     }
     directory.finish()?;
     report::write_from_directory(directory.root())
@@ -104,6 +126,7 @@ fn run_task(
             let reference = made.by(&plan.maker(subject), midtrain::REFERENCE)?;
             let models = held_out::Models {
                 name: plan.model_name(subject),
+                last_method: plan.last_method(subject.arm).clone(),
                 model,
                 reference: reference.exists().then_some(reference),
             };
@@ -162,12 +185,12 @@ impl Made<'_> {
 fn publish(
     plan: &Plan,
     stage: &Stage,
-    directory: &RunDirectory,
+    directory: &mut RunDirectory,
     folder: &StageFolder,
 ) -> Result<()> {
-    let model = |name: &str, made: &Path| directory.publish(made, &format!("models/{name}"));
+    let mut model = |name: &str, made: &Path| directory.publish_model(made, name);
     match stage.task {
-        Task::Corpus => directory.publish(&folder.path("corpus"), "corpus"),
+        Task::Corpus => directory.publish_corpus(&folder.path("corpus")),
         Task::Base | Task::Rlvr(_) => model(&stage.name, &folder.path("model")),
         Task::Checkpoint(arm) => {
             let arm = &plan.arms[arm];
@@ -267,7 +290,7 @@ fn processor() -> String {
 }
 
 /// The ledger's first line.
-fn first_line(plan: &Plan) -> Vec<u8> {
+fn first_line(plan: &Plan, build: &str) -> Vec<u8> {
     let arms = plan.file.arms.iter().map(|arm| ArmRecord {
         name: arm.name.clone(),
         from: arm.from.clone(),
@@ -282,7 +305,7 @@ fn first_line(plan: &Plan) -> Vec<u8> {
         name: plan.file.name.clone(),
         seed: plan.file.seed,
         plan_hash: plan.hash(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: build.to_owned(),
         n_threads: plan.file.n_threads,
         processor: processor(),
         arms: arms.collect(),

@@ -171,6 +171,14 @@ impl Plan {
         }
     }
 
+    /// What was done to an arm last, in this plan.
+    pub(crate) fn last_method(&self, arm: usize) -> &Method {
+        match (&self.arms[arm].method, &self.arms[arm].from) {
+            (Method::None, Origin::Arm(other)) => self.last_method(*other),
+            (method, _) => method,
+        }
+    }
+
     fn trained(&self, arm: usize) -> String {
         match self.arms[arm].method {
             Method::None => self.start(arm),
@@ -231,6 +239,10 @@ fn check_name(before: &[ArmSection], section: &ArmSection) -> Result<()> {
     ensure!(
         prefix.is_none() && name != "corpus" && name != "reference",
         "arms.name = {name:?} is how a stage is called, or begins as one is: take another"
+    );
+    ensure!(
+        !name.ends_with("-reference"),
+        "arms.name = {name:?} ends as the model does that gives an RA3 arm's prior: take another"
     );
     ensure!(
         name != BASE || (section.method == MethodName::None && section.from == BASE),

@@ -15,11 +15,11 @@ use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::prompt::{Form, program, zero_shot};
 use ra3_evals::rlvr::reward_command::{Item, Reward, RewardCommand};
 use ra3_evals::task::Task;
-use ra3_sandbox::{Level, Limits, Pool};
+use ra3_sandbox::{Limits, Pool};
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::ledger::ScoreRecord;
-use crate::run_file::{ConfinementName, GradingSection, ProblemSetName};
+use crate::run_file::{GradingSection, ProblemSetName};
 use crate::samples::{ProgramSample, Sample};
 
 /// Limits of a short program; those of contests are their problems'.
@@ -43,17 +43,7 @@ pub(crate) fn pool(grading: &GradingSection, set: ProblemSetName) -> Result<Pool
         }
         _ => LIMITS,
     };
-    Pool::new(grading.n_workers, limits, level(grading.confinement))
-        .context("cannot set up the sandbox")
-}
-
-/// What must hold of the sandbox, in its own words.
-pub(crate) fn level(confinement: ConfinementName) -> Level {
-    match confinement {
-        ConfinementName::Require => Level::Require,
-        ConfinementName::BestEffort => Level::BestEffort,
-        ConfinementName::Off => Level::Off,
-    }
+    Pool::new(grading.n_workers, limits, grading.confinement).context("cannot set up the sandbox")
 }
 
 /// Problems that are ready to be written for and graded.
@@ -217,7 +207,7 @@ pub(crate) fn evaluate(
         None => complete(policy, prompts, rule, n, evaluation.seed)?,
         Some(guide) => complete_guided(policy, prompts, rule, guide, plans, n, evaluation.seed)?,
     };
-    let graded = set.grade(&of, &rows, Scheme::PassFail, tokenizer);
+    let graded = set.grade(&of, &rows, Scheme::Pass, tokenizer);
     // A broken checker is a fault of the data, which the record counts under its own name.
     let fault = graded.iter().filter_map(|graded| graded.as_ref().err());
     if let Some(Fault::Sandbox(reason)) = fault.clone().find(|f| matches!(f, Fault::Sandbox(_))) {

@@ -25,7 +25,7 @@ use crate::run_file::{
 use crate::store::checksum;
 
 /// Raised where stages of an older version would not be what this one makes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Keys that change no bit of a result.
 const FREE: [&str; 2] = ["training.cache_mib", "grading.n_workers"];
 
@@ -52,10 +52,6 @@ impl Recipe {
 
     /// Why this is not `old`, for a reader: `ra3.rounds was 2 and is now 3`.
     pub(crate) fn differences(&self, old: &Self) -> Vec<String> {
-        let word = |value: Option<&String>| {
-            let value = value.map(|value| short(value));
-            value.unwrap_or_else(|| "not there".to_owned())
-        };
         let mut found = Vec::new();
         if self.version != old.version {
             found.push(format!("{} made it", old.version));
@@ -65,23 +61,29 @@ impl Recipe {
             names.sort();
             names.dedup();
             names.retain(|name| before.get(*name) != after.get(*name));
-            found.extend(names.into_iter().map(|name| {
-                let (before, after) = (word(before.get(name)), word(after.get(name)));
-                format!("{name} was {before} and is now {after}")
-            }));
+            found.extend(
+                names
+                    .into_iter()
+                    .map(|name| match (before.get(name), after.get(name)) {
+                        (Some(before), Some(after)) if is_hash(before) && is_hash(after) => {
+                            format!("{name} is another")
+                        }
+                        (Some(before), Some(after)) => {
+                            format!("{name} was {before} and is now {after}")
+                        }
+                        (Some(_), None) => format!("{name} is gone"),
+                        (None, Some(value)) if is_hash(value) => format!("{name} is new"),
+                        (None, Some(value)) => format!("{name} is new: {value}"),
+                        (None, None) => unreachable!("a name of one of them"),
+                    }),
+            );
         }
         found
     }
 }
 
-/// A hash by its beginning; other values as they are.
-fn short(value: &str) -> String {
-    let is_hash = value.len() == 64 && value.chars().all(|c| c.is_ascii_hexdigit());
-    if is_hash {
-        value[..8].to_owned()
-    } else {
-        value.to_owned()
-    }
+fn is_hash(value: &str) -> bool {
+    value.len() == 64 && value.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// What is known of the stages before one.

@@ -8,7 +8,7 @@ use ra3::formulas::Baseline;
 use ra3_corpus::read::Source;
 use ra3_lm::config::ModelConfig;
 
-use crate::estimate::config_of;
+use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
     BaseSection, EvaluateSection, ModelSection, ProblemSetName, ProblemsSection, Ra3Section,
@@ -27,11 +27,11 @@ pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
     }
     check_measures(file)?;
     // What is neither in a folder nor in the cache has no shape yet: the stage will see it.
-    let config = config_of(file).ok();
-    for arm in arms {
-        let checked = check_arm(arm, config.as_ref());
+    let shapes = Shapes::of(file, arms).ok();
+    for (place, arm) in arms.iter().enumerate() {
+        let checked = check_arm(arm, shapes.as_ref().map(|shapes| &shapes.arms[place]));
         // What the file says is no fault of the arm that meets it first.
-        if arm.file == *file {
+        if arm.file == *file && !matches!(arm.from, Origin::Checkpoint(_)) {
             checked?;
         } else {
             checked.with_context(|| format!("arm {:?}", arm.name))?;
@@ -226,6 +226,11 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
         rlvr.solved_min,
         rlvr.solved_max
     );
+    if let Some(command) = rlvr.reward_command.first() {
+        which::which(command).with_context(|| {
+            format!("rlvr.reward_command: there is no program {command:?}, here or on PATH")
+        })?;
+    }
     let problems = &rlvr.problems;
     check_problems(file, problems, file.corpus.n_train_problems()).context("rlvr")?;
     if problems.set == ProblemSetName::Testbed {

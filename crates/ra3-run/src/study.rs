@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use crate::event::{Event, Watcher};
-use crate::pipeline;
+use crate::pipeline::{self, Start};
 use crate::plan::Plan;
 use crate::run_file::{RunFile, StudySection, put, shown};
 
@@ -74,7 +74,7 @@ pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
 ///
 /// # Errors
 /// As [`runs`], and where a run fails: the same call continues from there.
-pub fn run(file: &RunFile, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
+pub fn run(file: &RunFile, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
     let runs = runs(file)?;
     let mut directories = Vec::new();
     for (place, run) in runs.iter().enumerate() {
@@ -85,7 +85,7 @@ pub fn run(file: &RunFile, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
             run.seed,
             run.variation
         )));
-        pipeline::run(&run.plan, false, watcher)
+        pipeline::run(&run.plan, start, watcher)
             .with_context(|| format!("study, seed {} {}", run.seed, run.variation))?;
         directories.push(run.plan.file.directory.clone());
     }

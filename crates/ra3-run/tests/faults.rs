@@ -189,7 +189,7 @@ const SAID: &[(&str, &[&str])] = &[
         &[
             "x.toml:4: base.kind = \"checkpiont\": allowed is one of pretrain, checkpoint; did you \
              mean \"checkpoint\"?",
-            "x.toml:6: arms is a table: it is a list of tables, each under [[…arms]]",
+            "x.toml:6: arms is a table: it is a list of tables, each under [[arms]]",
         ],
     ),
     (

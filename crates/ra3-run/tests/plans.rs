@@ -75,6 +75,8 @@ fn rules_between_keys_are_checked() {
         ("arms.ntp.budget={flops_of='nobody'}", "no arm \"nobody\""),
         ("arms.ra3.budget={updates=3}", "a budget is for method"),
         ("arms.ntp.name=rlvr-x", "how a stage is called"),
+        ("arms.ntp.name=ra3-reference", "prior"),
+        ("rlvr.reward_command=['no-such-program']", "on PATH"),
         ("arms.ntp.name=ra3", "two arms are called"),
         ("arms.ntp.from=nowhere", "nor a checkpoint"),
         ("arms.ra3.set={ra3={rounds=-1}}", "ra3.rounds"),

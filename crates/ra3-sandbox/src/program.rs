@@ -1,10 +1,14 @@
 //! The nouns: a program and what to do with it, its limits, and what came of it.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::marshal::Arguments;
 use crate::value::Value;
 
 /// What must hold of the confinement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Refuse to run unless seccomp and Landlock hold.
     Require,

@@ -160,6 +160,13 @@ fn a_checkpoint_a_corpus_and_problems_of_ones_own_are_compared() {
     // And what is used stays: nothing runs.
     let (_, text) = run_file(&file, &changes);
     assert_eq!(text.matches("done before").count(), 10, "{text}");
+    // Of an arm that is taken out nothing is left beside those that there are.
+    let fewer = [&changes[..], &["arms=[{name='base'}]"]].concat();
+    run_file(&file, &fewer);
+    let models = std::fs::read_dir(folder.path().join("out/models")).unwrap();
+    let mut models: Vec<_> = models.map(|entry| entry.unwrap().file_name()).collect();
+    models.sort();
+    assert_eq!(models, ["base", "rlvr-base"]);
 }
 
 #[test]
@@ -204,6 +211,11 @@ budget = { corpus_tokens_of = "first" }
 [[arms]]
 name = "searched"
 method = "ra3"
+[[arms]]
+name = "after"
+from = "searched"
+method = "ntp"
+budget = { updates = 1 }
 "#;
     let (ledger, _) = run_text(
         folder.path(),
@@ -212,10 +224,12 @@ method = "ra3"
         &[],
     );
     let expected = [
+        "after",
         "base",
         "checkpoint-other",
         "corpus",
         "first",
+        "held-out-after",
         "held-out-later",
         "held-out-other",
         "held-out-searched",
@@ -232,8 +246,21 @@ method = "ra3"
         ledger.lines().filter(is_of).count()
     };
     assert_eq!((of("later", "e_step"), of("searched", "e_step")), (0, 1));
+    // Each is measured on what it was trained on last, with the prior that it was trained against.
+    assert_eq!(measured(&ledger, "after"), ["corpus", ""]);
+    assert_eq!(measured(&ledger, "searched"), ["lifted", "reference"]);
     // The model that both begin from is the same, and so is their order of documents.
     assert_eq!(of("other", "ntp"), of("first", "ntp"));
+}
+
+/// The text that an arm was measured on, and what gave its prior.
+fn measured(ledger: &str, arm: &str) -> [serde_json::Value; 2] {
+    let mut records = ledger
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let is_of = |record: &serde_json::Value| record["record"] == "held_out" && record["arm"] == arm;
+    let found = records.find(is_of).unwrap();
+    [found["text"].clone(), found["prior"].clone()]
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn a_command_says_what_programs_earn_and_distance_costs() {
     std::fs::write(&script, "print('no number', flush=True)\n").unwrap();
     let (ok, text) = finish(start(&directory, &[QUICK, &settings].concat()));
     assert!(
-        !ok && text.contains("rlvr.reward_command[1] was "),
+        !ok && text.contains("rlvr.reward_command[1] is another"),
         "{text}"
     );
     assert!(

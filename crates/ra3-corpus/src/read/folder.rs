@@ -257,7 +257,7 @@ mod tests {
         assert!(written.unwrap().success());
         let source = Source::PythonStandardLibrary {
             python,
-            n_files_max: usize::MAX,
+            n_files_max: None,
         };
         let reading = read(&source, OnError::Stop).unwrap();
         let names: Vec<&str> = reading.documents.iter().map(|d| d.name.as_str()).collect();

@@ -2,7 +2,7 @@
 //! texts.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -15,30 +15,65 @@ const N_RECORDS: usize = 100;
 /// Names that data sets of code give their texts, the likeliest first.
 const USUAL: [&str; 6] = ["content", "text", "code", "source", "solution", "body"];
 
-/// Guesses what kind of source a path is, and where its text stands.
+/// The kinds of files that are told from each other, by how their names end.
+const KINDS: [&[&str]; 3] = [PYTHON, json_lines::SUFFIXES, PARQUET];
+const PYTHON: &[&str] = &[".py"];
+const PARQUET: &[&str] = &[".parquet"];
+
+/// Guesses what kind of source a path is, and where its text stands: of a folder with files of
+/// several kinds each that holds text.
 ///
 /// # Errors
 /// The path is missing or holds nothing that is read, or no key or column holds text.
-pub fn look(path: &Path) -> Result<Source, CorpusError> {
-    let file = first_file(path)?;
-    let name = file.to_string_lossy().into_owned();
-    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+pub fn look(path: &Path) -> Result<Vec<Source>, CorpusError> {
+    if !path.is_dir() {
+        Regular::open(path)?;
+        if ends(path, PYTHON) {
+            let one = "one Python file is no corpus: name the folder that it is in";
+            return Err(read_error(path, std::io::Error::other(one)));
+        }
+        return Ok(vec![look_at(path, path)?]);
+    }
+    let mut passed_over = Reading::default();
+    let (mut found, mut first_error) = (Vec::new(), None);
+    for suffixes in KINDS {
+        let files = folder::files_of(path, suffixes, OnError::Drop, &mut passed_over)?;
+        match files.first().map(|first| look_at(path, first)) {
+            Some(Ok(source)) => found.push(source),
+            Some(Err(error)) => first_error = first_error.or(Some(error)),
+            None => {}
+        }
+    }
+    if found.is_empty() {
+        let none = "it holds no .py, .jsonl, .json or .parquet file";
+        let none = || read_error(path, std::io::Error::other(none));
+        return Err(first_error.unwrap_or_else(none));
+    }
+    Ok(found)
+}
+
+fn ends(file: &Path, suffixes: &[&str]) -> bool {
+    let name = file.to_string_lossy();
+    suffixes.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// The source at a path, of the kind of one of its files.
+fn look_at(path: &Path, file: &Path) -> Result<Source, CorpusError> {
     let path = path.to_owned();
-    if ends(&[".py"]) {
+    if ends(file, PYTHON) {
         return Ok(Source::Folder { path });
     }
-    if ends(&[".parquet"]) {
-        let opened = Regular::open(&file)?.file;
+    if ends(file, PARQUET) {
+        let opened = Regular::open(file)?.file;
         let rows = ra3_parquet::Rows::open(opened).map_err(|source| CorpusError::Parquet {
-            path: file.clone(),
+            path: file.to_owned(),
             source,
         })?;
         let columns = rows.columns().into_iter().map(|name| (name.to_owned(), 0));
-        let column = text_of(columns.collect(), &file)?;
+        let column = text_of(columns.collect(), file)?;
         return Ok(Source::Parquet { path, column });
     }
-    let keys = keys(&file)?;
-    let text_key = text_of(keys, &file)?;
+    let text_key = text_of(keys(file)?, file)?;
     Ok(Source::JsonLines {
         path,
         text_key,
@@ -47,36 +82,18 @@ pub fn look(path: &Path) -> Result<Source, CorpusError> {
     })
 }
 
-/// The path itself, or the first file in it that is read, of the kind that there is most of.
-fn first_file(path: &Path) -> Result<PathBuf, CorpusError> {
-    if !path.is_dir() {
-        Regular::open(path)?;
-        return Ok(path.to_owned());
-    }
-    let mut passed_over = Reading::default();
-    let mut most: Vec<PathBuf> = Vec::new();
-    for suffixes in [&[".py"][..], json_lines::SUFFIXES, &[".parquet"]] {
-        let files = folder::files_of(path, suffixes, OnError::Drop, &mut passed_over)?;
-        if files.len() > most.len() {
-            most = files;
-        }
-    }
-    most.into_iter().next().ok_or_else(|| {
-        let none = "it holds no .py, .jsonl, .json or .parquet file";
-        read_error(path, std::io::Error::other(none))
-    })
-}
-
 /// The keys of the first records whose values are texts, with the bytes of these.
 fn keys(file: &Path) -> Result<Vec<(String, usize)>, CorpusError> {
     let opened = Regular::open(file)?;
     let lines = compressed::open(&opened.file).map_err(|source| read_error(file, source))?;
     let mut found: Vec<(String, usize)> = Vec::new();
+    let mut n_records = 0;
     for line in lines.lines().take(N_RECORDS) {
         let line = line.map_err(|source| read_error(file, source))?;
         let Ok(Value::Object(record)) = serde_json::from_str(&line) else {
             continue;
         };
+        n_records += 1;
         for (key, value) in record {
             let Value::String(text) = value else {
                 continue;
@@ -86,6 +103,11 @@ fn keys(file: &Path) -> Result<Vec<(String, usize)>, CorpusError> {
                 None => found.push((key, text.len())),
             }
         }
+    }
+    if n_records == 0 {
+        let none = "none of its first lines is a JSON object: what is read are .jsonl, .json and \
+                    .parquet files, and folders of them or of .py files";
+        return Err(read_error(file, std::io::Error::other(none)));
     }
     Ok(found)
 }
@@ -115,8 +137,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let key_of = |path: &Path| match look(path).unwrap() {
-            Source::JsonLines { text_key, .. } => text_key,
+        let key_of = |path: &Path| match &look(path).unwrap()[..] {
+            [Source::JsonLines { text_key, .. }] => text_key.clone(),
             other => panic!("{other:?}"),
         };
         let usual = write(
@@ -135,7 +157,19 @@ mod tests {
         std::fs::create_dir(&code).unwrap();
         assert!(look(&code).is_err());
         std::fs::write(code.join("x.py"), "x = 1\n").unwrap();
-        assert_eq!(look(&code).unwrap(), Source::Folder { path: code });
+        let path = code.clone();
+        assert_eq!(look(&code).unwrap(), [Source::Folder { path }]);
+        let one = look(&code.join("x.py")).unwrap_err();
+        assert!(format!("{one:?}").contains("name the folder"), "{one:?}");
+        // A file of settings is no source beside others; one of texts is.
+        std::fs::write(code.join("package.json"), "{\n\"name\": \"x\"\n}\n").unwrap();
+        assert_eq!(look(&code).unwrap().len(), 1);
+        std::fs::write(code.join("a.jsonl"), "{\"text\": \"x = 1\"}\n").unwrap();
+        assert_eq!(look(&code).unwrap().len(), 2);
+        for (name, text) in [("empty.jsonl", ""), ("words.txt", "no json\n")] {
+            let error = look(&write(name, text)).unwrap_err();
+            assert!(format!("{error:?}").contains("JSON object"), "{error:?}");
+        }
         assert!(look(&dir.path().join("absent")).is_err());
     }
 }

@@ -33,8 +33,10 @@ pub enum Source {
     PythonStandardLibrary {
         /// The interpreter whose standard library is read: a command, or a path.
         python: PathBuf,
-        /// At most so many files, spread evenly over the sorted paths.
-        n_files_max: usize,
+        /// At most so many files, spread evenly over the sorted paths; all of them where it is
+        /// not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n_files_max: Option<usize>,
     },
     /// Every `*.py` below a folder, caches and hidden folders left out.
     Folder {
@@ -122,7 +124,12 @@ pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> 
         Source::PythonStandardLibrary {
             python,
             n_files_max,
-        } => folder::read_library(python, *n_files_max, on_error, &mut reading)?,
+        } => folder::read_library(
+            python,
+            n_files_max.unwrap_or(usize::MAX),
+            on_error,
+            &mut reading,
+        )?,
         Source::JsonLines {
             path,
             text_key,
@@ -176,6 +183,7 @@ pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
 /// A document whose source is filled in by [`read`].
 fn document(name: String, prefix: &str, text: &str) -> Document {
     Document {
+        is_open: false,
         name,
         source: String::new(),
         prefix: without_mark(prefix).to_owned(),

@@ -51,7 +51,7 @@ impl Task {
             let failure = Failure::of_all("there is no program");
             return Ok(Part::failed(Kind::WrongAnswer, failure, 0, self.tests.len()).into());
         }
-        self.run(&for_newer_python(program), scheme != Scheme::PassFail, pool)
+        self.run(&for_newer_python(program), scheme != Scheme::Pass, pool)
     }
 
     fn run(&self, program: &str, runs_all: bool, pool: &Pool) -> Graded {

@@ -1,16 +1,22 @@
 //! Rewards for RLVR on contest problems, as open-r1 has them (`competitive_programming`).
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::outcome::{Kind, Part};
 
-/// How tests become a reward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a program's tests come to. Of contests' problems, a program that does not compile earns
+/// −0.1, and none at all −1, as in open-r1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scheme {
     /// 1 if all pass, else 0.
-    PassFail,
+    #[default]
+    Pass,
     /// The share that passes.
-    Partial,
-    /// [`Self::PassFail`] and a tenth of [`Self::Partial`].
-    WeightedSum,
+    Share,
+    /// `pass`, and a tenth of `share`.
+    Weighted,
 }
 
 impl Scheme {
@@ -18,9 +24,9 @@ impl Scheme {
     pub fn of(self, part: &Part) -> f64 {
         let passed = f64::from(u8::from(part.kind == Kind::Passed));
         match self {
-            Self::PassFail => passed,
-            Self::Partial => part.share(),
-            Self::WeightedSum => passed + 0.1 * part.share(),
+            Self::Pass => passed,
+            Self::Share => part.share(),
+            Self::Weighted => passed + 0.1 * part.share(),
         }
     }
 }
@@ -51,7 +57,7 @@ mod tests {
             (" \n", failed(Kind::WrongAnswer, 0), -1.0, -1.0, -1.0),
             ("(", failed(Kind::SyntaxError, 0), -0.1, -0.1, -0.1),
         ] {
-            let found = [Scheme::PassFail, Scheme::Partial, Scheme::WeightedSum]
+            let found = [Scheme::Pass, Scheme::Share, Scheme::Weighted]
                 .map(|scheme| reward(program, &part, scheme));
             for (found, wanted) in found.iter().zip([pass_fail, partial, weighted]) {
                 assert!((found - wanted).abs() < 1e-12, "{part:?}: {found}");

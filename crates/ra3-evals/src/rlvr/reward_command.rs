@@ -70,8 +70,8 @@ pub struct Reward {
 pub enum RewardError {
     /// The command cannot be started.
     #[error(
-        "the reward command {command:?} cannot be started in {directory}: {source}; name an \
-         executable file, or one on PATH"
+        "the reward command {command:?} cannot be started from {directory}: name an executable \
+         file, or one on PATH"
     )]
     Start {
         /// What was to run.

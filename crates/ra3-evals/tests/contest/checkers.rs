@@ -127,7 +127,7 @@ fn a_checker_that_breaks_later_says_so_for_rewards_too() {
     };
     let broken = |graded: Graded| matches!(graded, Err(Fault::Checker(_)));
     assert!(broken(task.grade("print(1)", &pool)));
-    for scheme in [Scheme::PassFail, Scheme::Partial, Scheme::WeightedSum] {
+    for scheme in [Scheme::Pass, Scheme::Share, Scheme::Weighted] {
         assert!(
             broken(task.grade_for(scheme, "print(1)", &pool)),
             "{scheme:?}"

@@ -124,16 +124,16 @@ fn rewards_count_all_tests() {
     let task = larger();
     let second = "print(input().split()[1])";
     for (program, scheme, n_passed, verdict) in [
-        (second, Scheme::WeightedSum, 1, "wrong_answer"),
+        (second, Scheme::Weighted, 1, "wrong_answer"),
         // The second test decides; the third is not run.
-        (second, Scheme::PassFail, 1, "wrong_answer"),
-        ("print(", Scheme::Partial, 0, "syntax_error"),
-        (" \n", Scheme::Partial, 0, "wrong_answer"),
-        ("print(1 / 0)", Scheme::Partial, 0, "raised"),
+        (second, Scheme::Pass, 1, "wrong_answer"),
+        ("print(", Scheme::Share, 0, "syntax_error"),
+        (" \n", Scheme::Share, 0, "wrong_answer"),
+        ("print(1 / 0)", Scheme::Share, 0, "raised"),
         // Of an older Python.
         (
             "from fractions import gcd\nprint(max(map(int, input().split())))",
-            Scheme::Partial,
+            Scheme::Share,
             3,
             "passed",
         ),
@@ -182,10 +182,7 @@ fn functions_of_contests_are_called() {
         ("print(6)".to_owned(), Some(0), "raised"),
         (format!("{method}return ("), None, "syntax_error"),
     ] {
-        let part = task
-            .grade_for(Scheme::Partial, &program, &pool)
-            .unwrap()
-            .base;
+        let part = task.grade_for(Scheme::Share, &program, &pool).unwrap().base;
         assert_eq!(
             part.kind == Kind::SyntaxError,
             n_passed.is_none(),

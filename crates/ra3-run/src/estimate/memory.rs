@@ -6,7 +6,7 @@ use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 
-use super::config_of;
+use super::Shapes;
 use crate::engine::Engine;
 use crate::plan::{Arm, Method, Plan};
 use crate::run_file::{BaseSection, RunFile, ScorerName};
@@ -20,26 +20,42 @@ pub(super) struct Memory {
     pub(super) peak: usize,
 }
 
-pub(super) fn of(config: &ModelConfig, plan: &Plan) -> Memory {
-    let file = &plan.file;
+pub(super) fn of(shapes: &Shapes, plan: &Plan) -> Memory {
+    let mut most = of_update(
+        &shapes.base,
+        &plan.file,
+        rows_of_base(&shapes.base, &plan.file),
+        0,
+    );
+    for (arm, config) in plan.arms.iter().zip(&shapes.arms) {
+        let found = of_update(config, &plan.file, rows_max(config, arm), n_frozen(arm));
+        most.held = most.held.max(found.held);
+        most.peak = most.peak.max(found.peak);
+    }
+    most
+}
+
+/// An update of so many rows, with so many copies of the model beside it.
+fn of_update(config: &ModelConfig, file: &RunFile, n_rows: usize, n_frozen: usize) -> Memory {
     let Engine::Cpu(settings) = Engine::of(&file.training);
-    let of_arms = plan.arms.iter().map(|arm| rows_max(config, arm));
-    let n_rows = of_arms.max().unwrap_or(0).max(rows_of_base(config, file));
     let update = UpdateMemory::of(config, &settings, n_rows);
-    // The reference is kept for the bounds even where the penalty does not need it.
-    let charges = |arm: &Arm| {
-        let rlvr = arm.file.rlvr.as_ref().filter(|_| arm.goes_to_rlvr);
-        usize::from(rlvr.is_some_and(|rlvr| rlvr.kl > 0.0))
-    };
-    let of_rlvr = plan.arms.iter().map(charges).max().unwrap_or(0);
-    let of_arms = plan.arms.iter().filter(|arm| arm.method == Method::Ra3);
-    let frozen_of = |arm: &Arm| 1 + usize::from(arm.file.ra3.e_step.scorer == ScorerName::Frozen);
-    let n_frozen = of_arms.map(frozen_of).max().unwrap_or(0).max(of_rlvr);
     let number_bytes = file.training.frozen_precision.n_bytes();
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
     Memory {
         held: update.parameters + frozen,
         peak: update.total() + frozen + settings.cache_bytes_max,
+    }
+}
+
+/// Copies of a model that are kept beside it. The reference is kept for the bounds even where the
+/// penalty does not need it.
+fn n_frozen(arm: &Arm) -> usize {
+    let rlvr = arm.file.rlvr.as_ref().filter(|_| arm.goes_to_rlvr);
+    let of_rlvr = usize::from(rlvr.is_some_and(|rlvr| rlvr.kl > 0.0));
+    let scorer = usize::from(arm.file.ra3.e_step.scorer == ScorerName::Frozen);
+    match arm.method {
+        Method::Ra3 => of_rlvr.max(1 + scorer),
+        Method::None | Method::Ntp(_) => of_rlvr,
     }
 }
 
@@ -110,16 +126,16 @@ fn annotated_tokens_max(file: &RunFile, context: usize) -> usize {
 /// They do: the message says both.
 pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
     // What is not here yet is looked at when it is loaded.
-    let Ok(config) = config_of(&plan.file) else {
+    let Ok(shapes) = Shapes::of(&plan.file, &plan.arms) else {
         return Ok(());
     };
-    let held_mib = of(&config, plan).held as u64 >> 20;
+    let held_mib = of(&shapes, plan).held as u64 >> 20;
     if let Some(here_mib) = memory_of_machine_mib() {
         ensure!(
             held_mib <= here_mib,
             "the model's weights, their gradient and the optimizer's moments take {held_mib} MiB, \
              and this machine has {here_mib} MiB: take a smaller base.model, or \
-             training.moment_precision = \"bfloat16\""
+             training.moment_precision = \"bfloat16\", or run it all the same with --force"
         );
     }
     Ok(())
@@ -147,8 +163,9 @@ mod tests {
         let text = include_str!("../../../../runs/tiny.toml");
         let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
         let plan = Plan::new(file).unwrap();
-        let config = config_of(&plan.file).unwrap();
-        let rows = plan.arms.iter().map(|arm| rows_max(&config, arm));
+        let shapes = Shapes::of(&plan.file, &plan.arms).unwrap();
+        let arms = plan.arms.iter().zip(&shapes.arms);
+        let rows = arms.map(|(arm, config)| rows_max(config, arm));
         rows.max().unwrap()
     }
 

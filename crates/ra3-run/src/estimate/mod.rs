@@ -9,22 +9,22 @@
 //! the testbed's where it has some, else of the sources (`sample`).
 
 mod memory;
+mod pace;
 mod sample;
+mod shapes;
 
 use anyhow::Result;
 use ra3::annotate::Choose;
 use ra3::seed::Seed;
-use ra3_hub::HubSettings;
-use ra3_lm::config::ModelConfig;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
 pub(crate) use memory::check_memory;
+pub(crate) use pace::Pace;
+pub(crate) use shapes::Shapes;
 
 use crate::plan::{Method, Plan, Subject, Task};
-use crate::run_file::{
-    BaseSection, Budget, ProblemSetName, RlvrSection, RunFile, TokenizerSection,
-};
+use crate::run_file::{BaseSection, Budget, ProblemSetName, RlvrSection, RunFile};
 use crate::stages::corpus::testbed_config;
 use crate::stages::midtrain::em_config;
 
@@ -38,7 +38,7 @@ const N_SAMPLED_DOCUMENTS: usize = 200;
 /// What a plan will need.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Parameters of the model.
+    /// Parameters of the largest model.
     pub n_params: u64,
     /// Peak of the engine's memory in MiB.
     pub memory_mib: u64,
@@ -69,21 +69,33 @@ pub struct StageEstimate {
 /// Estimates a plan.
 ///
 /// # Errors
-/// The base checkpoint's `config.json` cannot be read.
+/// The `config.json` of the base, or of a checkpoint, cannot be read.
 pub fn estimate(plan: &Plan) -> Result<Estimate> {
-    let config = config_of(&plan.file)?;
+    let shapes = Shapes::of(&plan.file, &plan.arms)?;
     let document_tokens = document_tokens(plan);
-    let costs = Costs {
-        n_matmul_params: config.n_matmul_params() as f64,
+    let costs = |task| Costs {
+        n_matmul_params: shapes.of_task(task).n_matmul_params() as f64,
         document_tokens,
         flops_per_second: FLOPS_PER_THREAD * plan.file.n_threads as f64,
     };
     Ok(Estimate {
-        n_params: Layout::new(&config).n_params() as u64,
-        memory_mib: memory::of(&config, plan).peak as u64 >> 20,
+        n_params: Layout::new(shapes.largest()).n_params() as u64,
+        memory_mib: memory::of(&shapes, plan).peak as u64 >> 20,
         document_tokens,
-        stages: costs.stages(plan),
+        stages: stages(plan, costs),
     })
+}
+
+fn stages(plan: &Plan, costs: impl Fn(Task) -> Costs) -> Vec<StageEstimate> {
+    let mut stages: Vec<StageEstimate> = Vec::new();
+    for stage in &plan.stages {
+        let found = costs(stage.task).of(plan, stage.task, &stages);
+        stages.push(StageEstimate {
+            stage: stage.name.clone(),
+            ..found
+        });
+    }
+    stages
 }
 
 /// Multiplies counts into costs.
@@ -94,18 +106,6 @@ struct Costs {
 }
 
 impl Costs {
-    fn stages(&self, plan: &Plan) -> Vec<StageEstimate> {
-        let mut stages: Vec<StageEstimate> = Vec::new();
-        for stage in &plan.stages {
-            let found = self.of(plan, stage.task, &stages);
-            stages.push(StageEstimate {
-                stage: stage.name.clone(),
-                ..found
-            });
-        }
-        stages
-    }
-
     /// A stage behind those `before` it.
     fn of(&self, plan: &Plan, task: Task, before: &[StageEstimate]) -> StageEstimate {
         let file = &plan.file;
@@ -265,40 +265,13 @@ fn document_tokens(plan: &Plan) -> f64 {
     n_bytes as f64 / sample.len().max(1) as f64 / BYTES_PER_TOKEN
 }
 
-/// The model's shape; of a checkpoint, as its `config.json` says.
-///
-/// # Errors
-/// The `config.json` is neither in a folder nor in the cache, or cannot be read.
-pub(crate) fn config_of(file: &RunFile) -> Result<ModelConfig> {
-    match &file.base {
-        BaseSection::Checkpoint { path, .. } => {
-            // Of a model of the Hub only what is in the cache: a plan downloads nothing.
-            let settings = HubSettings {
-                is_offline: true,
-                ..HubSettings::from_environment()
-            };
-            let name = path.display().to_string();
-            let folder = ra3_hub::resolve(&name, &settings, &mut |_, _| {})?.folder;
-            Ok(ModelConfig::load(&folder.join("config.json"))?)
-        }
-        BaseSection::Pretrain { model, .. } => {
-            let vocab_size = match &file.tokenizer {
-                TokenizerSection::Train { n_vocabulary } => *n_vocabulary,
-                // A file's vocabulary is known when the run reads it.
-                TokenizerSection::File { .. } | TokenizerSection::Base {} => 150_000,
-            };
-            Ok(model.config(vocab_size))
-        }
-    }
-}
-
 impl Estimate {
     /// For a reader.
     pub fn to_text(&self) -> String {
         let width = self.stages.iter().map(|stage| stage.stage.len()).max();
         let width = width.unwrap_or_default().max("stage".len());
         let mut text = format!(
-            "parameters  {:.2}M\nmemory      {} MiB at most\n\
+            "parameters  {:.2}M at most\nmemory      {} MiB at most\n\
              documents   about {:.0} tokens each\n\n\
              {:<width$} {:>9} {:>10} {:>10} {:>9}\n",
             self.n_params as f64 / 1e6,
@@ -359,17 +332,17 @@ mod tests {
     use super::*;
 
     /// The training stages of `tiny` with changes, for documents of 10 tokens and one parameter.
-    fn stages(changes: &[&str]) -> Vec<(String, u64, f64, f64)> {
+    fn counted(changes: &[&str]) -> Vec<(String, u64, f64, f64)> {
         let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
         let text = include_str!("../../../../runs/tiny.toml");
         let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
-        let costs = Costs {
+        let costs = |_| Costs {
             n_matmul_params: 1.0,
             document_tokens: 10.0,
             flops_per_second: 1.0,
         };
-        let stages = costs.stages(&Plan::new(file).unwrap()).into_iter();
-        let training = stages.filter(|stage| stage.n_updates > 0);
+        let found = stages(&Plan::new(file).unwrap(), costs).into_iter();
+        let training = found.filter(|stage| stage.n_updates > 0);
         training
             .map(|it| (it.stage, it.n_updates, it.n_tokens, it.flops))
             .collect()
@@ -377,7 +350,7 @@ mod tests {
 
     #[test]
     fn tokens_and_operations_by_hand() {
-        let found = stages(&[]);
+        let found = counted(&[]);
         let expected = [
             // 6 updates of 8 documents.
             ("base", 6, 480.0, 6.0 * 480.0),
@@ -402,7 +375,7 @@ mod tests {
     #[test]
     fn every_update_on_a_batch_and_every_draw_of_a_group_counts() {
         let ra3 = |changes: &[&str]| {
-            let (_, _, n_tokens, flops) = stages(changes).swap_remove(1);
+            let (_, _, n_tokens, flops) = counted(changes).swap_remove(1);
             (n_tokens, flops)
         };
         // 320 tokens of documents and 320 of rollouts are learnt from; 640 and 120 are run.
@@ -425,7 +398,7 @@ mod tests {
         let few = "ra3.annotate_documents=17";
         assert_eq!(ra3(&[few]), (1460.0, 6.0 * 640.0 + 2.0 * 820.0));
 
-        let rlvr = |change| stages(&[change]).swap_remove(4);
+        let rlvr = |change| counted(&[change]).swap_remove(4);
         let (_, _, n_tokens, flops) = rlvr("rlvr.updates_per_batch=3");
         assert_eq!((n_tokens, flops), (4.0 * 3520.0, 20.0 * 3520.0));
         let (_, _, n_tokens, flops) = rlvr("rlvr.n_tries_max=3");

@@ -55,7 +55,12 @@ fn corpus_table(corpus: &CorpusRecord) -> String {
         read.map(|(source, n)| row(&format!("read from {}", source.replace('_', " ")), *n)),
     );
     cells.extend([
-        row("dropped", corpus.n_dropped.values().sum()),
+        row(
+            "dropped, of documents and their pieces",
+            corpus.n_dropped.values().sum(),
+        ),
+        row("bytes read", corpus.n_bytes_read),
+        row("bytes dropped", corpus.n_bytes_dropped),
         row("training documents", corpus.n_train),
         row("held-out documents", corpus.n_held_out),
         row("training lines", corpus.n_lines),
@@ -242,7 +247,9 @@ mod tests {
         let html = corpus(&[Record::Corpus(corpus_record)]);
         assert_eq!(html.matches("<i class=\"bar quiet\"").count(), 2);
         assert!(
-            html.contains("<th scope=\"row\">dropped</th><td>4</td>"),
+            html.contains(
+                "<th scope=\"row\">dropped, of documents and their pieces</th><td>4</td>"
+            ),
             "{html}"
         );
         assert!(corpus(&[]).is_empty());

@@ -116,6 +116,7 @@ fn table(records: &[&HeldOutRecord]) -> String {
         1 => "ELBO".to_owned(),
         k => format!("IWAE {k}"),
     }));
+    head.push("prior by".to_owned());
     head.extend(LATENTS.map(|(_, title)| title.to_owned()));
     head.extend(["documents", "bytes"].map(str::to_owned));
     let mut cells = vec![head];
@@ -130,6 +131,8 @@ fn table(records: &[&HeldOutRecord]) -> String {
             let found = bounds.iter().find(|(other, _)| other == k);
             number(found.map(|(_, bits)| *bits), 4)
         }));
+        let prior = record.prior.as_str();
+        row.push(if prior.is_empty() { "–" } else { prior }.to_owned());
         row.extend(LATENTS.map(|(name, _)| number(record.latents.get(name).copied(), 2)));
         row.extend([record.n_documents.to_string(), record.n_bytes.to_string()]);
         cells.push(row);
@@ -166,6 +169,7 @@ mod tests {
             n_documents: 10,
             n_bytes: 1000,
             bits_per_byte: 0.5,
+            prior: "reference".to_owned(),
             bounds: bounds.collect(),
             intervals: BTreeMap::new(),
             latents: BTreeMap::new(),

@@ -20,7 +20,7 @@ mod bars;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::clock::{self, ClockRecord};
 use crate::directory;
@@ -43,6 +43,8 @@ pub struct ReportInputs<'a> {
     pub plan_toml: String,
     /// What the run ran on, by name.
     pub environment: BTreeMap<String, String>,
+    /// Whether all stages are done.
+    pub is_finished: bool,
     /// The run's records.
     pub ledger: &'a [Record],
     /// Documents and programs to page through.
@@ -71,7 +73,13 @@ pub fn summary(ledger: &[Record], clock: &[ClockRecord]) -> Table {
 /// A journal is missing or damaged, or the page cannot be written.
 pub fn write_from_directory(directory: &Path) -> Result<Table> {
     let state = directory::state(directory)?;
-    let ledger: Vec<Record> = read_journal(&directory.join("ledger.jsonl"))?;
+    let path = directory.join("ledger.jsonl");
+    ensure!(
+        state.is_finished || path.exists(),
+        "the run in {} has done no stage yet: there is nothing to report",
+        directory.display()
+    );
+    let ledger: Vec<Record> = read_journal(&path)?;
     let samples: Vec<Sample> = read_journal(&directory.join("samples.jsonl"))?;
     let clock = clock::read(&directory.join("clock.jsonl"))?;
     let (name, environment) = described(&ledger);
@@ -79,6 +87,7 @@ pub fn write_from_directory(directory: &Path) -> Result<Table> {
         name,
         plan_toml: without_directory(&state.plan),
         environment,
+        is_finished: state.is_finished,
         ledger: &ledger,
         samples: &samples,
         clock: &clock,

@@ -34,7 +34,7 @@ pub(super) fn page(inputs: &ReportInputs<'_>) -> String {
     let body = format!(
         "<header><p>ra3 report</p><h1>{name}</h1><p>{}</p><nav \
          aria-label=\"Sections\">{links}</nav></header>\n<main>{body}</main>",
-        escape(&lead(&table)),
+        escape(&lead(inputs, &table)),
     );
     let viewer = format!(
         "<script type=\"application/json\" id=\"arm-names\">{}</script>\n\
@@ -128,7 +128,12 @@ fn differences(table: &Table) -> String {
 }
 
 /// What was measured, in a line.
-fn lead(table: &Table) -> String {
-    let titles: Vec<String> = table.benchmarks.iter().map(Benchmark::title).collect();
-    titles.join("; ")
+fn lead(inputs: &ReportInputs<'_>, table: &Table) -> String {
+    let unfinished = (!inputs.is_finished).then(|| "This run is not finished".to_owned());
+    let titles = table.benchmarks.iter().map(Benchmark::title);
+    unfinished
+        .into_iter()
+        .chain(titles)
+        .collect::<Vec<_>>()
+        .join("; ")
 }

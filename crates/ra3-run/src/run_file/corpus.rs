@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ra3_corpus::pieces::LongStatements;
 use ra3_corpus::read::{OnError, Source};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,9 +25,11 @@ pub struct CorpusSection {
     pub n_bytes_max: usize,
     /// Longest rationale that a comment may become; at most the context less 2.
     pub rationale_tokens_max: usize,
-    /// Longest document, a decision before each line included; a longer one is dropped. At most
-    /// the context.
+    /// Longest document, a decision before each line included; a longer file is cut between
+    /// statements, and what is still longer is dropped. At most the context.
     pub document_tokens_max: usize,
+    /// What becomes of a class or a function that is longer than a document.
+    pub long_statements: LongStatements,
     /// What becomes of a file or record that cannot be read. (Files that an installation's
     /// standard library links to from elsewhere are dropped in either case.)
     pub on_unreadable: OnError,
@@ -48,6 +51,7 @@ impl Default for CorpusSection {
             n_bytes_max: 100_000,
             rationale_tokens_max: 48,
             document_tokens_max: 512,
+            long_statements: LongStatements::Cut,
             on_unreadable: OnError::Stop,
             sources: Vec::new(),
             testbed: None,

@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key("corpus.n_bytes_max", Whole(1, ANY)).of("bytes"),
     key("corpus.rationale_tokens_max", Whole(1, CONTEXT_MAX)).of("tokens"),
     key("corpus.document_tokens_max", Whole(16, CONTEXT_MAX)).of("tokens"),
+    key("corpus.long_statements", OneOf(&["cut", "drop"])),
     key("corpus.on_unreadable", OneOf(&["stop", "drop"])),
     key(
         "corpus.sources.kind",

@@ -9,6 +9,7 @@ use ra3_evals::contest::reward::Scheme;
 use ra3_evals::livecodebench::Mode;
 use ra3_evals::rlvr::difficulty::Band;
 use ra3_evals::task::Task;
+use ra3_sandbox::Level;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -85,28 +86,16 @@ pub struct GradingSection {
     #[schemars(extend("x-default" = "the number of cores"))]
     pub n_workers: usize,
     /// What must hold of the sandbox.
-    pub confinement: ConfinementName,
+    pub confinement: Level,
 }
 
 impl Default for GradingSection {
     fn default() -> Self {
         Self {
             n_workers: super::n_cores(),
-            confinement: ConfinementName::BestEffort,
+            confinement: Level::BestEffort,
         }
     }
-}
-
-/// What must hold of the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConfinementName {
-    /// Refuse to run unless the kernel confines the program.
-    Require,
-    /// Take what the kernel offers, and record it.
-    BestEffort,
-    /// Limits only.
-    Off,
 }
 
 /// RLVR from every arm that is not said to be without.
@@ -153,9 +142,12 @@ pub struct RlvrSection {
     /// Samples of each problem in such a score.
     pub evaluate_samples: usize,
     /// What a program's tests come to.
-    pub reward: RewardName,
+    pub reward: Scheme,
     /// A command that says what a program earns, in place of `reward`: a program and its
-    /// arguments, which reads a line of JSON for each and answers with a number or named ones.
+    /// arguments, which reads a line of JSON for each and answers with a number or named ones. It
+    /// runs in the folder where `ra3` was called. Files among its parts are looked for beside the
+    /// run file too; the stage depends on what stands in them, and not on what they read
+    /// themselves: add an argument, such as a version, when that changes.
     pub reward_command: Vec<String>,
     /// How long the command may take for a program, in seconds.
     pub reward_seconds: f64,
@@ -203,37 +195,13 @@ impl Default for RlvrSection {
             clip_high: 0.28,
             evaluate_every: 10,
             evaluate_samples: 2,
-            reward: RewardName::Pass,
+            reward: Scheme::Pass,
             reward_command: Vec::new(),
             reward_seconds: 60.0,
             kl: 0.0,
             solved_min: 0.0,
             solved_max: 1.0,
             solved_after: 16,
-        }
-    }
-}
-
-/// What a program's tests come to. Of contests' problems, a program that does not compile earns
-/// −0.1, and none at all −1, as in open-r1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RewardName {
-    /// 1 if all pass, else 0.
-    #[default]
-    Pass,
-    /// The share that passes.
-    Share,
-    /// `pass`, and a tenth of `share`.
-    Weighted,
-}
-
-impl RewardName {
-    pub(crate) const fn scheme(self) -> Scheme {
-        match self {
-            Self::Pass => Scheme::PassFail,
-            Self::Share => Scheme::Partial,
-            Self::Weighted => Scheme::WeightedSum,
         }
     }
 }

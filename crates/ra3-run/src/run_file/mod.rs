@@ -38,8 +38,7 @@ pub use explain::{Entry, Explanation, Meaning, Section, explain, sections};
 pub use fault::{Fault, Faults, Origin};
 pub use keys::KEYS;
 pub use measure::{
-    ConfinementName, EvaluateSection, GradingSection, HeldOutSection, ProblemSetName,
-    ProblemsSection, RewardName, RlvrSection,
+    EvaluateSection, GradingSection, HeldOutSection, ProblemSetName, ProblemsSection, RlvrSection,
 };
 pub(crate) use merge::merged;
 pub use midtrain::{

@@ -11,6 +11,7 @@ use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
 use ra3_corpus::read::Source;
 use ra3_corpus::shards::Shards;
 use ra3_lm::config::ModelConfig;
+use ra3_page::number as short;
 use ra3_testbed::{Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
@@ -68,9 +69,9 @@ pub(crate) fn run(plan: &Plan, stage: &mut StageFolder, watcher: &mut Watcher<'_
     let record = record(&report, plan);
     watcher(Event::Finished {
         message: format!(
-            "{} training documents, {:.2}M tokens, {} held out",
+            "{} training documents, {} tokens, {} held out",
             record.n_train,
-            record.n_tokens as f64 / 1e6,
+            short(record.n_tokens as f64),
             record.n_held_out
         ),
     });
@@ -81,22 +82,28 @@ pub(crate) fn run(plan: &Plan, stage: &mut StageFolder, watcher: &mut Watcher<'_
 /// Drops above this share of what was read are a warning.
 const DROPPED_SHARE_MAX: f64 = 0.2;
 
-/// How much was read, kept and dropped, and why.
+/// How much was dropped, and why.
 fn say_what_was_dropped(report: &CorpusReport, watcher: &mut Watcher<'_>) {
-    let n_dropped: u64 = report.n_dropped.values().sum();
-    let n_read: u64 = report.n_read.values().sum();
-    if n_dropped == 0 {
+    if report.n_dropped.is_empty() {
         return;
     }
-    let share = n_dropped as f64 / n_read.max(1) as f64;
-    let word = if share > DROPPED_SHARE_MAX {
+    let share = report.n_bytes_dropped as f64 / report.n_bytes_read.max(1) as f64;
+    // What could not be read has no size.
+    let n_unreadable: u64 = ["unreadable", "not_utf8"]
+        .iter()
+        .filter_map(|reason| report.n_dropped.get(*reason))
+        .sum();
+    let n_read: u64 = report.n_read.values().sum();
+    let unread_share = n_unreadable as f64 / (n_read + n_unreadable).max(1) as f64;
+    let word = if share.max(unread_share) > DROPPED_SHARE_MAX {
         "warning: "
     } else {
         ""
     };
     watcher(Event::Note(format!(
-        "{word}{n_dropped} of {n_read} documents were dropped ({:.0} %): {}",
+        "{word}{:.0} % of the {}B read were dropped: {}",
         100.0 * share,
+        short(report.n_bytes_read as f64),
         counts(&report.n_dropped)
     )));
 }
@@ -179,15 +186,18 @@ fn gather(
     // The testbed's own split is by composition: its documents need no decontamination, and
     // documents that differ in one number are no duplicates there.
     if let Some(testbed) = testbed {
-        report
-            .n_read
-            .insert("testbed".to_owned(), testbed.documents.len() as u64);
-        documents.extend(testbed.documents.iter().map(|document| Document {
+        let generated = testbed.documents.iter().map(|document| Document {
             name: document.id.clone(),
             source: "testbed".to_owned(),
             prefix: document.prefix.clone(),
             text: document.text.clone(),
-        }));
+            is_open: false,
+        });
+        report.n_read.entry("testbed".to_owned()).or_default();
+        for document in generated {
+            report.read(&document);
+            documents.push(document);
+        }
     }
     Ok(documents)
 }
@@ -225,6 +235,7 @@ fn config(plan: &Plan) -> CorpusConfig {
         on_error: corpus.on_unreadable,
         filters: Filters::standard(corpus.n_bytes_max),
         document_tokens_max: corpus.document_tokens_max,
+        long_statements: corpus.long_statements,
         rationale_tokens_max: corpus.rationale_tokens_max,
         near_duplicate_similarity: corpus.near_duplicate_similarity,
         decontaminate_n_words: corpus.decontaminate_n_words,
@@ -267,6 +278,8 @@ fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {
     CorpusRecord {
         n_read: report.n_read.clone(),
         n_dropped: report.n_dropped.clone(),
+        n_bytes_read: report.n_bytes_read,
+        n_bytes_dropped: report.n_bytes_dropped,
         n_train: report.n_train,
         n_held_out: report.n_held_out,
         n_lines: report.n_lines,

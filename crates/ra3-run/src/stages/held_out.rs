@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::ledger::{HeldOutRecord, Interval, Record};
 use crate::model_note::ModelNote;
+use crate::plan::Method;
 use crate::run_file::RunFile;
 use crate::samples::Sample;
 use crate::store::StageFolder;
@@ -32,13 +33,15 @@ const N_SHOWN_DOCUMENTS: usize = 12;
 pub(crate) struct Models {
     /// Its name.
     pub(crate) name: String,
+    /// What was done to it last.
+    pub(crate) last_method: Method,
     /// Its folder.
     pub(crate) model: PathBuf,
     /// The folder of the model that gives `p_0`; without one it is its own.
     pub(crate) reference: Option<PathBuf>,
 }
 
-/// Measures a model on the text that it was trained on: plain documents as they stand in the
+/// Measures a model on the text that it was last trained on: plain documents as they stand in the
 /// corpus, or for a model with latents those whose comments became latents.
 pub(crate) fn run(
     file: &RunFile,
@@ -55,7 +58,12 @@ pub(crate) fn run(
     let stored: Vec<Stored> = (0..n)
         .map(|i| shards.stored(i * shards.len() / n.max(1)))
         .collect();
-    let record = if ModelNote::read(&models.model)?.is_latent() {
+    let is_latent = match models.last_method {
+        Method::Ntp(_) => false,
+        Method::Ra3 => true,
+        Method::None => ModelNote::read(&models.model)?.is_latent(),
+    };
+    let record = if is_latent {
         latent(file, models, &*lm, &stored, &tokenizer, folder)?
     } else {
         plain(&models.name, &*lm, &stored, &tokenizer)?
@@ -120,7 +128,11 @@ fn latent(
         .map(|reference| reference as &dyn Policy);
     let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
     let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;
-    let record = text.record_bounds(&models.name, &found, &all_act);
+    let prior = if p_0.is_some() { "reference" } else { "itself" };
+    let record = HeldOutRecord {
+        prior: prior.to_owned(),
+        ..text.record_bounds(&models.name, &found, &all_act)
+    };
     for stored in &stored[..stored.len().min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.lifted.trajectory;
         let (name, arm) = (&stored.name, &models.name);
@@ -156,6 +168,7 @@ impl Text {
             n_documents: self.documents.len() as u64,
             n_bytes: self.n_bytes.iter().sum::<usize>() as u64,
             bits_per_byte: exact.mean,
+            prior: String::new(),
             bounds: BTreeMap::new(),
             intervals: BTreeMap::from([("bits_per_byte".to_owned(), exact)]),
             latents: BTreeMap::new(),

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3::policy::Work;
+use ra3_page::number as short;
 use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
@@ -222,10 +223,10 @@ fn advanced(step: &Step, position: u64) -> Event {
 
 fn summary(spent: &Spent) -> String {
     format!(
-        "{:.2}M corpus tokens, {:.2}M sampled, {:.2} TFLOP",
-        spent.n_corpus_tokens as f64 / 1e6,
-        spent.n_tokens_sampled as f64 / 1e6,
-        spent.flops / 1e12
+        "{} corpus tokens, {} sampled, {} FLOP",
+        short(spent.n_corpus_tokens as f64),
+        short(spent.n_tokens_sampled as f64),
+        short(spent.flops)
     )
 }
 

@@ -55,6 +55,7 @@ fn a_page_is_the_same_for_the_same_inputs_and_needs_nothing() {
 #[test]
 fn what_a_run_lacks_is_said() {
     let inputs = ReportInputs {
+        is_finished: true,
         name: "empty".to_owned(),
         plan_toml: String::new(),
         environment: std::collections::BTreeMap::new(),

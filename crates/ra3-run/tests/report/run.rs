@@ -25,6 +25,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn inputs(&self) -> ReportInputs<'_> {
         ReportInputs {
+            is_finished: true,
             name: format!("fixture {HOSTILE}"),
             plan_toml: format!("name = \"fixture\" # {HOSTILE}\n"),
             environment: named(&[("version", "ra3 0.1.0"), ("plan", HOSTILE)]),
@@ -112,6 +113,8 @@ fn run_record() -> Record {
 
 fn corpus() -> Record {
     Record::Corpus(CorpusRecord {
+        n_bytes_read: 70_000,
+        n_bytes_dropped: 7000,
         n_read: numbers(&[("testbed", 12_000)]),
         n_dropped: numbers(&[("duplicate", 400), ("too_large", 7)]),
         n_train: 11_000,
@@ -192,6 +195,7 @@ fn held_out(arm: &str, i: usize) -> Record {
     let bounds: &[(&str, f64)] = &[("elbo", 0.408), ("iwae_16", 0.396), ("iwae_4", 0.400)];
     let latents: &[(&str, f64)] = &[("gain", 1.1), ("persistence", 5.2), ("think_rate", 0.19)];
     Record::HeldOut(HeldOutRecord {
+        prior: String::new(),
         arm: arm.to_owned(),
         text: if is_latent { "lifted" } else { "corpus" }.to_owned(),
         n_documents: 100,

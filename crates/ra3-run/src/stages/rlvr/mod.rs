@@ -126,7 +126,8 @@ pub(crate) fn command(section: &RlvrSection) -> Result<Option<RewardCommand>> {
         return Ok(None);
     }
     let deadline = Duration::from_secs_f64(section.reward_seconds);
-    let command = RewardCommand::start(&section.reward_command, Path::new("."), deadline);
+    let here = std::env::current_dir().context("the current folder")?;
+    let command = RewardCommand::start(&section.reward_command, &here, deadline);
     Ok(Some(command.context("rlvr.reward_command")?))
 }
 
@@ -274,7 +275,7 @@ impl RlvrCourse<'_> {
         let (programs, work) = complete(lm, &prompts, &config.writing, config.group_size, seed)?;
         let repeated = |problem: &usize| std::iter::repeat_n(*problem, config.group_size);
         let of: Vec<usize> = problems.iter().flat_map(repeated).collect();
-        let scheme = section.reward.scheme();
+        let scheme = section.reward;
         let mut graded = self.train.grade(&of, &programs, scheme, self.tokenizer);
         let mut components = BTreeMap::new();
         if let Some(command) = &mut self.command {
