@@ -9,6 +9,9 @@ use ra3_run::visible::visible;
 
 use crate::output::tell;
 
+/// Seconds of a run that are not worth a word.
+const SHORT: f64 = 5.0;
+
 /// Draws the events of a run.
 #[derive(Debug)]
 pub(crate) struct Bars {
@@ -156,6 +159,9 @@ impl Bars {
         };
         let left = seconds - self.since.elapsed().as_secs_f64();
         let left = left.max(self.seconds_of_stage().unwrap_or(0.0));
+        if left < SHORT {
+            return String::new();
+        }
         format!(", about {} in all", words(left))
     }
 

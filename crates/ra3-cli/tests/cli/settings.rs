@@ -5,8 +5,14 @@ use std::path::Path;
 
 use crate::support::{finish, start};
 
+/// Runs beside each other make what they have in common once.
+fn run(directory: &Path, overrides: &[&str]) -> (bool, String) {
+    let store = format!("store={}", directory.with_file_name("store").display());
+    finish(start(directory, &[QUICK, &[&store], overrides].concat()))
+}
+
 fn ledger_of(directory: &Path, overrides: &[&str]) -> String {
-    let (ok, text) = finish(start(directory, &[QUICK, overrides].concat()));
+    let (ok, text) = run(directory, overrides);
     assert!(ok, "{overrides:?}\n{text}");
     read_to_string(directory.join("ledger.jsonl")).unwrap()
 }
@@ -20,12 +26,13 @@ const QUICK: &[&str] = &[
     "rlvr.evaluate_every=2",
     "rlvr.warmup=1",
 ];
-const NO_RLVR: &str = "rlvr.n_updates=1";
+const RA3_ALONE: &str = "arms=[{name='ra3', method='ra3', rlvr=false}]";
+const RLVR_ALONE: &str = "arms=[{name='base', evaluate=false}]";
 
 #[test]
 fn the_settings_of_the_e_step_and_of_rlvr_run() {
     let exact = [
-        NO_RLVR,
+        RA3_ALONE,
         "ra3.e_step.penalty={kind='exact_kl', alpha=0.8}",
         "ra3.e_step.scorer=frozen",
         "training.frozen_precision=bfloat16",
@@ -36,22 +43,25 @@ fn the_settings_of_the_e_step_and_of_rlvr_run() {
         "ra3.m_step.choose={kind='importance_weights', group_size=2}",
     ];
     let mean = [
-        NO_RLVR,
+        RA3_ALONE,
         "ra3.e_step.penalty={kind='switch_cost_on_mean', cost=0.1}",
         "ra3.e_step.baseline=group_mean",
-        "rlvr.advantage=dr_grpo",
         "ra3.m_step.choose={kind='best_of', group_size=2}",
     ];
     let probability = [
-        NO_RLVR,
+        RA3_ALONE,
         "ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.01}",
         "ra3.e_step.baseline=none",
-        "rlvr.advantage=rloo",
     ];
     let folder = tempfile::tempdir().unwrap();
     for (index, settings) in [&exact[..], &mean, &probability].iter().enumerate() {
         let ledger = ledger_of(&folder.path().join(index.to_string()), settings);
         assert!(ledger.contains("\"phase\":\"m_step\""));
+    }
+    for advantage in ["dr_grpo", "rloo"] {
+        let setting = format!("rlvr.advantage={advantage}");
+        let ledger = ledger_of(&folder.path().join(advantage), &[RLVR_ALONE, &setting]);
+        assert_eq!(ledger.matches("\"phase\":\"grpo\"").count(), 2);
     }
 }
 
@@ -68,8 +78,8 @@ fn the_ablations_run_and_differ() {
     ];
     for (name, ablation) in ablations {
         let changes = match name {
-            "random_latents" => vec![NO_RLVR, ablation, "ra3.e_updates=0"],
-            _ => vec![NO_RLVR, ablation],
+            "random_latents" => vec![RA3_ALONE, ablation, "ra3.e_updates=0"],
+            _ => vec![RA3_ALONE, ablation],
         };
         let ledger = ledger_of(&folder.path().join(name), &changes);
         // The first line has the plan's hash, which differs anyway.
@@ -87,6 +97,7 @@ fn the_ablations_run_and_differ() {
 fn dapo_runs_and_pays_for_length() {
     let folder = tempfile::tempdir().unwrap();
     let dapo = [
+        RLVR_ALONE,
         "rlvr.advantage=dapo",
         "rlvr.n_tries_max=2",
         "rlvr.overlong_tokens=50",
@@ -116,6 +127,7 @@ fn a_command_says_what_programs_earn_and_distance_costs() {
     .unwrap();
     let command = format!("rlvr.reward_command=['python3', '{}']", script.display());
     let settings = [
+        RLVR_ALONE,
         command.as_str(),
         "rlvr.kl=0.1",
         "rlvr.solved_min=0.1",
@@ -132,7 +144,7 @@ fn a_command_says_what_programs_earn_and_distance_costs() {
     assert!(ledger.contains("\"groups_with_signal\":1.0"), "{ledger}");
     // Another command is another stage; what it said is a part of why.
     std::fs::write(&script, "print('no number', flush=True)\n").unwrap();
-    let (ok, text) = finish(start(&directory, &[QUICK, &settings].concat()));
+    let (ok, text) = run(&directory, &settings);
     assert!(
         !ok && text.contains("rlvr.reward_command[1] is another"),
         "{text}"
@@ -170,16 +182,19 @@ fn rlvr_takes_a_published_set() {
     };
     let ledger = ledger_of(
         &folder.path().join("run"),
-        &[&set(&data), "rlvr.held_out_share=0.4", "rlvr.reward=share"],
+        &[
+            RLVR_ALONE,
+            &set(&data),
+            "rlvr.held_out_share=0.4",
+            "rlvr.reward=share",
+        ],
     );
     assert!(
         ledger.contains("asserts, held-out problems, 0-shot"),
         "{ledger}"
     );
-    let (ok, text) = finish(start(
-        &folder.path().join("other"),
-        &[&set(&folder.path().join("absent.jsonl"))],
-    ));
+    let absent = set(&folder.path().join("absent.jsonl"));
+    let (ok, text) = run(&folder.path().join("other"), &[&absent]);
     assert!(
         !ok && text.contains("rlvr") && text.contains("absent.jsonl does not exist"),
         "{text}"
@@ -205,7 +220,12 @@ fn rlvr_takes_contest_problems() {
     std::fs::write(&data, records.join("\n")).unwrap();
     let data = data.display();
     let set = format!("rlvr.problems={{set='contest', data='{data}'}}");
-    let settings = [&set, "rlvr.held_out_share=0.4", "rlvr.reward=weighted"];
+    let settings = [
+        RLVR_ALONE,
+        &set,
+        "rlvr.held_out_share=0.4",
+        "rlvr.reward=weighted",
+    ];
     let ledger = ledger_of(&folder.path().join("run"), &settings);
     assert!(
         ledger.contains("codeforces, held-out problems, 0-shot"),
