@@ -70,6 +70,15 @@ pub(crate) enum Matrix<'a> {
     Bf16(&'a [bf16]),
 }
 
+impl Matrix<'_> {
+    pub(crate) fn n_numbers(self) -> usize {
+        match self {
+            Self::F32(numbers) => numbers.len(),
+            Self::Bf16(numbers) => numbers.len(),
+        }
+    }
+}
+
 /// Who works on a product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Threads {
