@@ -94,6 +94,11 @@ pub(crate) enum Command {
         ra3 doctor assets/base\n  \
         ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512")]
     Doctor(DoctorOptions),
+    /// Measure how fast the engine is here: training, scoring, generation, E-step.
+    #[command(after_help = "Examples:\n  \
+        ra3 bench\n  \
+        ra3 bench assets/base --jobs train,generate --json")]
+    Bench(BenchOptions),
     /// Bring the data of benchmarks, or list what there is.
     #[command(
         subcommand,
@@ -314,6 +319,29 @@ pub(crate) struct DoctorOptions {
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(2..=CONTEXT_MAX))]
     pub(crate) train_tokens: Option<usize>,
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Checkpoint folder whose shape is measured; its weights are not read.
+    #[arg(conflicts_with = "size")]
+    pub(crate) model: Option<PathBuf>,
+    /// A shape instead: XS, S, M or L (2M, 5.5M, 27M and 140M parameters).
+    #[arg(long, default_value = "S", value_parser = ["XS", "S", "M", "L"])]
+    pub(crate) size: String,
+    /// Jobs whose names begin like this; all where it is left out.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) jobs: Vec<String>,
+    /// Runs of each job, after one that does not count.
+    #[arg(long, default_value_t = 3, value_parser = from_one_to(1000))]
+    pub(crate) runs: usize,
+    /// Threads of the engine; as many as the machine runs at once where it is left out.
+    #[arg(long, value_parser = from_one_to(256))]
+    pub(crate) threads: Option<usize>,
+    /// Print JSON lines instead of a table: the machine first, then a line a job.
     #[arg(long)]
     pub(crate) json: bool,
 }

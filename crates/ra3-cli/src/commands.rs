@@ -1,4 +1,5 @@
-//! One function for each subcommand: call `ra3-run` or `ra3-theory`, print text or JSON.
+//! One function for each subcommand: call `ra3-run`, `ra3-theory` or `ra3-bench`, print text or
+//! JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,12 @@ use ra3_theory::finding::Finding;
 use ra3_theory::results;
 
 use crate::arguments::{
-    CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions, EvalOptions,
-    ExplainOptions, GradeOptions, GradingOptions, InitOptions, InspectOptions, PlanOptions,
-    ReportOptions, RunOptions, SampleOptions, StudyOptions, TheoryOptions,
+    BenchOptions, CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions,
+    EvalOptions, ExplainOptions, GradeOptions, GradingOptions, InitOptions, InspectOptions,
+    PlanOptions, ReportOptions, RunOptions, SampleOptions, StudyOptions, TheoryOptions,
 };
 use crate::bars::Bars;
-use crate::output::{is_coloured, print, print_as_is};
+use crate::output::{is_coloured, print, print_as_is, tell};
 
 /// Version and commit, see build.rs.
 pub(crate) const BUILD: &str = env!("RA3_BUILD");
@@ -353,6 +354,23 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
         print(checkup.to_text())?;
     }
     Ok(())
+}
+
+/// `ra3 bench`
+pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
+    let request = ra3_bench::Request {
+        model: options.model.clone(),
+        size: options.size.clone(),
+        jobs: options.jobs.clone(),
+        n_runs: options.runs,
+        n_threads: options.threads,
+    };
+    let measured = ra3_bench::measure(&request, &mut |next| tell(format_args!("{next} …")))?;
+    if options.json {
+        print(measured.to_json_lines())
+    } else {
+        print(measured.to_text())
+    }
 }
 
 /// `ra3 grade`

@@ -1,7 +1,7 @@
 //! The `ra3` command: arguments in, exit code out.
 //!
-//! Everything that it does is a function of `ra3-run` or `ra3-theory`; here are only the arguments,
-//! the bars and the choice between text and JSON.
+//! Everything that it does is a function of `ra3-run`, `ra3-theory` or `ra3-bench`; here are only
+//! the arguments, the bars and the choice between text and JSON.
 
 mod arguments;
 mod bars;
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Sample(options) => commands::sample(options),
         Command::Eval(options) => commands::eval(options),
         Command::Doctor(options) => commands::doctor(options),
+        Command::Bench(options) => commands::bench(options),
         Command::Data(command) => commands::data(command),
         Command::Grade(options) => commands::grade(options),
         Command::Report(options) => commands::report(options),

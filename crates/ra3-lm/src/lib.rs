@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod device;
 mod generate;
 mod lm;
+pub mod machine;
 pub mod memory;
 mod model;
 mod train;

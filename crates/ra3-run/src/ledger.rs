@@ -38,7 +38,7 @@ pub struct RunRecord {
     pub plan_hash: String,
     /// Version of the `ra3` that ran it, and the commit that it was built from: `0.1.0 (1234…)`.
     pub version: String,
-    /// Number of threads of the engine (a part of what makes the bits).
+    /// Number of threads of the engine.
     pub n_threads: usize,
     /// The processor, as it calls itself.
     pub processor: String,

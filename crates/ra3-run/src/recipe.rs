@@ -184,13 +184,13 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
             BaseSection::Checkpoint { .. } => (&plan.file, named(&["seed", "base."])),
             BaseSection::Pretrain { .. } => (
                 &plan.file,
-                named(&["seed", "n_threads", "base.", "training."]),
+                named(&["seed", "base.", "training."]),
             ),
         },
         Task::Checkpoint(arm) => (&plan.arms[arm].file, named(&["seed"])),
         Task::Midtrain(arm) => {
             let arm = &plan.arms[arm];
-            let mut sections = named(&["seed", "n_threads", "training.", "supervised."]);
+            let mut sections = named(&["seed", "training.", "supervised."]);
             if arm.method == Method::Ra3 {
                 sections.push("ra3.".to_owned());
             }
@@ -200,19 +200,18 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
             &plan.file,
             named(&[
                 "seed",
-                "n_threads",
                 "held_out.",
                 "training.micro_batch_tokens",
             ]),
         ),
         Task::Evaluate(_, place) => {
-            let mut sections = named(&["seed", "n_threads", "grading."]);
+            let mut sections = named(&["seed", "grading."]);
             sections.push(measure(place));
             (&plan.file, sections)
         }
         Task::Rlvr(arm) => (
             &plan.arms[arm].file,
-            named(&["seed", "n_threads", "training.", "rlvr.", "grading."]),
+            named(&["seed", "training.", "rlvr.", "grading."]),
         ),
     };
     let is_read = |path: &str| {

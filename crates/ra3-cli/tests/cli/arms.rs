@@ -157,8 +157,8 @@ fn a_checkpoint_a_corpus_and_problems_of_ones_own_are_compared() {
     assert_eq!(stages(folder.path()), twice);
     assert!(ra3(&["clean", &out, "--yes"]).status().unwrap().success());
     assert_eq!(stages(folder.path()), expected);
-    // And what is used stays: nothing runs.
-    let (_, text) = run_file(&file, &changes);
+    // And what is used stays: nothing runs, with another number of threads neither.
+    let (_, text) = run_file(&file, &[&changes[..], &["n_threads=1"]].concat());
     assert_eq!(text.matches("done before").count(), 10, "{text}");
     // Of an arm that is taken out nothing is left beside those that there are.
     let fewer = [&changes[..], &["arms=[{name='base'}]"]].concat();

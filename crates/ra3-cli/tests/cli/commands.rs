@@ -331,3 +331,35 @@ fn an_empty_document_is_not_scored() {
         "{text}"
     );
 }
+
+/// A job's tokens and sharing are known; how long it takes is not.
+#[test]
+fn the_engine_is_measured_on_the_shape_of_a_checkpoint() {
+    let bench = [
+        "bench",
+        "assets/base",
+        "--runs",
+        "1",
+        "--jobs",
+        "score,generate-1",
+    ];
+    let lines = output_of(&[&bench[..], &["--json"]].concat());
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines[0]["gflops"].as_f64() > Some(0.0), "{lines:?}");
+    let jobs: Vec<&str> = lines[1..]
+        .iter()
+        .map(|line| line["job"].as_str().unwrap())
+        .collect();
+    assert_eq!(jobs, ["score", "generate-1"]);
+    assert_eq!(lines[1]["n_tokens_run"], 8 * 256);
+    let bounds = lines[1..]
+        .iter()
+        .map(|line| line["share_of_bound"].as_f64().unwrap());
+    assert!(bounds.into_iter().all(|share| share > 0.0), "{lines:?}");
+    assert!(output_of(&bench).contains("share"));
+    let (_, text) = failure_of(&["bench", "--jobs", "sleep"]);
+    assert!(text.contains("no job begins with sleep"), "{text}");
+}

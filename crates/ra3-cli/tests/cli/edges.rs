@@ -72,3 +72,14 @@ fn scores_are_called_by_the_k_that_was_asked_for() {
     assert!(text.contains("plain: pass@3 "), "{text}");
     assert!(!text.contains("pass@1 "), "{text}");
 }
+
+#[test]
+fn any_number_of_threads_gives_the_same_ledger() {
+    let [one, three] = ["n_threads=1", "n_threads=3"].map(|threads| {
+        let ledger = run(&[threads]);
+        // The first line has the number.
+        let (_, rest) = ledger.split_once('\n').unwrap();
+        rest.to_owned()
+    });
+    assert!(one.contains("\"record\":\"update\"") && one == three);
+}

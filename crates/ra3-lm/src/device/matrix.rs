@@ -1,16 +1,23 @@
 //! Matrix products through the `gemm` crate, behind views that check every bound.
 //!
-//! The order of a sum depends on the shapes and the number of threads only: the same product has
-//! the same bits.
+//! The same product has the same bits, whatever works on it. A number of the result is the sum over
+//! its terms in runs of [`TERMS_PER_RUN`], each run one chain of fused terms: so long a run the
+//! library never cuts, for parts of any size. A product is cut into parts by rows and columns, one a
+//! thread, and never so small that the library takes another way for them.
 
 use gemm::Parallelism;
 use half::bf16;
 
+/// Terms of a sum that are added up before they meet the others.
+const TERMS_PER_RUN: usize = 512;
 /// Below this a part is not worth a second thread.
 const MULTIPLICATIONS_PER_PART: usize = 1 << 16;
-/// Rows and columns of the library's innermost block: cuts fall between two of them.
+/// Below so many numbers a part is not cut: what has one row or column, or 256 numbers, the library
+/// adds up in another order.
+const NUMBERS_PER_PART: usize = 1 << 12;
+/// Cuts fall between the library's innermost blocks: these are multiples of their rows and columns.
 const ROW_GRAIN: usize = 6;
-const COLUMN_GRAIN: usize = 64;
+const COLUMN_GRAIN: usize = 32;
 
 /// A matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +77,15 @@ pub(crate) enum Matrix<'a> {
     Bf16(&'a [bf16]),
 }
 
+impl Matrix<'_> {
+    pub(crate) fn n_numbers(self) -> usize {
+        match self {
+            Self::F32(numbers) => numbers.len(),
+            Self::Bf16(numbers) => numbers.len(),
+        }
+    }
+}
+
 /// Who works on a product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Threads {
@@ -77,6 +93,15 @@ pub(crate) enum Threads {
     One,
     /// All threads of the pool.
     All,
+}
+
+impl Threads {
+    fn n(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::All => rayon::current_num_threads(),
+        }
+    }
 }
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
@@ -87,6 +112,10 @@ pub(crate) fn multiply(
     rhs: View<'_>,
     threads: Threads,
 ) {
+    multiply_in(threads.n(), out, accumulate, lhs, rhs);
+}
+
+fn multiply_in(n_parts: usize, out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'_>) {
     let (m, n) = (lhs.n_rows, rhs.n_columns);
     assert_eq!(lhs.n_columns, rhs.n_rows, "inner sizes of a product");
     assert!(out.len() >= m * n, "{} < {m}·{n}", out.len());
@@ -96,10 +125,6 @@ pub(crate) fn multiply(
         accumulate,
         lhs,
         rhs,
-    };
-    let n_parts = match threads {
-        Threads::One => 1,
-        Threads::All => rayon::current_num_threads(),
     };
     part.run(n_parts);
 }
@@ -129,7 +154,12 @@ impl Part<'_> {
     /// Halves the longer side until there are as many parts as threads: one task a thread costs
     /// far less waiting than the library's own finer ones, which meet after every panel.
     fn run(self, n_parts: usize) {
-        if n_parts <= 1 || self.n_multiplications() < MULTIPLICATIONS_PER_PART {
+        let n_numbers = self.lhs.n_rows * self.rhs.n_columns;
+        let n_multiplications = n_numbers * self.lhs.n_columns;
+        if n_parts <= 1
+            || n_numbers < NUMBERS_PER_PART
+            || n_multiplications < MULTIPLICATIONS_PER_PART
+        {
             return self.run_alone();
         }
         let n_first = n_parts / 2;
@@ -138,10 +168,6 @@ impl Part<'_> {
             move || first.run(n_first),
             move || second.run(n_parts - n_first),
         );
-    }
-
-    fn n_multiplications(&self) -> usize {
-        self.lhs.n_rows * self.lhs.n_columns * self.rhs.n_columns
     }
 
     /// The first `share / of` of the longer side of `out`, and the rest.
@@ -165,11 +191,27 @@ impl Part<'_> {
         (first, second)
     }
 
+    fn run_alone(mut self) {
+        while self.lhs.n_columns > TERMS_PER_RUN {
+            let (lhs, lhs_rest) = self.lhs.transposed().split_rows(TERMS_PER_RUN);
+            let (rhs, rhs_rest) = self.rhs.split_rows(TERMS_PER_RUN);
+            let run = Self {
+                lhs: lhs.transposed(),
+                rhs,
+                ..self
+            };
+            run.add_up();
+            self.accumulate = true;
+            (self.lhs, self.rhs) = (lhs_rest.transposed(), rhs_rest);
+        }
+        self.add_up();
+    }
+
     #[expect(
         unsafe_code,
         reason = "the gemm crate takes raw pointers; all bounds are asserted in `multiply`"
     )]
-    fn run_alone(self) {
+    fn add_up(self) {
         let (m, k, n) = (self.lhs.n_rows, self.lhs.n_columns, self.rhs.n_columns);
         if m == 0 || n == 0 {
             return;
@@ -215,6 +257,48 @@ mod tests {
             }
         }
         out
+    }
+
+    /// Products of shapes on both sides of every bound, with operands that lie in rows and that lie
+    /// in columns: however many parts, the bits are those of one.
+    #[test]
+    fn the_number_of_parts_changes_no_bit() {
+        let number = |i: usize| ((i * 37 + 11) % 1009) as f32 / 504.0 - 1.0;
+        for (m, k, n) in [
+            (2048, 40, 65),
+            (65, 513, 64),
+            (70, 704, 129),
+            (1, 300, 5000),
+            (5000, 300, 1),
+            (2, 17, 4096),
+            (64, 1100, 64),
+            (333, 257, 48),
+        ] {
+            let lhs: Vec<f32> = (0..m * k).map(number).collect();
+            let rhs: Vec<f32> = (0..k * n).map(|i| number(i + 5)).collect();
+            for columns in [[false, false], [true, false], [false, true], [true, true]] {
+                let view = |data, rows, width, in_columns| {
+                    if in_columns {
+                        View::new(data, width, rows).transposed()
+                    } else {
+                        View::new(data, rows, width)
+                    }
+                };
+                let product = |n_parts| {
+                    let mut out = vec![0.25; m * n];
+                    let (lhs, rhs) = (view(&lhs, m, k, columns[0]), view(&rhs, k, n, columns[1]));
+                    multiply_in(n_parts, &mut out, true, lhs, rhs);
+                    out
+                };
+                let alone = product(1);
+                for n_parts in [2, 3, 5, 8, 64] {
+                    assert!(
+                        product(n_parts) == alone,
+                        "{m} {k} {n} {columns:?}: {n_parts}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

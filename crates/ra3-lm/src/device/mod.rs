@@ -2,6 +2,7 @@
 //! `unsafe` of this crate.
 
 pub(crate) mod allocator;
+pub(crate) mod dots;
 pub(crate) mod mapped;
 pub(crate) mod matrix;
 pub(crate) mod rows;

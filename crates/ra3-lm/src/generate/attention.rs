@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::rows::products;
+use crate::device::dots::products;
 use crate::model::attention::{Heads, softmax};
 
 /// Rows of a task.

@@ -11,7 +11,13 @@ use crate::journal::read_journal;
 use crate::run_file::{RunFile, settings};
 
 /// Settings that say nothing about what is compared.
-const PASSED_OVER: [&str; 4] = ["name", "seed", "checkpoint_every", "grading.n_workers"];
+const PASSED_OVER: [&str; 5] = [
+    "name",
+    "seed",
+    "n_threads",
+    "checkpoint_every",
+    "grading.n_workers",
+];
 
 /// Longest variation that is a title; where there are longer ones, they get letters and a table.
 const TITLE_MAX: usize = 100;

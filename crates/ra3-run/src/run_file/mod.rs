@@ -69,7 +69,7 @@ pub struct RunFile {
     /// where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
-    /// Threads of the engine; a part of what makes the bits.
+    /// Threads of the engine. Changes no bit.
     #[schemars(extend("x-default" = "the number of cores"))]
     #[serde(default = "n_cores")]
     pub n_threads: usize,

@@ -15,7 +15,7 @@ const NOT_VARIED: [(&str, &str); 7] = [
     ("name", "it changes no result"),
     ("directory", "a study gives each run a folder of its own"),
     ("store", "a study's runs share one"),
-    ("n_threads", "it is the same for all runs of one process"),
+    ("n_threads", "it changes no result"),
     ("checkpoint_every", "it changes no result"),
     ("grading.n_workers", "it changes no result"),
 ];

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""`ra3` beside PyTorch at the same jobs, alternating: a table, and JSON.
+
+    python3 bench/compare.py                      # sizes S and M, every job
+    python3 bench/compare.py --sizes S --jobs train,score --rounds 5
+
+It builds the engine's benchmark, and makes an environment of its own for PyTorch in a folder that
+is removed at the end; RA3_PEER_PYTHON names a Python that has torch and transformers instead.
+Nothing else should run on the machine meanwhile.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import tempfile
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+JOBS = [
+    "train",
+    "score",
+    "generate-1",
+    "generate-8",
+    "generate-32",
+    "e-step-1-8",
+    "e-step-0.2-8",
+    "e-step-0.05-8",
+    "e-step-0.05-1",
+]
+PACKAGES = ["torch==2.15.0", "transformers==5.24.0"]
+ENGINE = ["cargo", "bench", "--quiet", "--package", "ra3-bench", "--bench", "engine", "--"]
+
+
+def lines_of(command):
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    lines = output.stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def precisions():
+    """The peer's: without instructions for bf16 it is ten times slower than f32."""
+    processor = pathlib.Path("/proc/cpuinfo").read_text()
+    has_half = "avx512_bf16" in processor or "amx_bf16" in processor
+    return ["f32", "bf16"] if has_half else ["f32"]
+
+
+def python_in(folder):
+    """A Python with the peer's packages."""
+    given = os.environ.get("RA3_PEER_PYTHON")
+    if given:
+        return given
+    venv.create(folder, with_pip=True)
+    python = str(pathlib.Path(folder) / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    return python
+
+
+def compare(size, job, python, options):
+    """One job, both sides in turn; the medians of the rounds' medians."""
+    found = {"ra3": [], "f32": [], "bf16": []}
+    runs = str(options.runs)
+    for _ in range(options.rounds):
+        machine, figure = lines_of([*ENGINE, size, runs, job])
+        found["ra3"].append(figure)
+        for dtype in options.dtypes.split(","):
+            peer = [python, str(HERE / "peer.py"), "--size", size, "--job", job]
+            peer += ["--dtype", dtype, "--runs", runs, "--threads", str(machine["n_threads"])]
+            found[dtype] += lines_of(peer)
+    median = lambda side, key: statistics.median(line[key] for line in found[side])
+    record = {"size": size, "job": job, "share_of_bound": median("ra3", "share_of_bound")}
+    for side in filter(found.get, found):
+        record[side] = {
+            "seconds": median(side, "seconds"),
+            "peak_rss_mib": median(side, "peak_rss_mib"),
+        }
+    best = min((side for side in record if side in ("f32", "bf16")), key=lambda side: record[side]["seconds"])
+    record["peer"] = best
+    record["ratio"] = record[best]["seconds"] / record["ra3"]["seconds"]
+    record["memory"] = record["ra3"]["peak_rss_mib"] / record[best]["peak_rss_mib"]
+    return record, machine, found[best][0]["versions"]
+
+
+def row(record):
+    seconds = lambda side: f"{record[side]['seconds']:.3f}" if side in record else "–"
+    cells = [record["size"], record["job"], seconds("ra3"), seconds("f32"), seconds("bf16")]
+    cells += [f"{record['ratio']:.2f}", f"{record['memory']:.2f}", f"{record['share_of_bound']:.0%}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="S,M")
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--dtypes", default=",".join(precisions()))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=pathlib.Path, help="write the records there, as JSON lines")
+    options = parser.parse_args()
+    subprocess.run([*ENGINE[:-1], "--no-run"], cwd=ROOT, check=True)
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        python = python_in(folder)
+        for size in options.sizes.split(","):
+            for job in options.jobs.split(","):
+                record, machine, versions = compare(size, job, python, options)
+                if not records:
+                    commit = ["git", "describe", "--always", "--dirty"]
+                    commit = subprocess.run(commit, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+                    print(f"{machine['processor']}, {machine['n_threads']} threads, {platform.system()};")
+                    print(f"ra3 at {commit.stdout.strip()}; {versions};")
+                    print(f"medians of {options.rounds} rounds of {options.runs} runs\n")
+                    print("| size | job | ra3 s | f32 s | bf16 s | ratio | memory | bound |")
+                    print("|---|---|---|---|---|---|---|---|")
+                print(row(record), flush=True)
+                records.append(record)
+    if options.out:
+        options.out.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+//! The jobs: what is asked of the engine, the same for every peer.
+
+use std::fmt;
+
+use ra3::e_step::{self, EStepConfig, Persistence};
+use ra3::formulas::Baseline;
+use ra3::policy::{
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Surrogate,
+    TokenId, Work,
+};
+use ra3::rewards::Penalty;
+use ra3::scoring::Frozen;
+use ra3::seed::Seed;
+use ra3::trajectory::{Markers, Trajectory};
+use ra3_lm::config::{ModelConfig, Precision};
+use ra3_lm::{Lm, TrainSettings};
+
+/// Documents of a training step, and of a scoring.
+const N_DOCUMENTS: usize = 8;
+/// Tokens of each.
+const N_TOKENS: usize = 256;
+/// Tokens of a prompt, and as many are written.
+const N_PROMPT: usize = 64;
+/// The E-step's documents: so many, of a prefix and lines of so many tokens.
+const N_TRAJECTORIES: usize = 4;
+const N_PREFIX: usize = 32;
+const N_LINES: usize = 16;
+const N_LINE: usize = 12;
+/// Tokens of a rationale.
+const N_RATIONALE: usize = 16;
+const LEARNING_RATE: f32 = 1e-4;
+
+/// A job.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Job {
+    /// One AdamW step on 8 documents of 256 tokens.
+    Train,
+    /// The log-probabilities of as many.
+    Score,
+    /// 64 tokens behind a prompt of 64, by plain sampling.
+    Generate {
+        /// Prompts at once.
+        batch: usize,
+    },
+    /// One update of the E-step on 4 documents of 16 lines: rollouts, scores, policy gradient.
+    EStep {
+        /// Share of the lines before which the model thinks.
+        think: f32,
+        /// Rollouts of a document.
+        group: usize,
+    },
+}
+
+impl Job {
+    /// Every job.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Train,
+        Self::Score,
+        Self::Generate { batch: 1 },
+        Self::Generate { batch: 8 },
+        Self::Generate { batch: 32 },
+        Self::EStep {
+            think: 1.0,
+            group: 8,
+        },
+        Self::EStep {
+            think: 0.2,
+            group: 8,
+        },
+        Self::EStep {
+            think: 0.05,
+            group: 8,
+        },
+        Self::EStep {
+            think: 0.05,
+            group: 1,
+        },
+    ];
+
+    /// Positions that the model's context needs.
+    pub(crate) fn n_positions(self) -> usize {
+        match self {
+            Self::Train | Self::Score => N_TOKENS,
+            Self::Generate { .. } => 2 * N_PROMPT,
+            Self::EStep { .. } => N_PREFIX + N_LINES * (N_LINE + N_RATIONALE + 2) + N_RATIONALE,
+        }
+    }
+
+    /// Passes over all weights that wait for one another, where these are what bounds the job.
+    pub(crate) fn n_passes(self) -> usize {
+        match self {
+            Self::Train | Self::Score | Self::EStep { .. } => 1,
+            Self::Generate { .. } => N_PROMPT,
+        }
+    }
+
+    /// What a reader counts in it, and how many.
+    pub(crate) fn units(self) -> (&'static str, usize) {
+        match self {
+            Self::Train | Self::Score => ("tokens", N_DOCUMENTS * N_TOKENS),
+            Self::Generate { batch } => ("tokens", batch * N_PROMPT),
+            Self::EStep { .. } => ("trajectories", N_TRAJECTORIES),
+        }
+    }
+
+    /// Does the job once.
+    pub(crate) fn run(self, subject: &mut Subject) -> Result<Work, PolicyError> {
+        match self {
+            Self::Train => subject.train(),
+            Self::Score => Ok(subject.lm.score(&subject.documents())?.1),
+            Self::Generate { batch } => subject.generate(batch),
+            Self::EStep { think, group } => subject.e_step(think, group),
+        }
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Train => write!(formatter, "train"),
+            Self::Score => write!(formatter, "score"),
+            Self::Generate { batch } => write!(formatter, "generate-{batch}"),
+            Self::EStep { think, group } => write!(formatter, "e-step-{think}-{group}"),
+        }
+    }
+}
+
+/// The model that is measured.
+pub(crate) struct Subject {
+    lm: Lm,
+    /// The last three tokens of the vocabulary.
+    markers: Markers,
+}
+
+impl Subject {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        let settings = TrainSettings {
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            n_tokens_micro: 4096,
+            recompute: false,
+            cache_bytes_max: 4 << 30,
+            moments: Precision::Float32,
+            frozen: Precision::Float32,
+        };
+        let mut lm = Lm::random(config.clone(), settings, Seed::root(0));
+        let last = config.vocab_size as TokenId - 1;
+        let markers = Markers {
+            act: last,
+            think: last - 1,
+            close: last - 2,
+            end: last,
+        };
+        avoid(&mut lm, [markers.think, markers.close]);
+        Self { lm, markers }
+    }
+
+    fn token(&self, seed: Seed) -> TokenId {
+        let n_plain = self.lm.config().vocab_size - 8;
+        (seed.uniform() * n_plain as f64) as TokenId
+    }
+
+    fn tokens(&self, n: usize, seed: Seed) -> Vec<TokenId> {
+        (0..n as u64)
+            .map(|index| self.token(seed.nth(index)))
+            .collect()
+    }
+
+    fn documents(&self) -> Vec<Example> {
+        let mut weights = vec![1.0 / (N_DOCUMENTS * (N_TOKENS - 1)) as f32; N_TOKENS];
+        weights[0] = 0.0;
+        let document = |index: usize| Example {
+            tokens: self.tokens(N_TOKENS, Seed::root(index as u64)),
+            weights: weights.clone(),
+            restrictions: Vec::new(),
+            old_logprobs: Vec::new(),
+        };
+        (0..N_DOCUMENTS).map(document).collect()
+    }
+
+    fn train(&mut self) -> Result<Work, PolicyError> {
+        let objective = Objective {
+            surrogate: Surrogate::LogLikelihood,
+            learning_rate: LEARNING_RATE,
+        };
+        Ok(self.lm.update(&self.documents(), objective)?.work)
+    }
+
+    fn generate(&self, batch: usize) -> Result<Work, PolicyError> {
+        let row = |index: usize| Writer(self.tokens(N_PROMPT, Seed::root(index as u64)));
+        let mut rows: Vec<Writer> = (0..batch).map(row).collect();
+        let mut episodes: Vec<&mut dyn Episode> =
+            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+        self.lm.run(&mut episodes, Seed::root(1))
+    }
+
+    /// The decisions that are not forced fall for `<act>`, whose logit is far above that of
+    /// `<think>`: so the share of thinks is the floor's, and everything else is what it always is.
+    fn e_step(&mut self, think: f32, group: usize) -> Result<Work, PolicyError> {
+        let config = EStepConfig {
+            group_size: group,
+            rationale_tokens_max: N_RATIONALE,
+            horizon: None,
+            discount: 1.0,
+            penalty: Penalty::SwitchCost { cost: 0.1 },
+            baseline: Baseline::LeaveOneOut,
+            surrogate: Surrogate::LogLikelihood,
+            updates_per_batch: 1,
+            temperature: 1.0,
+            persistence: if think < 1.0 {
+                Persistence::StickyWithThinkFloor(think)
+            } else {
+                Persistence::ThinkEveryLine
+            },
+        };
+        let trajectory = |index: usize| {
+            let seed = Seed::root(index as u64);
+            let line = |line: usize| self.tokens(N_LINE, seed.child("line").nth(line as u64));
+            Trajectory {
+                prefix: self.tokens(N_PREFIX, seed),
+                lines: (0..N_LINES).map(line).collect(),
+            }
+        };
+        let batch: Vec<Trajectory> = (0..N_TRAJECTORIES).map(trajectory).collect();
+        let (markers, frozen) = (self.markers, Frozen::default());
+        let lm = &mut self.lm;
+        let (rate, seed) = (LEARNING_RATE, Seed::root(1));
+        Ok(e_step::update(lm, &frozen, &batch, &markers, &config, rate, seed)?.work)
+    }
+}
+
+/// Makes some tokens ones that are never drawn beside others: all rows of the embedding, which is
+/// the head, get one large number, and these rows its opposite.
+fn avoid(lm: &mut Lm, tokens: [TokenId; 2]) {
+    const LARGE: f32 = 0.5;
+    let d = lm.config().hidden_size;
+    let weights = lm.weights_mut();
+    for tensor in &weights.layout.tensors {
+        if matches!(
+            tensor.name.as_str(),
+            "model.embed_tokens.weight" | "lm_head.weight"
+        ) {
+            let rows = weights.data[tensor.range.clone()].chunks_mut(d);
+            for (token, row) in rows.enumerate() {
+                row[0] = if tokens.contains(&(token as TokenId)) {
+                    -LARGE
+                } else {
+                    LARGE
+                };
+            }
+        }
+    }
+}
+
+/// Takes a prompt, then writes as many tokens.
+struct Writer(Vec<TokenId>);
+
+impl Episode for Writer {
+    fn next(&mut self, seen: Observation<'_>) -> Move {
+        match seen {
+            Observation::Started { .. } => Move::Feed(std::mem::take(&mut self.0)),
+            Observation::Fed { .. } => Move::Sample(SampleRule::plain(1.0, N_PROMPT)),
+            Observation::Sampled { .. } => Move::Done,
+        }
+    }
+}

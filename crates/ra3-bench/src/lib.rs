@@ -1,0 +1,138 @@
+//! How fast the engine is on this machine: one training step, scoring, generation and one E-step,
+//! on a model of random weights and known shape, each against what the machine could do.
+//!
+//! It measures no quality, and no stage of a run but these: what else a run does is small beside
+//! them. `bench/` asks PyTorch for the same jobs.
+
+mod job;
+mod model;
+mod result;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use ra3::policy::{PolicyError, Work};
+use ra3_lm::checkpoint::CheckpointError;
+use ra3_lm::config::ModelConfig;
+
+use job::{Job, Subject};
+pub use result::{Figure, Machine, Measured};
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Checkpoint folder whose shape the model has; its weights are random.
+    pub model: Option<PathBuf>,
+    /// A shape by its name where no folder is given: XS, S, M or L.
+    pub size: String,
+    /// How the names of the jobs begin; every job where it is empty.
+    pub jobs: Vec<String>,
+    /// How often a job runs, after once that does not count.
+    pub n_runs: usize,
+    /// Threads of the engine; as many as the machine runs at once where it is left out.
+    pub n_threads: Option<usize>,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// There is no such shape.
+    #[error("the shape {0:?} is not known: use XS, S, M or L, or a checkpoint's folder")]
+    Size(String),
+    /// There are no such jobs.
+    #[error("no job begins with {0}: there are {known}", known = known_jobs())]
+    Jobs(String),
+    /// The checkpoint has no shape that can be read.
+    #[error("the model's shape")]
+    Checkpoint(#[from] CheckpointError),
+    /// The engine refused a job.
+    #[error("{job} on {model}")]
+    Engine {
+        /// The job.
+        job: String,
+        /// The model.
+        model: String,
+        /// Why.
+        source: PolicyError,
+    },
+    /// The model has no place for a job's tokens.
+    #[error("{model} has a context of {n_context} tokens, and {job} needs {n_needed}")]
+    Context {
+        /// The job.
+        job: String,
+        /// The model.
+        model: String,
+        /// Its context.
+        n_context: usize,
+        /// What the job needs.
+        n_needed: usize,
+    },
+}
+
+fn known_jobs() -> String {
+    Job::ALL.map(|job| job.to_string()).join(", ")
+}
+
+/// Measures the machine and every job, and says which one comes next.
+///
+/// # Errors
+/// The request names what is not there, or the engine refuses a job.
+pub fn measure(request: &Request, watcher: &mut dyn FnMut(&str)) -> Result<Measured, BenchError> {
+    let (name, config) = model::find(request)?;
+    let is_wanted = |job: &Job| {
+        let name = job.to_string();
+        request.jobs.is_empty() || request.jobs.iter().any(|wanted| name.starts_with(wanted))
+    };
+    let jobs: Vec<Job> = Job::ALL.into_iter().filter(is_wanted).collect();
+    if jobs.is_empty() {
+        return Err(BenchError::Jobs(request.jobs.join(" or ")));
+    }
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let n_threads = request.n_threads.unwrap_or(n_cores);
+    ra3_lm::set_threads(n_threads);
+    watcher("the machine");
+    let mut measured = Measured {
+        machine: Machine::measure(n_threads, model::n_bytes(&config)),
+        figures: Vec::new(),
+    };
+    for job in jobs {
+        watcher(&job.to_string());
+        let (seconds, work) = repeat(job, &name, &config, request.n_runs)?;
+        let figure = Figure::of(job, &name, &measured.machine, seconds, work);
+        measured.figures.push(figure);
+    }
+    Ok(measured)
+}
+
+/// The seconds of each run, and the work of the first.
+fn repeat(
+    job: Job,
+    model: &str,
+    config: &ModelConfig,
+    n_runs: usize,
+) -> Result<(Vec<f64>, Work), BenchError> {
+    let (n_context, n_needed) = (config.max_position_embeddings, job.n_positions());
+    if n_context < n_needed {
+        return Err(BenchError::Context {
+            job: job.to_string(),
+            model: model.to_owned(),
+            n_context,
+            n_needed,
+        });
+    }
+    let mut subject = Subject::new(config);
+    let mut timed = || -> Result<(f64, Work), BenchError> {
+        let began = Instant::now();
+        let work = job.run(&mut subject).map_err(|source| BenchError::Engine {
+            job: job.to_string(),
+            model: model.to_owned(),
+            source,
+        })?;
+        Ok((began.elapsed().as_secs_f64(), work))
+    };
+    let (_, work) = timed()?;
+    let runs = (0..n_runs).map(|_| timed());
+    let runs: Vec<(f64, Work)> = runs.collect::<Result<_, _>>()?;
+    let seconds = runs.into_iter().map(|(seconds, _)| seconds).collect();
+    Ok((seconds, work))
+}

@@ -1,0 +1,45 @@
+//! The models that are measured: four sizes, or the shape of a checkpoint.
+
+use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::weights::Layout;
+
+use crate::{BenchError, Request};
+
+/// Name, then width, layers, heads, key heads, width of the SwiGLU and vocabulary of models of 2M,
+/// 5.5M, 27M and 140M parameters.
+const SIZES: [(&str, [usize; 6]); 4] = [
+    ("XS", [192, 4, 4, 2, 512, 2048]),
+    ("S", [256, 6, 4, 2, 704, 4096]),
+    ("M", [512, 8, 8, 2, 1408, 8192]),
+    ("L", [1024, 12, 16, 4, 2816, 16384]),
+];
+
+/// The name and the shape that a request means; no weights are read.
+pub(crate) fn find(request: &Request) -> Result<(String, ModelConfig), BenchError> {
+    if let Some(folder) = &request.model {
+        let config = ModelConfig::load(&folder.join("config.json"))?;
+        return Ok((folder.display().to_string(), config));
+    }
+    let found = SIZES.iter().find(|(name, _)| *name == request.size);
+    let (name, shape) = found.ok_or_else(|| BenchError::Size(request.size.clone()))?;
+    Ok(((*name).to_owned(), qwen2(*shape)))
+}
+
+/// Qwen2's network with the embedding as its head.
+fn qwen2([width, n_layers, n_heads, n_key, ff, vocabulary]: [usize; 6]) -> ModelConfig {
+    ModelConfig {
+        vocab_size: vocabulary,
+        hidden_size: width,
+        intermediate_size: ff,
+        num_hidden_layers: n_layers,
+        num_attention_heads: n_heads,
+        num_key_value_heads: n_key,
+        max_position_embeddings: 4096,
+        ..ModelConfig::new(Architecture::Qwen2)
+    }
+}
+
+/// Bytes of its weights in memory.
+pub(crate) fn n_bytes(config: &ModelConfig) -> usize {
+    Layout::new(config).n_params() * size_of::<f32>()
+}
