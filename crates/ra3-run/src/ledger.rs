@@ -216,6 +216,52 @@ pub struct ScoreRecord {
     pub decided_lines: f64,
     /// Verdicts by name.
     pub verdicts: BTreeMap<String, u64>,
+    /// Programs with a plan of their own, by family; under an empty name where there are none.
+    pub plans: BTreeMap<String, PlanRecord>,
+}
+
+/// Programs that say what they will do, in a rationale or a comment, beside all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRecord {
+    /// All programs.
+    pub n_programs: u64,
+    /// Those that are right.
+    pub n_right: u64,
+    /// Programs with a plan.
+    pub n_planned: u64,
+    /// Those that are right.
+    pub n_planned_right: u64,
+}
+
+impl std::ops::AddAssign for PlanRecord {
+    fn add_assign(&mut self, other: Self) {
+        self.n_programs += other.n_programs;
+        self.n_right += other.n_right;
+        self.n_planned += other.n_planned;
+        self.n_planned_right += other.n_planned_right;
+    }
+}
+
+impl PlanRecord {
+    /// Share with a plan, share of these that are right, and of the others: `45 %`, `96 %`, `20 %`.
+    pub(crate) fn cells(&self) -> [String; 3] {
+        let percent = |part: u64, all: u64| {
+            let known = (all > 0).then(|| 100.0 * part as f64 / all as f64);
+            known.map_or_else(|| "–".to_owned(), |share| format!("{share:.1}"))
+        };
+        [
+            percent(self.n_planned, self.n_programs),
+            percent(self.n_planned_right, self.n_planned),
+            percent(
+                self.n_right - self.n_planned_right,
+                self.n_programs - self.n_planned,
+            ),
+        ]
+    }
+
+    /// What the cells are called.
+    pub(crate) const HEAD: [&'static str; 3] = ["with a plan, %", "right with, %", "without, %"];
 }
 
 /// A stage that ended.

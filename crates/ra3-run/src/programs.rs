@@ -18,7 +18,7 @@ use ra3_evals::task::Task;
 use ra3_sandbox::{Limits, Pool};
 use ra3_text::tokenizer::Tokenizer;
 
-use crate::ledger::ScoreRecord;
+use crate::ledger::{PlanRecord, ScoreRecord};
 use crate::run_file::{GradingSection, ProblemSetName};
 use crate::samples::{ProgramSample, Sample};
 
@@ -238,8 +238,47 @@ pub(crate) fn evaluate(
         })
         .collect();
     let decided_lines = decided_lines(&rows, tokenizer);
-    let score = score(set, evaluation, &graded, decided_lines);
+    let has_plan: Vec<bool> = rows.iter().map(|row| has_plan(row, tokenizer)).collect();
+    let score = ScoreRecord {
+        decided_lines,
+        plans: planned(set, n, &graded, &has_plan),
+        ..score(set, evaluation, &graded)
+    };
     Ok((score, samples, work))
+}
+
+/// True of a program with a rationale, or with a comment on a line of its own.
+fn has_plan(row: &Completion, tokenizer: &Tokenizer) -> bool {
+    let is_said = |text: &String| !text.trim().is_empty();
+    let is_comment = |line: &str| line.trim_start().starts_with('#');
+    rationales(row, tokenizer).iter().any(is_said)
+        || tokenizer.decode(&row.program()).lines().any(is_comment)
+}
+
+/// How programs with a plan and those without did, by family.
+fn planned(
+    set: &ProblemSet,
+    n_samples: usize,
+    graded: &[Result<Earned, Fault>],
+    has_plan: &[bool],
+) -> BTreeMap<String, PlanRecord> {
+    let mut found: BTreeMap<String, PlanRecord> = BTreeMap::new();
+    for (row, (graded, has_plan)) in graded.iter().zip(has_plan).enumerate() {
+        let family = set.tasks[row / n_samples].family();
+        let (right, planned) = (u64::from(is_right(graded)), u64::from(*has_plan));
+        *found.entry(family.to_owned()).or_default() += PlanRecord {
+            n_programs: 1,
+            n_right: right,
+            n_planned: planned,
+            n_planned_right: right * planned,
+        };
+    }
+    found
+}
+
+fn is_right(graded: &Result<Earned, Fault>) -> bool {
+    let earned = graded.as_ref();
+    earned.is_ok_and(|earned| earned.verdict.is_passed())
 }
 
 /// What came of a program, in a word.
@@ -277,15 +316,9 @@ fn score(
     set: &ProblemSet,
     evaluation: &Evaluation,
     graded: &[Result<Earned, Fault>],
-    decided_lines: f64,
 ) -> ScoreRecord {
     let n = evaluation.n_samples;
-    let is_right = |graded: &&Result<Earned, Fault>| {
-        graded
-            .as_ref()
-            .is_ok_and(|earned| earned.verdict.is_passed())
-    };
-    let n_right = |graded: &[_]| graded.iter().filter(is_right).count();
+    let n_right = |graded: &[_]| graded.iter().filter(|graded| is_right(graded)).count();
     let n_right: Vec<usize> = graded.chunks(n).map(n_right).collect();
     let seed = Seed::root(0).child("bootstrap");
     let interval = |k: usize| {
@@ -323,8 +356,9 @@ fn score(
             .map(|(name, (right, all))| (name, right / all))
             .collect(),
         n_right: n_right.iter().map(|n| *n as u64).collect(),
-        decided_lines,
+        decided_lines: 0.0,
         verdicts: names,
+        plans: BTreeMap::new(),
     }
 }
 

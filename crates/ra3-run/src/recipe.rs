@@ -182,10 +182,7 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
         Task::Corpus => (&plan.file, named(&["corpus.", "tokenizer."])),
         Task::Base => match &plan.file.base {
             BaseSection::Checkpoint { .. } => (&plan.file, named(&["seed", "base."])),
-            BaseSection::Pretrain { .. } => (
-                &plan.file,
-                named(&["seed", "base.", "training."]),
-            ),
+            BaseSection::Pretrain { .. } => (&plan.file, named(&["seed", "base.", "training."])),
         },
         Task::Checkpoint(arm) => (&plan.arms[arm].file, named(&["seed"])),
         Task::Midtrain(arm) => {
@@ -198,11 +195,7 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
         }
         Task::HeldOut(_) => (
             &plan.file,
-            named(&[
-                "seed",
-                "held_out.",
-                "training.micro_batch_tokens",
-            ]),
+            named(&["seed", "held_out.", "training.micro_batch_tokens"]),
         ),
         Task::Evaluate(_, place) => {
             let mut sections = named(&["seed", "grading."]);

@@ -1,11 +1,13 @@
 //! Scores and bits per byte over seeds.
 
+use std::collections::BTreeMap;
+
 use ra3::seed::Seed;
 use ra3_evals::over_seeds;
 use serde::Serialize;
 
 use super::{RunRecords, variations};
-use crate::ledger::{Interval, Record, ScoreRecord};
+use crate::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 use crate::report::{held_out_of, scores_of};
 
 /// Scores of the same problems, samples and temperature, all before RLVR or all after it.
@@ -41,6 +43,8 @@ pub struct ComparedScore {
     pub pass_at_1: Interval,
     /// What it is above the arm that it is compared with, paired over both.
     pub difference: Option<Interval>,
+    /// Its programs with a plan of their own, of all seeds, by family.
+    pub plans: BTreeMap<String, PlanRecord>,
 }
 
 /// Bits per byte of one form of the held-out documents.
@@ -145,6 +149,20 @@ impl Select<'_> {
             .unzip()
     }
 
+    fn plans(&self, variation: &str, arm: &str) -> BTreeMap<String, PlanRecord> {
+        let model = (self.model)(arm);
+        let mut found: BTreeMap<String, PlanRecord> = BTreeMap::new();
+        for run in self.runs.iter().filter(|run| run.variation == variation) {
+            let scores = scores_of(&model, &run.ledger);
+            for score in scores.filter(|score| kind(score) == *self.kind) {
+                for (family, plans) in &score.plans {
+                    *found.entry(family.clone()).or_default() += *plans;
+                }
+            }
+        }
+        found
+    }
+
     fn row(&self, variation: &str, arm: &str, against: Option<&str>) -> Option<ComparedScore> {
         let (seeds, values) = self.values(variation, arm);
         if seeds.is_empty() {
@@ -165,6 +183,7 @@ impl Select<'_> {
             by_seed: values.iter().map(mean).collect(),
             pass_at_1: Interval::from(over_seeds::estimate(&values, draws)).within(0.0, 1.0),
             difference,
+            plans: self.plans(variation, arm),
             seeds,
         })
     }

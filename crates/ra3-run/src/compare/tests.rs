@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::runs::{keep_what_differs, name_variations};
 use super::*;
-use crate::ledger::ScoreRecord;
+use crate::ledger::{PlanRecord, ScoreRecord};
 
 fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> RunRecords {
     let score = |arm: &str, n_right: &[u64]| {
@@ -23,6 +23,15 @@ fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> Ru
             n_right: n_right.to_vec(),
             decided_lines: 0.0,
             verdicts: BTreeMap::new(),
+            plans: BTreeMap::from([(
+                "worked".to_owned(),
+                PlanRecord {
+                    n_programs: 8,
+                    n_right: 4,
+                    n_planned: 2,
+                    n_planned_right: 1,
+                },
+            )]),
         })
     };
     let settings = settings
@@ -94,4 +103,18 @@ fn an_interval_stays_where_shares_are_and_says_when_it_knows_nothing() {
     let text = found.to_text();
     assert!(text.contains("0.0 [all alike]"), "{text}");
     assert!(text.contains("62.5 [0.0, 100.0]"), "{text}");
+}
+
+#[test]
+fn programs_with_a_plan_are_counted_over_seeds() {
+    let runs = named(vec![run("a", 1, &[], &[2; 4]), run("b", 2, &[], &[1; 4])]);
+    let found = Comparison::new(&runs, None).unwrap();
+    assert_eq!(found.benchmarks[0].rows[1].plans["worked"].n_programs, 16);
+    // A quarter plans; half of these are right, and half of the others.
+    let text = found.to_text();
+    let row = text.lines().find(|line| line.contains("ra3  before RLVR"));
+    assert!(
+        row.is_some_and(|row| row.contains("25.0") && row.contains("50.0")),
+        "{text}"
+    );
 }

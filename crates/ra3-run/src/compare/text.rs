@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scores::{ComparedBenchmark, HeldOutText};
 use super::{ComparedCurve, Comparison};
-use crate::ledger::Interval;
+use crate::ledger::{Interval, PlanRecord};
 use crate::report::{aligned, percent};
 
 /// A table with its title; the first row is its head.
@@ -30,6 +30,7 @@ pub(super) fn tables(comparison: &Comparison) -> Vec<Titled> {
             found.push(of_benchmark(benchmark, variation, against));
         }
     }
+    found.extend(of_plans(comparison));
     for variation in variations(comparison.curves.iter().map(|curve| &curve.variation)) {
         found.push(of_curves(&comparison.curves, variation, against));
     }
@@ -95,6 +96,37 @@ fn of_benchmark(benchmark: &ComparedBenchmark, variation: &str, against: Option<
         title: titled(title, variation),
         cells: std::iter::once(head).chain(rows).collect(),
     }
+}
+
+/// Programs with a plan of their own, before RLVR and after it.
+fn of_plans(comparison: &Comparison) -> Option<Titled> {
+    let mut cells: Vec<Vec<String>> = Vec::new();
+    for benchmark in &comparison.benchmarks {
+        for row in benchmark.rows.iter().filter(|row| !row.plans.is_empty()) {
+            let mut all = PlanRecord::default();
+            row.plans.values().for_each(|plans| all += *plans);
+            let when = if benchmark.is_after_rlvr {
+                "after RLVR"
+            } else {
+                "before RLVR"
+            };
+            let named = [&row.arm, when, &row.variation].map(str::to_owned);
+            cells.push(named.into_iter().chain(all.cells()).collect());
+        }
+    }
+    let is_varied = cells.iter().any(|row| !row[2].is_empty());
+    let head = ["arm", "when", "settings"].into_iter();
+    let head = head.chain(PlanRecord::HEAD).map(str::to_owned).collect();
+    let mut cells: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
+    if !is_varied {
+        cells.iter_mut().for_each(|row| {
+            row.remove(2);
+        });
+    }
+    (cells.len() > 1).then(|| Titled {
+        title: "programs that say what they will do, in a rationale or a comment".to_owned(),
+        cells,
+    })
 }
 
 fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -> Titled {

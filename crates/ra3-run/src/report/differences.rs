@@ -116,6 +116,7 @@ mod tests {
             n_right: n_right.to_vec(),
             decided_lines: 0.0,
             verdicts: BTreeMap::new(),
+            plans: BTreeMap::new(),
         })
     }
 

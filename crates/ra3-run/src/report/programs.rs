@@ -7,7 +7,7 @@ use ra3_page::{figures, table};
 use super::arms::{all_scores, arms, colour, is_finished};
 use super::bars::{Bar, Chart, Group, Unit};
 use super::table::{Benchmark, BenchmarkRow, percent};
-use crate::ledger::{Interval, Record, ScoreRecord};
+use crate::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 /// pass@1 of every arm, before and after RLVR.
 pub(super) fn headline(benchmark: &Benchmark, ledger: &[Record]) -> String {
@@ -50,9 +50,9 @@ fn bar(name: &str, class: &str, pass: &Interval) -> Bar {
 /// Bars by family for each arm and for each decision of the arms with latents, and the figures; a
 /// part for each benchmark.
 pub(super) fn families(ledger: &[Record]) -> String {
-    let all: Vec<&ScoreRecord> = all_scores(ledger)
-        .filter(|score| is_finished(score) && !score.arm.starts_with("rlvr-"))
-        .collect();
+    let finished: Vec<&ScoreRecord> = all_scores(ledger).filter(|it| is_finished(it)).collect();
+    let is_before = |score: &&&ScoreRecord| !score.arm.starts_with("rlvr-");
+    let all: Vec<&ScoreRecord> = finished.iter().filter(is_before).copied().collect();
     let mut names: Vec<&str> = all.iter().map(|score| score.benchmark.as_str()).collect();
     names.dedup();
     names.sort_unstable();
@@ -65,7 +65,32 @@ pub(super) fn families(ledger: &[Record]) -> String {
             ledger,
         )
     };
-    names.iter().map(part).collect()
+    names.iter().map(part).collect::<String>() + &plan_table(&finished)
+}
+
+/// Programs with a plan of their own, by model and family, sampled plainly.
+fn plan_table(scores: &[&ScoreRecord]) -> String {
+    let head = ["model", "problems", "family"].into_iter();
+    let head = head.chain(PlanRecord::HEAD).map(str::to_owned).collect();
+    let mut cells: Vec<Vec<String>> = vec![head];
+    for score in scores.iter().filter(|score| score.decision == "plain") {
+        let mut all = PlanRecord::default();
+        score.plans.values().for_each(|plans| all += *plans);
+        let families = score.plans.iter().filter(|(family, _)| !family.is_empty());
+        let families = families.map(|(family, plans)| (family.as_str(), plans));
+        for (family, plans) in [("all", &all)].into_iter().chain(families) {
+            let named = [score.arm.as_str(), &score.benchmark, family].map(str::to_owned);
+            cells.push(named.into_iter().chain(plans.cells()).collect());
+        }
+    }
+    if cells.len() == 1 {
+        return String::new();
+    }
+    let note = "A plan is a rationale, or a comment on a line of its own.";
+    format!(
+        "<h3>Programs with a plan</h3><p>{note}</p>{}",
+        table(&cells)
+    )
 }
 
 fn families_of(benchmark: &str, all: &[&ScoreRecord], ledger: &[Record]) -> String {
@@ -223,6 +248,15 @@ mod tests {
             n_right: Vec::new(),
             decided_lines: 0.0,
             verdicts: BTreeMap::from([("passed".to_owned(), 20), ("timed_out".to_owned(), 20)]),
+            plans: BTreeMap::from([(
+                "worked".to_owned(),
+                PlanRecord {
+                    n_programs: 40,
+                    n_right: 20,
+                    n_planned: 30,
+                    n_planned_right: 18,
+                },
+            )]),
         })
     }
 

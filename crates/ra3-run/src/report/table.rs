@@ -338,6 +338,7 @@ mod tests {
             n_right: Vec::new(),
             decided_lines: 0.0,
             verdicts: BTreeMap::new(),
+            plans: BTreeMap::new(),
         })
     }
 

@@ -256,6 +256,7 @@ mod tests {
             n_right: Vec::new(),
             decided_lines: 0.0,
             verdicts: BTreeMap::new(),
+            plans: BTreeMap::new(),
         };
         // Keys are texts: "10" is before "3".
         assert_eq!(headline(&score(&[(10, 0.75), (3, 0.5)])), "pass@3 50.0 %");

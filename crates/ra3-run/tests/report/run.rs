@@ -234,6 +234,7 @@ fn score(stage: &str, arm: &str, decision: &str, position: u64, mean: f64) -> Re
             .collect(),
         decided_lines: if arm == "ra3" { 0.98 } else { 0.0 },
         verdicts: numbers(&[("passed", 400), ("wrong_answer", 200)]),
+        plans: BTreeMap::new(),
     })
 }
 
