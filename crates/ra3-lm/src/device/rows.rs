@@ -36,8 +36,9 @@ const SERIAL: [usize; 2] = [1 << 17, 1 << 19];
 const FEW: usize = 4;
 /// Numbers of a line of the processor's caches.
 const LINE: usize = 16;
-/// Most numbers of a tile's column.
+/// Most numbers of a tile's column, and most columns of a tile.
 const LANES_MAX: usize = 32;
+const COLUMNS_MAX: usize = 8;
 
 thread_local! {
     /// The memory of the last packed rows.
@@ -168,22 +169,30 @@ impl<'a> Panels<'a> {
         weight: &[f32],
         first: usize,
         slots: &Slots,
-        tile: impl Fn(&[f32], &[&[f32]; C], &mut [[f32; LANES_MAX]; C]),
+        tile: impl Fn(&[f32], &[&[f32]; C], &mut [[f32; LANES_MAX]; COLUMNS_MAX]),
     ) {
         let n_columns = weight.len() / self.width;
-        let mut sums = [[0.0; LANES_MAX]; C];
+        let mut sums = [[0.0; LANES_MAX]; COLUMNS_MAX];
         for at in (0..n_columns).step_by(C) {
             let columns = columns(weight, self.width, at);
             let n = C.min(n_columns - at);
             for row in rows.clone().step_by(self.lanes) {
                 let panel = &self.packed[row * self.width..][..self.lanes * self.width];
                 tile(panel, &columns, &mut sums);
-                for lane in 0..self.lanes.min(rows.end - row) {
-                    slots.put(
-                        row + lane,
-                        first + at,
-                        sums[..n].iter().map(|sums| sums[lane]),
-                    );
+                let rows = row..(row + self.lanes).min(rows.end);
+                for (index, row) in rows.clone().step_by(8).enumerate() {
+                    let eight = std::array::from_fn(|j| &sums[j].as_chunks::<8>().0[index]);
+                    #[expect(unsafe_code, reason = "the processor's instructions")]
+                    // SAFETY: every processor that this crate is built for has AVX2.
+                    let of_rows = unsafe { turn_256(eight) }.map(numbers_of);
+                    for (row, sums) in (row..rows.end).zip(of_rows) {
+                        // Nearly always all: a number of them that is known makes short work.
+                        if n == C {
+                            slots.put(row, first + at, sums[..C].iter().copied());
+                        } else {
+                            slots.put(row, first + at, sums[..n].iter().copied());
+                        }
+                    }
                 }
             }
         }
@@ -282,7 +291,7 @@ fn turn(rows: &[f32], width: usize, panel: &mut [f32], lanes: usize) {
 fn tile_256<const V: usize, const C: usize>(
     panel: &[f32],
     columns: &[&[f32]; C],
-    sums: &mut [[f32; LANES_MAX]; C],
+    sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
 ) {
     let n = columns[0].len();
     assert!(panel.len() == 8 * V * n && columns.iter().all(|column| column.len() == n));
@@ -298,7 +307,7 @@ fn tile_256<const V: usize, const C: usize>(
 fn sums_256<const V: usize, const C: usize>(
     panel: &[[[f32; 8]; V]],
     columns: &[&[f32]; C],
-    sums: &mut [[f32; LANES_MAX]; C],
+    sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
 ) {
     let columns: [&[f32]; C] = columns.map(|column| &column[..panel.len()]);
     let ahead = columns[C - 1].as_ptr_range().end;
@@ -324,7 +333,7 @@ fn sums_256<const V: usize, const C: usize>(
 fn tile_512<const C: usize>(
     panel: &[f32],
     columns: &[&[f32]; C],
-    sums: &mut [[f32; LANES_MAX]; C],
+    sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
 ) {
     let n = columns[0].len();
     assert!(panel.len() == LANES_MAX * n && columns.iter().all(|column| column.len() == n));
@@ -341,7 +350,7 @@ fn tile_512<const C: usize>(
 fn sums_512<const C: usize>(
     panel: &[[[f32; 16]; 2]],
     columns: &[&[f32]; C],
-    sums: &mut [[f32; LANES_MAX]; C],
+    sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
 ) {
     let columns: [&[f32]; C] = columns.map(|column| &column[..panel.len()]);
     let ahead = columns[C - 1].as_ptr_range().end;
