@@ -6,3 +6,4 @@ pub(crate) mod dots;
 pub(crate) mod mapped;
 pub(crate) mod matrix;
 pub(crate) mod rows;
+mod tiles;

@@ -12,6 +12,8 @@ use crate::model::attention::{Heads, softmax};
 
 /// Rows of a task.
 const ROWS_PER_TASK: usize = 8;
+/// Below so many products of numbers all tasks together are not worth a second thread.
+const SERIAL: usize = 1 << 17;
 
 /// New nodes of which each follows the one before.
 pub(super) struct Run {
@@ -40,30 +42,27 @@ pub(super) fn attention(
 ) {
     let (width, kv) = (heads.group() * heads.width, heads.key_width());
     let tasks = tasks(heads, runs);
-    let done: Vec<Vec<f32>> = tasks
-        .par_iter()
-        .map_init(Vec::new, |scores, task| {
-            let at = |node: usize| node * kv + task.head * heads.width;
-            let key = |node: usize| &keys[at(node)..][..heads.width];
-            let value = |node: usize| &values[at(node)..][..heads.width];
-            let mut out = vec![0.0; task.rows.len() * width];
-            let n_before = task.path.len() - task.rows.len();
-            for (index, out) in out.chunks_mut(width).enumerate() {
-                let first = (task.rows.start + index) * heads.query_width() + task.head * width;
-                let path = &task.path[..=n_before + index];
-                attend(
-                    &q[first..first + width],
-                    heads,
-                    path,
-                    key,
-                    value,
-                    scores,
-                    out,
-                );
-            }
-            out
-        })
-        .collect();
+    let run = |scores: &mut Vec<f32>, task: &Task<'_>| {
+        let at = |node: usize| node * kv + task.head * heads.width;
+        let key = |node: usize| &keys[at(node)..][..heads.width];
+        let value = |node: usize| &values[at(node)..][..heads.width];
+        let mut out = vec![0.0; task.rows.len() * width];
+        let n_before = task.path.len() - task.rows.len();
+        for (index, out) in out.chunks_mut(width).enumerate() {
+            let first = (task.rows.start + index) * heads.query_width() + task.head * width;
+            let path = &task.path[..=n_before + index];
+            let q = &q[first..first + width];
+            attend(q, heads, path, key, value, scores, out);
+        }
+        out
+    };
+    let n_seen = tasks.iter().map(|task| task.rows.len() * task.path.len());
+    let done: Vec<Vec<f32>> = if 2 * width * n_seen.sum::<usize>() < SERIAL {
+        let mut scores = Vec::new();
+        tasks.iter().map(|task| run(&mut scores, task)).collect()
+    } else {
+        tasks.par_iter().map_init(Vec::new, run).collect()
+    };
     for (task, out) in tasks.iter().zip(done) {
         for (row, out) in task.rows.clone().zip(out.chunks(width)) {
             let first = row * heads.query_width() + task.head * width;

@@ -14,6 +14,7 @@ pub(crate) fn forward(
     weights: &Weights,
     cache: &mut Cache,
     fresh: &[usize],
+    workspace: &mut Workspace,
 ) {
     if fresh.is_empty() {
         return;
@@ -26,7 +27,7 @@ pub(crate) fn forward(
         positions: &positions,
         kernel: Kernel::Rows,
         // One layer's activations: each next one works in them.
-        workspace: &mut Workspace::default(),
+        workspace,
     };
     let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
@@ -44,11 +45,12 @@ pub(crate) fn forward(
         activations.give_back(pass.workspace);
         pass.workspace.give([std::mem::replace(&mut x, output)]);
     }
-    let [hidden, _] = pass.norm(&weights.layout.final_norm, &x);
-    let hidden = hidden.chunks(transformer.config.hidden_size);
-    for (node, hidden) in fresh.iter().zip(hidden) {
+    let [hidden, inverse] = pass.norm(&weights.layout.final_norm, &x);
+    let rows = hidden.chunks(transformer.config.hidden_size);
+    for (node, hidden) in fresh.iter().zip(rows) {
         cache.set_hidden(*node, hidden);
     }
+    workspace.give([x, hidden, inverse]);
 }
 
 /// Cuts the new nodes where one does not follow the node before it.

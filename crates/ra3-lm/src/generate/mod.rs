@@ -27,6 +27,7 @@ use rayon::prelude::*;
 use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
+use crate::model::workspace::Workspace;
 use crate::train::TrainSettings;
 use cache::Cache;
 pub(crate) use cache::bytes_per_token;
@@ -82,6 +83,7 @@ fn drive(
         weights,
         cache: Cache::new(&transformer.config, settings.cache_bytes_max),
         work: Work::default(),
+        workspace: Workspace::default(),
     };
     let mut live: Vec<Row<'_>> = Vec::new();
     while !(waiting.is_empty() && live.is_empty()) {
@@ -112,17 +114,26 @@ pub(crate) fn logits(
     for token in tokens {
         path.push(cache.insert(path.last().copied(), *token));
     }
-    forward::forward(transformer, weights, &mut cache, &path);
-    Ok(logits_of(weights, &cache, &path))
+    let mut workspace = Workspace::default();
+    forward::forward(transformer, weights, &mut cache, &path, &mut workspace);
+    Ok(logits_of(weights, &cache, &path, &mut workspace))
 }
 
 /// Logits of the next token after nodes that are computed, `[nodes, vocabulary]`.
-fn logits_of(weights: &Weights, cache: &Cache, nodes: &[usize]) -> Vec<f32> {
-    let hidden = nodes.iter().flat_map(|node| cache.hidden(*node));
-    let hidden: Vec<f32> = hidden.copied().collect();
+fn logits_of(
+    weights: &Weights,
+    cache: &Cache,
+    nodes: &[usize],
+    workspace: &mut Workspace,
+) -> Vec<f32> {
     let head = &weights.layout.head;
-    let mut logits = vec![0.0; nodes.len() * head.n_out];
+    let mut hidden = workspace.take(nodes.len() * head.n_in);
+    for (node, place) in nodes.iter().zip(hidden.chunks_mut(head.n_in)) {
+        place.copy_from_slice(cache.hidden(*node));
+    }
+    let mut logits = workspace.take(nodes.len() * head.n_out);
     head.forward(Kernel::Rows, &mut logits, weights, &hidden);
+    workspace.give([hidden]);
     logits
 }
 
@@ -131,6 +142,8 @@ struct Engine<'a> {
     weights: &'a Weights,
     cache: Cache,
     work: Work,
+    /// Buffers of the last step.
+    workspace: Workspace,
 }
 
 impl Engine<'_> {
@@ -161,7 +174,8 @@ impl Engine<'_> {
         }
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         rayon::scope(|_| {
-            forward::forward(self.transformer, self.weights, &mut self.cache, &fresh);
+            let (cache, workspace) = (&mut self.cache, &mut self.workspace);
+            forward::forward(self.transformer, self.weights, cache, &fresh, workspace);
         });
         self.count_pass(&fresh);
         let mut questions = Vec::new();
@@ -169,6 +183,7 @@ impl Engine<'_> {
             row.ask(index, &self.cache, &mut questions);
         }
         let answers = self.answer(&questions);
+        self.workspace.sweep();
         if answers.iter().any(|answer| answer.logprob.is_nan()) {
             return Err(PolicyError::NotANumber);
         }
@@ -222,7 +237,7 @@ impl Engine<'_> {
         for groups in groups.chunks(LOGIT_ROWS_MAX) {
             let nodes = groups.iter().map(|group| questions[group[0]].node);
             let nodes: Vec<usize> = nodes.collect();
-            let logits = logits_of(self.weights, &self.cache, &nodes);
+            let logits = logits_of(self.weights, &self.cache, &nodes, &mut self.workspace);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(config.vocab_size)
                 .zip(groups)
@@ -231,6 +246,7 @@ impl Engine<'_> {
                     sampler::answer(logits, &group.iter().map(ask).collect::<Vec<_>>())
                 })
                 .collect();
+            self.workspace.give([logits]);
             for (group, found) in groups.iter().zip(found) {
                 for (index, answer) in group.iter().zip(found) {
                     answers[*index] = answer;
@@ -290,6 +306,7 @@ mod tests {
             weights: &weights,
             cache,
             work: Work::default(),
+            workspace: Workspace::default(),
         };
         let mut waiting = VecDeque::from([Row::episode(0, &mut episode, Seed::root(2))]);
         let mut live = Vec::new();

@@ -3,10 +3,12 @@
 //! What is reported is always the log-probability of the unmodified distribution, restricted to
 //! the rule's choices where there are any: temperature, top-k and top-p change the draw only.
 
+use std::borrow::Cow;
+
 use ra3::policy::{SampleRule, TokenId};
 
 use super::row::{Answer, Kind, Question};
-use crate::model::lanes::{log_sum_exp, log_sum_exp_among};
+use crate::model::lanes::{exp, log_sum_exp, log_sum_exp_among, max};
 
 /// Answers all questions about one node.
 pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
@@ -25,71 +27,89 @@ pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
         .collect()
 }
 
+/// Tokens among which a nucleus is looked for first.
+const NUCLEUS: usize = 64;
+
 /// A token for a number in [0, 1).
 fn draw(logits: &[f32], rule: &SampleRule, uniform: f64) -> TokenId {
-    let all: Vec<TokenId>;
-    let choices = if let Some(choices) = rule.choices.as_deref() {
+    let choices = rule.choices.as_deref();
+    let token = |index: usize| choices.map_or(index as TokenId, |choices| choices[index]);
+    let chosen: Cow<'_, [f32]> = choices.map_or(logits.into(), |choices| {
         choices
-    } else {
-        all = (0..logits.len() as TokenId).collect();
-        &all
-    };
+            .iter()
+            .map(|choice| logits[*choice as usize])
+            .collect()
+    });
+    let top = max(&chosen);
     if rule.temperature <= 0.0 {
-        return greedy(logits, choices);
+        let likeliest = (0..chosen.len())
+            .filter(|index| chosen[*index] == top)
+            .map(token);
+        return likeliest.min().unwrap_or_else(|| token(0));
     }
-    let top = choices
-        .iter()
-        .map(|c| logits[*c as usize])
-        .fold(f32::NEG_INFINITY, f32::max);
-    let weigh =
-        |token: &TokenId| f64::from((logits[*token as usize] - top) / rule.temperature).exp();
+    let weigh = |logit: &f32| exp((logit - top) / rule.temperature);
+    let weights: Vec<f32> = chosen.iter().map(weigh).collect();
     if rule.top_k.is_none() && rule.top_p.is_none() {
-        let weights: Vec<f64> = choices.iter().map(weigh).collect();
-        return choices[pick(&weights, uniform)];
+        return token(pick(&weights, uniform));
     }
-    let mut kept: Vec<(TokenId, f64)> = choices.iter().map(|c| (*c, weigh(c))).collect();
-    // Likeliest first, ties to the lowest id.
-    kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut kept: Vec<(TokenId, f32)> = weights
+        .iter()
+        .enumerate()
+        .map(|(index, weight)| (token(index), *weight))
+        .collect();
     if let Some(k) = rule.top_k {
-        kept.truncate(k.get());
+        keep_likeliest(&mut kept, k.get());
     }
     if let Some(p) = rule.top_p {
-        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-        let mut sum = 0.0;
-        let reached = |(_, weight): &(TokenId, f64)| {
-            sum += weight;
-            sum >= f64::from(p) * total
-        };
-        let n = kept
-            .iter()
-            .position(reached)
-            .map_or(kept.len(), |last| last + 1);
-        kept.truncate(n);
+        keep_nucleus(&mut kept, p);
     }
-    let weights: Vec<f64> = kept.iter().map(|(_, weight)| *weight).collect();
+    let weights: Vec<f32> = kept.iter().map(|(_, weight)| *weight).collect();
     kept[pick(&weights, uniform)].0
 }
 
-/// The likeliest token, the lowest id among equals.
-fn greedy(logits: &[f32], choices: &[TokenId]) -> TokenId {
-    let mut best = choices[0];
-    for token in choices {
-        let (new, old) = (logits[*token as usize], logits[best as usize]);
-        if new > old || (new == old && *token < best) {
-            best = *token;
-        }
+/// Keeps the `k` likeliest, in their order: likeliest first, ties to the lowest id.
+fn keep_likeliest(tokens: &mut Vec<(TokenId, f32)>, k: usize) {
+    let order = |a: &(TokenId, f32), b: &(TokenId, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if k < tokens.len() {
+        tokens.select_nth_unstable_by(k, order);
+        tokens.truncate(k);
     }
-    best
+    tokens.sort_unstable_by(order);
+}
+
+/// Keeps the likeliest that reach a share `p` of all together, in their order.
+fn keep_nucleus(tokens: &mut Vec<(TokenId, f32)>, p: f32) {
+    let goal = f64::from(p) * total(tokens.iter().map(|(_, weight)| weight));
+    let mut n = NUCLEUS;
+    loop {
+        let mut nucleus = tokens.clone();
+        keep_likeliest(&mut nucleus, n);
+        let mut sum = 0.0;
+        let reached = nucleus.iter().position(|(_, weight)| {
+            sum += f64::from(*weight);
+            sum >= goal
+        });
+        if reached.is_some() || n >= tokens.len() {
+            nucleus.truncate(reached.map_or(nucleus.len(), |last| last + 1));
+            *tokens = nucleus;
+            return;
+        }
+        n *= NUCLEUS;
+    }
+}
+
+fn total<'a>(weights: impl Iterator<Item = &'a f32>) -> f64 {
+    weights.map(|weight| f64::from(*weight)).sum()
 }
 
 /// The first index at which the running sum exceeds `uniform · total`.
-fn pick(weights: &[f64], uniform: f64) -> usize {
-    let mut left = uniform * weights.iter().sum::<f64>();
+fn pick(weights: &[f32], uniform: f64) -> usize {
+    let mut left = uniform * total(weights.iter());
     for (index, weight) in weights.iter().enumerate() {
-        if left < *weight {
+        if left < f64::from(*weight) {
             return index;
         }
-        left -= weight;
+        left -= f64::from(*weight);
     }
     // Rounding only: the last index that can be drawn at all.
     weights
@@ -157,7 +177,7 @@ mod tests {
     /// where rounding leaves something over.
     #[test]
     fn what_has_no_share_is_never_picked() {
-        let at = |weights: &[f64]| [0.0, 0.45, 0.5, 1.0].map(|uniform| pick(weights, uniform));
+        let at = |weights: &[f32]| [0.0, 0.45, 0.5, 1.0].map(|uniform| pick(weights, uniform));
         assert_eq!(at(&[0.0, 0.5, 0.5, 0.0]), [1, 1, 2, 2]);
         assert_eq!(at(&[2.0, 0.0, 0.0, 2.0]), [0, 0, 3, 3]);
         assert_eq!(at(&[0.0, 1.0, 0.0]), [1; 4]);
@@ -177,6 +197,27 @@ mod tests {
             ..both
         };
         assert_eq!([0.5, 0.8, 0.99].map(|u| draw(&LOGITS, &wide, u)), [0, 1, 2]);
+    }
+
+    /// A nucleus of more tokens than are looked at first.
+    #[test]
+    fn a_nucleus_may_be_most_of_the_vocabulary() {
+        let logits: Vec<f32> = (0..5000).map(|token| 1e-4 * (token % 977) as f32).collect();
+        let rule = SampleRule {
+            top_p: Some(0.9),
+            ..rule()
+        };
+        let mut by_weight: Vec<usize> = (0..5000).collect();
+        by_weight.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+        let weight = |token: &usize| f64::from(logits[*token]).exp();
+        let goal = 0.9 * by_weight.iter().map(weight).sum::<f64>();
+        let mut sum = 0.0;
+        let last = by_weight.iter().find(|token| {
+            sum += weight(token);
+            sum >= goal
+        });
+        assert_eq!(draw(&logits, &rule, 0.0) as usize, by_weight[0]);
+        assert_eq!(draw(&logits, &rule, 1.0 - 1e-9) as usize, *last.unwrap());
     }
 
     #[test]
