@@ -135,6 +135,9 @@ pub(crate) struct RunOptions {
     /// Run a plan that needs more memory than this machine has.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Print more columns than 80 characters hold.
+    #[arg(long)]
+    pub(crate) wide: bool,
 }
 
 /// How a study is run.
@@ -435,6 +438,9 @@ pub(crate) struct GradeOptions {
 pub(crate) struct ReportOptions {
     /// The run directory.
     pub(crate) directory: PathBuf,
+    /// Print more columns than 80 characters hold.
+    #[arg(long)]
+    pub(crate) wide: bool,
     /// Print the table as JSON.
     #[arg(long)]
     pub(crate) json: bool,

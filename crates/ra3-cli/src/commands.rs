@@ -63,7 +63,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     if options.plan.json {
         print(table.to_json())?;
     } else {
-        print(table.to_text())?;
+        print(table.to_text(options.wide))?;
         let page = plan.file.directory.join("report.html");
         print(format_args!("report: {}", page.display()))?;
     }
@@ -404,7 +404,7 @@ pub(crate) fn report(options: &ReportOptions) -> Result<()> {
     if options.json {
         print(table.to_json())?;
     } else {
-        print(table.to_text())?;
+        print(table.to_text(options.wide))?;
         let page = options.directory.join("report.html");
         print(format_args!("report: {}", page.display()))?;
         if !directory::is_finished(&options.directory)? {

@@ -40,11 +40,34 @@
     return high - low <= 1e-9 * size ? [low - size / 2, high + size / 2] : [low, high];
   };
 
+  // How far the heights of a figure go that are not quite by themselves: nine in ten of them, and
+  // three times as far on either side. A loss that blew up once would flatten all the rest.
+  const usual = ({ series }) => {
+    const heights = series.flatMap(({ points }) => points.map((point) => point[1])).filter(isDrawn);
+    heights.sort((a, b) => a - b);
+    const at = (share) => heights[Math.round((heights.length - 1) * share)];
+    const size = at(0.95) - at(0.05);
+    return heights.length < 20 || !(size > 0) ? [-Infinity, Infinity] : [at(0.05) - 3 * size, at(0.95) + 3 * size];
+  };
+
+  const isCut = (figure) => {
+    const [least, most] = usual(figure);
+    const heights = figure.series.flatMap(({ points }) => points.map((point) => point[1]));
+    return figure.y.scale === "linear" && heights.some((y) => isDrawn(y) && (y < least || y > most));
+  };
+
   const range = {
     // Up to round values.
-    y: () => (chart, low, high) => uPlot.rangeNum(...wide(low, high), 0.1, true),
+    y: (figure) => {
+      const [least, most] = usual(figure);
+      return (chart, low, high) => {
+        const isInside = low != null && low <= most && high >= least;
+        const edges = isInside ? [Math.max(low, least), Math.min(high, most)] : [low, high];
+        return uPlot.rangeNum(...wide(...edges), 0.1, true);
+      };
+    },
     // As far as the data and the stretches behind them go.
-    x: (spans) => (chart, low, high) => {
+    x: ({ spans }) => (chart, low, high) => {
       const edges = spans.flatMap((span) => [span.from, span.to]);
       return wide(Math.min(low, ...edges), Math.max(high, ...edges));
     },
@@ -52,7 +75,7 @@
 
   const scale = (figure, key) => {
     const kind = figure[key].scale;
-    if (kind === "linear") return { time: false, range: range[key](figure.spans) };
+    if (kind === "linear") return { time: false, range: range[key](figure) };
     return { time: false, distr: 3, log: kind === "log2" ? 2 : 10 };
   };
 
@@ -167,6 +190,11 @@
     place.setAttribute("role", "img");
     place.setAttribute("aria-label", figure.title);
     data.after(place);
+    if (isCut(figure)) {
+      const note = document.createElement("small");
+      note.textContent = "values far outside are cut off: the table has them";
+      data.parentElement.querySelector("figcaption")?.append(note);
+    }
     const tables = figure.series.map((series) => columns(figure, series.points));
     const chart = new uPlot(options(figure, place.clientWidth), uPlot.join(tables), place);
     chart.over.title = "drag to zoom, double-click to see all";

@@ -92,12 +92,21 @@ impl Table {
         serde_json::to_string_pretty(self).expect("a table has only plain fields")
     }
 
-    /// As aligned columns, one table below the other.
-    pub fn to_text(&self) -> String {
-        let mut text = aligned(&self.cells());
+    /// As aligned columns, one table below the other, of at most 80 characters a line; if it is
+    /// wide, with figures of the latents, every k and every forced decision besides.
+    pub fn to_text(&self, is_wide: bool) -> String {
+        let wide = |cells: Vec<Vec<String>>, more: Vec<Vec<String>>| -> Vec<Vec<String>> {
+            if is_wide {
+                let rows = cells.into_iter().zip(more);
+                rows.map(|(row, more)| [row, more].concat()).collect()
+            } else {
+                cells
+            }
+        };
+        let mut text = aligned(&wide(self.cells(), self.more_cells()));
         for benchmark in &self.benchmarks {
             text += &format!("\n\n{}\n", benchmark.title());
-            text += &aligned(&benchmark.cells());
+            text += &aligned(&wide(benchmark.cells(), benchmark.more_cells()));
         }
         if !self.differences.is_empty() {
             text += "\n\ndifference of pass@1, paired over problems [95 %]\n";
@@ -134,7 +143,31 @@ impl Table {
         cells.extend(self.rows.iter().map(cells_of));
         cells
     }
+
+    /// Further columns of [`Self::cells`].
+    fn more_cells(&self) -> Vec<Vec<String>> {
+        let head = WIDE.map(|(_, title)| title.to_owned());
+        let mut cells = vec![[head.to_vec(), vec!["RLVR area".to_owned()]].concat()];
+        let number = |value: Option<f64>| value.map_or_else(dash, |v| format!("{v:.2}"));
+        cells.extend(self.rows.iter().map(|row| {
+            let latents = WIDE.map(|(name, _)| number(row.latents.get(name).copied()));
+            let area = number(row.rlvr_area.map(|area| 100.0 * area));
+            [latents.to_vec(), vec![area]].concat()
+        }));
+        cells
+    }
 }
+
+/// Figures of the latents that a wide table has, by name, and what they are called.
+const WIDE: [(&str, &str); 4] = [
+    ("rationale_tokens", "tokens a latent"),
+    ("gain", "gain, nats"),
+    ("choices", "choices left"),
+    ("marker_probability", "p(marker)"),
+];
+
+/// Ways of writing that a wide table has, by name.
+const WAYS: [&str; 4] = ["free", "act", "think", "true_plan"];
 
 impl Benchmark {
     /// What was asked, and how.
@@ -159,6 +192,32 @@ impl Benchmark {
                 plain.and_then(best_k).unwrap_or_else(dash),
                 row.after_rlvr.get("1").map_or_else(dash, percent),
             ]
+        }));
+        cells
+    }
+
+    /// Further columns of [`Self::cells`]: every k, and pass@1 by forced decision.
+    fn more_cells(&self) -> Vec<Vec<String>> {
+        let of = |by_k: Option<&BTreeMap<String, Interval>>, k: &str| {
+            let mean = by_k.and_then(|by_k| by_k.get(k)).map(|found| found.mean);
+            mean.map_or_else(dash, |mean| format!("{:.1}", 100.0 * mean))
+        };
+        let plain = self.rows.iter().filter_map(BenchmarkRow::plain);
+        let mut ks: Vec<u64> = plain
+            .flat_map(BTreeMap::keys)
+            .filter_map(|k| k.parse().ok())
+            .collect();
+        ks.sort_unstable();
+        ks.dedup();
+        let head = ks.iter().map(|k| format!("@{k}"));
+        let ways = WAYS
+            .iter()
+            .map(|way| format!("@1 {}", way.replace('_', " ")));
+        let mut cells = vec![head.chain(ways).collect()];
+        cells.extend(self.rows.iter().map(|row| {
+            let by_k = ks.iter().map(|k| of(row.plain(), &k.to_string()));
+            let by_way = WAYS.iter().map(|way| of(row.pass_at.get(*way), "1"));
+            by_k.chain(by_way).collect()
         }));
         cells
     }
@@ -358,7 +417,7 @@ mod tests {
         // Scores that RLVR takes on its way are of other samples: they stand elsewhere.
         assert_eq!(table.benchmarks.len(), 1);
         assert_eq!(table.benchmarks[0].rows[0].after_rlvr["1"].mean, 0.8);
-        let text = table.to_text();
+        let text = table.to_text(false);
         assert!(
             text.contains("50.0 [40.0, 60.0]") && text.contains("80.0 [70.0, 90.0]"),
             "{text}"

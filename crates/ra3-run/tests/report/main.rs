@@ -88,13 +88,21 @@ fn the_summary_has_every_arm_in_both_forms() {
         ["base", "ntp", "ntp-compute", "ra3"]
     );
     // Decisions are 5 % apart from 65 % on; plain sampling comes first.
-    let text = table.to_text();
+    let text = table.to_text(false);
     let ra3: Vec<&str> = text
         .lines()
         .filter(|line| line.trim_start().starts_with("ra3 "))
         .collect();
     assert!(ra3[0].contains("0.3960"), "{text}");
     assert!(ra3[1].contains("65.0 [61.0, 69.0]"), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    let wide = table.to_text(true);
+    for column in ["choices left", "p(marker)", "@1 think", "@1 true plan"] {
+        assert!(wide.contains(column) && !text.contains(column), "{wide}");
+    }
     // 65 of 100 problems against 50, the same ones among them.
     let difference = text
         .lines()
@@ -334,6 +342,29 @@ fn a_browser_draws_what_a_diverged_run_left() {
     let seen = probed(&dom(browser, &path, ""));
     assert_eq!(seen["canvases"], N_CHARTS);
     assert_eq!(seen["errors"], serde_json::json!([]));
+}
+
+#[test]
+fn a_value_far_outside_is_said_to_be_cut_off() {
+    let Some(browser) = browser() else {
+        println!("skipped: no chromium, chromium-browser or google-chrome on the path");
+        return;
+    };
+    let mut run = run::run();
+    let told = |run: &run::Run| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.html");
+        std::fs::write(&path, page(&run.inputs())).unwrap();
+        dom(browser, &path, "").contains("<small>values far outside are cut off")
+    };
+    assert!(!told(&run));
+    let mut updates = run.ledger.iter_mut().filter_map(|record| match record {
+        Record::Update(update) if update.figures.contains_key("loss") => Some(update),
+        _ => None,
+    });
+    let update = updates.next().unwrap();
+    update.figures.insert("loss".to_owned(), 1e6);
+    assert!(told(&run));
 }
 
 /// Decision, q(think), log p with and without, gain, line, and the rationale over its lines.
