@@ -1,9 +1,9 @@
 //! Matrix products through the `gemm` crate, behind views that check every bound.
 //!
 //! The same product has the same bits, whatever works on it. A number of the result is the sum
-//! over its terms in runs of [`TERMS_PER_RUN`], each run one chain of fused terms: so long a run the
-//! library never cuts, for parts of any size. A product is cut into parts by rows and columns, one
-//! a thread, and never so small that the library takes another way for them.
+//! over its terms in runs of [`TERMS_PER_RUN`], each run one chain of fused terms: so long a run
+//! the library never cuts, for parts of any size. A product is cut into parts by rows and columns,
+//! one a thread, and never so small that the library takes another way for them.
 
 use gemm::Parallelism;
 use half::bf16;
