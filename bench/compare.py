@@ -33,13 +33,19 @@ JOBS = [
     "e-step-0.05-1",
 ]
 PACKAGES = ["torch==2.15.0", "transformers==5.24.0"]
-ENGINE = ["cargo", "bench", "--quiet", "--package", "ra3-bench", "--bench", "engine", "--"]
+BUILD = ["cargo", "bench", "--package", "ra3-bench", "--bench", "engine", "--no-run"]
 
 
 def lines_of(command):
     output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     lines = output.stdout.splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def engine():
+    """Builds the engine's benchmark, and says where it lies."""
+    found = [line.get("executable") for line in lines_of([*BUILD, "--message-format=json"])]
+    return next(path for path in reversed(found) if path)
 
 
 def precisions():
@@ -60,12 +66,12 @@ def python_in(folder):
     return python
 
 
-def compare(size, job, python, options):
+def compare(size, job, binary, python, options):
     """One job, both sides in turn; the medians of the rounds' medians."""
     found = {"ra3": [], "f32": [], "bf16": []}
     runs = str(options.runs)
     for _ in range(options.rounds):
-        machine, figure = lines_of([*ENGINE, size, runs, job])
+        machine, figure = lines_of([binary, size, runs, job])
         found["ra3"].append(figure)
         for dtype in options.dtypes.split(","):
             peer = [python, str(HERE / "peer.py"), "--size", size, "--job", job]
@@ -101,13 +107,12 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path, help="write the records there, as JSON lines")
     options = parser.parse_args()
-    subprocess.run([*ENGINE[:-1], "--no-run"], cwd=ROOT, check=True)
-    records = []
+    binary, records = engine(), []
     with tempfile.TemporaryDirectory() as folder:
         python = python_in(folder)
         for size in options.sizes.split(","):
             for job in options.jobs.split(","):
-                record, machine, versions = compare(size, job, python, options)
+                record, machine, versions = compare(size, job, binary, python, options)
                 if not records:
                     commit = ["git", "describe", "--always", "--dirty"]
                     commit = subprocess.run(commit, cwd=ROOT, stdout=subprocess.PIPE, text=True)

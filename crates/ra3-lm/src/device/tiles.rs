@@ -1,7 +1,6 @@
 //! Sums of a few rows with a few columns, in the processor's registers: what `rows.rs` is made of.
 //!
-//! Every sum is one chain of fused terms, in a tile of any shape and width. The only instructions
-//! of this crate that a processor might not have are behind [`tile_512`].
+//! Every sum is one chain of fused terms, in a tile of any shape and width.
 
 use std::arch::x86_64::{
     __m256, _MM_HINT_T0, _mm_loadu_ps, _mm_prefetch, _mm256_castps128_ps256, _mm256_fmadd_ps,
