@@ -92,15 +92,15 @@ impl Table {
         serde_json::to_string_pretty(self).expect("a table has only plain fields")
     }
 
-    /// As aligned columns, one table below the other, of at most 80 characters a line; if it is
-    /// wide, with figures of the latents, every k and every forced decision besides.
+    /// As aligned columns, one table below the other, that fit 80 characters where names are not
+    /// long; if it is wide, with figures of the latents, every k and every forced decision besides.
     pub fn to_text(&self, is_wide: bool) -> String {
-        let wide = |cells: Vec<Vec<String>>, more: Vec<Vec<String>>| -> Vec<Vec<String>> {
+        let wide = |cells: Vec<Vec<String>>, more: Vec<Vec<String>>| {
             if is_wide {
                 let rows = cells.into_iter().zip(more);
                 rows.map(|(row, more)| [row, more].concat()).collect()
             } else {
-                cells
+                without_wide(cells)
             }
         };
         let mut text = aligned(&wide(self.cells(), self.more_cells()));
@@ -165,6 +165,19 @@ const WIDE: [(&str, &str); 4] = [
     ("choices", "choices left"),
     ("marker_probability", "p(marker)"),
 ];
+
+/// Columns of the page's table that a wide table alone has room for.
+const WIDE_COLUMNS: [&str; 2] = ["sampled", "persist"];
+
+fn without_wide(mut cells: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let is_kept = |title: &String| !WIDE_COLUMNS.contains(&title.as_str());
+    let kept: Vec<bool> = cells[0].iter().map(is_kept).collect();
+    for row in &mut cells {
+        let mut kept = kept.iter();
+        row.retain(|_| kept.next() == Some(&true));
+    }
+    cells
+}
 
 /// Ways of writing that a wide table has, by name.
 const WAYS: [&str; 4] = ["free", "act", "think", "true_plan"];
