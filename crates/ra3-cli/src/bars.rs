@@ -182,7 +182,7 @@ impl Bars {
 }
 
 fn words(seconds: f64) -> HumanDuration {
-    HumanDuration(Duration::from_secs_f64(seconds.max(0.0)))
+    HumanDuration(Duration::from_secs_f64(seconds.clamp(0.0, 1e12)))
 }
 
 fn style(total: u64, unit: &str) -> ProgressStyle {

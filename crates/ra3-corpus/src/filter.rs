@@ -21,7 +21,7 @@ pub enum Rejected {
     TooSmall,
     /// More bytes than allowed.
     TooLarge,
-    /// Every top-level statement has more tokens than allowed.
+    /// A document, or a piece of one, has more tokens than allowed.
     TooManyTokens,
     /// A line that is too long: data, or minified.
     LongLine,

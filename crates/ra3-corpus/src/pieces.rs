@@ -178,10 +178,16 @@ impl<'a> Source<'a> {
             return;
         };
         let header = range.start..self.line_start(first.range.start);
+        // Those on the line of the first stay with it.
+        let n_beside = rest
+            .iter()
+            .take_while(|next| self.begin(next) <= header.end);
+        let rest = &rest[n_beside.count()..];
+        let first = (body.len() == rest.len() + 1).then_some(first);
         let rest_start = rest.first().map_or(range.end, |next| self.begin(next));
         let has_rest = rest_start < range.end;
         let begin = self.piece(range.start..rest_start, headers, piece.is_open || has_rest);
-        self.place(begin, Some(first), into);
+        self.place(begin, first, into);
         if has_rest {
             let headers = format!("{headers}{}", &self.text[header]);
             let rest_piece = self.piece(rest_start..range.end, &headers, piece.is_open);
@@ -194,9 +200,13 @@ impl<'a> Source<'a> {
     fn begin(&self, statement: &Statement) -> usize {
         let mut start = self.line_start(statement.range.start);
         let margin = statement.range.start - start;
-        while start > 0 {
+        while start > 0 && self.begins_its_line(statement) {
             let above = self.line_start(start - 1);
-            if !self.comments.contains(&(above + margin)) {
+            let at = above + margin;
+            // Not one behind code, nor one of another line.
+            let is_alone =
+                at < start && self.comments.contains(&at) && self.text[above..at].trim().is_empty();
+            if !is_alone {
                 break;
             }
             start = above;
@@ -296,6 +306,24 @@ z = 4
         assert!(found[0].1.starts_with(class) && found[0].2, "{found:#?}");
         let kept = pieces(&[document(CLASS)], &tokenizer, 24, LongStatements::Drop);
         assert_eq!(kept.len(), 2, "the class and what follows");
+    }
+
+    #[test]
+    fn comments_behind_code_and_statements_on_one_line_are_no_beginnings() {
+        let text = "\"\"\"doc\n\"\"\"\nimport os  # the system\nimport re; import sys\n\
+                    def f():  # of f\n    a = 1; b = 2\n    \"\"\"text\n\"\"\" # noqa\n    \
+                    return a\nclass C: x = 1; y = 2\n";
+        let tokenizer = tokenizer(text);
+        for n_tokens_max in 4..120 {
+            let all = [document(&text.repeat(3))];
+            let cut = pieces(&all, &tokenizer, n_tokens_max, LongStatements::Cut);
+            let texts = cut.iter().map(|piece| piece.text.as_str());
+            assert_eq!(texts.collect::<String>(), all[0].text);
+            for piece in cut {
+                let whole = piece.whole();
+                assert!(python::parse(&whole).is_some(), "{n_tokens_max}: {whole}");
+            }
+        }
     }
 
     proptest! {

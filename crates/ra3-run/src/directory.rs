@@ -204,15 +204,23 @@ impl RunDirectory {
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self, plan: &Plan) -> Result<()> {
+        let begun_from: Vec<PathBuf> = plan
+            .checkpoints()
+            .filter_map(|it| it.canonicalize().ok())
+            .collect();
         for StageKey { stage, .. } in std::mem::take(&mut self.before.stages) {
             if self.state.stages.iter().all(|known| known.stage != stage) {
                 remove_folder(&self.events(&stage))?;
             }
             let arm = stage.strip_prefix("checkpoint-").unwrap_or(&stage);
             for model in [stage.clone(), arm.to_owned(), format!("{stage}-reference")] {
-                if !self.published.contains(&model) {
-                    remove_folder(&self.root.join(MODELS).join(model))?;
+                let place = self.root.join(MODELS).join(&model);
+                let is_begun_from = place
+                    .canonicalize()
+                    .is_ok_and(|place| begun_from.contains(&place));
+                if !self.published.contains(&model) && !is_begun_from {
+                    remove_folder(&place)?;
                 }
             }
         }

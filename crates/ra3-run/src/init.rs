@@ -62,9 +62,12 @@ pub fn write(request: &InitRequest, watcher: &mut Watcher<'_>) -> Result<String>
     let sources = request.corpus.iter().map(|path| read::look(path));
     let sources: Vec<Vec<Source>> = sources.collect::<Result<_, _>>().context("--corpus")?;
     let sources = sources.concat();
-    let lengths = lengths(&sources, &tokenizer)?;
+    let (lengths, is_whole) = lengths(&sources, &tokenizer)?;
     let mut text = head(request, folder);
     text += &corpus(&sources, &lengths, &config, folder);
+    if !is_whole {
+        text += "# Some files or records cannot be read.\non_unreadable = \"drop\"\n";
+    }
     text += &training(&config);
     if let Some(problems) = &request.problems {
         text += &rlvr(problems, folder)?;
@@ -215,9 +218,10 @@ fn set_of(problems: &Path) -> Result<ProblemSetName> {
     )
 }
 
-/// Tokens of the first documents of each source, by the model's tokenizer.
-fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<Vec<usize>> {
-    let mut found = Vec::new();
+/// Tokens of some documents of each source, by the model's tokenizer; and whether all of it could
+/// be read.
+fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<(Vec<usize>, bool)> {
+    let (mut found, mut is_whole) = (Vec::new(), true);
     for source in sources {
         let reading = read::read(source, OnError::Drop).context("--corpus")?;
         ensure!(
@@ -225,6 +229,7 @@ fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<Vec<usize>> {
             "--corpus: no document can be read of {}",
             source.name()
         );
+        is_whole &= reading.n_dropped.is_empty();
         let step = reading.documents.len().div_ceil(N_DOCUMENTS);
         found.extend(reading.documents.iter().step_by(step).map(|document| {
             // A whole file of a megabyte says nothing that its length does not.
@@ -236,7 +241,7 @@ fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<Vec<usize>> {
             }
         }));
     }
-    Ok(found)
+    Ok((found, is_whole))
 }
 
 /// A path as a file in `folder` has it: relative where the path is, and below the folder.

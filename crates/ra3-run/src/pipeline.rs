@@ -99,7 +99,7 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
         before.keys.insert(stage.name.clone(), key);
         directory.gather(&first_line(plan, start.build))?;
     }
-    directory.finish()?;
+    directory.finish(plan)?;
     report::write_from_directory(directory.root())
 }
 
@@ -258,7 +258,8 @@ fn check_what_later_stages_need(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     pool(&plan.file.grading, ProblemSetName::Testbed)?;
-    let rlvr = plan.file.rlvr.iter().map(|rlvr| &rlvr.problems);
+    let arms = plan.arms.iter().filter(|arm| arm.goes_to_rlvr);
+    let rlvr = arms.filter_map(|arm| Some(&arm.file.rlvr.as_ref()?.problems));
     let measures = plan.measures().iter().map(|measure| &measure.problems);
     for problems in measures.chain(rlvr) {
         if let Some(bench) = problems.set.bench() {

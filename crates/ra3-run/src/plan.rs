@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use toml::Table;
 
 use crate::rules;
-use crate::run_file::{self, ArmSection, BASE, Budget, EvaluateSection, MethodName, OWN, RunFile};
+use crate::run_file::{
+    self, ArmSection, BASE, BaseSection, Budget, EvaluateSection, MethodName, OWN, RunFile,
+};
 
 /// A run file whose rules were checked, with the arms and stages that follow from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,10 +107,9 @@ impl Plan {
     /// A key is out of its range or a rule is broken: the message names the keys.
     pub fn new(mut file: RunFile) -> Result<Self> {
         run_file::check(&file)?;
-        if file.evaluate.is_none() {
-            file.evaluate = Some(measures_of_testbed(&file));
-        }
+        file.name_measures();
         let arms = arms(&file)?;
+        in_order(&file, &arms)?;
         rules::check(&file, &arms)?;
         let stages = stages(&file, &arms)?;
         Ok(Self { file, arms, stages })
@@ -171,6 +172,19 @@ impl Plan {
         }
     }
 
+    /// The checkpoints that the plan begins from, as they were named.
+    pub(crate) fn checkpoints(&self) -> impl Iterator<Item = &Path> {
+        let of_base = match &self.file.base {
+            BaseSection::Checkpoint { path, .. } => Some(path.as_path()),
+            BaseSection::Pretrain { .. } => None,
+        };
+        let of_arms = self.arms.iter().filter_map(|arm| match &arm.from {
+            Origin::Checkpoint(path) => Some(path.as_path()),
+            Origin::Base | Origin::Arm(_) => None,
+        });
+        of_base.into_iter().chain(of_arms)
+    }
+
     /// What was done to an arm last, in this plan.
     pub(crate) fn last_method(&self, arm: usize) -> &Method {
         match (&self.arms[arm].method, &self.arms[arm].from) {
@@ -185,15 +199,6 @@ impl Plan {
             Method::Ntp(_) | Method::Ra3 => self.arms[arm].name.clone(),
         }
     }
-}
-
-/// The testbed's held-out problems, where it has some.
-fn measures_of_testbed(file: &RunFile) -> Vec<EvaluateSection> {
-    let has_problems = file.corpus.n_held_out_problems() > 0;
-    has_problems
-        .then(EvaluateSection::default)
-        .into_iter()
-        .collect()
 }
 
 fn model_name(arms: &[Arm], subject: Subject) -> String {

@@ -110,7 +110,9 @@ fn combinations(study: &StudySection) -> Vec<Vec<(&str, &Value)>> {
 }
 
 fn plan(file: &RunFile, changes: &[(&str, &Value)], seed: u64) -> Result<Plan> {
-    let mut table = Table::try_from(file).expect("a run file is made of TOML's types");
+    let mut named = file.clone();
+    named.name_measures();
+    let mut table = Table::try_from(named).expect("a run file is made of TOML's types");
     table.remove("study");
     for (key, value) in changes {
         put(&mut table, key, (*value).clone())

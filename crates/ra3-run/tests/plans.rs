@@ -72,6 +72,7 @@ fn rules_between_keys_are_checked() {
         ("corpus.held_out_share=1.5", "held_out_share"),
         ("tokenizer={kind='base'}", "tokenizer.kind"),
         ("arms.ntp.budget={flops_of='ntp'}", "wait for each other"),
+        ("arms.ntp.from=ntp", "wait for each other"),
         ("arms.ntp.budget={flops_of='nobody'}", "no arm \"nobody\""),
         ("arms.ra3.budget={updates=3}", "a budget is for method"),
         ("arms.ntp.name=rlvr-x", "how a stage is called"),

@@ -143,6 +143,7 @@ fn keys_are_found_by_symbol_name_and_value() {
     assert_eq!(keys("set.rlvr.kl"), ["rlvr.kl"]);
     assert_eq!(keys("arms.mine.set.ra3.rounds"), ["ra3.rounds"]);
     assert_eq!(keys("arms.mine.rlvr"), ["arms.rlvr"]);
+    assert_eq!(keys("arms.qwen-1.5b.rlvr"), ["arms.rlvr"]);
     let error = run_file::explain("horizn").unwrap_err().to_string();
     assert!(error.contains("did you mean \"horizon\"?"), "{error}");
     let error = run_file::explain("fish").unwrap_err().to_string();

@@ -86,7 +86,7 @@ impl Comparison {
                 arms.join(", ")
             );
         }
-        let settings = runs.iter().filter(|run| !run.settings.is_empty());
+        let settings = runs.iter().filter(|run| !run.variation.is_empty());
         let settings = settings.map(|run| (run.variation.clone(), run.settings.clone()));
         let mut seeds: Vec<u64> = runs.iter().map(|run| run.seed).collect();
         seeds.sort_unstable();

@@ -11,11 +11,12 @@ use crate::journal::read_journal;
 use crate::run_file::{RunFile, settings};
 
 /// Settings that say nothing about what is compared.
-const PASSED_OVER: [&str; 5] = [
+const PASSED_OVER: [&str; 6] = [
     "name",
     "seed",
     "n_threads",
     "checkpoint_every",
+    "training.cache_mib",
     "grading.n_workers",
 ];
 

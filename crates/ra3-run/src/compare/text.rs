@@ -101,6 +101,11 @@ fn of_benchmark(benchmark: &ComparedBenchmark, variation: &str, against: Option<
 /// Programs with a plan of their own, before RLVR and after it.
 fn of_plans(comparison: &Comparison) -> Option<Titled> {
     let mut cells: Vec<Vec<String>> = Vec::new();
+    let first = comparison.benchmarks.first().map(|it| &it.benchmark);
+    let is_several = comparison
+        .benchmarks
+        .iter()
+        .any(|it| Some(&it.benchmark) != first);
     for benchmark in &comparison.benchmarks {
         for row in benchmark.rows.iter().filter(|row| !row.plans.is_empty()) {
             let mut all = PlanRecord::default();
@@ -110,7 +115,12 @@ fn of_plans(comparison: &Comparison) -> Option<Titled> {
             } else {
                 "before RLVR"
             };
-            let named = [&row.arm, when, &row.variation].map(str::to_owned);
+            let arm = if is_several {
+                format!("{}, {}", row.arm, benchmark.benchmark)
+            } else {
+                row.arm.clone()
+            };
+            let named = [&arm, when, &row.variation].map(str::to_owned);
             cells.push(named.into_iter().chain(all.cells()).collect());
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn of(shapes: &Shapes, plan: &Plan) -> Memory {
         0,
     );
     for (arm, config) in plan.arms.iter().zip(&shapes.arms) {
-        let found = of_update(config, &plan.file, rows_max(config, arm), n_frozen(arm));
+        let found = of_update(config, &arm.file, rows_max(config, arm), n_frozen(arm));
         most.held = most.held.max(found.held);
         most.peak = most.peak.max(found.peak);
     }

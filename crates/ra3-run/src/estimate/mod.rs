@@ -289,7 +289,7 @@ impl Estimate {
                 ..StageEstimate::default()
             },
             |sum, stage| StageEstimate {
-                n_updates: sum.n_updates + stage.n_updates,
+                n_updates: sum.n_updates.saturating_add(stage.n_updates),
                 n_tokens: sum.n_tokens + stage.n_tokens,
                 flops: sum.flops + stage.flops,
                 seconds: sum.seconds + stage.seconds,

@@ -26,8 +26,10 @@ impl Pace {
 
     /// A stage ran whole.
     pub(crate) fn took(&mut self, place: usize, time: Duration) {
-        self.estimated += self.estimates[place];
-        self.taken += time.as_secs_f64();
+        if self.estimates[place] > 0.0 {
+            self.estimated += self.estimates[place];
+            self.taken += time.as_secs_f64();
+        }
     }
 
     /// Seconds from a stage on, if each of them runs; `None` where no length is known.
@@ -54,6 +56,8 @@ mod tests {
         };
         let mut pace = Pace::new(&[stage(0.0), stage(10.0), stage(20.0), stage(0.0)]);
         assert_eq!(pace.seconds_from(0), Some(30.0));
+        // One that nobody had an idea of says nothing of the others.
+        pace.took(0, Duration::from_secs(100));
         pace.took(1, Duration::from_secs(5));
         assert_eq!(pace.seconds_from(2), Some(10.0));
         assert_eq!(pace.seconds_from(3), None);

@@ -99,10 +99,12 @@ fn paths(name: &str) -> Vec<String> {
     let plain = without_places(name);
     let own = plain.split_once("set.").map(|(_, own)| own.to_owned());
     let parts: Vec<&str> = plain.split('.').collect();
-    let unnamed = (parts.len() > 2).then(|| [&parts[..1], &parts[2..]].concat().join("."));
-    [Some(plain.clone()), own, unnamed]
+    // A name may have dots.
+    let unnamed = (2..parts.len()).map(|at| [&parts[..1], &parts[at..]].concat().join("."));
+    [plain.clone()]
         .into_iter()
-        .flatten()
+        .chain(own)
+        .chain(unnamed)
         .filter(|path| !path.is_empty())
         .collect()
 }

@@ -78,6 +78,21 @@ impl EvaluateSection {
     }
 }
 
+impl super::RunFile {
+    /// Writes out what is measured where nothing is said: the testbed's held-out problems, where it
+    /// has some.
+    pub(crate) fn name_measures(&mut self) {
+        let has_problems = self.corpus.n_held_out_problems() > 0;
+        let of_testbed = || {
+            has_problems
+                .then(EvaluateSection::default)
+                .into_iter()
+                .collect()
+        };
+        self.evaluate.get_or_insert_with(of_testbed);
+    }
+}
+
 /// Where programs run that are graded.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

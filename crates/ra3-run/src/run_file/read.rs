@@ -74,7 +74,10 @@ fn checked(text: &str, path: &Path, overrides: &[String]) -> Result<Table, Fault
     let mut faults = Vec::new();
     let mut overridden: Vec<(Steps, &String)> = Vec::new();
     let whole: Option<RunFile> = table.clone().try_into().ok();
-    let defaults = whole.and_then(|file| Table::try_from(file).ok());
+    let defaults = whole.and_then(|mut file| {
+        file.name_measures();
+        Table::try_from(file).ok()
+    });
     for text in overrides {
         if let (Some(defaults), Some((path, _))) = (&defaults, text.split_once('=')) {
             write_out(&mut table, defaults, path.trim());
@@ -168,7 +171,7 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
         // What an arm and a study have otherwise is named as the file names it.
         let own = ["arms.set.", "study.vary."];
         let own = own.iter().find_map(|start| key.strip_prefix(start));
-        let key = own.unwrap_or(&key).to_owned();
+        let key = own.map_or_else(|| key.clone(), key_of_setting);
         match value {
             Value::Table(table) => place(folder, &format!("{key}."), table),
             Value::Array(values) => {
@@ -194,6 +197,18 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
             _ => {}
         }
     }
+}
+
+/// The key of a setting that may be of a named table: `arms.from` of `arms.ntp.from`.
+fn key_of_setting(setting: &str) -> String {
+    if let Some((_, own)) = setting.split_once(".set.") {
+        return own.to_owned();
+    }
+    let (list, rest) = setting.split_once('.').unwrap_or((setting, ""));
+    let behind = rest.match_indices('.').map(|(at, _)| &rest[at + 1..]);
+    let mut keys = behind.map(|key| format!("{list}.{key}"));
+    let named = keys.find(|key| super::key(setting).is_none() && super::key(key).is_some());
+    named.unwrap_or_else(|| setting.to_owned())
 }
 
 /// False for what is looked up elsewhere: a command, a name on the Hub, an arm.
@@ -249,4 +264,34 @@ fn parse_value(text: &str) -> Value {
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_of_a_named_table_has_the_key_of_the_table() {
+        for (setting, key) in [
+            ("arms.ntp.from", "arms.from"),
+            ("arms.qwen-1.5b.from", "arms.from"),
+            ("evaluate.own.problems.data", "evaluate.problems.data"),
+            ("arms.ntp.set.rlvr.problems.data", "rlvr.problems.data"),
+            ("base.path", "base.path"),
+            ("rlvr.problems.data", "rlvr.problems.data"),
+            ("evaluate.problems.data", "evaluate.problems.data"),
+            ("arms.nobody.nothing", "arms.nobody.nothing"),
+        ] {
+            assert_eq!(key_of_setting(setting), key);
+        }
+    }
+
+    #[test]
+    fn a_measure_that_nobody_wrote_can_be_changed() {
+        let text = include_str!("../../../../runs/base.toml");
+        let changes = ["evaluate.testbed.n_samples=4".to_owned()];
+        let text = text.replace("n_held_out_problems = 0", "n_held_out_problems = 8");
+        let file = parse(&text, Path::new("runs/base.toml"), &changes).unwrap();
+        assert_eq!(file.evaluate.unwrap()[0].n_samples, 4);
+    }
 }

@@ -10,13 +10,14 @@ use toml::Value;
 use super::{ArmSection, shown};
 
 /// Keys that a study does not vary, and why.
-const NOT_VARIED: [(&str, &str); 7] = [
+const NOT_VARIED: [(&str, &str); 8] = [
     ("seed", "the seeds are study.seeds"),
     ("name", "it changes no result"),
     ("directory", "a study gives each run a folder of its own"),
     ("store", "a study's runs share one"),
     ("n_threads", "it changes no result"),
     ("checkpoint_every", "it changes no result"),
+    ("training.cache_mib", "it changes no result"),
     ("grading.n_workers", "it changes no result"),
 ];
 
