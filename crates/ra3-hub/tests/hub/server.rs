@@ -179,7 +179,9 @@ fn send(
     let first: usize = first.parse().unwrap();
     let last = last.parse().map_or(bytes.len(), |last: usize| last + 1);
     let body = &bytes[first..last.min(bytes.len())];
-    let content_range = format!("bytes {first}-{}/{}", last - 1, bytes.len());
+    // Of an empty file nothing is the last byte.
+    let end = last.saturating_sub(1);
+    let content_range = format!("bytes {first}-{end}/{}", bytes.len());
     let length = body.len().to_string();
     let mut headers = headers.to_vec();
     headers.push(("content-length", &length));
