@@ -217,12 +217,7 @@ fn total([low, high]: [__m256; 2]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, salt: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 37 + salt * 11) % 101) as f32 / 50.0 - 1.0)
-            .collect()
-    }
+    use crate::device::numbers;
 
     #[test]
     fn products_equal_the_plain_ones_and_their_bits_are_their_own() {

@@ -7,3 +7,11 @@ pub(crate) mod mapped;
 pub(crate) mod matrix;
 pub(crate) mod rows;
 mod tiles;
+
+/// Operands of tests: numbers between −1 and 1, others for another salt.
+#[cfg(test)]
+fn numbers(n: usize, salt: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| ((i * 37 + salt * 11) % 101) as f32 / 50.0 - 1.0)
+        .collect()
+}
