@@ -10,6 +10,8 @@ use super::regular::Regular;
 use super::{OnError, Reading, document, not_utf8, read_error};
 use crate::error::CorpusError;
 
+/// How the names of Python files end.
+pub(super) const SUFFIXES: &[&str] = &[".py"];
 /// Folders of the standard library whose files are no code that one would learn from.
 const LIBRARY_SKIPS: &[&str] = &["site-packages", "test", "tests", "idle_test"];
 
@@ -19,7 +21,7 @@ pub(super) fn read_folder(
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    let paths = files_below(root, &[".py"], &[], on_error, reading)?;
+    let paths = files_below(root, SUFFIXES, &[], on_error, reading)?;
     read_files(root, &paths, n_files_max, on_error, reading)
 }
 
@@ -32,7 +34,7 @@ pub(super) fn read_library(
     let root = library_of(python)?;
     // An installation may keep parts elsewhere (Debian links a file into /etc), or to itself: such
     // parts are not the user's to mend, so they are dropped and counted.
-    let paths = files_below(&root, &[".py"], LIBRARY_SKIPS, OnError::Drop, reading)?;
+    let paths = files_below(&root, SUFFIXES, LIBRARY_SKIPS, OnError::Drop, reading)?;
     read_files(&root, &paths, n_files_max, on_error, reading)
 }
 
@@ -45,7 +47,7 @@ pub(super) fn files_of_library(python: &Path) -> Result<(PathBuf, Vec<PathBuf>),
     let root = library_of(python)?;
     let files = files_below(
         &root,
-        &[".py"],
+        SUFFIXES,
         LIBRARY_SKIPS,
         OnError::Drop,
         &mut passed_over,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::regular::Regular;
-use super::{OnError, Reading, Source, compressed, folder, json_lines, read_error};
+use super::{OnError, Reading, Source, compressed, folder, json_lines, parquet, read_error};
 use crate::error::CorpusError;
 
 /// Records of a file that are looked at.
@@ -16,9 +16,7 @@ const N_RECORDS: usize = 100;
 const USUAL: [&str; 6] = ["content", "text", "code", "source", "solution", "body"];
 
 /// The kinds of files that are told from each other, by how their names end.
-const KINDS: [&[&str]; 3] = [PYTHON, json_lines::SUFFIXES, PARQUET];
-const PYTHON: &[&str] = &[".py"];
-const PARQUET: &[&str] = &[".parquet"];
+const KINDS: [&[&str]; 3] = [folder::SUFFIXES, json_lines::SUFFIXES, parquet::SUFFIXES];
 
 /// Guesses what kind of source a path is, and where its text stands: of a folder with files of
 /// several kinds each that holds text.
@@ -28,7 +26,7 @@ const PARQUET: &[&str] = &[".parquet"];
 pub fn look(path: &Path) -> Result<Vec<Source>, CorpusError> {
     if !path.is_dir() {
         Regular::open(path)?;
-        if ends(path, PYTHON) {
+        if ends(path, folder::SUFFIXES) {
             let one = "one Python file is no corpus: name the folder that it is in";
             return Err(read_error(path, std::io::Error::other(one)));
         }
@@ -60,10 +58,10 @@ fn ends(file: &Path, suffixes: &[&str]) -> bool {
 /// The source at a path, of the kind of one of its files.
 fn look_at(path: &Path, file: &Path) -> Result<Source, CorpusError> {
     let path = path.to_owned();
-    if ends(file, PYTHON) {
+    if ends(file, folder::SUFFIXES) {
         return Ok(Source::Folder { path });
     }
-    if ends(file, PARQUET) {
+    if ends(file, parquet::SUFFIXES) {
         let opened = Regular::open(file)?.file;
         let rows = ra3_parquet::Rows::open(opened).map_err(|source| CorpusError::Parquet {
             path: file.to_owned(),

@@ -165,9 +165,9 @@ pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
         Ok((path.to_owned(), files))
     };
     let (root, files) = match source {
-        Source::Folder { path } => of(path, &[".py"]),
+        Source::Folder { path } => of(path, folder::SUFFIXES),
         Source::JsonLines { path, .. } => of(path, json_lines::SUFFIXES),
-        Source::Parquet { path, .. } => of(path, &[".parquet"]),
+        Source::Parquet { path, .. } => of(path, parquet::SUFFIXES),
         Source::PythonStandardLibrary { python, .. } => folder::files_of_library(python),
     }?;
     let below = |file: PathBuf| {

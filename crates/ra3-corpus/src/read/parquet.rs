@@ -11,13 +11,15 @@ use super::regular::Regular;
 use super::{OnError, Reading, document, not_utf8, place_name};
 use crate::error::CorpusError;
 
+pub(super) const SUFFIXES: &[&str] = &[".parquet"];
+
 pub(super) fn read_all(
     root: &Path,
     column: &str,
     on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    for path in files_of(root, &[".parquet"], on_error, reading)? {
+    for path in files_of(root, SUFFIXES, on_error, reading)? {
         match read_one(root, &path, column, on_error, reading) {
             Ok(()) => (),
             Err(error) => reading.fail(error, on_error)?,
