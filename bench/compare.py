@@ -49,7 +49,7 @@ def engine():
 
 
 def precisions():
-    """The peer's: without instructions for bf16 it is ten times slower than f32."""
+    """The peer's: without instructions for bf16 it trains ten times slower in it than in f32."""
     processor = pathlib.Path("/proc/cpuinfo").read_text()
     has_half = "avx512_bf16" in processor or "amx_bf16" in processor
     return ["f32", "bf16"] if has_half else ["f32"]
