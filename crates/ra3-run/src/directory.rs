@@ -42,7 +42,10 @@ pub struct RunState {
     pub store: Option<PathBuf>,
     /// Its stages in order, as far as it has come: the last one may not be finished.
     pub stages: Vec<StageKey>,
-    /// Whether all of them are.
+    /// What lies under `models/`.
+    #[serde(default)]
+    pub models: BTreeSet<String>,
+    /// Whether all of its stages are finished.
     pub is_finished: bool,
 }
 
@@ -64,8 +67,6 @@ pub(crate) struct RunDirectory {
     /// What the directory said when it was opened.
     before: RunState,
     state: RunState,
-    /// What was put under `models/`.
-    published: BTreeSet<String>,
     _lock: File,
 }
 
@@ -90,6 +91,7 @@ impl RunDirectory {
             plan: plan.settings(),
             store: store.transpose().context("the store has no place")?,
             stages: Vec::new(),
+            models: BTreeSet::new(),
             is_finished: false,
         };
         if before.is_none() {
@@ -101,7 +103,6 @@ impl RunDirectory {
             root,
             before: before.unwrap_or_default(),
             state,
-            published: BTreeSet::new(),
             _lock: lock,
         })
     }
@@ -154,6 +155,7 @@ impl RunDirectory {
         };
         let old = self.before.stages.iter().filter(is_new).cloned();
         state.stages.extend(old);
+        state.models.extend(self.before.models.iter().cloned());
         write_state(&self.root, &state)
     }
 
@@ -174,8 +176,10 @@ impl RunDirectory {
     /// It cannot be written.
     pub(crate) fn publish_model(&mut self, made: &Path, name: &str) -> Result<()> {
         let place = self.root.join(MODELS).join(name);
+        self.state.models.insert(name.to_owned());
+        // Named before it is there: what is there is never without a name.
+        self.write()?;
         ra3_files::write_folder(&place, |folder| link_all(made, folder))?;
-        self.published.insert(name.to_owned());
         Ok(())
     }
 
@@ -209,19 +213,17 @@ impl RunDirectory {
             .checkpoints()
             .filter_map(|it| it.canonicalize().ok())
             .collect();
-        for StageKey { stage, .. } in std::mem::take(&mut self.before.stages) {
+        let before = std::mem::take(&mut self.before);
+        for StageKey { stage, .. } in before.stages {
             if self.state.stages.iter().all(|known| known.stage != stage) {
                 remove_folder(&self.events(&stage))?;
             }
-            let arm = stage.strip_prefix("checkpoint-").unwrap_or(&stage);
-            for model in [stage.clone(), arm.to_owned(), format!("{stage}-reference")] {
-                let place = self.root.join(MODELS).join(&model);
-                let is_begun_from = place
-                    .canonicalize()
-                    .is_ok_and(|place| begun_from.contains(&place));
-                if !self.published.contains(&model) && !is_begun_from {
-                    remove_folder(&place)?;
-                }
+        }
+        for model in before.models.difference(&self.state.models) {
+            let place = self.root.join(MODELS).join(model);
+            let place_itself = place.canonicalize();
+            if !place_itself.is_ok_and(|place| begun_from.contains(&place)) {
+                remove_folder(&place)?;
             }
         }
         self.state.is_finished = true;

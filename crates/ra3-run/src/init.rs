@@ -62,12 +62,9 @@ pub fn write(request: &InitRequest, watcher: &mut Watcher<'_>) -> Result<String>
     let sources = request.corpus.iter().map(|path| read::look(path));
     let sources: Vec<Vec<Source>> = sources.collect::<Result<_, _>>().context("--corpus")?;
     let sources = sources.concat();
-    let (lengths, is_whole) = lengths(&sources, &tokenizer)?;
+    let seen = look_at(&sources, &tokenizer)?;
     let mut text = head(request, folder);
-    text += &corpus(&sources, &lengths, &config, folder);
-    if !is_whole {
-        text += "# Some files or records cannot be read.\non_unreadable = \"drop\"\n";
-    }
+    text += &corpus(&sources, &seen, &config, folder);
     text += &training(&config);
     if let Some(problems) = &request.problems {
         text += &rlvr(problems, folder)?;
@@ -77,7 +74,7 @@ pub fn write(request: &InitRequest, watcher: &mut Watcher<'_>) -> Result<String>
     watcher(Event::Note(format!(
         "{}: {} documents looked at",
         request.out.display(),
-        lengths.len()
+        seen.lengths.len()
     )));
     Ok(text)
 }
@@ -116,7 +113,7 @@ fn head(request: &InitRequest, folder: &Path) -> String {
     )
 }
 
-fn corpus(sources: &[Source], lengths: &[usize], config: &ModelConfig, folder: &Path) -> String {
+fn corpus(sources: &[Source], seen: &Seen, config: &ModelConfig, folder: &Path) -> String {
     let mut text = String::new();
     for source in sources {
         let fields = match source {
@@ -135,7 +132,7 @@ fn corpus(sources: &[Source], lengths: &[usize], config: &ModelConfig, folder: &
         };
         let _ = write!(text, "\n[[corpus.sources]]\nkind = {fields}\n");
     }
-    let mut sorted = lengths.to_vec();
+    let mut sorted = seen.lengths.clone();
     sorted.sort_unstable();
     let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
     if sorted.is_empty() {
@@ -154,6 +151,9 @@ fn corpus(sources: &[Source], lengths: &[usize], config: &ModelConfig, folder: &
         at(QUANTILE),
         at(1.0)
     );
+    if seen.has_unreadable {
+        text += "# Some files or records cannot be read.\non_unreadable = \"drop\"\n";
+    }
     text
 }
 
@@ -218,10 +218,17 @@ fn set_of(problems: &Path) -> Result<ProblemSetName> {
     )
 }
 
-/// Tokens of some documents of each source, by the model's tokenizer; and whether all of it could
-/// be read.
-fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<(Vec<usize>, bool)> {
-    let (mut found, mut is_whole) = (Vec::new(), true);
+/// What a look at the sources showed.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Tokens of some documents of each, by the model's tokenizer.
+    lengths: Vec<usize>,
+    /// Whether something of them cannot be read.
+    has_unreadable: bool,
+}
+
+fn look_at(sources: &[Source], tokenizer: &Tokenizer) -> Result<Seen> {
+    let mut seen = Seen::default();
     for source in sources {
         let reading = read::read(source, OnError::Drop).context("--corpus")?;
         ensure!(
@@ -229,9 +236,10 @@ fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<(Vec<usize>, boo
             "--corpus: no document can be read of {}",
             source.name()
         );
-        is_whole &= reading.n_dropped.is_empty();
+        seen.has_unreadable |= !reading.n_dropped.is_empty();
         let step = reading.documents.len().div_ceil(N_DOCUMENTS);
-        found.extend(reading.documents.iter().step_by(step).map(|document| {
+        let documents = reading.documents.iter().step_by(step);
+        seen.lengths.extend(documents.map(|document| {
             // A whole file of a megabyte says nothing that its length does not.
             let text = document.whole();
             if text.len() < 100_000 {
@@ -241,7 +249,7 @@ fn lengths(sources: &[Source], tokenizer: &Tokenizer) -> Result<(Vec<usize>, boo
             }
         }));
     }
-    Ok((found, is_whole))
+    Ok(seen)
 }
 
 /// A path as a file in `folder` has it: relative where the path is, and below the folder.

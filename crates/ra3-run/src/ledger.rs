@@ -181,7 +181,7 @@ impl From<ra3_evals::pass_at_k::Estimate> for Interval {
 }
 
 /// A model's programs, graded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreRecord {
     /// The stage that took it: one that measures a finished model, or RLVR on its way.
@@ -240,6 +240,15 @@ impl std::ops::AddAssign for PlanRecord {
         self.n_right += other.n_right;
         self.n_planned += other.n_planned;
         self.n_planned_right += other.n_planned_right;
+    }
+}
+
+impl std::iter::Sum for PlanRecord {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
     }
 }
 

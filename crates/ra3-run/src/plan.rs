@@ -109,9 +109,9 @@ impl Plan {
         run_file::check(&file)?;
         file.name_measures();
         let arms = arms(&file)?;
-        in_order(&file, &arms)?;
+        let order = in_order(&file, &arms)?;
         rules::check(&file, &arms)?;
-        let stages = stages(&file, &arms)?;
+        let stages = stages(&file, &arms, &order)?;
         Ok(Self { file, arms, stages })
     }
 
@@ -331,18 +331,19 @@ fn with_own_settings(file: &RunFile, table: &Table, set: &Table) -> Result<RunFi
     Ok(own)
 }
 
-fn stages(file: &RunFile, arms: &[Arm]) -> Result<Vec<Stage>> {
+/// `order`: the arms' places as they are trained.
+fn stages(file: &RunFile, arms: &[Arm], order: &[usize]) -> Result<Vec<Stage>> {
     let mut stages = vec![stage("corpus".to_owned(), Task::Corpus)];
     if arms.iter().any(|arm| arm.from == Origin::Base) {
         stages.push(stage(BASE.to_owned(), Task::Base));
     }
-    for place in in_order(file, arms)? {
-        let arm = &arms[place];
+    for place in order {
+        let arm = &arms[*place];
         if let Origin::Checkpoint(_) = arm.from {
-            stages.push(stage(checkpoint_name(arm), Task::Checkpoint(place)));
+            stages.push(stage(checkpoint_name(arm), Task::Checkpoint(*place)));
         }
         if arm.method != Method::None {
-            stages.push(stage(arm.name.clone(), Task::Midtrain(place)));
+            stages.push(stage(arm.name.clone(), Task::Midtrain(*place)));
         }
     }
     let subject = |arm: usize, is_after_rlvr: bool| Subject { arm, is_after_rlvr };

@@ -237,13 +237,7 @@ pub(crate) fn evaluate(
             })
         })
         .collect();
-    let decided_lines = decided_lines(&rows, tokenizer);
-    let has_plan: Vec<bool> = rows.iter().map(|row| has_plan(row, tokenizer)).collect();
-    let score = ScoreRecord {
-        decided_lines,
-        plans: planned(set, n, &graded, &has_plan),
-        ..score(set, evaluation, &graded)
-    };
+    let score = score(set, evaluation, &rows, &graded, tokenizer);
     Ok((score, samples, work))
 }
 
@@ -259,13 +253,17 @@ fn has_plan(row: &Completion, tokenizer: &Tokenizer) -> bool {
 fn planned(
     set: &ProblemSet,
     n_samples: usize,
+    rows: &[Completion],
     graded: &[Result<Earned, Fault>],
-    has_plan: &[bool],
+    tokenizer: &Tokenizer,
 ) -> BTreeMap<String, PlanRecord> {
     let mut found: BTreeMap<String, PlanRecord> = BTreeMap::new();
-    for (row, (graded, has_plan)) in graded.iter().zip(has_plan).enumerate() {
-        let family = set.tasks[row / n_samples].family();
-        let (right, planned) = (u64::from(is_right(graded)), u64::from(*has_plan));
+    for (place, (row, graded)) in rows.iter().zip(graded).enumerate() {
+        let family = set.tasks[place / n_samples].family();
+        let (right, planned) = (
+            u64::from(is_right(graded)),
+            u64::from(has_plan(row, tokenizer)),
+        );
         *found.entry(family.to_owned()).or_default() += PlanRecord {
             n_programs: 1,
             n_right: right,
@@ -315,7 +313,9 @@ fn decided_lines(rows: &[Completion], tokenizer: &Tokenizer) -> f64 {
 fn score(
     set: &ProblemSet,
     evaluation: &Evaluation,
+    rows: &[Completion],
     graded: &[Result<Earned, Fault>],
+    tokenizer: &Tokenizer,
 ) -> ScoreRecord {
     let n = evaluation.n_samples;
     let n_right = |graded: &[_]| graded.iter().filter(|graded| is_right(graded)).count();
@@ -356,9 +356,9 @@ fn score(
             .map(|(name, (right, all))| (name, right / all))
             .collect(),
         n_right: n_right.iter().map(|n| *n as u64).collect(),
-        decided_lines: 0.0,
+        decided_lines: decided_lines(rows, tokenizer),
         verdicts: names,
-        plans: BTreeMap::new(),
+        plans: planned(set, n, rows, graded, tokenizer),
     }
 }
 

@@ -48,10 +48,6 @@ pub(super) fn keep_what_differs(runs: &mut [RunRecords]) {
 }
 
 pub(super) fn name_variations(runs: &mut [RunRecords]) {
-    let title = |settings: &BTreeMap<String, String>| {
-        let named = settings.iter().map(|(key, value)| format!("{key}={value}"));
-        named.collect::<Vec<_>>().join(" ")
-    };
     let is_long = runs
         .iter()
         .any(|run| title(&run.settings).chars().count() > TITLE_MAX);
@@ -68,6 +64,12 @@ pub(super) fn name_variations(runs: &mut [RunRecords]) {
             title(&run.settings)
         };
     }
+}
+
+/// Settings in a line; where all have the same, nothing.
+pub(super) fn title(settings: &BTreeMap<String, String>) -> String {
+    let named = settings.iter().map(|(key, value)| format!("{key}={value}"));
+    named.collect::<Vec<_>>().join(" ")
 }
 
 fn read_one(directory: &Path) -> Result<RunRecords> {

@@ -11,18 +11,12 @@ fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> Ru
         Record::Score(ScoreRecord {
             stage: format!("evaluate-{arm}-testbed"),
             arm: arm.to_owned(),
-            position: 0,
-            n_tokens_sampled: 0,
             decision: "plain".to_owned(),
             benchmark: "testbed".to_owned(),
             n_problems: n_right.len() as u64,
             n_samples: 2,
             temperature: 0.8,
-            pass_at: BTreeMap::new(),
-            by_family: BTreeMap::new(),
             n_right: n_right.to_vec(),
-            decided_lines: 0.0,
-            verdicts: BTreeMap::new(),
             plans: BTreeMap::from([(
                 "worked".to_owned(),
                 PlanRecord {
@@ -32,6 +26,7 @@ fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> Ru
                     n_planned_right: 1,
                 },
             )]),
+            ..ScoreRecord::default()
         })
     };
     let settings = settings

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scores::{ComparedBenchmark, HeldOutText};
+use super::runs::title;
+use super::scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 use super::{ComparedCurve, Comparison};
 use crate::ledger::{Interval, PlanRecord};
 use crate::report::{aligned, percent};
@@ -37,8 +38,8 @@ pub(super) fn tables(comparison: &Comparison) -> Vec<Titled> {
     for variation in variations(comparison.held_out.iter().map(|row| &row.variation)) {
         found.push(of_held_out(&comparison.held_out, variation));
     }
-    let is_named = |variation: &String| variation.starts_with("settings ");
-    if comparison.settings.keys().any(is_named) {
+    let is_numbered = |(name, settings): (&String, _)| *name != title(settings);
+    if comparison.settings.iter().any(is_numbered) {
         found.push(of_settings(comparison));
     }
     found
@@ -98,41 +99,40 @@ fn of_benchmark(benchmark: &ComparedBenchmark, variation: &str, against: Option<
     }
 }
 
-/// Programs with a plan of their own, before RLVR and after it.
+/// Programs with a plan of their own, before RLVR and after it; of which problems and with which
+/// settings, where there are several.
 fn of_plans(comparison: &Comparison) -> Option<Titled> {
-    let mut cells: Vec<Vec<String>> = Vec::new();
-    let first = comparison.benchmarks.first().map(|it| &it.benchmark);
-    let is_several = comparison
-        .benchmarks
+    let benchmarks = &comparison.benchmarks;
+    let is_several = benchmarks
         .iter()
-        .any(|it| Some(&it.benchmark) != first);
-    for benchmark in &comparison.benchmarks {
-        for row in benchmark.rows.iter().filter(|row| !row.plans.is_empty()) {
-            let mut all = PlanRecord::default();
-            row.plans.values().for_each(|plans| all += *plans);
-            let when = if benchmark.is_after_rlvr {
-                "after RLVR"
-            } else {
-                "before RLVR"
-            };
-            let arm = if is_several {
-                format!("{}, {}", row.arm, benchmark.benchmark)
-            } else {
-                row.arm.clone()
-            };
-            let named = [&arm, when, &row.variation].map(str::to_owned);
-            cells.push(named.into_iter().chain(all.cells()).collect());
-        }
-    }
-    let is_varied = cells.iter().any(|row| !row[2].is_empty());
-    let head = ["arm", "when", "settings"].into_iter();
+        .any(|it| it.benchmark != benchmarks[0].benchmark);
+    let rows = benchmarks
+        .iter()
+        .flat_map(|it| it.rows.iter().map(move |row| (it, row)))
+        .filter(|(_, row)| !row.plans.is_empty());
+    let is_varied = rows.clone().any(|(_, row)| !row.variation.is_empty());
+    let cells_of = |(benchmark, row): (&ComparedBenchmark, &ComparedScore)| {
+        let arm = if is_several {
+            format!("{}, {}", row.arm, benchmark.benchmark)
+        } else {
+            row.arm.clone()
+        };
+        let when = if benchmark.is_after_rlvr {
+            "after RLVR"
+        } else {
+            "before RLVR"
+        };
+        let all: PlanRecord = row.plans.values().copied().sum();
+        [arm, when.to_owned()]
+            .into_iter()
+            .chain(is_varied.then(|| row.variation.clone()))
+            .chain(all.cells())
+            .collect()
+    };
+    let head = ["arm", "when"].into_iter();
+    let head = head.chain(is_varied.then_some("settings"));
     let head = head.chain(PlanRecord::HEAD).map(str::to_owned).collect();
-    let mut cells: Vec<Vec<String>> = std::iter::once(head).chain(cells).collect();
-    if !is_varied {
-        cells.iter_mut().for_each(|row| {
-            row.remove(2);
-        });
-    }
+    let cells: Vec<Vec<String>> = std::iter::once(head).chain(rows.map(cells_of)).collect();
     (cells.len() > 1).then(|| Titled {
         title: "programs that say what they will do, in a rationale or a comment".to_owned(),
         cells,

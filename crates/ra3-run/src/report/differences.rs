@@ -96,27 +96,19 @@ fn paired(one: &ScoreRecord, other: &ScoreRecord) -> Option<Interval> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn score(arm: &str, n_right: &[u64], temperature: f64) -> Record {
         Record::Score(ScoreRecord {
             stage: format!("evaluate-{arm}-testbed"),
             arm: arm.to_owned(),
-            position: 0,
-            n_tokens_sampled: 0,
             decision: "plain".to_owned(),
             benchmark: "testbed".to_owned(),
             n_problems: n_right.len() as u64,
             n_samples: 2,
             temperature,
-            pass_at: BTreeMap::new(),
-            by_family: BTreeMap::new(),
             n_right: n_right.to_vec(),
-            decided_lines: 0.0,
-            verdicts: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            ..ScoreRecord::default()
         })
     }
 

@@ -74,8 +74,7 @@ fn plan_table(scores: &[&ScoreRecord]) -> String {
     let head = head.chain(PlanRecord::HEAD).map(str::to_owned).collect();
     let mut cells: Vec<Vec<String>> = vec![head];
     for score in scores.iter().filter(|score| score.decision == "plain") {
-        let mut all = PlanRecord::default();
-        score.plans.values().for_each(|plans| all += *plans);
+        let all: PlanRecord = score.plans.values().copied().sum();
         let families = score.plans.iter().filter(|(family, _)| !family.is_empty());
         let families = families.map(|(family, plans)| (family.as_str(), plans));
         for (family, plans) in [("all", &all)].into_iter().chain(families) {

@@ -399,18 +399,12 @@ mod tests {
             stage: stage.to_owned(),
             arm: arm.to_owned(),
             position,
-            n_tokens_sampled: 0,
             decision: "plain".to_owned(),
-            benchmark: String::new(),
             n_problems: 10,
             n_samples: 1,
             temperature: 1.0,
             pass_at: BTreeMap::from([("1".to_owned(), interval)]),
-            by_family: BTreeMap::new(),
-            n_right: Vec::new(),
-            decided_lines: 0.0,
-            verdicts: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            ..ScoreRecord::default()
         })
     }
 

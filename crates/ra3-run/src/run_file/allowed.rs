@@ -189,23 +189,36 @@ pub struct Leaf {
 
 /// All values of a run file in order.
 pub fn leaves(file: &RunFile) -> Vec<Leaf> {
+    leaves_by(file, &|_, _| None)
+}
+
+/// [`leaves`] with some elements of lists under names: `name` takes the key of a list and a value
+/// of it.
+pub(super) fn leaves_by(file: &RunFile, name: &Naming<'_>) -> Vec<Leaf> {
     let value = Value::try_from(file).expect("a run file is made of TOML's types");
     let mut found = Vec::new();
-    collect("", &value, &mut found);
+    collect("", "", &value, name, &mut found);
     found
 }
 
-fn collect(path: &str, value: &Value, into: &mut Vec<Leaf>) {
+/// What an element of a list is called, by the list's key; nothing where its place has to do.
+pub(super) type Naming<'a> = dyn Fn(&str, &Value) -> Option<String> + 'a;
+
+fn collect(path: &str, key: &str, value: &Value, name: &Naming<'_>, into: &mut Vec<Leaf>) {
     match value {
         Value::Table(table) => {
-            for (name, value) in table {
+            for (key, value) in table {
                 let dot = if path.is_empty() { "" } else { "." };
-                collect(&format!("{path}{dot}{name}"), value, into);
+                collect(&format!("{path}{dot}{key}"), key, value, name, into);
             }
         }
         Value::Array(values) => {
             for (place, value) in values.iter().enumerate() {
-                collect(&format!("{path}[{place}]"), value, into);
+                let path = match name(key, value) {
+                    Some(name) => format!("{path}.{name}"),
+                    None => format!("{path}[{place}]"),
+                };
+                collect(&path, "", value, name, into);
             }
         }
         Value::String(_)

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::nearest::{is_symbol, nearest};
+use super::setting::keys_of;
 use super::shape::{Field, Kind, Shape, place};
 use super::{KEYS, Key};
 
@@ -75,10 +76,10 @@ pub fn explain(name: &str) -> Result<Explanation> {
         .flat_map(|section| section.keys.clone())
         .collect();
     let name = name.trim().trim_matches(['[', ']']);
-    for path in paths(name) {
-        if let Some(found) = found(&path, &sections, &entries) {
-            return Ok(found);
-        }
+    let plain = without_places(name);
+    let mut keys = keys_of(&plain).filter(|key| !key.is_empty());
+    if let Some(found) = keys.find_map(|key| found(&key, &sections, &entries)) {
+        return Ok(found);
     }
     let of_sections = sections.iter().map(|section| section.section.as_str());
     let lasts = entries.iter().map(|entry| last(&entry.key));
@@ -91,22 +92,6 @@ pub fn explain(name: &str) -> Result<Explanation> {
             bail!("there is no key, section or symbol {name:?}: `ra3 explain` lists the sections")
         }
     }
-}
-
-/// What a name may stand for, the likeliest first: itself, a key of an arm's `set`, a key of the
-/// table of a list that is called by its name (`arms.ra3.rlvr`).
-fn paths(name: &str) -> Vec<String> {
-    let plain = without_places(name);
-    let own = plain.split_once("set.").map(|(_, own)| own.to_owned());
-    let parts: Vec<&str> = plain.split('.').collect();
-    // A name may have dots.
-    let unnamed = (2..parts.len()).map(|at| [&parts[..1], &parts[at..]].concat().join("."));
-    [plain.clone()]
-        .into_iter()
-        .chain(own)
-        .chain(unnamed)
-        .filter(|path| !path.is_empty())
-        .collect()
 }
 
 fn found(path: &str, sections: &[Section], entries: &[Entry]) -> Option<Explanation> {

@@ -6,7 +6,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::fault::{Fault, Faults, Origin};
-use super::setting::{put, way};
+use super::setting::{keys_of, put, way};
 use super::steps::{Lines, Steps, line_at};
 use super::walk::findings;
 use super::{Allowed, RunFile};
@@ -201,14 +201,8 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
 
 /// The key of a setting that may be of a named table: `arms.from` of `arms.ntp.from`.
 fn key_of_setting(setting: &str) -> String {
-    if let Some((_, own)) = setting.split_once(".set.") {
-        return own.to_owned();
-    }
-    let (list, rest) = setting.split_once('.').unwrap_or((setting, ""));
-    let behind = rest.match_indices('.').map(|(at, _)| &rest[at + 1..]);
-    let mut keys = behind.map(|key| format!("{list}.{key}"));
-    let named = keys.find(|key| super::key(setting).is_none() && super::key(key).is_some());
-    named.unwrap_or_else(|| setting.to_owned())
+    let key = keys_of(setting).find(|key| super::key(key).is_some());
+    key.unwrap_or_else(|| setting.to_owned())
 }
 
 /// False for what is looked up elsewhere: a command, a name on the Hub, an arm.

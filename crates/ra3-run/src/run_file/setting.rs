@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use super::allowed::leaves_by;
 use super::measure::EvaluateSection;
 use super::shape::{Field, Shape};
 use super::steps::{Step, Steps};
@@ -80,37 +81,22 @@ pub(super) fn shape(table: &Table, path: &str) -> Option<&'static Shape> {
 
 /// All values of a run file, by the names of their settings.
 pub(crate) fn settings(file: &RunFile) -> BTreeMap<String, String> {
-    let value = Value::try_from(file).expect("a run file is made of TOML's types");
-    let mut found = BTreeMap::new();
-    collect("", "", &value, &mut found);
-    found
+    let leaves = leaves_by(file, &|list, value| Some(name(list, value)?.into_owned()));
+    let named = leaves.into_iter();
+    named.map(|leaf| (leaf.path, shown(&leaf.value))).collect()
 }
 
-fn collect(path: &str, list: &str, value: &Value, into: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Table(table) => {
-            for (key, value) in table {
-                let dot = if path.is_empty() { "" } else { "." };
-                collect(&format!("{path}{dot}{key}"), key, value, into);
-            }
-        }
-        Value::Array(values) => {
-            for (place, value) in values.iter().enumerate() {
-                let path = match name(list, value) {
-                    Some(name) => format!("{path}.{name}"),
-                    None => format!("{path}[{place}]"),
-                };
-                collect(&path, "", value, into);
-            }
-        }
-        Value::String(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Boolean(_)
-        | Value::Datetime(_) => {
-            into.insert(path.to_owned(), shown(value));
-        }
-    }
+/// The keys that a setting may be, the likeliest first: its own path, what stands behind an arm's
+/// `set`, and that of a table of a list without the name (`arms.ra3.rlvr`), which may have dots.
+pub(super) fn keys_of(setting: &str) -> impl Iterator<Item = String> {
+    let own = setting
+        .strip_prefix("set.")
+        .or_else(|| setting.split_once(".set.").map(|(_, own)| own));
+    let (list, rest) = setting.split_once('.').unwrap_or((setting, ""));
+    let behind = rest.match_indices('.').map(|(at, _)| &rest[at + 1..]);
+    let unnamed = behind.map(move |key| format!("{list}.{key}"));
+    let first = [Some(setting), own].into_iter().flatten();
+    first.map(str::to_owned).chain(unnamed)
 }
 
 /// What an arm may have of its own.

@@ -226,8 +226,6 @@ fn true_plans(corpus: &Path, tokenizer: &Tokenizer) -> Result<Vec<Option<Vec<u32
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::ledger::Interval;
 
@@ -239,24 +237,12 @@ mod tests {
             high: 1.0,
         };
         let score = |pass_at: &[(usize, f64)]| ScoreRecord {
-            stage: "evaluate-ra3".to_owned(),
-            arm: "ra3".to_owned(),
-            position: 0,
-            n_tokens_sampled: 0,
-            decision: "free".to_owned(),
-            benchmark: String::new(),
-            n_problems: 1,
             n_samples: 10,
-            temperature: 1.0,
             pass_at: pass_at
                 .iter()
                 .map(|(k, mean)| (k.to_string(), interval(*mean)))
                 .collect(),
-            by_family: BTreeMap::new(),
-            n_right: Vec::new(),
-            decided_lines: 0.0,
-            verdicts: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            ..ScoreRecord::default()
         };
         // Keys are texts: "10" is before "3".
         assert_eq!(headline(&score(&[(10, 0.75), (3, 0.5)])), "pass@3 50.0 %");

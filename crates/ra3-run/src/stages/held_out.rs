@@ -129,10 +129,7 @@ fn latent(
     let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
     let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;
     let prior = if p_0.is_some() { "reference" } else { "itself" };
-    let record = HeldOutRecord {
-        prior: prior.to_owned(),
-        ..text.record_bounds(&models.name, &found, &all_act)
-    };
+    let record = text.record_bounds(&models.name, &found, prior, &all_act);
     for stored in &stored[..stored.len().min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.lifted.trajectory;
         let (name, arm) = (&stored.name, &models.name);
@@ -175,9 +172,17 @@ impl Text {
         }
     }
 
-    /// An arm with latents, by its bounds and its log-likelihoods with every decision an act.
-    fn record_bounds(&self, arm: &str, found: &Bounds, all_act: &[f64]) -> HeldOutRecord {
+    /// An arm with latents, by its bounds under some prior and its log-likelihoods with every
+    /// decision an act.
+    fn record_bounds(
+        &self,
+        arm: &str,
+        found: &Bounds,
+        prior: &str,
+        all_act: &[f64],
+    ) -> HeldOutRecord {
         let mut record = self.record(arm, all_act);
+        prior.clone_into(&mut record.prior);
         for (prefix, bound) in [("", &found.sticky), ("written_", &found.written)] {
             for (name, nats) in named(prefix, bound) {
                 let interval = self.bits_per_byte(nats);
@@ -248,7 +253,7 @@ mod tests {
             marker_probability: 0.9,
             ..Bounds::default()
         };
-        let record = text.record_bounds("ra3", &bounds, &[-10.0 * nat, -10.0 * nat]);
+        let record = text.record_bounds("ra3", &bounds, "itself", &[-10.0 * nat, -10.0 * nat]);
         let by_name = |name: &str| record.bounds[name];
         assert_eq!((by_name("elbo"), by_name("iwae_4")), (1.0, 0.5));
         assert_eq!(
