@@ -57,7 +57,10 @@ pub(crate) fn pieces(
 
 /// The file that a piece was cut from.
 pub(crate) fn file_of(name: &str) -> &str {
-    name.split_once('#').map_or(name, |(file, _)| file)
+    match name.split_once('#') {
+        Some((file, _)) if !file.is_empty() => file,
+        _ => name,
+    }
 }
 
 /// A part of a text.
@@ -265,6 +268,12 @@ mod tests {
         }
         // As long as it may be, every statement of the top level stays one.
         assert_eq!(cut, pieces(&all, &tokenizer, 100, LongStatements::Cut));
+    }
+
+    #[test]
+    fn names_that_begin_with_a_hash_are_files_of_their_own() {
+        let names = ["f.py#2", "f.py", "#17", "#17#2"];
+        assert_eq!(names.map(file_of), ["f.py", "f.py", "#17", "#17#2"]);
     }
 
     const CLASS: &str = r#"# of C

@@ -28,7 +28,7 @@ const SETS: [ProblemSetName; 6] = [
     ProblemSetName::Asserts,
     ProblemSetName::Leetcode,
     ProblemSetName::Puzzles,
-    ProblemSetName::Contest,
+    ProblemSetName::Codeforces,
     ProblemSetName::MbppTrain,
 ];
 

@@ -25,7 +25,7 @@ use crate::run_file::{
 use crate::store::checksum;
 
 /// Raised where stages of an older version would not be what this one makes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
 const FREE: [&str; 2] = ["training.cache_mib", "grading.n_workers"];
 
@@ -219,7 +219,16 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     };
     let leaves = leaves(file).into_iter();
     let leaves = leaves.filter(|leaf| is_read(&leaf.path) && !is_script(leaf));
-    leaves.map(|leaf| (leaf.path, shown(&leaf.value))).collect()
+    // A measure is known by what it is, not by its place among the others.
+    let name = |path: String| match (task, path.split_once("].")) {
+        (Task::Evaluate(..), Some((list, rest))) if list.starts_with("evaluate[") => {
+            format!("evaluate.{rest}")
+        }
+        _ => path,
+    };
+    leaves
+        .map(|leaf| (name(leaf.path), shown(&leaf.value)))
+        .collect()
 }
 
 fn named(sections: &[&str]) -> Vec<String> {

@@ -82,7 +82,7 @@ fn rules_between_keys_are_checked() {
         ("arms.ntp.from=nowhere", "nor a checkpoint"),
         ("arms.ra3.set={ra3={rounds=-1}}", "ra3.rounds"),
         ("arms.ra3.set={corpus={seed=1}}", "keys of training"),
-        ("rlvr.problems={set='mbpp_plus'}", "measured on"),
+        ("rlvr.problems={set='mbpp+'}", "measured on"),
         ("ra3.e_step.group_size=1", "leave-one-out"),
         ("ra3.e_step.discount=2.0", "discount"),
         ("rlvr.group_size=1", "rlvr.group_size"),

@@ -219,7 +219,7 @@ fn rlvr_takes_contest_problems() {
     });
     std::fs::write(&data, records.join("\n")).unwrap();
     let data = data.display();
-    let set = format!("rlvr.problems={{set='contest', data='{data}'}}");
+    let set = format!("rlvr.problems={{set='codeforces', data='{data}'}}");
     let settings = [
         RLVR_ALONE,
         &set,

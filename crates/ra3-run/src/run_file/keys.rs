@@ -27,15 +27,15 @@ const WEIGHT: Allowed = Real(Closed(0.0), Closed(1000.0));
 const PROBLEM_SETS: Allowed = OneOf(&[
     "testbed",
     "humaneval",
-    "humaneval_plus",
+    "humaneval+",
     "mbpp",
-    "mbpp_plus",
+    "mbpp+",
     "livecodebench",
     "leetcode",
-    "mbpp_train",
+    "mbpp-train",
     "puzzles",
     "asserts",
-    "contest",
+    "codeforces",
 ]);
 const PRECISIONS: Allowed = OneOf(&["float32", "bfloat16"]);
 

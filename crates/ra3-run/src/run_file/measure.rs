@@ -244,9 +244,9 @@ impl ProblemsSection {
     }
 }
 
-/// A set of problems by its name.
+/// A set of problems by the name that `ra3 eval` has for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ProblemSetName {
     /// Those of `[corpus.testbed]`.
     #[default]
@@ -254,10 +254,12 @@ pub enum ProblemSetName {
     /// HumanEval's record format: HumanEval itself, or problems of one's own.
     Humaneval,
     /// HumanEval+.
+    #[serde(rename = "humaneval+")]
     HumanevalPlus,
     /// MBPP, or sanitized MBPP.
     Mbpp,
     /// MBPP+.
+    #[serde(rename = "mbpp+")]
     MbppPlus,
     /// LiveCodeBench's code generation.
     Livecodebench,
@@ -271,7 +273,7 @@ pub enum ProblemSetName {
     Asserts,
     /// Contest problems (Codeforces and others), whose programs are whole: in the forms that
     /// `ra3 eval` reads.
-    Contest,
+    Codeforces,
 }
 
 impl ProblemSetName {
@@ -288,7 +290,7 @@ impl ProblemSetName {
             Self::MbppTrain => Name::MbppTrain,
             Self::Puzzles => Name::Puzzles,
             Self::Asserts => Name::AssertLists,
-            Self::Contest => Name::Contest(Selection::All),
+            Self::Codeforces => Name::Contest(Selection::All),
         })
     }
 
