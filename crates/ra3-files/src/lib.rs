@@ -118,8 +118,12 @@ fn replace_file(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::
         // As any file: the process's mask takes from it.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
+    let mode = file.as_file().metadata()?.permissions();
     fill(file.path())?;
-    file.as_file().sync_all()?;
+    // What fills it may have put another file in its place, with a mode of its own.
+    let filled = File::open(file.path())?;
+    filled.set_permissions(mode)?;
+    filled.sync_all()?;
     file.persist(path)?;
     sync(folder)
 }

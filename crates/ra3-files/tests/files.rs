@@ -89,6 +89,17 @@ fn what_is_written_may_be_read_as_any_file_may() {
     write_folder(&folder, |_| Ok::<(), std::io::Error>(())).unwrap();
     assert_eq!(mode(&file), mode(&plain));
     assert_eq!(mode(&folder), mode(&plain_folder));
+    // As some writers do, which make a file of their own beside and put it there.
+    let replaced = root.path().join("replaced");
+    let fill = |target: &Path| -> std::io::Result<()> {
+        let own = tempfile::NamedTempFile::new_in(target.parent().unwrap())?;
+        std::fs::write(own.path(), "another file")?;
+        own.persist(target)?;
+        Ok(())
+    };
+    write_with(&replaced, fill).unwrap();
+    assert_eq!(mode(&replaced), mode(&plain));
+    assert_eq!(std::fs::read_to_string(&replaced).unwrap(), "another file");
 }
 
 #[test]
