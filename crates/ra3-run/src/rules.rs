@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ra3::formulas::Baseline;
 use ra3_corpus::read::Source;
 use ra3_lm::config::ModelConfig;
+use ra3_testbed::Form;
 
 use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
@@ -171,7 +172,8 @@ fn check_measures(file: &RunFile) -> Result<()> {
                 "name: it is a part of the name of a folder: letters, digits, -, _, . and + may \
                  stand in it"
             );
-            check_problems(file, &measure.problems, file.corpus.n_held_out_problems())?;
+            let n_generated = |forms: &[Form]| file.corpus.n_held_out_problems(forms);
+            check_problems(file, &measure.problems, &n_generated)?;
             let k_max = measure.pass_at.iter().max();
             let k_max = k_max.context("pass_at is empty: it asks for no score")?;
             ensure!(
@@ -186,17 +188,21 @@ fn check_measures(file: &RunFile) -> Result<()> {
     Ok(())
 }
 
-fn check_problems(file: &RunFile, problems: &ProblemsSection, n_generated: usize) -> Result<()> {
-    if problems.set == ProblemSetName::Testbed {
+fn check_problems(
+    file: &RunFile,
+    problems: &ProblemsSection,
+    n_generated: &dyn Fn(&[Form]) -> usize,
+) -> Result<()> {
+    if let Some(forms) = problems.set.forms() {
         ensure!(
             problems.data.is_none(),
             "problems.data: the testbed has no file; name another problems.set"
         );
         ensure!(
-            n_generated > 0,
+            n_generated(forms) > 0,
             "there are no problems: corpus.testbed {}, and problems.set names no other",
             match file.corpus.testbed {
-                Some(_) => "generates none",
+                Some(_) => "generates none of this form",
                 None => "is not there",
             }
         );
@@ -232,10 +238,11 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
         })?;
     }
     let problems = &rlvr.problems;
-    check_problems(file, problems, file.corpus.n_train_problems()).context("rlvr")?;
-    if problems.set == ProblemSetName::Testbed {
+    let n_generated = |forms: &[Form]| file.corpus.n_train_problems(forms);
+    check_problems(file, problems, &n_generated).context("rlvr")?;
+    if let Some(forms) = problems.set.forms() {
         ensure!(
-            file.corpus.n_held_out_problems() > 0,
+            file.corpus.n_held_out_problems(forms) > 0,
             "rlvr is scored on held-out problems: corpus.testbed.n_held_out_problems is 0"
         );
         return Ok(());

@@ -209,7 +209,7 @@ const SAID: &[(&str, &[&str])] = &[
             "x.toml:5: ra3.horizon: there is no such key: it is a key elsewhere, \
              ra3.e_step.horizon",
             "x.toml:6: ra3.K: there is no such key: did you mean `rounds`?",
-            "x.toml:7: ra3.fish: there is no such key: the keys are cold_start_updates, rounds,",
+            "x.toml:7: ra3.fish: there is no such key: `ra3 explain ra3` lists the keys",
             "x.toml:9: ra3.e_step.gamma: there is no such key: did you mean `discount`?",
             "x.toml:10: ra3.e_step.penalty.kind is missing: it is one of switch_cost, exact_kl,",
             "x.toml:13: held_out.iwae = 4: it is a list, each of it a whole number from 1 to 4096",

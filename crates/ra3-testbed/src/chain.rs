@@ -77,6 +77,10 @@ pub(crate) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
     let domain = step.operation.domain();
     let mut inputs = draw_inputs(domain, draw);
     inputs.push(probe(domain, result, draw));
+    let empty = &inputs[0];
+    let shown = step.operation.apply(empty, result);
+    let tells = (0..10).any(|digit| step.operation.apply(empty, digit) != shown);
+    let example = (!tells).then(|| (vec![empty.clone()], shown));
     let tests = inputs.into_iter().map(|input| {
         let expected = step.operation.apply(&input, result);
         (vec![input], expected)
@@ -89,6 +93,7 @@ pub(crate) fn worked(n_steps: usize, draw: &mut Draw) -> Sketch {
         parameters: parameter(domain),
         description: format!("{opening} {}; {command}", chain.said.join(", ")),
         lines,
+        example,
         tests: tests.collect(),
     }
 }
@@ -146,7 +151,7 @@ pub(crate) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
     ]);
     let contents: Vec<i64> = (0..4).map(|idx| idx * 7 + draw.between(0, 6)).collect();
     let held = contents[CUPS.iter().position(|cup| *cup == holder).expect("a cup")];
-    let result = match template {
+    let result = |held: i64| match template {
         "#" => Value::Int(held),
         "# * 2" => Value::Int(held * 2),
         "# + 1" => Value::Int(held + 1),
@@ -161,7 +166,9 @@ pub(crate) fn cups(n_steps: usize, draw: &mut Draw) -> Sketch {
         parameters: "a, b, c, d",
         description: format!("{opening} {}; {request}", chain.said.join("; ")),
         lines: direct_or_named(template, holder, &chain.thought.join(", "), draw),
-        tests: vec![(contents.into_iter().map(Value::Int).collect(), result)],
+        // The same under every cup.
+        example: Some((vec![Value::Int(1); 4], result(1))),
+        tests: vec![(contents.into_iter().map(Value::Int).collect(), result(held))],
     }
 }
 
@@ -201,6 +208,7 @@ pub(crate) fn days(n_steps: usize, draw: &mut Draw) -> Sketch {
         };
         (vec![Value::Text((*input).to_owned())], result)
     });
+    let tests: Vec<(Vec<Value>, Value)> = tests.collect();
     Sketch {
         family: Family::Days,
         n_steps,
@@ -214,7 +222,9 @@ pub(crate) fn days(n_steps: usize, draw: &mut Draw) -> Sketch {
             &chain.thought.join(", "),
             draw,
         ),
-        tests: tests.collect(),
+        // No day at all, where the result is not the day itself.
+        example: tests.last().filter(|_| template != "#").cloned(),
+        tests,
     }
 }
 

@@ -10,7 +10,7 @@ pub enum Family {
     Pipeline,
     /// A literal table copied from the description; nothing to think about (control).
     Record,
-    /// Operations named out of order, written as one nested expression.
+    /// Operations named out of order, one a line.
     Order,
     /// A constant worked out by steps modulo 10, then used by one operation.
     Worked,

@@ -10,6 +10,7 @@ mod catalogue;
 mod chain;
 mod draw;
 mod family;
+mod form;
 mod operation;
 mod pipeline;
 mod record;
@@ -23,6 +24,7 @@ use ra3::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 pub use self::family::Family;
+pub use self::form::Form;
 
 use self::draw::Draw;
 use self::sketch::Sketch;
@@ -43,6 +45,8 @@ pub struct TestbedConfig {
     pub idle_comment_share: f64,
     /// The share of compositions held out.
     pub held_out_share: f64,
+    /// The share of documents and problems in MBPP's form.
+    pub mbpp_share: f64,
     /// Which programs, and how long; weights need not sum to one.
     pub mix: Vec<FamilyShare>,
 }
@@ -68,6 +72,7 @@ impl TestbedConfig {
         n_train_problems: usize,
         n_held_out_problems: usize,
         comment_share: f64,
+        mbpp_share: f64,
     ) -> Self {
         let share = |family, weight, n_steps_min, n_steps_max| FamilyShare {
             family,
@@ -82,35 +87,36 @@ impl TestbedConfig {
             comment_share,
             idle_comment_share: 0.2,
             held_out_share: 0.1,
+            mbpp_share,
             mix: vec![
-                share(Family::Pipeline, 0.5, 1, 3),
+                share(Family::Pipeline, 0.8, 1, 3),
                 share(Family::Record, 0.4, 1, 3),
-                share(Family::Order, 0.5, 2, 3),
-                share(Family::Worked, 1.5, 1, 5),
-                share(Family::Cups, 1.2, 1, 5),
-                share(Family::Days, 1.2, 1, 5),
+                share(Family::Order, 0.8, 2, 3),
+                share(Family::Worked, 1.2, 1, 5),
+                share(Family::Cups, 1.0, 1, 5),
+                share(Family::Days, 1.0, 1, 5),
             ],
         }
     }
 }
 
-/// A training document: `prefix` is the signature and docstring, `text` the solution.
+/// A training document: `prefix` is what asks for the program, `text` the solution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestbedDocument {
     /// Unique in a testbed.
     pub id: String,
-    /// Signature and docstring, ending in a newline.
+    /// What asks for the program, ending in a newline.
     pub prefix: String,
     /// The solution's lines, with comments or without.
     pub text: String,
 }
 
-/// A problem in HumanEval's record format, with what the testbed knows beyond it.
+/// A problem in HumanEval's record format, whatever its form, with what the testbed knows beyond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// `testbed/held_out/17`.
     pub task_id: String,
-    /// Signature and docstring.
+    /// What asks for the program.
     pub prompt: String,
     /// The function's name.
     pub entry_point: String,
@@ -118,6 +124,8 @@ pub struct Problem {
     pub canonical_solution: String,
     /// Python source that defines `check(candidate)`.
     pub test: String,
+    /// The form of prompt and solution.
+    pub form: Form,
     /// The family, for tables by family.
     pub family: Family,
     /// How many steps the description has.
@@ -154,14 +162,19 @@ pub fn generate(config: &TestbedConfig, seed: Seed) -> Testbed {
     let documents = (0..config.n_documents).map(|idx| {
         let mut draw = Draw::new(seed.child("documents").nth(idx as u64));
         let sketch = draw_sketch(config, false, &mut draw);
-        let text = if draw.chance(config.comment_share) {
-            sketch.commented_solution(config.idle_comment_share, &mut draw)
+        let form = if draw.chance(config.mbpp_share) {
+            Form::Mbpp
         } else {
-            sketch.solution()
+            Form::Humaneval
+        };
+        let text = if draw.chance(config.comment_share) {
+            sketch.commented_solution(form, config.idle_comment_share, &mut draw)
+        } else {
+            sketch.solution(form)
         };
         TestbedDocument {
             id: format!("testbed/document/{idx}"),
-            prefix: sketch.prompt(),
+            prefix: sketch.prompt(form),
             text,
         }
     });
@@ -182,9 +195,10 @@ fn problems(config: &TestbedConfig, part: &str, seed: Seed, n: usize) -> Vec<Pro
             break;
         }
         let sketch = draw_sketch(config, part == "held_out", &mut draw);
-        if seen.insert(sketch.prompt()) {
+        let form = Form::of_problem(problems.len(), config.mbpp_share);
+        if seen.insert(sketch.prompt(form)) {
             let task_id = format!("testbed/{part}/{}", problems.len());
-            problems.push(problem(&sketch, task_id));
+            problems.push(problem(&sketch, form, task_id));
         }
     }
     assert_eq!(
@@ -195,21 +209,19 @@ fn problems(config: &TestbedConfig, part: &str, seed: Seed, n: usize) -> Vec<Pro
     problems
 }
 
-fn problem(sketch: &Sketch, task_id: String) -> Problem {
-    let plan = sketch
-        .lines
-        .iter()
-        .enumerate()
-        .filter_map(|(line, written)| {
-            let rationale = written.rationale.clone()?;
-            Some(PlannedLine { line, rationale })
-        });
+fn problem(sketch: &Sketch, form: Form, task_id: String) -> Problem {
+    let lines = sketch.written(form).into_iter().enumerate();
+    let plan = lines.filter_map(|(line, written)| {
+        let rationale = written.rationale?;
+        Some(PlannedLine { line, rationale })
+    });
     Problem {
         task_id,
-        prompt: sketch.prompt(),
+        prompt: sketch.prompt(form),
         entry_point: sketch.entry_point.to_owned(),
-        canonical_solution: sketch.solution(),
+        canonical_solution: sketch.solution(form),
         test: sketch.test(),
+        form,
         family: sketch.family,
         n_steps: sketch.n_steps,
         plan: plan.collect(),

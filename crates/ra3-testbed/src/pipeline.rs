@@ -1,8 +1,8 @@
 //! Families `pipeline` and `order`: one to three operations on one argument.
 //!
 //! `pipeline` names them in execution order. `order` names them in another order ("after sorting
-//! but before dropping the last, reverse the list") and writes them as one nested expression, so
-//! the first token of the answer depends on the whole description.
+//! but before dropping the last, reverse the list"), so that the first line of the answer depends
+//! on the whole description; before it, the steps are put in order.
 
 use crate::body::{Step, Style, body, parameter};
 use crate::catalogue::CATALOGUE;
@@ -20,7 +20,9 @@ pub(crate) fn in_order(n_steps: usize, draw: &mut Draw) -> Sketch {
     let commands: Vec<String> = steps.iter().map(|s| s.command(draw.below(2))).collect();
     let joint = draw.pick(&[", then ", "; ", " and "]);
     let description = capitalised(&commands.join(joint));
-    let style = [Style::Nested, Style::Stepwise, Style::Loops][draw.weighted(&[4.0, 4.0, 1.0])];
+    // Three operations in one expression are beyond a small model, plan or no plan.
+    let nested = if n_steps > 2 { 0.0 } else { 4.0 };
+    let style = [Style::Nested, Style::Stepwise, Style::Loops][draw.weighted(&[nested, 4.0, 1.0])];
     let rationales: Vec<String> = steps.iter().map(Step::gerund).collect();
     let mut sketch = sketch_of(Family::Pipeline, &steps, description, draw);
     sketch.lines = body(&steps, &rationales, style);
@@ -47,7 +49,11 @@ pub(crate) fn reordered(n_steps: usize, draw: &mut Draw) -> Sketch {
         ),
     };
     let mut sketch = sketch_of(Family::Order, &steps, capitalised(&description), draw);
-    sketch.lines = body(&steps, &g, Style::Nested);
+    sketch.lines = body(&steps, &g, Style::Stepwise);
+    for line in &mut sketch.lines {
+        line.rationale = None;
+    }
+    sketch.lines[0].rationale = Some(g.join(", "));
     sketch
 }
 
@@ -58,6 +64,7 @@ fn sketch_of(family: Family, steps: &[Step], description: String, draw: &mut Dra
         let result = run(steps, &input);
         (vec![input], result)
     });
+    let tests: Vec<(Vec<Value>, Value)> = tests.collect();
     Sketch {
         family,
         n_steps: steps.len(),
@@ -66,7 +73,8 @@ fn sketch_of(family: Family, steps: &[Step], description: String, draw: &mut Dra
         parameters: parameter(domain),
         description,
         lines: Vec::new(),
-        tests: tests.collect(),
+        example: tests.first().cloned(),
+        tests,
     }
 }
 

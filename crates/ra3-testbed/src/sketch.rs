@@ -7,6 +7,7 @@ use std::iter;
 
 use crate::draw::Draw;
 use crate::family::Family;
+use crate::form::Form;
 use crate::value::Value;
 
 /// One line of a solution, indented, without its newline.
@@ -41,7 +42,10 @@ pub(crate) struct Sketch {
     pub(crate) parameters: &'static str,
     /// The docstring, without its quotes.
     pub(crate) description: String,
+    /// Lines of the body.
     pub(crate) lines: Vec<Line>,
+    /// Arguments and result that say nothing of what has to be worked out, to be shown.
+    pub(crate) example: Option<(Vec<Value>, Value)>,
     /// Arguments and what the function gives for them.
     pub(crate) tests: Vec<(Vec<Value>, Value)>,
 }
@@ -74,26 +78,59 @@ impl Line {
 }
 
 impl Sketch {
-    /// Signature and docstring, as HumanEval's `prompt`.
-    pub(crate) fn prompt(&self) -> String {
-        format!(
-            "def {}({}):\n    \"\"\"{}.\"\"\"\n",
-            self.entry_point, self.parameters, self.description
-        )
+    /// What asks for the program: signature and docstring, or a text.
+    pub(crate) fn prompt(&self, form: Form) -> String {
+        let signature = self.signature();
+        let description = &self.description;
+        match form {
+            Form::Humaneval => {
+                format!("def {signature}:\n    \"\"\"{description}.\"\"\"\n")
+            }
+            Form::Mbpp => {
+                let shown = self.example.as_ref().map(|example| {
+                    let assert = assert(self.entry_point, example);
+                    format!("{assert}\n")
+                });
+                let shown = shown.unwrap_or_default();
+                format!("\"\"\"\nWrite a function {signature}. {description}.\n{shown}\"\"\"\n")
+            }
+        }
+    }
+
+    /// The lines that follow the prompt: the body, or the whole function. What has to be thought
+    /// before the body's first line is then thought before the function.
+    pub(crate) fn written(&self, form: Form) -> Vec<Line> {
+        let mut lines = self.lines.clone();
+        if form == Form::Mbpp {
+            let header = Line {
+                code: format!("def {}:", self.signature()),
+                rationale: lines[0].rationale.take(),
+                idle_comment: None,
+            };
+            lines.insert(0, header);
+        }
+        lines
     }
 
     /// The lines without comments, as HumanEval's `canonical_solution`.
-    pub(crate) fn solution(&self) -> String {
-        self.lines
-            .iter()
-            .map(|line| line.code.clone() + "\n")
-            .collect()
+    pub(crate) fn solution(&self, form: Form) -> String {
+        let lines = self.written(form).into_iter();
+        lines.map(|line| line.code + "\n").collect()
+    }
+
+    fn signature(&self) -> String {
+        format!("{}({})", self.entry_point, self.parameters)
     }
 
     /// The lines, with their rationales as comments and some idle comments.
-    pub(crate) fn commented_solution(&self, idle_comment_share: f64, draw: &mut Draw) -> String {
+    pub(crate) fn commented_solution(
+        &self,
+        form: Form,
+        idle_comment_share: f64,
+        draw: &mut Draw,
+    ) -> String {
         let mut text = String::new();
-        for line in &self.lines {
+        for line in &self.written(form) {
             let idle = line
                 .idle_comment
                 .filter(|_| draw.chance(idle_comment_share));
@@ -109,15 +146,16 @@ impl Sketch {
 
     /// HumanEval's `test`: literal asserts on `candidate`.
     pub(crate) fn test(&self) -> String {
-        let asserts = self.tests.iter().map(|(arguments, result)| {
-            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-            format!(
-                "    assert candidate({}) == {result}\n",
-                arguments.join(", ")
-            )
-        });
+        let asserts = self.tests.iter();
+        let asserts = asserts.map(|test| format!("    {}\n", assert("candidate", test)));
         iter::once("def check(candidate):\n".to_owned())
             .chain(asserts)
             .collect()
     }
+}
+
+/// The call of an example and what it has to give, as Python.
+fn assert(function: &str, (arguments, result): &(Vec<Value>, Value)) -> String {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    format!("assert {function}({}) == {result}", arguments.join(", "))
 }

@@ -1,13 +1,13 @@
 //! Whole-testbed tests: determinism, the split, Python's verdict, and what the text looks like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::*;
 
 fn config(n_documents: usize, n_problems: usize) -> TestbedConfig {
-    let mut config = TestbedConfig::standard(n_documents, n_problems, n_problems, 0.5);
+    let mut config = TestbedConfig::standard(n_documents, n_problems, n_problems, 0.5, 0.5);
     for share in &mut config.mix {
         share.weight = 1.0;
     }
@@ -63,7 +63,7 @@ fn held_out_compositions_occur_in_no_document_and_no_training_problem() {
 /// The clauses of a chain as a reader sees them: `["from 4", "add 3", "times 7"]`.
 fn chain_in_text(prompt: &str) -> Option<Vec<&str>> {
     let start = prompt.find(" from ").or_else(|| prompt.find(" under "))?;
-    let clauses = prompt[start + 1..].trim_end_matches(".\"\"\"\n");
+    let clauses = prompt[start + 1..].split('.').next()?;
     let mut clauses: Vec<&str> = clauses.split([',', ';']).map(str::trim).collect();
     clauses.pop();
     Some(clauses)
@@ -102,7 +102,9 @@ fn held_out_chains_are_not_readable_in_any_training_document() {
 /// The operations a description names one after the other, read off its words; `None` where the
 /// description is of another kind.
 fn pipeline_in_text(prompt: &str) -> Option<Vec<&'static str>> {
-    let description = prompt.split("\"\"\"").nth(1)?.trim_end_matches('.');
+    let text = prompt.split("\"\"\"").nth(1)?;
+    let text = text.split_once("). ").map_or(text, |(_, text)| text);
+    let description = text.split('.').next()?;
     let hide_digit = |letter: char| if letter.is_ascii_digit() { '#' } else { letter };
     let normal: String = description.to_lowercase().chars().map(hide_digit).collect();
     let mut left = normal.as_str();
@@ -187,6 +189,41 @@ fn plans_point_at_lines_and_every_composing_family_has_one() {
         let n_lines = problem.canonical_solution.lines().count();
         assert!(problem.plan.iter().all(|planned| planned.line < n_lines));
         assert_eq!(problem.plan.is_empty(), problem.family == Family::Record);
+    }
+}
+
+/// What is shown of a function is the same whatever had to be worked out for it.
+#[test]
+fn an_example_tells_nothing_of_what_has_to_be_worked_out() {
+    let mut shown: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut n_alike = 0;
+    let mut draw = Draw::new(Seed::root(8));
+    for family in [Family::Worked, Family::Cups, Family::Days] {
+        for _ in 0..2000 {
+            let sketch = sketch(family, 3, &mut draw);
+            let prompt = sketch.prompt(Form::Mbpp);
+            let signature = prompt.lines().nth(1).unwrap().split(". ").next().unwrap();
+            let request = sketch.description.rsplit("; ").next().unwrap();
+            let assert = prompt.lines().find(|line| line.starts_with("assert "));
+            let assert = assert.map(str::to_owned);
+            let key = format!("{signature} {request}");
+            let first = shown.entry(key).or_insert_with(|| assert.clone());
+            assert_eq!(*first, assert, "{prompt}");
+            n_alike += usize::from(assert.is_some());
+        }
+    }
+    assert!(n_alike > 4000, "{n_alike} have an example");
+    assert!(shown.len() > 50 && shown.len() < 600, "{}", shown.len());
+}
+
+#[test]
+fn forms_are_spread_over_problems_by_their_share() {
+    for (share, n, expected) in [(0.0, 7, 0), (1.0, 7, 7), (0.5, 7, 3), (0.3, 10, 3)] {
+        let forms = (0..n).map(|index| Form::of_problem(index, share));
+        let n_mbpp = forms.filter(|form| *form == Form::Mbpp).count();
+        assert_eq!(n_mbpp, expected);
+        assert_eq!(Form::Mbpp.n_of(n, share), expected);
+        assert_eq!(Form::Humaneval.n_of(n, share), n - expected);
     }
 }
 

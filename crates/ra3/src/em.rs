@@ -53,6 +53,8 @@ pub struct Em {
     pub annotated: Vec<AnnotatedDocument>,
     /// The models that are compared with: copies of the policy, taken when they are first needed.
     pub frozen: Frozen,
+    /// The documents of the cold start; all where none is named.
+    pub cold_start_documents: Vec<usize>,
 }
 
 impl Em {
@@ -64,6 +66,7 @@ impl Em {
             position: 0,
             annotated: Vec::new(),
             frozen: Frozen::default(),
+            cold_start_documents: Vec::new(),
         }
     }
 
@@ -89,6 +92,13 @@ impl Em {
         let m_size = self.config.m_batch_documents;
         let seed_here = seed.child("position").nth(self.position);
         let report = match place.phase {
+            Phase::ColdStart if !self.cold_start_documents.is_empty() => {
+                let among = &self.cold_start_documents;
+                let order = batch(among.len(), m_size, place.nth, seed.child("cold"));
+                let drawn = order.into_iter().map(|index| documents(among[index]));
+                let own = self.own_latents(drawn.collect());
+                self.supervised(policy, place, &own, place.nth)?
+            }
             Phase::ColdStart => {
                 let own = self.own_latents(draw("cold", m_size));
                 self.supervised(policy, place, &own, place.nth)?
@@ -180,7 +190,7 @@ impl Em {
         let (own, searched): (Vec<_>, Vec<_>) = documents
             .into_iter()
             .zip(first..)
-            .partition(|(_, nth)| config.keeps_own(*nth));
+            .partition(|(it, nth)| config.keeps_own(*nth) && it.annotated.has_rationale());
         let documents = |side: Vec<(Document, u64)>| side.into_iter().map(|(it, _)| it).collect();
         let (own, searched): (Vec<Document>, Vec<Document>) = (documents(own), documents(searched));
         let mut rule = config.e_step.latent_rule(self.markers);

@@ -23,7 +23,7 @@ pub struct EmConfig {
     pub m_updates: u64,
     /// Documents of a cold start or M-step update, and of a batch of annotation.
     pub m_batch_documents: usize,
-    /// Share of a round's M-step data that keeps the corpus' own latents.
+    /// Share of a round's M-step data that keeps the corpus' own latents, where it has some.
     pub corpus_latents_share: f32,
     /// The search for latents.
     pub e_step: EStepConfig,

@@ -102,6 +102,13 @@ pub struct Annotated {
     pub latents: Vec<Option<Latent>>,
 }
 
+impl Annotated {
+    /// True if a rationale stands before one of its lines.
+    pub fn has_rationale(&self) -> bool {
+        self.latents.iter().flatten().any(Latent::is_think)
+    }
+}
+
 /// A document of the corpus, with its own comments as latents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

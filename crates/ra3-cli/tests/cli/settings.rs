@@ -71,6 +71,7 @@ fn the_ablations_run_and_differ() {
     let mut ledgers = Vec::new();
     let ablations = [
         ("none", "ra3.rounds=1"),
+        ("with_comments", "ra3.cold_start_documents=with_comments"),
         ("think_every_line", "ra3.e_step.think_every_line=true"),
         ("no_em", "ra3.m_updates=0"),
         ("no_rl", "ra3.e_updates=0"),
@@ -91,6 +92,39 @@ fn the_ablations_run_and_differ() {
         assert!(!ledgers.contains(&ledger), "{name}");
         ledgers.push(ledger);
     }
+}
+
+/// The two forms of the testbed's problems are two suites, each and both together a measure.
+#[test]
+fn the_forms_of_the_testbed_are_suites() {
+    let measure = |set: &str| format!("{{problems={{set='{set}'}}, n_samples=1}}");
+    let sets = ["testbed", "testbed-humaneval", "testbed-mbpp"];
+    let measures = format!("evaluate=[{}]", sets.map(measure).join(","));
+    let changes = [
+        "arms=[{name='base', rlvr=false}]",
+        "corpus.testbed.mbpp_share=0.25",
+        "corpus.testbed.n_held_out_problems=8",
+        &measures,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let (ok, text) = run(&folder.path().join("suites"), &changes);
+    assert!(ok, "{text}");
+    let ledger = read_to_string(folder.path().join("suites/ledger.jsonl")).unwrap();
+    for (set, n_problems) in sets.iter().zip([8, 6, 2]) {
+        let name = format!("\"benchmark\":\"{set}, held-out problems, 0-shot\"");
+        let score = ledger.lines().find(|line| line.contains(&name)).unwrap();
+        assert!(
+            score.contains(&format!("\"n_problems\":{n_problems},")),
+            "{score}"
+        );
+    }
+    // A form of which there is none is no measure.
+    let none = [&changes[..1], &["corpus.testbed.mbpp_share=0", changes[3]]].concat();
+    let (ok, text) = run(&folder.path().join("none"), &none);
+    assert!(
+        !ok && text.contains("generates none of this form"),
+        "{text}"
+    );
 }
 
 #[test]

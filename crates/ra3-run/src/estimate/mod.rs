@@ -24,7 +24,7 @@ pub(crate) use pace::Pace;
 pub(crate) use shapes::Shapes;
 
 use crate::plan::{Method, Plan, Subject, Task};
-use crate::run_file::{BaseSection, Budget, ProblemSetName, RlvrSection, RunFile};
+use crate::run_file::{BaseSection, Budget, RlvrSection, RunFile};
 use crate::stages::corpus::testbed_config;
 use crate::stages::midtrain::em_config;
 
@@ -217,9 +217,9 @@ impl Costs {
         let measure = &plan.measures()[place];
         let is_latent = plan.arms[subject.arm].method == Method::Ra3;
         let is_table = is_latent && !subject.is_after_rlvr && measure.decision_table;
-        let n_problems = match measure.problems.set {
-            ProblemSetName::Testbed => plan.file.corpus.n_held_out_problems(),
-            _ => N_PUBLISHED_PROBLEMS,
+        let n_problems = match measure.problems.set.forms() {
+            Some(forms) => plan.file.corpus.n_held_out_problems(forms),
+            None => N_PUBLISHED_PROBLEMS,
         };
         // Plainly, and by each of four decisions.
         let n_ways = if is_table { 5 } else { 1 };

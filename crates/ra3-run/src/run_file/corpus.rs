@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ra3_corpus::pieces::LongStatements;
 use ra3_corpus::read::{OnError, Source};
+use ra3_testbed::Form;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,16 +73,18 @@ impl CorpusSection {
         !self.sources.is_empty() || self.n_generated() > 0
     }
 
-    /// Generated problems that no document is like.
-    pub(crate) fn n_held_out_problems(&self) -> usize {
+    /// Generated problems of these forms that no document is like.
+    pub(crate) fn n_held_out_problems(&self, forms: &[Form]) -> usize {
         let testbed = self.testbed.as_ref();
-        testbed.map_or(0, |testbed| testbed.n_held_out_problems)
+        testbed.map_or(0, |testbed| {
+            testbed.n_of(testbed.n_held_out_problems, forms)
+        })
     }
 
-    /// Generated problems for RLVR.
-    pub(crate) fn n_train_problems(&self) -> usize {
+    /// Generated problems of these forms for RLVR.
+    pub(crate) fn n_train_problems(&self, forms: &[Form]) -> usize {
         let testbed = self.testbed.as_ref();
-        testbed.map_or(0, |testbed| testbed.n_train_problems)
+        testbed.map_or(0, |testbed| testbed.n_of(testbed.n_train_problems, forms))
     }
 }
 
@@ -93,6 +96,9 @@ pub struct TestbedSection {
     pub n_documents: usize,
     /// Share of the training documents that carry comments.
     pub comment_share: f64,
+    /// Share of documents and problems in MBPP's form, a text with an assert and a whole function;
+    /// the others are in HumanEval's, a signature with a docstring and its body.
+    pub mbpp_share: f64,
     /// Problems for RLVR; it needs 1 or more where it takes the testbed's.
     pub n_train_problems: usize,
     /// Problems for evaluation, of compositions that no document contains; `evaluate` needs 1 or
@@ -100,11 +106,20 @@ pub struct TestbedSection {
     pub n_held_out_problems: usize,
 }
 
+impl TestbedSection {
+    /// How many of `n` problems have one of these forms.
+    fn n_of(&self, n: usize, forms: &[Form]) -> usize {
+        let n_of = |form: &Form| form.n_of(n, self.mbpp_share);
+        forms.iter().map(n_of).sum()
+    }
+}
+
 impl Default for TestbedSection {
     fn default() -> Self {
         Self {
             n_documents: 12_000,
             comment_share: 0.5,
+            mbpp_share: 0.5,
             n_train_problems: 400,
             n_held_out_problems: 200,
         }

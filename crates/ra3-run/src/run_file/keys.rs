@@ -26,6 +26,8 @@ const PROBABILITY: Allowed = Real(Open(0.0), Open(1.0));
 const WEIGHT: Allowed = Real(Closed(0.0), Closed(1000.0));
 const PROBLEM_SETS: Allowed = OneOf(&[
     "testbed",
+    "testbed-humaneval",
+    "testbed-mbpp",
     "humaneval",
     "humaneval+",
     "mbpp",
@@ -101,6 +103,7 @@ pub const KEYS: &[Key] = &[
     key("corpus.sources.column", Text(1000)),
     key("corpus.testbed.n_documents", Whole(0, 10_000_000)).of("documents"),
     key("corpus.testbed.comment_share", SHARE),
+    key("corpus.testbed.mbpp_share", SHARE),
     key("corpus.testbed.n_train_problems", Whole(0, 10_000)).of("problems"),
     key("corpus.testbed.n_held_out_problems", Whole(0, 10_000)).of("problems"),
     // The tokenizer.
@@ -155,6 +158,7 @@ pub const KEYS: &[Key] = &[
     key("supervised.floor_share", SHARE),
     // RA3.
     key("ra3.cold_start_updates", Whole(0, COUNT_MAX)).of("updates"),
+    key("ra3.cold_start_documents", OneOf(&["all", "with_comments"])),
     key("ra3.rounds", Whole(0, 1_000_000))
         .of("rounds")
         .symbol("K"),

@@ -10,6 +10,7 @@ use ra3_evals::livecodebench::Mode;
 use ra3_evals::rlvr::difficulty::Band;
 use ra3_evals::task::Task;
 use ra3_sandbox::Level;
+use ra3_testbed::Form;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +83,7 @@ impl super::RunFile {
     /// Writes out what is measured where nothing is said: the testbed's held-out problems, where it
     /// has some.
     pub(crate) fn name_measures(&mut self) {
-        let has_problems = self.corpus.n_held_out_problems() > 0;
+        let has_problems = self.corpus.n_held_out_problems(&Form::ALL) > 0;
         let of_testbed = || {
             has_problems
                 .then(EvaluateSection::default)
@@ -251,6 +252,10 @@ pub enum ProblemSetName {
     /// Those of `[corpus.testbed]`.
     #[default]
     Testbed,
+    /// Those of them that have HumanEval's form.
+    TestbedHumaneval,
+    /// Those of them that have MBPP's form.
+    TestbedMbpp,
     /// HumanEval's record format: HumanEval itself, or problems of one's own.
     Humaneval,
     /// HumanEval+.
@@ -280,7 +285,7 @@ impl ProblemSetName {
     /// The name of the set as `ra3 eval` has it; none of the testbed's.
     pub(crate) const fn bench(self) -> Option<Name> {
         Some(match self {
-            Self::Testbed => return None,
+            Self::Testbed | Self::TestbedHumaneval | Self::TestbedMbpp => return None,
             Self::Humaneval => Name::HumanEval,
             Self::HumanevalPlus => Name::HumanEvalPlus,
             Self::Mbpp => Name::Mbpp,
@@ -294,8 +299,22 @@ impl ProblemSetName {
         })
     }
 
+    /// The forms of the testbed's problems that are meant; `None` where others are.
+    pub(crate) const fn forms(self) -> Option<&'static [Form]> {
+        match self {
+            Self::Testbed => Some(&Form::ALL),
+            Self::TestbedHumaneval => Some(&[Form::Humaneval]),
+            Self::TestbedMbpp => Some(&[Form::Mbpp]),
+            _ => None,
+        }
+    }
+
     /// As scores call it.
     pub(crate) fn text(self) -> &'static str {
-        self.bench().map_or("testbed", Name::text)
+        match self {
+            Self::TestbedHumaneval => "testbed-humaneval",
+            Self::TestbedMbpp => "testbed-mbpp",
+            _ => self.bench().map_or("testbed", Name::text),
+        }
     }
 }

@@ -38,6 +38,8 @@ impl Default for SupervisedSection {
 pub struct Ra3Section {
     /// Updates on the corpus' own comments as latents; 0 for no cold start.
     pub cold_start_updates: u64,
+    /// The documents of the cold start.
+    pub cold_start_documents: ColdStartDocuments,
     /// Rounds of E-step and M-step; 0 leaves the cold start alone.
     pub rounds: u64,
     /// E-step updates of a round; 0 searches for nothing.
@@ -58,6 +60,7 @@ impl Default for Ra3Section {
     fn default() -> Self {
         Self {
             cold_start_updates: 100,
+            cold_start_documents: ColdStartDocuments::All,
             rounds: 2,
             e_updates: 20,
             annotate_documents: 1280,
@@ -67,6 +70,17 @@ impl Default for Ra3Section {
             m_step: MStepSection::default(),
         }
     }
+}
+
+/// Which documents the cold start learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColdStartDocuments {
+    /// All: the model thinks as often as the corpus has comments.
+    All,
+    /// Those with comments: where they are rare the model still thinks often, and the E-step finds
+    /// out where it pays. All, where none has any.
+    WithComments,
 }
 
 /// Whether the optimizer's moments start anew with each phase.
@@ -155,7 +169,7 @@ pub struct MStepSection {
     pub choose: Choose,
     /// Annotation draws rationales of random tokens in place of the model's own: a control.
     pub random_rationales: bool,
-    /// Share of the data that keeps the corpus' own comments as latents.
+    /// Share of the data that keeps the corpus' own comments as latents, where it has some.
     pub corpus_latents_share: f32,
     /// Loss weight of a line's token.
     pub line_weight: f32,

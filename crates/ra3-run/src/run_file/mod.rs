@@ -42,7 +42,8 @@ pub use measure::{
 };
 pub(crate) use merge::merged;
 pub use midtrain::{
-    EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName, SupervisedSection,
+    ColdStartDocuments, EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName,
+    SupervisedSection,
 };
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub use read::{RunFileError, load, parse, written};

@@ -10,9 +10,11 @@ use ra3_corpus::filter::Filters;
 use ra3_corpus::pipeline::{self, CorpusConfig, CorpusReport};
 use ra3_corpus::read::Source;
 use ra3_corpus::shards::Shards;
+use ra3_evals::bench::{self, Name};
+use ra3_evals::task::Task;
 use ra3_lm::config::ModelConfig;
 use ra3_page::number as short;
-use ra3_testbed::{Problem, Testbed, TestbedConfig};
+use ra3_testbed::{Form, Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::event::{Event, Watcher};
@@ -225,6 +227,7 @@ pub(crate) fn testbed_config(section: &TestbedSection) -> TestbedConfig {
         section.n_train_problems,
         section.n_held_out_problems,
         section.comment_share,
+        section.mbpp_share,
     )
 }
 
@@ -290,17 +293,23 @@ fn record(report: &CorpusReport, plan: &Plan) -> CorpusRecord {
     }
 }
 
-/// Problems of a split, with their true plans.
-pub(crate) fn problems(corpus: &Path, split: Split) -> Result<Vec<Problem>> {
-    read_journal(&problems_path(corpus, split))
-}
-
-/// The file of a split's problems, in HumanEval's format.
-pub(crate) fn problems_path(corpus: &Path, split: Split) -> PathBuf {
-    corpus.join(match split {
+/// Problems of a split, of these forms, with what the testbed knows of them.
+pub(crate) fn problems(
+    corpus: &Path,
+    split: Split,
+    forms: &[Form],
+) -> Result<(Vec<Problem>, Vec<Task>)> {
+    let path = corpus.join(match split {
         Split::Train => TRAIN_PROBLEMS,
         Split::HeldOut => HELD_OUT_PROBLEMS,
-    })
+    });
+    let problems: Vec<Problem> = read_journal(&path)?;
+    // The same file: its records are HumanEval's.
+    let tasks = bench::read(Name::HumanEval, &path)?.tasks;
+    let both = problems.into_iter().zip(tasks);
+    Ok(both
+        .filter(|(problem, _)| forms.contains(&problem.form))
+        .unzip())
 }
 
 /// Whose problems.

@@ -10,18 +10,19 @@ use ra3::policy::TokenId;
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3_corpus::lines::encode_rationale;
-use ra3_evals::bench::{self, Name};
+use ra3_evals::bench;
 use ra3_evals::evalplus::data::Rules;
+use ra3_testbed::{Form, Problem};
 use ra3_text::tokenizer::Tokenizer;
 
-use super::corpus::{self, Split, problems_path};
+use super::corpus::{self, Split};
 use crate::benchmark_data;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::ledger::{Record, ScoreRecord};
 use crate::model_note::ModelNote;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::run_file::{EvaluateSection, GradingSection, ProblemSetName, RunFile};
+use crate::run_file::{EvaluateSection, GradingSection, RunFile};
 use crate::store::StageFolder;
 
 /// Programs of a model that the report shows.
@@ -108,10 +109,12 @@ fn problem_set(
         .saturating_sub(measure.program_tokens_max);
     let name = format!("{}, held-out problems, 0-shot", measure.name());
     let pool = pool(grading, measure.problems.set)?;
-    let Some(bench) = measure.problems.set.bench() else {
-        let tasks = bench::read(Name::HumanEval, &problems_path(corpus, Split::HeldOut))?.tasks;
+    if let Some(forms) = measure.problems.set.forms() {
+        let (_, tasks) = corpus::problems(corpus, Split::HeldOut, forms)?;
         return Ok(ProblemSet::new(&name, tasks, tokenizer, pool));
-    };
+    }
+    let bench = measure.problems.set.bench();
+    let bench = bench.context("what is not the testbed is a benchmark")?;
     let data = benchmark_data::locate(bench, measure.problems.data.as_deref())?;
     let cache = ra3_files::cache_folder(|name| std::env::var_os(name)).join("ra3/expected");
     let ready = bench::load(
@@ -204,9 +207,9 @@ impl Way<'_> {
             guided("act", Decision::Act),
             guided("think", Decision::Think),
         ];
-        if self.measure.problems.set == ProblemSetName::Testbed {
+        if let Some(forms) = self.measure.problems.set.forms() {
             evaluations.push(Evaluation {
-                plans: true_plans(corpus, tokenizer)?,
+                plans: true_plans(corpus, forms, tokenizer)?,
                 ..guided("true_plan", Decision::Absent)
             });
         }
@@ -215,9 +218,13 @@ impl Way<'_> {
 }
 
 /// The true rationale before the first line, where a problem has one there.
-fn true_plans(corpus: &Path, tokenizer: &Tokenizer) -> Result<Vec<Option<Vec<u32>>>> {
-    let problems = corpus::problems(corpus, Split::HeldOut)?;
-    let plan = |problem: &ra3_testbed::Problem| {
+fn true_plans(
+    corpus: &Path,
+    forms: &[Form],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Option<Vec<u32>>>> {
+    let (problems, _) = corpus::problems(corpus, Split::HeldOut, forms)?;
+    let plan = |problem: &Problem| {
         let first = problem.plan.iter().find(|planned| planned.line == 0)?;
         Some(encode_rationale(&first.rationale, tokenizer))
     };

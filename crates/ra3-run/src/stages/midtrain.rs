@@ -28,7 +28,9 @@ use crate::event::Watcher;
 use crate::model_note::ModelNote;
 use crate::plan::{Arm, Method};
 use crate::recipe::{Before, budget_of};
-use crate::run_file::{Budget, EStepSection, RunFile, ScorerName, SupervisedSection};
+use crate::run_file::{
+    Budget, ColdStartDocuments, EStepSection, RunFile, ScorerName, SupervisedSection,
+};
 use crate::store::StageFolder;
 
 /// The folder of the model that gives `p_0`.
@@ -63,7 +65,10 @@ pub(crate) fn run(
                 engine: Engine::of(&file.training),
             };
             Course::Ra3(Box::new(Ra3Course {
-                em: Em::new(em_config(file), tokenizer.markers()),
+                em: Em {
+                    cold_start_documents: cold_start_documents(file, &documents),
+                    ..Em::new(em_config(file), tokenizer.markers())
+                },
                 documents: &documents,
                 moments: file.ra3.moments,
                 snapshots,
@@ -105,6 +110,15 @@ fn ntp_course<'a>(
         until,
         n_updates_expected,
         seed: seed.child("m_step"),
+    }
+}
+
+/// The documents that the cold start draws from, where it is not all of them.
+fn cold_start_documents(file: &RunFile, documents: &Shards) -> Vec<usize> {
+    let is_meant = |index: &usize| documents.document(*index).annotated.has_rationale();
+    match file.ra3.cold_start_documents {
+        ColdStartDocuments::All => Vec::new(),
+        ColdStartDocuments::WithComments => (0..documents.len()).filter(is_meant).collect(),
     }
 }
 

@@ -324,3 +324,60 @@ fn shares_of_the_corpus_own_latents_are_exact() {
         assert_eq!(n_own, 2 * usize::from(tenths));
     }
 }
+
+/// Without its rationale.
+fn bare(index: usize) -> Document {
+    let mut document = document(index);
+    document.annotated.latents[1] = Some(Latent::Keep);
+    document
+}
+
+/// A cold start that is given documents asks for no other, in epochs of their own.
+#[test]
+fn the_cold_start_keeps_to_the_documents_that_it_is_given() {
+    let given = [3, 4, 9, 15, 20];
+    let config = EmConfig {
+        cold_start_updates: 5,
+        ..em()
+    };
+    let mut policy = Recording::new(table(1));
+    let mut em = Em::new(config, MARKERS);
+    em.cold_start_documents = given.to_vec();
+    let asked = RefCell::new(vec![]);
+    let documents = |index| {
+        asked.borrow_mut().push(index);
+        document(index)
+    };
+    for _ in 0..5 {
+        advance_on(&mut em, &mut policy, &documents, SEED).expect("an update");
+    }
+    // Five updates of four are four epochs of five.
+    for epoch in asked.take().chunks(given.len()) {
+        let epoch: BTreeSet<usize> = epoch.iter().copied().collect();
+        assert_eq!(epoch, BTreeSet::from(given));
+    }
+    advance_on(&mut em, &mut policy, &documents, SEED).expect("an E-step");
+    assert!(asked.take().iter().any(|index| !given.contains(index)));
+}
+
+/// What has no latents of its own is searched, whatever share keeps its own.
+#[test]
+fn documents_without_latents_are_always_searched() {
+    let config = EmConfig {
+        cold_start_updates: 0,
+        rounds: 1,
+        e_updates: 0,
+        m_updates: 0,
+        corpus_latents_share: 1.0,
+        ..em()
+    };
+    for (documents, n_drawn) in [(document as fn(usize) -> Document, 0), (bare, 4 * 3)] {
+        let mut policy = Recording::new(table(1));
+        let mut em = Em::new(config.clone(), MARKERS);
+        let report = advance_on(&mut em, &mut policy, &documents, SEED).expect("a batch");
+        assert!(matches!(report.done, Done::Annotated(_)));
+        assert!(report.work.n_tokens_sampled >= n_drawn);
+        assert_eq!(report.work.n_tokens_sampled == 0, n_drawn == 0);
+        assert_eq!(em.annotated.len(), 4);
+    }
+}

@@ -28,7 +28,7 @@ use crate::event::Watcher;
 use crate::model_note::ModelNote;
 use crate::plan::Arm;
 use crate::programs::{Evaluation, ProblemSet, evaluate, writing_rule};
-use crate::run_file::{ProblemSetName, RlvrSection, RunFile};
+use crate::run_file::{RlvrSection, RunFile};
 use crate::store::StageFolder;
 use written::{Written, figures};
 
@@ -81,8 +81,10 @@ pub(crate) fn run(
     let section = file.rlvr.as_ref().context("there is no [rlvr]")?;
     let tokenizer = corpus::tokenizer(corpus)?;
     let lm = Engine::of(&file.training).load(start)?;
-    let (train, held_out) = if section.problems.set == ProblemSetName::Testbed {
-        let set = |split| problems::of_testbed(&file.grading, corpus, &tokenizer, split);
+    let set_name = section.problems.set;
+    let (train, held_out) = if let Some(forms) = set_name.forms() {
+        let set =
+            |split| problems::of_testbed(&file.grading, set_name, forms, corpus, &tokenizer, split);
         (set(Split::Train)?, set(Split::HeldOut)?)
     } else {
         let n_context = lm.shape().n_context;

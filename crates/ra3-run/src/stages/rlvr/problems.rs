@@ -4,31 +4,38 @@ use std::path::Path;
 
 use anyhow::Result;
 use ra3::seed::Seed;
-use ra3_evals::bench::{self, Name};
 use ra3_evals::rlvr::split::split;
 use ra3_evals::rlvr::usable::{LeftOut, keep_checked, keep_usable};
 use ra3_evals::task::Task;
+use ra3_testbed::Form;
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::event::{Event, Watcher};
 use crate::programs::{ProblemSet, pool};
 use crate::run_file::{GradingSection, ProblemSetName, RlvrSection, RunFile};
-use crate::stages::corpus::{Split, problems_path};
+use crate::stages::corpus::{self, Split};
 
-/// The testbed's problems of a split.
+/// The testbed's problems of a split, of these forms.
 pub(super) fn of_testbed(
     grading: &GradingSection,
+    set: ProblemSetName,
+    forms: &[Form],
     corpus: &Path,
     tokenizer: &Tokenizer,
     split: Split,
 ) -> Result<ProblemSet> {
-    let tasks = bench::read(Name::HumanEval, &problems_path(corpus, split))?.tasks;
-    let name = match split {
-        Split::Train => "testbed, training problems, 0-shot",
-        Split::HeldOut => "testbed, held-out problems, 0-shot",
+    let (_, tasks) = corpus::problems(corpus, split, forms)?;
+    let side = match split {
+        Split::Train => "training",
+        Split::HeldOut => "held-out",
     };
-    let pool = pool(grading, ProblemSetName::Testbed)?;
-    Ok(ProblemSet::new(name, tasks, tokenizer, pool))
+    let name = format!("{}, {side} problems, 0-shot", set.text());
+    Ok(ProblemSet::new(
+        &name,
+        tasks,
+        tokenizer,
+        pool(grading, set)?,
+    ))
 }
 
 /// Training and held-out problems of a published set, those whose prompts fit.
