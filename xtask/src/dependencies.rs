@@ -13,6 +13,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3-files", &[]),
     ("ra3-hub", &["ra3-files"]),
     ("ra3-lm", &["ra3", "ra3-files"]),
+    ("ra3-torch", &["ra3", "ra3-files"]),
     ("ra3-bench", &["ra3", "ra3-lm"]),
     ("ra3-text", &["ra3"]),
     ("ra3-parquet", &[]),

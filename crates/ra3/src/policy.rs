@@ -285,6 +285,12 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// What runs the model has failed, whatever was asked of it.
+    #[error("{reason}")]
+    Engine {
+        /// How, and what to do.
+        reason: String,
+    },
 }
 
 /// A language model, seen from the algorithm.

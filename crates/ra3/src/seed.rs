@@ -41,6 +41,25 @@ impl Seed {
         (mix(self.0) >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// The number itself, for draws that are made elsewhere by the same rules.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// `n` normal numbers of a deviation, by Box and Muller's transform.
+    pub fn normals(self, n: usize, deviation: f64) -> Vec<f64> {
+        let mut rng = self.rng();
+        let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut numbers = Vec::with_capacity(n + 1);
+        while numbers.len() < n {
+            let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt() * deviation;
+            let angle = std::f64::consts::TAU * uniform();
+            numbers.extend([radius * angle.cos(), radius * angle.sin()]);
+        }
+        numbers.truncate(n);
+        numbers
+    }
+
     /// A permutation of `0..n` (Fisher-Yates).
     pub fn permutation(self, n: usize) -> Vec<usize> {
         let mut rng = self.rng();

@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use half::bf16;
 use ra3::seed::Seed;
-use rand_core::Rng;
 
 use super::config::{Biases, ModelConfig};
 use crate::device::matrix::Matrix;
@@ -246,16 +245,10 @@ impl Weights {
     }
 }
 
-/// Normal numbers by Box and Muller's transform, in `f64`.
+/// Normal numbers.
 pub(crate) fn fill_normal(place: &mut [f32], deviation: f32, seed: Seed) {
-    let mut rng = seed.rng();
-    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    for pair in place.chunks_mut(2) {
-        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt() * f64::from(deviation);
-        let angle = std::f64::consts::TAU * uniform();
-        pair[0] = (radius * angle.cos()) as f32;
-        if let Some(second) = pair.get_mut(1) {
-            *second = (radius * angle.sin()) as f32;
-        }
+    let normals = seed.normals(place.len(), f64::from(deviation));
+    for (number, normal) in place.iter_mut().zip(normals) {
+        *number = normal as f32;
     }
 }

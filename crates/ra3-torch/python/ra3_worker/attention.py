@@ -1,0 +1,119 @@
+"""The one attention function that `transformers` models are given, over tries.
+
+What a pass attends to is said by a plan that is set around it: `ForestPlan` for training, a
+boolean mask over the rows of a forest; `PathPlan` for drawing and scoring, in which each row
+gathers the keys and values of its own path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+NAME = "ra3_trie"
+
+
+@dataclass
+class ForestPlan:
+    """Row `q` of a forest sees row `k` where `mask[q, k]`."""
+
+    mask: Tensor
+
+    @classmethod
+    def of(cls, ends: list[int], device: torch.device) -> ForestPlan:
+        """The plan of a forest whose row `k` has the rows up to `ends[k]` below it."""
+        rows = torch.arange(len(ends), device=device)
+        query, key = rows[:, None], rows[None, :]
+        return cls((key <= query) & (query < torch.tensor(ends, device=device)[None, :]))
+
+    def attend(self, _layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """`[1, heads, rows, width]` to `[1, rows, heads, width]`."""
+        found = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self.mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        return found.transpose(1, 2)
+
+
+@dataclass
+class Bucket:
+    """Rows of a pass whose paths are of about one length.
+
+    The length of a bucket follows from a row's own path alone: so what is computed for a row does
+    not depend on the rows beside it.
+    """
+
+    # Rows of the pass, and their paths: `[rows]`, `[rows, length]`, `[rows, 1, 1, length]`.
+    rows: Tensor
+    slots: Tensor
+    mask: Tensor
+
+
+@dataclass
+class PathPlan:
+    """Rows go to slots of the pool, and each sees the slots of its path."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    slots: Tensor
+    buckets: list[Bucket]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """As `ForestPlan.attend`; heads that share keys are taken as queries of one head."""
+        n_keys, width = k.shape[1], q.shape[-1]
+        kept = self.keys[layer].dtype
+        self.keys[layer][self.slots] = k[0].transpose(0, 1).to(kept)
+        self.values[layer][self.slots] = v[0].transpose(0, 1).to(kept)
+        queries = q[0].transpose(0, 1)
+        found = torch.empty_like(queries)
+        for bucket in self.buckets:
+            keys = self.keys[layer][bucket.slots].transpose(1, 2)
+            values = self.values[layer][bucket.slots].transpose(1, 2)
+            asked = queries[bucket.rows].reshape(len(bucket.rows), n_keys, -1, width)
+            among = F.scaled_dot_product_attention(
+                asked, keys, values, attn_mask=bucket.mask, scale=scale
+            )
+            found[bucket.rows] = among.reshape(len(bucket.rows), -1, width).to(found.dtype)
+        return found[None]
+
+
+Plan = ForestPlan | PathPlan
+
+_now: list[Plan] = []
+
+
+@contextmanager
+def attending(plan: Plan) -> Iterator[None]:
+    """Passes inside of it attend by this plan, and so do layers that run again for a gradient."""
+    _now.append(plan)
+    try:
+        yield
+    finally:
+        _now.pop()
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_unused: object,
+) -> tuple[Tensor, None]:
+    return _now[-1].attend(module.layer_idx, query, key, value, scaling), None
+
+
+def _no_mask(*_args: object, **_kwargs: object) -> None:
+    return None
+
+
+def register() -> None:
+    """Makes the function known to `transformers` by `NAME`."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, _no_mask)

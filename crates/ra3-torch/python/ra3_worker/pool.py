@@ -1,0 +1,85 @@
+"""Keys, values and last hidden states of tokens, in slots that rows of one history share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .model import Model, Settings
+
+SLOTS_FIRST = 1024
+
+
+class Pool:
+    """A trie of tokens: a slot belongs to the rows that hold it, and is free when none does."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        """An empty pool, which grows up to the settings' bytes."""
+        config = model.network.config
+        n_heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+        self._row = (config.num_key_value_heads, width)
+        self._device = torch.device(settings.device)
+        short = settings.dtype == "bfloat16"
+        self._dtype = torch.bfloat16 if short else torch.float32
+        n_layers, n_each = config.num_hidden_layers, self._row[0] * width
+        size = torch.finfo(self._dtype).bits // 8
+        self.n_bytes = 2 * n_layers * n_each * size + 4 * config.hidden_size
+        self.n_slots_max = settings.cache_bytes_max // self.n_bytes
+        self.keys = [self._empty(self._row) for _ in range(n_layers)]
+        self.values = [self._empty(self._row) for _ in range(n_layers)]
+        self.hidden = torch.empty(0, config.hidden_size, device=self._device)
+        self._children: dict[tuple[int, int], int] = {}
+        self._key_of: list[tuple[int, int]] = []
+        self._n_holders: list[int] = []
+        self._free: list[int] = []
+
+    def _empty(self, row: tuple[int, ...], n_slots: int = 0) -> Tensor:
+        return torch.zeros(n_slots, *row, dtype=self._dtype, device=self._device)
+
+    @property
+    def n_open(self) -> int:
+        """Slots that can be taken."""
+        return self.n_slots_max - len(self._key_of) + len(self._free)
+
+    def find(self, parent: int, token: int) -> int | None:
+        """The slot of a token after that of its parent; -1 is the beginning."""
+        return self._children.get((parent, token))
+
+    def hold(self, slot: int) -> None:
+        """One more row holds a slot."""
+        self._n_holders[slot] += 1
+
+    def take(self, parent: int, token: int) -> int | None:
+        """A new slot, held by one row; none where there is no room."""
+        if self._free:
+            slot = self._free.pop()
+        elif len(self._key_of) < self.n_slots_max:
+            slot = len(self._key_of)
+            self._key_of.append((parent, token))
+            self._n_holders.append(0)
+            if slot >= len(self.hidden):
+                self._enlarge()
+        else:
+            return None
+        self._key_of[slot] = (parent, token)
+        self._n_holders[slot] = 1
+        self._children[parent, token] = slot
+        return slot
+
+    def release(self, path: list[int]) -> None:
+        """A row leaves its slots."""
+        for slot in reversed(path):
+            self._n_holders[slot] -= 1
+            if self._n_holders[slot] == 0:
+                del self._children[self._key_of[slot]]
+                self._free.append(slot)
+
+    def _enlarge(self) -> None:
+        n_slots = min(max(2 * len(self.hidden), SLOTS_FIRST), self.n_slots_max)
+        n_more = n_slots - len(self.hidden)
+        for tensors in (self.keys, self.values):
+            for layer, tensor in enumerate(tensors):
+                tensors[layer] = torch.cat([tensor, self._empty(self._row, n_more)])
+        more = torch.zeros(n_more, self.hidden.shape[1], device=self._device)
+        self.hidden = torch.cat([self.hidden, more])

@@ -1,0 +1,289 @@
+"""Drawing and scoring: all rows at once, tokens that rows share once.
+
+The network runs in passes of `TILE` rows, the last one filled up, and so does the projection to
+the vocabulary. So a row's sums have one order, and what it draws depends on no other row; a score
+has the bits of the draw that it is the score of.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+
+from . import draw
+from .attention import Bucket, PathPlan, attending
+from .draw import Ask, Rule
+from .model import Model, Settings
+from .pool import Pool
+from .trie import Example
+
+TILE = 64
+LIVE_ROWS_MAX = 512
+STEP_TOKENS_MAX = 4096
+GROWTH_MIN = 64
+BUCKET_MIN = 16
+
+
+class NotANumber(Exception):
+    """A log-probability was NaN."""
+
+
+class PoolTooSmall(Exception):
+    """One row alone does not fit: its tokens, the slots, and the bytes that it needs."""
+
+
+@dataclass(eq=False)
+class Row:
+    """A rollout or a sequence: its tokens, and the slots of the first of them."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    path: list[int] = field(default_factory=list)
+    lane: int = -1
+    was_parked: bool = False
+    # Of a rollout: its seed, its draws so far, and the move that it makes.
+    seed: int = 0
+    n_draws: int = 0
+    rule: Rule | None = None
+    drawn: list[float] = field(default_factory=list)
+    # Of a sequence: what is scored.
+    sequence: Example | None = None
+    logprobs: list[float] = field(default_factory=list)
+    n_asked: int = 1
+
+    @property
+    def is_over(self) -> bool:
+        """True for a sequence that has no question left."""
+        return self.sequence is not None and self.n_asked >= len(self.tokens)
+
+
+@dataclass
+class Finished:
+    """A move that is made: the row, its tokens, their log-probabilities, why it stopped."""
+
+    index: int
+    tokens: list[int]
+    logprobs: list[float]
+    stop: int
+
+
+STOP_TOKEN, STOP_LENGTH, STOP_CONTEXT = 0, 1, 2
+
+
+class Engine:
+    """Rows that draw or are scored, and their pool."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        """No rows yet."""
+        self.model, self.device = model, torch.device(settings.device)
+        self.settings = settings
+        self.pool = Pool(model, settings)
+        self.live: list[Row] = []
+        self.waiting: deque[Row] = deque()
+        self.n_run, self.flops = 0, 0.0
+        n_deep = BUCKET_MIN
+        while n_deep < model.n_context:
+            n_deep *= 2
+        shape = (LIVE_ROWS_MAX, n_deep)
+        self._paths = torch.zeros(shape, dtype=torch.long, device=self.device)
+        self._lanes = list(range(LIVE_ROWS_MAX))[::-1]
+        model.network.eval()
+
+    @torch.no_grad()
+    def until_finished(self) -> list[Finished]:
+        """Steps until at least one row has made its move, or none is left that has one."""
+        finished: list[Finished] = []
+        while not finished and (self.waiting or any(self._is_busy(row) for row in self.live)):
+            self._admit()
+            finished = self._step()
+        return finished
+
+    @torch.no_grad()
+    def until_scored(self) -> None:
+        """Steps until every sequence has its log-probabilities."""
+        while self.waiting or self.live:
+            self._admit()
+            self._step()
+            for row in [row for row in self.live if row.is_over]:
+                self.leave(row)
+
+    def leave(self, row: Row) -> None:
+        """A row is over."""
+        if row in self.live:
+            self.live.remove(row)
+            self._give_back(row)
+        elif row in self.waiting:
+            self.waiting.remove(row)
+
+    @staticmethod
+    def _is_busy(row: Row) -> bool:
+        return row.rule is not None or row.sequence is not None
+
+    def _give_back(self, row: Row) -> None:
+        self.pool.release(row.path)
+        row.path = []
+        self._lanes.append(row.lane)
+        row.lane = -1
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.live) < LIVE_ROWS_MAX:
+            row = self.waiting[0]
+            n = len(row.tokens)
+            growth = 0 if row.sequence else max(n if row.was_parked else 0, GROWTH_MIN)
+            n_wanted = min(n + growth, self.model.n_context)
+            if self.live and n_wanted > self.pool.n_open:
+                return
+            row.lane = self._lanes.pop()
+            self.live.append(self.waiting.popleft())
+
+    def _step(self) -> list[Finished]:
+        fresh: list[tuple[int, Row, int]] = []
+        placed: list[tuple[int, int, int]] = []
+        for row in self.live:
+            self._attach(row, fresh, placed)
+        if placed:
+            lanes, depths, slots = torch.tensor(placed, device=self.device).T
+            self._paths[lanes, depths] = slots
+        for start in range(0, len(fresh), TILE):
+            self._pass(fresh[start : start + TILE])
+        asked = [pair for row in self.live for pair in self._questions(row)]
+        finished = self._answer(asked)
+        if not (placed or asked):
+            self._park()
+        return finished
+
+    def _attach(self, row: Row, fresh: list, placed: list) -> None:
+        pool, path = self.pool, row.path
+        while len(path) < len(row.tokens):
+            parent, token = path[-1] if path else -1, row.tokens[len(path)]
+            slot = pool.find(parent, token)
+            if slot is not None:
+                pool.hold(slot)
+            else:
+                slot = pool.take(parent, token) if len(fresh) < STEP_TOKENS_MAX else None
+                if slot is None:
+                    return
+                fresh.append((slot, row, len(path)))
+            placed.append((row.lane, len(path), slot))
+            path.append(slot)
+
+    def _pass(self, fresh: list[tuple[int, Row, int]]) -> None:
+        n = len(fresh)
+        # A pass is filled up with copies of its last row, which write what that row writes.
+        filled = fresh + [fresh[-1]] * (TILE - n)
+        slots = torch.tensor([slot for slot, _, _ in filled], device=self.device)
+        depths = [depth for _, _, depth in filled]
+        tokens = [row.tokens[depth] for _, row, depth in filled]
+        plan = PathPlan(self.pool.keys, self.pool.values, slots, self._buckets(filled))
+        with self.settings.compute(), attending(plan):
+            hidden = self.model.hidden(
+                torch.tensor(tokens, device=self.device),
+                torch.tensor(depths, device=self.device),
+            )
+        self.pool.hidden[slots] = hidden.float()
+        self.n_run += n
+        self.flops += self.model.layer_flops(depths[:n])
+
+    def _buckets(self, filled: list[tuple[int, Row, int]]) -> list[Bucket]:
+        rows_of: dict[int, list[int]] = {}
+        for place, (_, _, depth) in enumerate(filled):
+            length = BUCKET_MIN
+            while length <= depth:
+                length *= 2
+            rows_of.setdefault(length, []).append(place)
+        buckets = []
+        for length, places in rows_of.items():
+            lanes = torch.tensor([filled[place][1].lane for place in places], device=self.device)
+            depths = torch.tensor([filled[place][2] for place in places], device=self.device)
+            mask = torch.arange(length, device=self.device)[None, :] <= depths[:, None]
+            # What a path does not reach may be any slot: it is masked, but has to be a number.
+            slots = self._paths[lanes, :length].where(mask, 0)
+            rows = torch.tensor(places, device=self.device)
+            buckets.append(Bucket(rows, slots, mask[:, None, None, :]))
+        return buckets
+
+    def _questions(self, row: Row) -> list[tuple[int, Row, int, Ask]]:
+        """Slot, row, position and question."""
+        if row.rule is not None:
+            if len(row.path) < len(row.tokens):
+                return []
+            share = draw.uniform(draw.nth(row.seed, row.n_draws))
+            ask = Ask(0, 0, row.rule.choices, row.rule, share)
+            return [(row.path[-1], row, len(row.tokens), ask)]
+        found = []
+        if row.sequence is not None:
+            example = row.sequence
+            for position in range(row.n_asked, len(row.path)):
+                if example.weights[position] != 0.0:
+                    ask = Ask(0, row.tokens[position], example.choices.get(position))
+                    found.append((row.path[position - 1], row, position, ask))
+            row.n_asked = max(row.n_asked, len(row.path))
+        return found
+
+    def _answer(self, asked: list[tuple[int, Row, int, Ask]]) -> list[Finished]:
+        by_slot: dict[int, list[tuple[int, Row, int, Ask]]] = {}
+        for question in asked:
+            by_slot.setdefault(question[0], []).append(question)
+        self.flops += self.model.head_flops(len(by_slot))
+        slots, finished = list(by_slot), []
+        for start in range(0, len(slots), TILE):
+            tile = slots[start : start + TILE]
+            filled = torch.tensor(tile + [tile[-1]] * (TILE - len(tile)), device=self.device)
+            with self.settings.compute():
+                logits = self.model.logits(self.pool.hidden[filled])
+            questions = []
+            for place, slot in enumerate(tile):
+                for question in by_slot[slot]:
+                    question[3].place = place
+                    questions.append(question)
+            answers = draw.answer(logits, [ask for _, _, _, ask in questions])
+            for (_, row, position, _), (token, logprob) in zip(questions, answers, strict=True):
+                if logprob != logprob:
+                    raise NotANumber
+                if row.sequence is not None:
+                    row.logprobs[position] = logprob
+                else:
+                    finished += self._drawn(row, token, logprob)
+        return finished
+
+    def _drawn(self, row: Row, token: int, logprob: float) -> list[Finished]:
+        rule = row.rule
+        row.tokens.append(token)
+        row.drawn.append(logprob)
+        row.n_draws += 1
+        n = len(row.drawn)
+        if token in rule.stop:
+            stop = STOP_TOKEN
+        elif n >= rule.n_tokens_max:
+            stop = STOP_LENGTH
+        elif len(row.tokens) >= self.model.n_context:
+            stop = STOP_CONTEXT
+        else:
+            return []
+        done = Finished(row.index, row.tokens[-n:], row.drawn, stop)
+        row.rule, row.drawn = None, []
+        return [done]
+
+    def _park(self) -> None:
+        """The youngest row waits for room; what has to make room is computed again later."""
+        row = self.live.pop()
+        if not self.live:
+            n = len(row.tokens)
+            raise PoolTooSmall(n, self.pool.n_slots_max, n * self.pool.n_bytes)
+        self._give_back(row)
+        row.was_parked = True
+        self.waiting.appendleft(row)
+
+
+def score(model: Model, settings: Settings, sequences: list[Example]) -> tuple[list, Engine]:
+    """Log-probabilities of the tokens that have weight, 0 for the others; and the work."""
+    engine = Engine(model, settings)
+    rows = [
+        Row(index, example.tokens, sequence=example, logprobs=[0.0] * len(example.tokens))
+        for index, example in enumerate(sequences)
+    ]
+    engine.waiting.extend(rows)
+    engine.until_scored()
+    return [row.logprobs for row in rows], engine

@@ -1,0 +1,214 @@
+"""Requests and their answers, one at a time, over the models of this process by slot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from . import model as models
+from . import run, state, update
+from .draw import Rule
+from .model import Model, ModelError, Settings
+from .trie import Example
+from .update import NonFinite, Objective
+from .wire import Columns, Frame, Kind
+
+# Codes of errors that `ra3` knows; anything else is a failure of the worker.
+LOSS, GRADIENT, NOT_A_NUMBER, POOL, FILE, FAILURE = range(1, 7)
+MOVE_DONE, MOVE_SAMPLE = 0, 1
+
+
+class Server:
+    """The models by slot, and the run that is going on."""
+
+    def __init__(self, settings: Settings) -> None:
+        """No models yet."""
+        self.settings = settings
+        self.models: dict[int, Model] = {}
+        self.engine: run.Engine | None = None
+        self.rows: dict[int, run.Row] = {}
+        self._handlers: dict[int, Callable[[list], Columns]] = {
+            Kind.LOAD: self._load,
+            Kind.SAVE: self._save,
+            Kind.LOAD_STATE: self._load_state,
+            Kind.COPY: self._copy,
+            Kind.DROP: self._drop,
+            Kind.FREEZE: self._reset,
+            Kind.RESET: self._reset,
+            Kind.GROW: self._grow,
+            Kind.RESTART: self._restart,
+            Kind.RUN_BEGIN: self._run_begin,
+            Kind.MOVES: self._moves,
+            Kind.RUN_END: self._run_end,
+            Kind.SCORE: self._score,
+            Kind.UPDATE: self._update,
+            Kind.REHEARSE: self._rehearse,
+        }
+
+    def answer(self, frame: Frame) -> tuple[Kind, Columns]:
+        """What a request is answered with; an error where it cannot be done."""
+        try:
+            return Kind.ANSWER, self._handlers[frame.kind](frame.columns)
+        except NonFinite as error:
+            is_loss, value = error.args
+            return _error(LOSS if is_loss else GRADIENT, [value])
+        except run.NotANumber:
+            return _error(NOT_A_NUMBER, [])
+        except run.PoolTooSmall as error:
+            return _error(POOL, [float(number) for number in error.args])
+        except ModelError as error:
+            return _error(FILE, [], str(error))
+        except torch.OutOfMemoryError as error:
+            return _error(FAILURE, [], f"{error}; lower training.micro_batch_tokens")
+
+    def _load(self, columns: list) -> Columns:
+        [slot], folder = columns
+        self.models[slot] = models.load(Path(folder), self.settings)
+        return Columns().text(json.dumps(self.models[slot].shape()))
+
+    def _save(self, columns: list) -> Columns:
+        [slot], [saved], folder = columns
+        state.save(self.models[slot], Path(folder), saved)
+        return Columns()
+
+    def _load_state(self, columns: list) -> Columns:
+        [slot], folder = columns
+        state.load_state(self.models[slot], Path(folder), self.settings.device)
+        return Columns()
+
+    def _copy(self, columns: list) -> Columns:
+        [slot], [to] = columns
+        self.models[to] = self.models[slot].copy()
+        return Columns()
+
+    def _drop(self, columns: list) -> Columns:
+        [[slot]] = columns
+        self.models.pop(slot, None)
+        return Columns()
+
+    def _reset(self, columns: list) -> Columns:
+        [[slot]] = columns
+        self.models[slot].moments = models.Moments()
+        return Columns()
+
+    def _grow(self, columns: list) -> Columns:
+        [slot], [n_vocabulary], *noise = columns
+        self.models[slot].grow(n_vocabulary, noise)
+        return Columns().text(json.dumps(self.models[slot].shape()))
+
+    def _restart(self, columns: list) -> Columns:
+        [slot], tokens, *noise = columns
+        self.models[slot].restart(tokens, noise)
+        return Columns()
+
+    def _run_begin(self, columns: list) -> Columns:
+        [[slot]] = columns
+        self.engine, self.rows = run.Engine(self.models[slot], self.settings), {}
+        return Columns()
+
+    def _moves(self, columns: list) -> Columns:
+        for index, kind, seed, fed, rule in _read_moves(columns):
+            row = self.rows.get(index)
+            if row is None:
+                row = self.rows[index] = run.Row(index, seed=seed)
+                if kind == MOVE_SAMPLE:
+                    self.engine.waiting.append(row)
+            row.tokens += fed
+            if kind == MOVE_DONE:
+                self.engine.leave(row)
+            else:
+                row.rule = rule
+        finished = self.engine.until_finished()
+        tokens = [token for row in finished for token in row.tokens]
+        logprobs = [logprob for row in finished for logprob in row.logprobs]
+        answer = Columns().numbers(1, [row.index for row in finished])
+        answer.numbers(1, [len(row.tokens) for row in finished])
+        answer.numbers(1, [row.stop for row in finished])
+        return answer.numbers(1, tokens).numbers(2, logprobs)
+
+    def _run_end(self, _columns: list) -> Columns:
+        engine, self.engine, self.rows = self.engine, None, {}
+        return Columns().numbers(3, [engine.n_run]).numbers(4, [engine.flops])
+
+    def _score(self, columns: list) -> Columns:
+        [slot], *batch = columns
+        logprobs, engine = run.score(self.models[slot], self.settings, list(_read_batch(batch)))
+        answer = Columns().numbers(2, [value for row in logprobs for value in row])
+        return answer.numbers(3, [engine.n_run]).numbers(4, [engine.flops])
+
+    def _update(self, columns: list) -> Columns:
+        [slot], objective, *batch = columns
+        examples = list(_read_batch(batch))
+        return _stats(
+            update.update(self.models[slot], self.settings, examples, _objective(objective))
+        )
+
+    def _rehearse(self, columns: list) -> Columns:
+        [slot], objective, *batch = columns
+        model = self.models[slot]
+        stats = update.gradient(
+            model, self.settings, list(_read_batch(batch)), _objective(objective)
+        )
+        model.network.zero_grad(set_to_none=True)
+        return _stats(stats)
+
+
+def _error(code: int, values: list[float], text: str = "") -> tuple[Kind, Columns]:
+    return Kind.ERROR, Columns().numbers(1, [code]).numbers(4, values).text(text)
+
+
+def _objective(values: list[float]) -> Objective:
+    clips, low, high, learning_rate = values
+    return Objective(clips != 0.0, low, high, learning_rate)
+
+
+def _stats(stats: update.Stats) -> Columns:
+    mean = stats.positive_logprob / (stats.positive_weight or 1.0)
+    share = stats.n_clipped / max(stats.n_targets, 1)
+    values = [stats.loss, mean, stats.norm, share, stats.flops]
+    return Columns().numbers(4, values).numbers(3, [stats.n_run])
+
+
+def _read_batch(columns: list) -> Iterator[Example]:
+    """Columns: tokens and old log-probabilities of each example, restrictions of each, then all
+    tokens, weights, old log-probabilities, places of restrictions, numbers of their choices, and
+    the choices.
+    """
+    n_tokens, n_olds, n_restricted, tokens, weights, olds, places, n_choices, choices = columns
+    at, old_at, place_at, choice_at = 0, 0, 0, 0
+    for n, n_old, n_places in zip(n_tokens, n_olds, n_restricted, strict=True):
+        restricted = {}
+        for place in range(place_at, place_at + n_places):
+            end = choice_at + n_choices[place]
+            restricted[places[place]] = tuple(choices[choice_at:end])
+            choice_at = end
+        yield Example(
+            tokens[at : at + n],
+            weights[at : at + n],
+            restricted,
+            olds[old_at : old_at + n_old],
+        )
+        at, old_at, place_at = at + n, old_at + n_old, place_at + n_places
+
+
+def _read_moves(columns: list) -> Iterator[tuple[int, int, int, list[int], Rule | None]]:
+    """Columns: row, kind and number of fed tokens of each move, their seeds, the fed tokens; then
+    of each rule its temperature and top-p, its top-k, its limit, the numbers of its choices and
+    stops, and these.
+    """
+    rows, kinds, n_fed, seeds, fed, floats, counts, choices, stops = columns
+    fed_at, rule_at, choice_at, stop_at = 0, 0, 0, 0
+    for row, kind, n, seed in zip(rows, kinds, n_fed, seeds, strict=True):
+        rule = None
+        if kind == MOVE_SAMPLE:
+            temperature, top_p = floats[2 * rule_at : 2 * rule_at + 2]
+            top_k, n_max, n_choices, n_stops = counts[4 * rule_at : 4 * rule_at + 4]
+            among = tuple(choices[choice_at : choice_at + n_choices])
+            stop = frozenset(stops[stop_at : stop_at + n_stops])
+            rule = Rule(temperature, top_k, top_p, n_max, among or None, stop)
+            rule_at, choice_at, stop_at = rule_at + 1, choice_at + n_choices, stop_at + n_stops
+        yield row, kind, seed, fed[fed_at : fed_at + n], rule
+        fed_at += n

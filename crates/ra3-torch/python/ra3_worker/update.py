@@ -1,0 +1,184 @@
+"""An update: micro-batches of whole trees, one gradient, one step of AdamW.
+
+`loss = - sum of w log p(token)` or the clipped surrogate; weights arrive normalised, and nothing
+divides by a count. The projection to the vocabulary runs in chunks: logits never exist for a whole
+batch. What is no finite number is found before anything moves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import ForestPlan, attending
+from .model import Model, Moments, Settings
+from .trie import Example, Forest, Target, grow, micro_batches
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.95, 1e-8
+ROWS_PER_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised: the clipped surrogate where `clips`, else the log-likelihood."""
+
+    clips: bool
+    low: float
+    high: float
+    learning_rate: float
+
+
+@dataclass
+class Stats:
+    """Sums over the targets of a batch, and the work."""
+
+    loss: float = 0.0
+    positive_logprob: float = 0.0
+    positive_weight: float = 0.0
+    n_targets: int = 0
+    n_clipped: int = 0
+    norm: float = 0.0
+    n_run: int = 0
+    flops: float = 0.0
+
+
+class NonFinite(Exception):
+    """The loss or the norm is no finite number: whether it is the loss, and its value."""
+
+
+def update(model: Model, settings: Settings, batch: list[Example], objective: Objective) -> Stats:
+    """One step of the optimizer; the model is unchanged after an error."""
+    stats = gradient(model, settings, batch, objective)
+    clip = settings.clip_norm
+    scale = clip / stats.norm if stats.norm > clip else 1.0
+    step(model, settings, scale, objective.learning_rate)
+    model.network.zero_grad(set_to_none=True)
+    return stats
+
+
+def gradient(model: Model, settings: Settings, batch: list[Example], objective: Objective) -> Stats:
+    """Leaves the gradient of a batch at the parameters; none after an error."""
+    stats = Stats()
+    model.network.zero_grad(set_to_none=True)
+    model.network.train()
+    try:
+        for forest in micro_batches(grow(batch), settings.n_tokens_micro):
+            _add_gradient(model, settings, forest, objective, stats)
+        norms = [
+            parameter.grad.double().square().sum()
+            for parameter in model.parameters().values()
+            if parameter.grad is not None
+        ]
+        stats.norm = math.sqrt(float(sum(norms)))
+        for is_loss, value in ((True, stats.loss), (False, stats.norm)):
+            if not math.isfinite(value):
+                raise NonFinite(is_loss, value)
+    except BaseException:
+        model.network.zero_grad(set_to_none=True)
+        raise
+    return stats
+
+
+def _add_gradient(
+    model: Model, settings: Settings, forest: Forest, objective: Objective, stats: Stats
+) -> None:
+    device = torch.device(settings.device)
+    rows = sorted({target.row for target in forest.targets})
+    with attending(ForestPlan.of(forest.ends, device)):
+        with settings.compute():
+            hidden = model.hidden(
+                torch.tensor(forest.tokens, device=device),
+                torch.tensor(forest.positions, device=device),
+            )
+        pulled = hidden.detach().requires_grad_()
+        first = 0
+        for start in range(0, len(rows), ROWS_PER_CHUNK):
+            chunk = rows[start : start + ROWS_PER_CHUNK]
+            last = first
+            while last < len(forest.targets) and forest.targets[last].row <= chunk[-1]:
+                last += 1
+            targets, first = forest.targets[first:last], last
+            with settings.compute():
+                logits = model.logits(pulled[torch.tensor(chunk, device=device)])
+            _surrogate(logits, chunk, targets, objective, stats).backward()
+        if rows:
+            hidden.backward(pulled.grad)
+    n_passes = 4.0 if settings.recompute else 3.0
+    stats.n_run += len(forest.tokens)
+    stats.flops += n_passes * model.layer_flops(forest.positions)
+    stats.flops += 3.0 * model.head_flops(len(rows))
+
+
+def _surrogate(
+    logits: Tensor, rows: list[int], targets: list[Target], objective: Objective, stats: Stats
+) -> Tensor:
+    """Counts the targets of some rows; what comes back has the gradient of their loss."""
+    device = logits.device
+    column = {row: index for index, row in enumerate(rows)}
+    at = torch.tensor([column[target.row] for target in targets], device=device)
+    tokens = torch.tensor([target.token for target in targets], device=device)
+    weights = torch.tensor([target.weight for target in targets], device=device)
+    logprobs = logits[at, tokens] - _log_sums(logits, at, targets)
+    wide, wide_weights = logprobs.detach().double(), weights.double()
+    positive = wide_weights.clamp(min=0.0)
+    stats.n_targets += len(targets)
+    stats.positive_logprob += float((positive * wide).sum())
+    stats.positive_weight += float(positive.sum())
+    if not objective.clips:
+        stats.loss -= float((wide_weights * wide).sum())
+        return -(weights * logprobs).sum()
+    olds = torch.tensor([target.old_logprob for target in targets], device=device)
+    ratios = (logprobs.detach() - olds).exp()
+    clipped = ratios.clamp(1.0 - objective.low, 1.0 + objective.high) * weights
+    is_clipped = clipped < ratios * weights
+    stats.loss -= float(torch.minimum(ratios * weights, clipped).double().sum())
+    stats.n_clipped += int(is_clipped.sum())
+    # The gradient of what is not clipped is that of its log-probability, times its ratio.
+    pulls = torch.where(is_clipped, 0.0, weights * ratios)
+    return -(pulls * logprobs).sum()
+
+
+def _log_sums(logits: Tensor, at: Tensor, targets: list[Target]) -> Tensor:
+    """For each target the `log sum exp` over what it was chosen among."""
+    sums = torch.logsumexp(logits, -1)[at]
+    restricted = [index for index, target in enumerate(targets) if target.choices is not None]
+    if not restricted:
+        return sums
+    n_most = max(len(targets[index].choices) for index in restricted)
+    choices = [
+        list(targets[index].choices) + [-1] * (n_most - len(targets[index].choices))
+        for index in restricted
+    ]
+    places = torch.tensor(restricted, device=logits.device)
+    ids = torch.tensor(choices, device=logits.device)
+    chosen = logits[at[places][:, None], ids.clamp(min=0)]
+    own = torch.logsumexp(chosen.masked_fill(ids < 0, -math.inf), -1)
+    return sums.index_put((places,), own)
+
+
+@torch.no_grad()
+def step(model: Model, settings: Settings, scale: float, learning_rate: float) -> None:
+    """AdamW as `ra3`'s own engine has it; matrices alone decay."""
+    moments = model.moments
+    moments.n_steps += 1
+    kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
+    correction_1 = 1.0 - BETA_1**moments.n_steps
+    correction_2 = 1.0 - BETA_2**moments.n_steps
+    for name, weight in model.parameters().items():
+        g = torch.zeros_like(weight) if weight.grad is None else weight.grad * scale
+        m, v = _moments(moments, name, weight)
+        m = BETA_1 * m + (1.0 - BETA_1) * g
+        v = BETA_2 * v + (1.0 - BETA_2) * g * g
+        size = (v / correction_2).sqrt() + EPSILON
+        decay = settings.weight_decay if weight.ndim == 2 else 0.0
+        weight -= learning_rate * (m / correction_1 / size + decay * weight)
+        moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
+
+
+def _moments(moments: Moments, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+    if name not in moments.first:
+        return torch.zeros_like(weight), torch.zeros_like(weight)
+    return moments.first[name].float(), moments.second[name].float()

@@ -1,0 +1,256 @@
+"""Drawing, scoring and training against plain forward passes of the same model."""
+
+import random
+
+import pytest
+import torch
+from conftest import FAMILIES, write_model
+from transformers import AutoModelForCausalLM
+
+from ra3_worker import draw, model, run, state, update
+from ra3_worker.draw import Rule
+from ra3_worker.model import Settings
+from ra3_worker.trie import Example
+
+SETTINGS = Settings(clip_norm=1.0, weight_decay=0.1, n_tokens_micro=100)
+PLAIN = update.Objective(False, 0.0, 0.0, 1e-2)
+
+
+def sequences(seed, n=7, n_max=60):
+    """Sequences some of which begin alike, with weights of both signs and restrictions."""
+    rng = random.Random(seed)
+    start = [rng.randrange(48) for _ in range(20)]
+    found = []
+    for index in range(n):
+        shared = start[: rng.choice([0, 9, 20])]
+        tokens = shared + [rng.randrange(48) for _ in range(rng.randrange(1, n_max))]
+        weights = [0.0] + [rng.choice([0.0, 0.5, -0.3, 1.0]) for _ in tokens[1:]]
+        choices = {}
+        if len(tokens) > 5 and index % 2:
+            others = [token for token in range(48) if token != tokens[4]]
+            choices[4] = (*rng.sample(others, rng.randrange(4)), tokens[4])
+        found.append(Example(tokens, weights, choices, [0.0] * len(tokens)))
+    return found
+
+
+def reference(folder, examples):
+    """Log-probabilities of every token of weight by one plain pass for each sequence."""
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return network, logprobs(network, examples)
+
+
+def logprobs(network, examples):
+    found = []
+    for example in examples:
+        logits = network(torch.tensor([example.tokens])).logits[0]
+        row = [torch.zeros(())]
+        for at in range(1, len(example.tokens)):
+            among, target = logits[at - 1], example.tokens[at]
+            if at in example.choices:
+                among = among[list(example.choices[at])]
+                target = example.choices[at].index(target)
+            row.append(among.log_softmax(-1)[target])
+        found.append(torch.stack(row))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [False, True])
+def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, family, tied):
+    folder = write_model(tmp_path, family, tied)
+    examples = sequences(3)
+    network, expected = reference(folder, examples)
+    loss = -sum(
+        (torch.tensor(example.weights) * row).sum()
+        for example, row in zip(examples, expected, strict=True)
+    )
+    loss.backward()
+    wide = dict(network.named_parameters())
+    for recompute in (False, True):
+        settings = Settings(n_tokens_micro=100, recompute=recompute)
+        ours = model.load(folder, settings)
+        scores, _ = run.score(ours, settings, examples)
+        for example, row, want in zip(examples, scores, expected, strict=True):
+            for weight, value, target in zip(example.weights, row, want.tolist(), strict=True):
+                assert value == 0.0 if weight == 0.0 else abs(value - target) < 2e-5
+        stats = update.gradient(ours, settings, examples, PLAIN)
+        assert stats.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert stats.n_run < sum(len(example.tokens) for example in examples)
+        for name, parameter in ours.parameters().items():
+            distance = (parameter.grad - wide[name].grad).norm()
+            assert distance <= 1e-5 * stats.norm, name
+
+
+def draws(ours, settings, prompts, seeds, rule):
+    """What each row draws, and its log-probabilities."""
+    engine = run.Engine(ours, settings)
+    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        engine.waiting.append(run.Row(index, list(prompt), seed=seed, rule=rule))
+    found = {}
+    while len(found) < len(prompts):
+        for done in engine.until_finished():
+            found[done.index] = (done.tokens, done.logprobs)
+            row = next(row for row in [*engine.live, *engine.waiting] if row.index == done.index)
+            engine.leave(row)
+    return [found[index] for index in range(len(prompts))]
+
+
+@pytest.mark.parametrize("n_slots", [160, 100_000])
+def test_a_row_depends_on_no_other_and_scores_are_the_draws(folder, n_slots):
+    wide = model.load(folder, SETTINGS)
+    n_bytes = run.Pool(wide, SETTINGS).n_bytes * n_slots
+    settings = Settings(cache_bytes_max=n_bytes)
+    rng = random.Random(n_slots)
+    prompts = [example.tokens for example in sequences(4, 24)]
+    seeds = [rng.getrandbits(64) for _ in prompts]
+    rule = Rule(1.3, 0, 0.0, 9, None, frozenset({7}))
+    together = draws(wide, settings, prompts, seeds, rule)
+    for index in rng.sample(range(len(prompts)), 5):
+        alone = draws(wide, SETTINGS, [prompts[index]], [seeds[index]], rule)
+        assert alone == [together[index]]
+    known = [
+        Example(prompt + tokens, [0.0] * len(prompt) + [1.0] * len(tokens), {}, [])
+        for prompt, (tokens, _) in zip(prompts, together, strict=True)
+    ]
+    scores, _ = run.score(wide, settings, known)
+    for prompt, row, (_, logprobs) in zip(prompts, scores, together, strict=True):
+        assert row[len(prompt) :] == logprobs
+
+
+def test_a_pool_that_is_too_small_says_so(folder):
+    ours = model.load(folder, SETTINGS)
+    n_bytes = run.Pool(ours, SETTINGS).n_bytes
+    example = Example(list(range(20)), [0.0] + [1.0] * 19, {}, [])
+    with pytest.raises(run.PoolTooSmall) as error:
+        run.score(ours, Settings(cache_bytes_max=19 * n_bytes), [example])
+    assert error.value.args == (20, 19, 20 * n_bytes)
+
+
+def test_the_optimizer_is_adamw(folder):
+    ours = model.load(folder, SETTINGS)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim == 2], "weight_decay": 0.1},
+        {"params": [p for p in network.parameters() if p.ndim != 2], "weight_decay": 0.0},
+    ]
+    theirs = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8)
+    for seed in range(3):
+        batch = sequences(seed)
+        stats = update.update(ours, SETTINGS, batch, PLAIN)
+        assert stats.norm > SETTINGS.clip_norm
+        theirs.zero_grad()
+        for example, row in zip(batch, logprobs(network, batch), strict=True):
+            (-(torch.tensor(example.weights) * row).sum()).backward()
+        torch.nn.utils.clip_grad_norm_(
+            network.parameters(), SETTINGS.clip_norm, error_if_nonfinite=True
+        )
+        theirs.step()
+    wide = dict(network.named_parameters())
+    # All together: keys' biases have no gradient but rounding, which the moments divide by itself.
+    square = sum((value - wide[name]).square().sum() for name, value in ours.parameters().items())
+    assert square <= 1e-10 * sum(value.square().sum() for value in wide.values())
+
+
+def test_what_is_not_finite_moves_nothing(folder):
+    ours = model.load(folder, SETTINGS)
+    update.update(ours, SETTINGS, sequences(1), PLAIN)
+    before = {name: value.clone() for name, value in ours.parameters().items()}
+    n_steps = ours.moments.n_steps
+    batch = sequences(2)
+    batch[0].weights[1:] = [3e38] * (len(batch[0].weights) - 1)
+    with pytest.raises(update.NonFinite):
+        update.update(ours, SETTINGS, batch, PLAIN)
+    assert ours.moments.n_steps == n_steps
+    for name, value in ours.parameters().items():
+        assert torch.equal(value, before[name]) and value.grad is None
+
+
+@pytest.mark.parametrize("moments", ["float32", "bfloat16"])
+def test_a_saved_model_continues_with_the_same_bits(folder, tmp_path, moments):
+    settings = Settings(weight_decay=0.1, moments=moments)
+    straight = model.load(folder, settings)
+    for seed in range(2):
+        update.update(straight, settings, sequences(seed), PLAIN)
+    state.save(straight, tmp_path, state.STATE)
+    update.update(straight, settings, sequences(2), PLAIN)
+    continued = model.load(folder, settings)
+    state.load_state(continued, tmp_path, "cpu")
+    update.update(continued, settings, sequences(2), PLAIN)
+    for name, value in straight.parameters().items():
+        assert torch.equal(value, continued.parameters()[name]), name
+    assert {path.name for path in tmp_path.iterdir()} == {
+        state.CONFIG,
+        state.WEIGHTS,
+        state.TRAINING,
+    }
+
+
+def test_grown_and_restarted_rows_are_near_the_mean(tmp_path):
+    for tied in (False, True):
+        ours = model.load(write_model(tmp_path, tied=tied), SETTINGS)
+        old = [ours.embedding.detach().clone(), ours.head.weight.detach().clone()]
+        width, n_new = old[0].shape[1], 3
+        noise = [[1.0] * (n_new * width)] * (1 if tied else 2)
+        ours.grow(51, noise)
+        ours.restart([5], [row[:width] for row in noise])
+        assert ours.is_tied == tied and ours.shape()["n_vocabulary"] == 51
+        for weight, rows in zip([ours.embedding, ours.head.weight], old, strict=True):
+            fresh = rows.mean(0) + 0.01 * rows.square().mean().sqrt()
+            kept = [row for row in range(48) if row != 5]
+            assert torch.equal(weight[kept], rows[kept])
+            assert (weight[48:] - fresh).abs().max() < 1e-6
+            assert (weight[5] - weight[48]).abs().max() < 1e-2
+        again = model.load(folder_of(ours, tmp_path / "grown"), SETTINGS)
+        assert torch.equal(again.embedding, ours.embedding)
+        update.update(ours, SETTINGS, sequences(1), PLAIN)
+
+
+def folder_of(ours, folder):
+    """Writes a model, and says where."""
+    state.save(ours, folder, state.EXACT)
+    return folder
+
+
+def test_short_floats_are_near(folder):
+    short = Settings(dtype="bfloat16")
+    examples = sequences(5)
+    wide, _ = run.score(model.load(folder, SETTINGS), SETTINGS, examples)
+    found, _ = run.score(model.load(folder, short), short, examples)
+    distances = [
+        abs(a - b)
+        for row, other in zip(wide, found, strict=True)
+        for a, b in zip(row, other, strict=True)
+    ]
+    assert 0.0 < max(distances) < 1.0 and sum(distances) / len(distances) < 0.05
+    stats = update.update(model.load(folder, short), short, examples, PLAIN)
+    assert stats.norm > 0.0
+
+
+def test_draws_invert_the_distribution():
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()[None]
+
+    def drawn(share, **more):
+        rule = {"temperature": 1.0, "top_k": 0, "top_p": 0.0, "choices": None, **more}
+        rule = Rule(n_tokens_max=1, stop=frozenset(), **rule)
+        [(token, _)] = draw.answer(logits, [draw.Ask(0, 0, rule.choices, rule, share)])
+        return token
+
+    def all_of(**more):
+        return [drawn(share, **more) for share in (0.0, 0.49, 0.51, 0.74, 0.76, 0.99)]
+
+    assert all_of() == [0, 0, 1, 1, 2, 3]
+    assert all_of(top_k=2) == [0, 0, 0, 1, 1, 1]
+    assert all_of(top_p=0.74) == [0, 0, 0, 1, 1, 1]
+    assert all_of(choices=(2, 3)) == [2, 2, 3, 3, 3, 3]
+    assert all_of(temperature=0.0) == [0] * 6
+    assert all_of(temperature=0.0, choices=(3, 2)) == [2] * 6
+    assert all_of(temperature=float("inf")) == [0, 1, 2, 2, 3, 3]
+    assert [drawn(u, top_k=3, top_p=0.85) for u in (0.6, 0.7, 0.99)] == [0, 1, 1]
+
+
+def test_seeds_are_those_of_the_engine():
+    """The figures of the test of `ra3::seed`."""
+    root = 0xBB79_7A45_7B62_8D39
+    assert draw.mix(0) == 0xE220_A839_7B1D_CDAF
+    assert draw.nth(root, 3) == 0xF8B6_F569_9DD9_B876
+    assert draw.uniform(root) == 0.9327827105034742

@@ -1,0 +1,86 @@
+//! The worker's process: started by a command, ended with all that it has started.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Of the log, what an error shows.
+const LINES_SHOWN: usize = 12;
+const BYTES_SHOWN: u64 = 1 << 14;
+
+/// A process that leads a group of its own.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with these arguments behind its own, in a folder. What it prints goes to
+    /// `log`, which is begun anew.
+    pub(crate) fn start(
+        command: &[String],
+        arguments: &[String],
+        folder: &Path,
+        log: &Path,
+    ) -> io::Result<Self> {
+        if let Some(parent) = log.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let output = File::create(log)?;
+        let (program, own) = command.split_first().ok_or(io::ErrorKind::NotFound)?;
+        let child = Command::new(program)
+            .args(own)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        Ok(Self {
+            child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// True once it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends its whole group.
+    pub(crate) fn end(&mut self) {
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            // It may have ended by itself, and whom it started with it.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+
+    /// The last lines that it printed.
+    pub(crate) fn last_lines(&self) -> String {
+        let text = end_of(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn end_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let n_bytes = file.metadata()?.len();
+    file.seek(SeekFrom::Start(n_bytes.saturating_sub(BYTES_SHOWN)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
