@@ -1,7 +1,7 @@
 //! The second engine: models of PyTorch in a worker process, behind the seam of `ra3::policy`.
 //!
 //! A [`Worker`] is a Python process that this binary carries the text of (`python/`), started by a
-//! command and spoken to in frames over a Unix socket ([`wire`]). It holds models by number; a
+//! command and spoken to in frames over a Unix socket (`wire`). It holds models by number; a
 //! [`TorchModel`] is one of them. Episodes stay here: what travels is tokens, rules and seeds one
 //! way, tokens and log-probabilities the other. Refusals are `ra3::refusals`', before anything is
 //! sent.
