@@ -1,78 +1,24 @@
 //! The engine keeps the seam's promises, with room for everything and with room for one sequence.
 
+mod contract_model;
+
 use ra3::policy::Policy;
-use ra3::seed::Seed;
-use ra3_contract::Subject;
-use ra3_lm::config::{Architecture, ModelConfig, Precision};
-use ra3_lm::{Lm, TrainSettings, memory};
+use ra3_lm::config::Architecture;
 
-const N_VOCABULARY: usize = 24;
-const N_CONTEXT: usize = 48;
-/// Two tokens that are equally likely after any history.
-const TWINS: [u32; 2] = [9, 4];
+use contract_model::{N_CONTEXT, model, subject};
 
-/// A small model whose distributions are far from even.
-fn model(architecture: Architecture, tied: bool, n_tokens: usize) -> Box<dyn Policy> {
-    let config = ModelConfig {
-        vocab_size: N_VOCABULARY,
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        max_position_embeddings: N_CONTEXT,
-        tie_word_embeddings: tied,
-        ..ModelConfig::new(architecture)
-    };
-    let settings = TrainSettings {
-        weight_decay: 0.1,
-        clip_norm: 1.0,
-        n_tokens_micro: 40,
-        recompute: false,
-        cache_bytes_max: memory::cache_bytes(&config, n_tokens),
-        moments: Precision::Float32,
-        frozen: Precision::Float32,
-    };
-    let d = config.hidden_size;
-    let mut lm = Lm::random(config, settings, Seed::root(3));
-    let weights = lm.weights_mut();
-    weights.data.iter_mut().for_each(|weight| {
-        if *weight != 1.0 {
-            *weight *= 15.0;
-        }
-    });
-    let name = if tied {
-        "model.embed_tokens.weight"
-    } else {
-        "lm_head.weight"
-    };
-    let tensors = &weights.layout.tensors;
-    let head = tensors.iter().find(|tensor| tensor.name == name);
-    let head = head.expect("a projection to the vocabulary").range.start;
-    let [from, to] = TWINS.map(|token| head + token as usize * d);
-    weights.data.copy_within(from..from + d, to);
-    Box::new(lm)
-}
-
-fn subject(make: fn() -> Box<dyn Policy>, computes_once: bool) -> Subject {
-    Subject {
-        make,
-        n_vocabulary: N_VOCABULARY,
-        n_tokens_max: N_CONTEXT,
-        twins: TWINS,
-        tolerance: 2e-5,
-        computes_once,
-    }
+fn boxed(architecture: Architecture, tied: bool, n_tokens: usize) -> Box<dyn Policy> {
+    Box::new(model(architecture, tied, n_tokens))
 }
 
 #[test]
 fn the_engine_keeps_the_contract() {
-    let make = || model(Architecture::Qwen2, true, 100_000);
+    let make = || boxed(Architecture::Qwen2, true, 100_000);
     ra3_contract::check(subject(make, true));
 }
 
 #[test]
 fn the_engine_keeps_the_contract_with_room_for_one_sequence() {
-    let make = || model(Architecture::Llama, false, N_CONTEXT);
+    let make = || boxed(Architecture::Llama, false, N_CONTEXT);
     ra3_contract::check(subject(make, false));
 }

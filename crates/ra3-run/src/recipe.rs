@@ -220,10 +220,8 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     let leaves = leaves(file).into_iter();
     let leaves = leaves.filter(|leaf| is_read(&leaf.path) && !is_script(leaf));
     // A measure is known by what it is, not by its place among the others.
-    let name = |path: String| match (task, path.split_once("].")) {
-        (Task::Evaluate(..), Some((list, rest))) if list.starts_with("evaluate[") => {
-            format!("evaluate.{rest}")
-        }
+    let name = |path: String| match task {
+        Task::Evaluate(_, place) => path.replacen(&measure(place), "evaluate.", 1),
         _ => path,
     };
     leaves

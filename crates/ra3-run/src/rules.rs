@@ -12,8 +12,8 @@ use ra3_testbed::Form;
 use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
-    BaseSection, EvaluateSection, ModelSection, ProblemSetName, ProblemsSection, Ra3Section,
-    RlvrSection, RunFile, TokenizerSection,
+    BaseSection, CorpusSection, EvaluateSection, ModelSection, ProblemSetName, ProblemsSection,
+    Ra3Section, RlvrSection, RunFile, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -172,8 +172,7 @@ fn check_measures(file: &RunFile) -> Result<()> {
                 "name: it is a part of the name of a folder: letters, digits, -, _, . and + may \
                  stand in it"
             );
-            let n_generated = |forms: &[Form]| file.corpus.n_held_out_problems(forms);
-            check_problems(file, &measure.problems, &n_generated)?;
+            check_problems(file, &measure.problems, CorpusSection::n_held_out_problems)?;
             let k_max = measure.pass_at.iter().max();
             let k_max = k_max.context("pass_at is empty: it asks for no score")?;
             ensure!(
@@ -191,7 +190,7 @@ fn check_measures(file: &RunFile) -> Result<()> {
 fn check_problems(
     file: &RunFile,
     problems: &ProblemsSection,
-    n_generated: &dyn Fn(&[Form]) -> usize,
+    n_generated: fn(&CorpusSection, &[Form]) -> usize,
 ) -> Result<()> {
     if let Some(forms) = problems.set.forms() {
         ensure!(
@@ -199,7 +198,7 @@ fn check_problems(
             "problems.data: the testbed has no file; name another problems.set"
         );
         ensure!(
-            n_generated(forms) > 0,
+            n_generated(&file.corpus, forms) > 0,
             "there are no problems: corpus.testbed {}, and problems.set names no other",
             match file.corpus.testbed {
                 Some(_) => "generates none of this form",
@@ -238,8 +237,7 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
         })?;
     }
     let problems = &rlvr.problems;
-    let n_generated = |forms: &[Form]| file.corpus.n_train_problems(forms);
-    check_problems(file, problems, &n_generated).context("rlvr")?;
+    check_problems(file, problems, CorpusSection::n_train_problems).context("rlvr")?;
     if let Some(forms) = problems.set.forms() {
         ensure!(
             file.corpus.n_held_out_problems(forms) > 0,

@@ -111,7 +111,7 @@ pub struct TestbedDocument {
     pub text: String,
 }
 
-/// A problem in HumanEval's record format, whatever its form, with what the testbed knows beyond.
+/// A problem in HumanEval's record format, whatever its form, and what the testbed knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// `testbed/held_out/17`.

@@ -78,7 +78,7 @@ impl TorchModel {
         };
         tensors
             .into_iter()
-            .map(move |tensor| Column::F64(seed.nth(tensor).normals(n, 1.0)))
+            .map(move |tensor| Column::F64(seed.nth(tensor).normals(1.0).take(n).collect()))
     }
 
     fn ask_of_batch(

@@ -173,25 +173,26 @@ fn columns(body: &[u8]) -> Result<VecDeque<Column>, WireError> {
     Ok(columns)
 }
 
+const SHORT: WireError = WireError::Nonsense("a frame ends before its columns");
+
 fn take<'a>(rest: &mut &'a [u8], n: usize) -> Result<&'a [u8], WireError> {
-    let short = WireError::Nonsense("a frame ends before its columns");
-    let (taken, left) = rest.split_at_checked(n).ok_or(short)?;
+    let (taken, left) = rest.split_at_checked(n).ok_or(SHORT)?;
     *rest = left;
     Ok(taken)
 }
 
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], WireError> {
+    let (taken, left) = rest.split_first_chunk().ok_or(SHORT)?;
+    *rest = left;
+    Ok(*taken)
+}
+
 fn take_u32(rest: &mut &[u8]) -> Result<u32, WireError> {
-    Ok(take(rest, 4)?
-        .iter()
-        .rev()
-        .fold(0, |n, byte| n << 8 | u32::from(*byte)))
+    take_array(rest).map(u32::from_le_bytes)
 }
 
 fn take_u64(rest: &mut &[u8]) -> Result<u64, WireError> {
-    Ok(take(rest, 8)?
-        .iter()
-        .rev()
-        .fold(0, |n, byte| n << 8 | u64::from(*byte)))
+    take_array(rest).map(u64::from_le_bytes)
 }
 
 /// A number that columns are made of.

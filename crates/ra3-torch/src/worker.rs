@@ -253,8 +253,9 @@ impl Link {
             let version = format!("protocol {} instead of {PROTOCOL}", greeting.protocol);
             return Err(WorkerError::Version(version));
         }
-        if greeting.hash != package::hash() {
-            let version = format!("files {} instead of {}", greeting.hash, package::hash());
+        let hash = package::hash();
+        if greeting.hash != hash {
+            let version = format!("files {} instead of {hash}", greeting.hash);
             return Err(WorkerError::Version(version));
         }
         Ok(())

@@ -85,22 +85,24 @@ impl Em {
             return Ok(None);
         };
         self.freeze(policy, place);
-        let draw = |name: &str, size: usize| -> Vec<Document> {
-            let order = batch(n_documents, size, place.nth, seed.child(name));
-            order.into_iter().map(documents).collect()
+        // Among all documents where none is named.
+        let draw_among = |among: &[usize], name: &str, size: usize| -> Vec<Document> {
+            let n = if among.is_empty() {
+                n_documents
+            } else {
+                among.len()
+            };
+            let order = batch(n, size, place.nth, seed.child(name)).into_iter();
+            let index_of = |nth: usize| among.get(nth).copied().unwrap_or(nth);
+            order.map(|nth| documents(index_of(nth))).collect()
         };
+        let draw = |name: &str, size: usize| draw_among(&[], name, size);
         let m_size = self.config.m_batch_documents;
         let seed_here = seed.child("position").nth(self.position);
         let report = match place.phase {
-            Phase::ColdStart if !self.cold_start_documents.is_empty() => {
-                let among = &self.cold_start_documents;
-                let order = batch(among.len(), m_size, place.nth, seed.child("cold"));
-                let drawn = order.into_iter().map(|index| documents(among[index]));
-                let own = self.own_latents(drawn.collect());
-                self.supervised(policy, place, &own, place.nth)?
-            }
             Phase::ColdStart => {
-                let own = self.own_latents(draw("cold", m_size));
+                let drawn = draw_among(&self.cold_start_documents, "cold", m_size);
+                let own = self.own_latents(drawn);
                 self.supervised(policy, place, &own, place.nth)?
             }
             Phase::EStep => {

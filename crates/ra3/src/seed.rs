@@ -38,7 +38,7 @@ impl Seed {
 
     /// One number in `[0, 1)` with 53 random bits: the whole draw of a sampled token.
     pub fn uniform(self) -> f64 {
-        (mix(self.0) >> 11) as f64 / (1u64 << 53) as f64
+        unit(mix(self.0))
     }
 
     /// The number itself, for draws that are made elsewhere by the same rules.
@@ -46,18 +46,15 @@ impl Seed {
         self.0
     }
 
-    /// `n` normal numbers of a deviation, by Box and Muller's transform.
-    pub fn normals(self, n: usize, deviation: f64) -> Vec<f64> {
+    /// Normal numbers of a deviation without an end, by Box and Muller's transform.
+    pub fn normals(self, deviation: f64) -> impl Iterator<Item = f64> {
         let mut rng = self.rng();
-        let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut numbers = Vec::with_capacity(n + 1);
-        while numbers.len() < n {
-            let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt() * deviation;
-            let angle = std::f64::consts::TAU * uniform();
-            numbers.extend([radius * angle.cos(), radius * angle.sin()]);
-        }
-        numbers.truncate(n);
-        numbers
+        let pair = move || {
+            let radius = (-2.0 * (1.0 - unit(rng.next_u64())).ln()).sqrt() * deviation;
+            let angle = std::f64::consts::TAU * unit(rng.next_u64());
+            [radius * angle.cos(), radius * angle.sin()]
+        };
+        std::iter::repeat_with(pair).flatten()
     }
 
     /// A permutation of `0..n` (Fisher-Yates).
@@ -72,6 +69,11 @@ impl Seed {
         }
         order
     }
+}
+
+/// A number in [0, 1) of 64 random bits.
+fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// The finalizer of SplitMix64: a bijection in which every input bit reaches every output bit.

@@ -247,7 +247,7 @@ impl Weights {
 
 /// Normal numbers.
 pub(crate) fn fill_normal(place: &mut [f32], deviation: f32, seed: Seed) {
-    let normals = seed.normals(place.len(), f64::from(deviation));
+    let normals = seed.normals(f64::from(deviation));
     for (number, normal) in place.iter_mut().zip(normals) {
         *number = normal as f32;
     }

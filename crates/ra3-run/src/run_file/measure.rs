@@ -318,3 +318,21 @@ impl ProblemSetName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Allowed, key};
+    use super::*;
+
+    #[test]
+    fn a_set_is_called_as_its_scores_are() {
+        let set = key("evaluate.problems.set").unwrap();
+        let Allowed::OneOf(names) = set.allowed else {
+            panic!("sets are named");
+        };
+        for name in names {
+            let set: ProblemSetName = toml::Value::from(*name).try_into().unwrap();
+            assert_eq!(set.text(), *name);
+        }
+    }
+}

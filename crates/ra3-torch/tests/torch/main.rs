@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "says why it is skipped")]
 
 mod contract;
+#[path = "../../../ra3-lm/tests/contract_model/mod.rs"]
+mod contract_model;
 mod failures;
 mod parity;
 
