@@ -25,6 +25,18 @@ pub const WALLS: &[(&str, &[&str])] = &[
     ("ra3-sandbox", &[]),
     ("ra3-evals", &["ra3", "ra3-parquet", "ra3-sandbox"]),
     ("ra3-page", &[]),
+    ("ra3-statistics", &["ra3"]),
+    ("ra3-records", &["ra3-files", "ra3-statistics"]),
+    (
+        "ra3-report",
+        &[
+            "ra3",
+            "ra3-files",
+            "ra3-page",
+            "ra3-records",
+            "ra3-statistics",
+        ],
+    ),
     (
         "ra3-run",
         &[
@@ -38,10 +50,16 @@ pub const WALLS: &[(&str, &[&str])] = &[
             "ra3-sandbox",
             "ra3-evals",
             "ra3-page",
+            "ra3-records",
+            "ra3-report",
+            "ra3-statistics",
         ],
     ),
     ("ra3-theory", &["ra3", "ra3-files", "ra3-page"]),
-    ("ra3-cli", &["ra3-bench", "ra3-run", "ra3-theory"]),
+    (
+        "ra3-cli",
+        &["ra3-bench", "ra3-report", "ra3-run", "ra3-theory"],
+    ),
     ("xtask", &[]),
 ];
 

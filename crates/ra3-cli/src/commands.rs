@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ra3_report::compare::Comparison;
 use ra3_run::HubSettings;
 use ra3_run::Level;
 use ra3_run::answers::{self, BenchRequest};
 use ra3_run::benchmark_data;
-use ra3_run::compare::{self, Comparison};
 use ra3_run::directory::{self, Unused};
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
@@ -21,7 +21,7 @@ use ra3_run::program::{self, ProgramRequest};
 use ra3_run::run_file::{self, GradingSection};
 use ra3_run::study;
 use ra3_run::visible::to_visible_json;
-use ra3_run::{estimate, report};
+use ra3_run::{estimate, finished_runs, report};
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::finding::Finding;
 use ra3_theory::results;
@@ -89,7 +89,7 @@ pub(crate) fn study(options: &StudyOptions) -> Result<()> {
 
 /// `ra3 compare`
 pub(crate) fn compare(options: &CompareOptions) -> Result<()> {
-    let directories = compare::directories(&options.directories)?;
+    let directories = finished_runs::directories(&options.directories)?;
     let against = options.against.as_deref();
     show_comparison(&directories, against, options.page.as_deref(), options.json)
 }
@@ -100,7 +100,7 @@ fn show_comparison(
     page: Option<&Path>,
     is_json: bool,
 ) -> Result<()> {
-    let comparison = Comparison::new(&compare::read(directories)?, against)?;
+    let comparison = Comparison::new(&finished_runs::read(directories)?, against)?;
     if let Some(page) = page {
         comparison.write_page(page)?;
     }
@@ -400,7 +400,7 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
 
 /// `ra3 report`
 pub(crate) fn report(options: &ReportOptions) -> Result<()> {
-    let table = report::write_from_directory(&options.directory)?;
+    let table = report::write(&options.directory)?;
     if options.json {
         print(table.to_json())?;
     } else {

@@ -10,7 +10,7 @@ use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
 use ra3_text::tokenizer::Tokenizer;
 
-use crate::samples::{AnnotatedLine, DocumentSample};
+use ra3_records::samples::{AnnotatedLine, DocumentSample};
 
 /// A document with latents drawn from the model, and each line's log-probability with and without.
 ///

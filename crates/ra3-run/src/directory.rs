@@ -126,7 +126,7 @@ impl RunDirectory {
 
     /// Where the event files of a stage lie.
     pub(crate) fn events(&self, stage: &str) -> PathBuf {
-        self.root.join(crate::tensorboard::FOLDER).join(stage)
+        self.root.join(ra3_records::tensorboard::FOLDER).join(stage)
     }
 
     /// Notes that a stage of this key begins, or is there already.

@@ -17,11 +17,11 @@ use ra3_lm::memory::{RunMemory, UpdateMemory};
 use ra3_text::chat_template::{Chat, message};
 use serde::Serialize;
 
-use crate::clock::peak_rss_mib;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
 use crate::model::{Loaded, folder_of};
+use ra3_records::clock::peak_rss_mib;
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");

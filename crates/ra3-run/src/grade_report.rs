@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use ra3::seed::Seed;
 use ra3_evals::bench::Bench;
-use ra3_evals::pass_at_k::{estimate, pass_at_k};
 use ra3_evals::results::{Entry, Results};
 use ra3_evals::sampling::Sampling;
+use ra3_statistics::pass_at_k::{estimate, pass_at_k};
 use serde::Serialize;
 
 use crate::visible::visible;

@@ -14,7 +14,7 @@ use crate::annotation;
 use crate::event::{Event, Watcher};
 use crate::model::Loaded;
 use crate::model_note::ModelNote;
-use crate::samples::DocumentSample;
+use ra3_records::samples::DocumentSample;
 
 /// A document with its latents.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -125,7 +125,7 @@ fn painted(text: &str, colour: &str, is_coloured: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::AnnotatedLine;
+    use ra3_records::samples::AnnotatedLine;
 
     #[test]
     fn comments_rationales_and_gains_stand_with_their_lines() {

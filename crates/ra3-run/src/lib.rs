@@ -2,9 +2,9 @@
 //!
 //! [`run_file`] is what was written, [`plan`] what it means: arms, and the stages that follow from
 //! them. [`pipeline`] walks the stages; each lies in a store under the key of what it depends on
-//! (`recipe`, `store`) and records into its [`ledger`], and the run [`directory`] shows what they
-//! have made. A run that was killed goes on from its last commit. [`report`] turns the records into
-//! a page and reads nothing else.
+//! (`recipe`, `store`) and writes records ([`ra3_records`]), and the run [`directory`] shows what
+//! they have made. A run that was killed goes on from its last commit. What [`ra3_report`] shows
+//! comes from the records and nothing else.
 
 pub mod run_file;
 
@@ -16,7 +16,7 @@ mod rules;
 mod annotation;
 pub mod answers;
 pub mod benchmark_data;
-pub mod compare;
+mod card;
 pub mod doctor;
 mod engine;
 pub mod event;
@@ -32,19 +32,13 @@ mod programs;
 mod stages;
 pub mod study;
 
-pub mod clock;
 pub mod directory;
+pub mod finished_runs;
 mod free_memory;
-mod journal;
-pub mod ledger;
-mod number;
-pub mod samples;
+pub mod report;
 mod split_files;
 mod store;
-mod tensorboard;
 pub mod visible;
-
-pub mod report;
 
 pub use ra3_hub::HubSettings;
 pub use ra3_sandbox::Level;

@@ -13,15 +13,16 @@ use crate::benchmark_data;
 use crate::directory::RunDirectory;
 use crate::estimate::{self, Pace};
 use crate::event::{Event, Watcher};
-use crate::ledger::{ArmRecord, Record, RunRecord};
 use crate::plan::{Method, Plan, Stage, Subject, Task};
 use crate::programs::pool;
 use crate::recipe::{Before, Recipe, recipe};
-use crate::report::{self, Table};
+use crate::report;
 use crate::run_file::{MethodName, ProblemSetName};
 use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
-use crate::tensorboard::EVENTS_OF;
+use ra3_records::ledger::{ArmRecord, Record, RunRecord};
+use ra3_records::tensorboard::EVENTS_OF;
+use ra3_report::Table;
 
 /// How a run is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
         directory.gather(&first_line(plan, start.build))?;
     }
     directory.finish(plan)?;
-    report::write_from_directory(directory.root())
+    report::write(directory.root())
 }
 
 fn run_task(

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use crate::answers::encode;
 use crate::event::{Event, Watcher};
-use crate::ledger::ScoreRecord;
 use crate::model::Loaded;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
-use crate::report::percent;
 use crate::run_file::{GradingSection, ProblemSetName};
+use ra3_records::ledger::ScoreRecord;
+use ra3_report::percent;
 
 /// How programs are written.
 #[derive(Clone, Copy, Debug, PartialEq)]

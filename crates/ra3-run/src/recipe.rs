@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark_data;
 use crate::event::Watcher;
-use crate::ledger::StageRecord;
 use crate::model;
 use crate::plan::{Method, Origin, Plan, Stage, Task};
 use crate::run_file::{
@@ -23,6 +22,7 @@ use crate::run_file::{
     shown,
 };
 use crate::store::checksum;
+use ra3_records::ledger::StageRecord;
 
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;

@@ -18,12 +18,12 @@ use ra3_testbed::{Form, Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::event::{Event, Watcher};
-use crate::journal::read_journal;
-use crate::ledger::{CorpusRecord, Record};
 use crate::model;
 use crate::plan::Plan;
 use crate::run_file::{BaseSection, TestbedSection, TokenizerSection};
 use crate::store::StageFolder;
+use ra3_records::journal::read_journal;
+use ra3_records::ledger::{CorpusRecord, Record};
 
 /// Files below `corpus/`.
 const TRAIN_PROBLEMS: &str = "train_problems.jsonl";

@@ -19,11 +19,11 @@ use super::corpus::{self, Split};
 use crate::benchmark_data;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
-use crate::ledger::{Record, ScoreRecord};
 use crate::model_note::ModelNote;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::{EvaluateSection, GradingSection, RunFile};
 use crate::store::StageFolder;
+use ra3_records::ledger::{Record, ScoreRecord};
 
 /// Programs of a model that the report shows.
 const N_SHOWN_PROGRAMS: usize = 40;
@@ -234,7 +234,7 @@ fn true_plans(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Interval;
+    use ra3_records::ledger::Interval;
 
     #[test]
     fn a_score_is_called_by_its_smallest_k() {

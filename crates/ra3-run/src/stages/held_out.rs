@@ -12,19 +12,19 @@ use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::trajectory::Trajectory;
 use ra3_corpus::shards::Stored;
-use ra3_evals::pass_at_k::ratio;
+use ra3_statistics::pass_at_k::ratio;
 use ra3_text::tokenizer::Tokenizer;
 
 use super::corpus;
 use crate::annotation::annotate;
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
-use crate::ledger::{HeldOutRecord, Interval, Record};
 use crate::model_note::ModelNote;
 use crate::plan::Method;
 use crate::run_file::RunFile;
-use crate::samples::Sample;
 use crate::store::StageFolder;
+use ra3_records::ledger::{HeldOutRecord, Interval, Record};
+use ra3_records::samples::Sample;
 
 /// Documents of a model that the report shows.
 const N_SHOWN_DOCUMENTS: usize = 12;

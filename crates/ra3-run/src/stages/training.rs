@@ -17,9 +17,9 @@ use super::rehearsal;
 use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
 use crate::event::{Event, Watcher};
-use crate::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
-use crate::samples::Sample;
 use crate::store::StageFolder;
+use ra3_records::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
+use ra3_records::samples::Sample;
 
 /// What a stage has spent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

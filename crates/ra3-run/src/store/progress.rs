@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Mark;
-use crate::ledger::StageRecord;
 use crate::recipe::Recipe;
+use ra3_records::journal::Mark;
+use ra3_records::ledger::StageRecord;
 
 pub(super) const FILE: &str = "progress.json";
 

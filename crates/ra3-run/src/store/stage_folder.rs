@@ -21,13 +21,13 @@ use anyhow::{Context, Result, bail};
 
 use super::progress::{self, Checksums, Progress, checksums, verify};
 use super::{LOCK, open_lock};
-use crate::clock::Clock;
 use crate::event::{Event, Watcher};
-use crate::journal::{Journal, read_committed};
-use crate::ledger::{Record, StageRecord};
 use crate::recipe::Recipe;
-use crate::samples::Sample;
-use crate::tensorboard::EventFile;
+use ra3_records::clock::Clock;
+use ra3_records::journal::{Journal, read_committed};
+use ra3_records::ledger::{Record, StageRecord};
+use ra3_records::samples::Sample;
+use ra3_records::tensorboard::EventFile;
 
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 pub(crate) const SAMPLES: &str = "samples.jsonl";

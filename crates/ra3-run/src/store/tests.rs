@@ -3,8 +3,8 @@
 use std::fs::{read, write};
 
 use super::*;
-use crate::journal::read_journal;
-use crate::ledger::{Record, StageRecord};
+use ra3_records::journal::read_journal;
+use ra3_records::ledger::{Record, StageRecord};
 
 fn recipe(stage: &str, rounds: u64) -> Recipe {
     let json = serde_json::json!({

@@ -334,7 +334,10 @@ impl RlvrCourse<'_> {
         lm: &dyn Model,
         position: u64,
         n_tokens_sampled: u64,
-    ) -> Result<(crate::ledger::ScoreRecord, Vec<crate::samples::Sample>)> {
+    ) -> Result<(
+        ra3_records::ledger::ScoreRecord,
+        Vec<ra3_records::samples::Sample>,
+    )> {
         let evaluation = Evaluation {
             stage: self.stage.clone(),
             arm: self.stage.clone(),

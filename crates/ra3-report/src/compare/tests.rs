@@ -1,0 +1,113 @@
+//! Comparisons of runs that are made by hand.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use ra3_records::ledger::{PlanRecord, ScoreRecord};
+
+fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> RunRecords {
+    let score = |arm: &str, n_right: &[u64]| {
+        Record::Score(ScoreRecord {
+            stage: format!("evaluate-{arm}-testbed"),
+            arm: arm.to_owned(),
+            decision: "plain".to_owned(),
+            benchmark: "testbed".to_owned(),
+            n_problems: n_right.len() as u64,
+            n_samples: 2,
+            temperature: 0.8,
+            n_right: n_right.to_vec(),
+            plans: BTreeMap::from([(
+                "worked".to_owned(),
+                PlanRecord {
+                    n_programs: 8,
+                    n_right: 4,
+                    n_planned: 2,
+                    n_planned_right: 1,
+                },
+            )]),
+            ..ScoreRecord::default()
+        })
+    };
+    let settings = settings
+        .iter()
+        .map(|(key, value)| ((*key).into(), (*value).into()));
+    RunRecords {
+        directory: place.into(),
+        variation: String::new(),
+        settings: settings.collect(),
+        seed,
+        ledger: vec![score("base", &[0, 0, 0, 0]), score("ra3", n_right)],
+    }
+}
+
+fn named(mut runs: Vec<RunRecords>) -> Vec<RunRecords> {
+    name_variations(&mut runs);
+    runs
+}
+
+#[test]
+fn what_all_have_is_left_out_of_a_variation() {
+    let settings = |cost| [("ra3.rounds", "2"), ("ra3.e_step.penalty.cost", cost)];
+    let runs = named(vec![
+        run("a", 1, &settings("0.1"), &[0, 1, 2, 0]),
+        run("b", 1, &settings("0.3"), &[0, 1, 2, 0]),
+    ]);
+    assert_eq!(runs[0].variation, "ra3.e_step.penalty.cost=0.1");
+    assert_eq!(runs[1].variation, "ra3.e_step.penalty.cost=0.3");
+    let alone = named(vec![run("a", 1, &settings("0.1"), &[0])]);
+    assert_eq!(alone[0].variation, "");
+}
+
+#[test]
+fn long_variations_get_a_number_and_a_table() {
+    let long = "x".repeat(99);
+    let runs = named(vec![
+        run("a", 1, &[("key", &long), ("only", "1")], &[0, 1, 2, 0]),
+        run("b", 1, &[("key", "2")], &[0, 1, 2, 0]),
+        run("c", 2, &[("key", "2")], &[0, 1, 1, 0]),
+    ]);
+    let names: Vec<&str> = runs.iter().map(|run| run.variation.as_str()).collect();
+    assert_eq!(names, ["settings 1", "settings 2", "settings 2"]);
+    let text = Comparison::new(&runs, Some("base")).unwrap().to_text();
+    let table = text.split("settings that differ\n").nth(1).unwrap();
+    assert!(table.contains(&long) && table.contains("only"), "{text}");
+}
+
+#[test]
+fn runs_that_are_the_same_are_named() {
+    let runs = vec![run("one", 1, &[], &[1]), run("other", 1, &[], &[1])];
+    let error = Comparison::new(&named(runs), None).unwrap_err().to_string();
+    assert!(error.contains("one and other have the same"), "{error}");
+}
+
+/// Two seeds far apart: `t(1) = 12.7` would take the interval out of what a share can be.
+#[test]
+fn an_interval_stays_where_shares_are_and_says_when_it_knows_nothing() {
+    let runs = named(vec![
+        run("a", 1, &[], &[2, 2, 2, 2]),
+        run("b", 2, &[], &[1, 1, 0, 0]),
+    ]);
+    let found = Comparison::new(&runs, Some("base")).unwrap();
+    let rows = &found.benchmarks[0].rows;
+    assert_eq!(rows[1].pass_at_1.mean, 0.625);
+    assert_eq!((rows[1].pass_at_1.low, rows[1].pass_at_1.high), (0.0, 1.0));
+    let difference = rows[1].difference.as_ref().unwrap();
+    assert_eq!((difference.low, difference.high), (-1.0, 1.0));
+    let text = found.to_text();
+    assert!(text.contains("0.0 [all alike]"), "{text}");
+    assert!(text.contains("62.5 [0.0, 100.0]"), "{text}");
+}
+
+#[test]
+fn programs_with_a_plan_are_counted_over_seeds() {
+    let runs = named(vec![run("a", 1, &[], &[2; 4]), run("b", 2, &[], &[1; 4])]);
+    let found = Comparison::new(&runs, None).unwrap();
+    assert_eq!(found.benchmarks[0].rows[1].plans["worked"].n_programs, 16);
+    // A quarter plans; half of these are right, and half of the others.
+    let text = found.to_text();
+    let row = text.lines().find(|line| line.contains("ra3  before RLVR"));
+    assert!(
+        row.is_some_and(|row| row.contains("25.0") && row.contains("50.0")),
+        "{text}"
+    );
+}

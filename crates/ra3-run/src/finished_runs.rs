@@ -1,0 +1,83 @@
+//! Run directories → the finished runs that are compared, with their settings.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ra3_records::journal::read_journal;
+use ra3_report::compare::{RunRecords, name_variations};
+
+use crate::directory::{self, read_state};
+use crate::run_file::{RunFile, settings};
+
+/// Settings that say nothing about what is compared.
+const PASSED_OVER: [&str; 6] = [
+    "name",
+    "seed",
+    "n_threads",
+    "checkpoint_every",
+    "training.cache_mib",
+    "grading.n_workers",
+];
+
+/// Reads the runs in some directories.
+///
+/// # Errors
+/// One is no run's, or not finished; a file of it cannot be read.
+pub fn read(directories: &[PathBuf]) -> Result<Vec<RunRecords>> {
+    let read = directories.iter().map(|directory| read_one(directory));
+    let mut runs: Vec<RunRecords> = read.collect::<Result<_>>()?;
+    name_variations(&mut runs);
+    Ok(runs)
+}
+
+fn read_one(directory: &Path) -> Result<RunRecords> {
+    let state = directory::state(directory)?;
+    let file: RunFile = toml::from_str(&state.plan)
+        .with_context(|| format!("{}: its plan is of another version", directory.display()))?;
+    ensure!(
+        state.is_finished,
+        "the run in {} is not finished: `ra3 run` goes on with it",
+        directory.display()
+    );
+    let is_compared = |key: &String| !PASSED_OVER.contains(&key.as_str());
+    let mut settings = settings(&file);
+    settings.retain(|key, _| is_compared(key) && !key.starts_with("study."));
+    Ok(RunRecords {
+        directory: directory.to_owned(),
+        variation: String::new(),
+        settings,
+        seed: file.seed,
+        ledger: read_journal(&directory.join("ledger.jsonl"))?,
+    })
+}
+
+/// The run directories that some paths name: a study's directory stands for its runs.
+///
+/// # Errors
+/// A path is no directory, or there is no run in it.
+pub fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if read_state(path)?.is_some() {
+            found.push(path.clone());
+            continue;
+        }
+        let context = || format!("cannot read {}", path.display());
+        let entries = std::fs::read_dir(path).with_context(context)?;
+        let mut below = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(context)?.path();
+            if entry.is_dir() && read_state(&entry)?.is_some() {
+                below.push(entry);
+            }
+        }
+        ensure!(
+            !below.is_empty(),
+            "{} is neither a run's directory nor a study's",
+            path.display()
+        );
+        below.sort();
+        found.extend(below);
+    }
+    Ok(found)
+}
