@@ -67,12 +67,12 @@ pub const WALLS: &[(&str, &[&str])] = &[
 pub const BANNED: &[(&str, &[&str], &str)] = &[
     (
         "ra3",
-        &["serde", "clap", "rayon", "gemm"],
+        &["serde", "clap", "rayon", "gemm-f32"],
         "the algorithm knows token ids and f32 only",
     ),
     (
         "ra3-evals",
-        &["gemm", "safetensors"],
+        &["gemm-f32", "safetensors"],
         "grading knows no tensors",
     ),
     (

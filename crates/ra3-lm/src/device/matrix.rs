@@ -5,7 +5,8 @@
 //! the library never cuts, for parts of any size. A product is cut into parts by rows and columns,
 //! one a thread, and never so small that the library takes another way for them.
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
+use gemm_f32::gemm::f32::get_gemm_fn;
 use half::bf16;
 
 /// Terms of a sum that are added up before they meet the others.
@@ -220,22 +221,23 @@ impl Part<'_> {
         // holds m rows of n at `row_stride`, and nobody else touches it: `multiply` borrows all of
         // `out` mutably, so it overlaps neither operand, and parts are disjoint.
         unsafe {
-            gemm::gemm(
-                m,
+            // The kernels write columns: outᵀ = rhsᵀ · lhsᵀ.
+            get_gemm_fn()(
                 n,
+                m,
                 k,
                 self.out.0,
-                1,
                 self.row_stride as isize,
+                1,
                 self.accumulate,
-                self.lhs.data.as_ptr(),
-                self.lhs.column_stride as isize,
-                self.lhs.row_stride as isize,
                 self.rhs.data.as_ptr(),
-                self.rhs.column_stride as isize,
                 self.rhs.row_stride as isize,
-                1.0f32,
-                1.0f32,
+                self.rhs.column_stride as isize,
+                self.lhs.data.as_ptr(),
+                self.lhs.row_stride as isize,
+                self.lhs.column_stride as isize,
+                1.0,
+                1.0,
                 false,
                 false,
                 false,
