@@ -22,4 +22,4 @@ mod worker;
 
 pub use error::WorkerError;
 pub use model::TorchModel;
-pub use worker::{Settings, Worker, WorkerSettings};
+pub use worker::{About, Gpu, Settings, Worker, WorkerSettings};

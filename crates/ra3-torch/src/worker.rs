@@ -1,5 +1,6 @@
 //! A worker and what is asked of it: one request at a time, each with a deadline.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How models are run and trained; the worker has the same names.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// As PyTorch names it: `cpu`, `cuda:0`.
+    /// As PyTorch names it, `cpu` or `cuda:0`; `auto` is the first GPU or else the processor.
     pub device: String,
     /// What passes are computed in, `float32` or `bfloat16`; weights are `float32`.
     pub dtype: String,
@@ -58,14 +59,60 @@ pub struct WorkerSettings {
 #[derive(Debug)]
 pub struct Worker {
     link: Mutex<Link>,
+    about: About,
 }
 
-/// What the worker says of itself.
+/// What a worker is made of.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct About {
+    /// Version of Python.
+    pub python: String,
+    /// Version of torch.
+    pub torch: String,
+    /// Version of transformers.
+    pub transformers: String,
+    /// Where its models are, as PyTorch names it.
+    pub device: String,
+    /// The GPUs that PyTorch sees.
+    pub gpus: Vec<Gpu>,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            python,
+            torch,
+            transformers,
+            device,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "torch {torch}, transformers {transformers}, Python {python}, on {device}"
+        )
+    }
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Gpu {
+    /// As it calls itself.
+    pub name: String,
+    /// Its memory.
+    pub memory_mib: u64,
+    /// What of it is free.
+    pub free_mib: u64,
+}
+
+/// What the worker says first.
 #[derive(Debug, Deserialize)]
 struct Greeting {
     protocol: u32,
     hash: String,
     fault: String,
+    #[serde(flatten)]
+    about: About,
 }
 
 impl Worker {
@@ -99,10 +146,16 @@ impl Worker {
             phase: "starting".to_owned(),
         };
         link.stream = link.accept(&listener)?;
-        link.greet(&settings.models)?;
+        let about = link.greet(&settings.models)?;
         Ok(Arc::new(Self {
             link: Mutex::new(link),
+            about,
         }))
+    }
+
+    /// What it is made of.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// True once it can do nothing more.
@@ -238,7 +291,7 @@ impl Link {
         accepted.map_err(|error| self.fail(error.into()))
     }
 
-    fn greet(&mut self, settings: &Settings) -> Result<(), WorkerError> {
+    fn greet(&mut self, settings: &Settings) -> Result<About, WorkerError> {
         let settings = serde_json::to_string(settings).expect("numbers and names");
         let columns = [Column::Text(settings)];
         let text = self.ask(Kind::Hello, &columns, |mut answer| answer.text())?;
@@ -258,7 +311,7 @@ impl Link {
             let version = format!("files {} instead of {hash}", greeting.hash);
             return Err(WorkerError::Version(version));
         }
-        Ok(())
+        Ok(greeting.about)
     }
 }
 

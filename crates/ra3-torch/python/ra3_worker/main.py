@@ -93,17 +93,21 @@ def main() -> None:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     stream.connect(sys.argv[1])
     hello = receive(stream)
+    settings = json.loads(hello.columns[0])
     found = versions()
     greeting = {"protocol": PROTOCOL, "hash": package_hash(), **found, "fault": fault(found)}
     if not greeting["fault"]:
-        greeting["devices"] = _prepare(json.loads(hello.columns[0]))
+        greeting.update(_prepare(settings))
     send(stream, Kind.HELLO, hello.sequence, Columns().text(json.dumps(greeting)))
     if not greeting["fault"]:
-        _serve(stream, json.loads(hello.columns[0]))
+        _serve(stream, settings)
 
 
-def _prepare(settings: dict) -> list[str]:
+def _prepare(settings: dict) -> dict:
+    """Decides where models are; says it, and what else there is."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Products on a GPU that are the same each time need it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
     import transformers
 
@@ -111,8 +115,22 @@ def _prepare(settings: dict) -> list[str]:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings["n_threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return ["cpu"] + [torch.cuda.get_device_name(index) for index in range(count)]
+    has_gpu = torch.cuda.is_available()
+    if settings["device"] == "auto":
+        settings["device"] = "cuda" if has_gpu else "cpu"
+    wrong = ""
+    if settings["device"].startswith("cuda") and not has_gpu:
+        wrong = f"device = {settings['device']}: torch {torch.__version__} sees no GPU"
+    gpus = [_gpu(index) for index in range(torch.cuda.device_count() if has_gpu else 0)]
+    return {"device": settings["device"], "gpus": gpus, "fault": wrong}
+
+
+def _gpu(index: int) -> dict:
+    import torch
+
+    free, total = torch.cuda.mem_get_info(index)
+    name = torch.cuda.get_device_name(index)
+    return {"name": name, "memory_mib": total >> 20, "free_mib": free >> 20}
 
 
 def _serve(stream: socket.socket, settings: dict) -> None:
