@@ -53,6 +53,7 @@ pub const WALLS: &[(&str, &[&str])] = &[
             "ra3-records",
             "ra3-report",
             "ra3-statistics",
+            "ra3-torch",
         ],
     ),
     ("ra3-theory", &["ra3", "ra3-files", "ra3-page"]),

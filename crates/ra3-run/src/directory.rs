@@ -13,6 +13,7 @@
 //! models/<model>/                    finished models, Hugging Face layout, with their cards
 //! corpus/                            tokenizer, shards, problems
 //! stages/                            the store, where the plan names no other
+//! worker.log                         what the last process of PyTorch printed, where it ran
 //! ```
 
 use std::collections::BTreeSet;

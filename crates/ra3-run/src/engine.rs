@@ -1,57 +1,116 @@
 //! The one door to engines: it makes models, and nothing else of a run names an engine's own.
 
+mod torch;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ra3::model::Model;
 use ra3::seed::Seed;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings, memory};
+use ra3_torch::About;
 
 use crate::free_memory::free_bytes;
-use crate::run_file::TrainingSection;
+use crate::run_file::{EngineSection, RunFile, TrainingSection};
+use torch::{Running, Torch, TorchSettings};
 
 /// Bytes of the key and value cache where nothing says how much memory is free.
 const CACHE_BYTES: usize = 1 << 30;
 
+/// What a run makes its engines of: stages have settings of their own, and share a worker.
+#[derive(Debug)]
+pub(crate) struct Engines {
+    /// `None` for the native engine.
+    torch: Option<TorchSettings>,
+    running: Arc<Running>,
+}
+
+impl Engines {
+    /// Those of a run, whose worker's log lies in its directory.
+    pub(crate) fn of(file: &RunFile) -> Self {
+        Self::new(&file.engine, file.n_threads, &file.directory)
+    }
+
+    /// As [`Self::of`], of a section.
+    pub(crate) fn new(section: &EngineSection, n_threads: usize, directory: &Path) -> Self {
+        Self {
+            torch: TorchSettings::of(section, n_threads, directory),
+            running: Arc::default(),
+        }
+    }
+
+    /// The engine of a stage.
+    pub(crate) fn engine(&self, training: &TrainingSection) -> Engine {
+        match &self.torch {
+            None => Engine::Cpu(train_settings(training)),
+            Some(settings) => Engine::Torch(Torch::new(settings.worker(training), &self.running)),
+        }
+    }
+}
+
 /// What runs and trains models.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Engine {
     /// This machine's processor.
     Cpu(TrainSettings),
+    /// PyTorch, in a worker process.
+    Torch(Torch),
+}
+
+/// The native engine's settings.
+pub(crate) fn train_settings(section: &TrainingSection) -> TrainSettings {
+    TrainSettings {
+        weight_decay: section.weight_decay,
+        clip_norm: section.clip_norm,
+        n_tokens_micro: section.micro_batch_tokens,
+        recompute: section.recompute,
+        cache_bytes_max: section.cache_mib << 20,
+        moments: section.moment_precision,
+        frozen: section.frozen_precision,
+    }
 }
 
 impl Engine {
-    /// The engine of a run.
-    pub(crate) fn of(section: &TrainingSection) -> Self {
-        Self::Cpu(TrainSettings {
-            weight_decay: section.weight_decay,
-            clip_norm: section.clip_norm,
-            n_tokens_micro: section.micro_batch_tokens,
-            recompute: section.recompute,
-            cache_bytes_max: section.cache_mib << 20,
-            moments: section.moment_precision,
-            frozen: section.frozen_precision,
-        })
+    /// Starts what is no part of this process, and says what it is; what is missing is known then.
+    ///
+    /// # Errors
+    /// A worker cannot be started, or misses something.
+    pub(crate) fn start(&self) -> Result<Option<About>> {
+        match self {
+            Self::Cpu(_) => Ok(None),
+            Self::Torch(torch) => Ok(Some(torch.worker()?.about().clone())),
+        }
     }
 
     /// A model with random weights.
-    pub(crate) fn create(&self, config: ModelConfig, seed: Seed) -> Box<dyn Model> {
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn create(&self, config: ModelConfig, seed: Seed) -> Result<Box<dyn Model>> {
         match self {
-            Self::Cpu(settings) => Box::new(Lm::random(config, *settings, seed)),
+            Self::Cpu(settings) => Ok(Box::new(Lm::random(config, *settings, seed))),
+            Self::Torch(torch) => {
+                // Nothing but its weights is used.
+                let settings = train_settings(&TrainingSection::default());
+                torch.take_over(&Lm::random(config.clone(), settings, seed), &config)
+            }
         }
     }
 
     /// The model of a folder, to be trained.
     ///
     /// # Errors
-    /// A file is missing, damaged, or does not fit `config.json`.
+    /// A file is missing, damaged, or does not fit `config.json`; a worker has failed.
     pub(crate) fn load(&self, folder: &Path) -> Result<Box<dyn Model>> {
-        match self {
-            Self::Cpu(settings) => Ok(Box::new(
-                Lm::load(folder, *settings).with_context(|| cannot_load(folder))?,
-            )),
-        }
+        let loaded: Result<Box<dyn Model>> = match self {
+            Self::Cpu(settings) => Lm::load(folder, *settings)
+                .map(|lm| Box::new(lm) as Box<dyn Model>)
+                .map_err(anyhow::Error::from),
+            Self::Torch(torch) => torch.load(folder),
+        };
+        loaded.with_context(|| cannot_load(folder))
     }
 
     /// The model of a folder, to be run and scored with.

@@ -11,13 +11,14 @@ use anyhow::{Context, Result};
 
 use crate::benchmark_data;
 use crate::directory::RunDirectory;
+use crate::engine::Engines;
 use crate::estimate::{self, Pace};
 use crate::event::{Event, Watcher};
 use crate::plan::{Method, Plan, Stage, Subject, Task};
 use crate::programs::pool;
 use crate::recipe::{Before, Recipe, recipe};
 use crate::report;
-use crate::run_file::{MethodName, ProblemSetName};
+use crate::run_file::{MethodName, ProblemSetName, RunFile};
 use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
 use ra3_records::ledger::{ArmRecord, Record, RunRecord};
@@ -49,6 +50,8 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
     warn_of_threads(plan.file.n_threads, watcher);
     let (mut before, mut restart) = (Before::default(), start.restarts_stage);
     let n_stages = plan.stages.len();
+    let engines = Engines::of(&plan.file);
+    let mut not_started = Some(&engines);
     // What is not in the cache yet has no estimate.
     let mut pace = estimate::estimate(plan)
         .ok()
@@ -68,26 +71,26 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
         let events = directory.events(&stage.name);
         let are_of_this = events_are_of(&events, &key)?;
         let mut folder = directory.store().stage(&recipe, &events, watcher)?;
-        if restart && !folder.is_done() {
-            folder.restart()?;
-            watcher(Event::Note(format!("stage {} begins again", stage.name)));
-            restart = false;
-        }
-        if !folder.is_done() && folder.state().is_none() {
-            // What a process that was killed has shown of a stage that begins anew.
-            remove_events(&events)?;
-        }
         if folder.is_done() {
             watcher(Event::Note(format!("{:<16} done before", stage.name)));
             if !are_of_this {
                 folder.replay(&events)?;
             }
         } else {
+            if let Some(engines) = not_started.take() {
+                start_engine(engines, plan, watcher)?;
+            }
+            begin(&mut folder, &events, &mut restart, watcher)?;
             let is_whole = folder.state().is_none();
             let began = Instant::now();
-            run_task(stage, plan, &before, &directory, &mut folder, watcher).with_context(
-                || format!("stage {} failed; what it has committed is kept", stage.name),
-            )?;
+            let made = Made {
+                before: &before,
+                directory: &directory,
+                engines: &engines,
+            };
+            run_task(stage, plan, &made, &mut folder, watcher).with_context(|| {
+                format!("stage {} failed; what it has committed is kept", stage.name)
+            })?;
             folder.commit_done(outputs(stage.task))?;
             if let Some(pace) = pace.as_mut().filter(|_| is_whole) {
                 pace.took(place, began.elapsed());
@@ -104,23 +107,55 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
     report::write(directory.root())
 }
 
+/// Before the first stage that runs, also where it has no model: what is missing is said now.
+fn start_engine(engines: &Engines, plan: &Plan, watcher: &mut Watcher<'_>) -> Result<()> {
+    if let Some(about) = engines.engine(&plan.file.training).start()? {
+        watcher(Event::Note(about.to_string()));
+    }
+    Ok(())
+}
+
+/// Begins a stage that is not done: anew where that is wished, which is once.
+fn begin(
+    folder: &mut StageFolder,
+    events: &Path,
+    restart: &mut bool,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
+    if std::mem::take(restart) {
+        folder.restart()?;
+        let stage = folder.stage();
+        watcher(Event::Note(format!("stage {stage} begins again")));
+    }
+    if folder.state().is_none() {
+        // What a process that was killed has shown of a stage that begins anew.
+        remove_events(events)?;
+    }
+    Ok(())
+}
+
 fn run_task(
     stage: &Stage,
     plan: &Plan,
-    before: &Before,
-    directory: &RunDirectory,
+    made: &Made<'_>,
     folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
-    let made = Made { before, directory };
+    let file = &plan.file;
+    let engine = |file: &RunFile| made.engines.engine(&file.training);
     let corpus = || made.by("corpus", "corpus");
     match stage.task {
         Task::Corpus => corpus::run(plan, folder, watcher),
-        Task::Base => base::run(&plan.file, &corpus()?, folder, watcher),
-        Task::Checkpoint(arm) => base::adopt(&plan.arms[arm], &corpus()?, folder, watcher),
+        Task::Base => base::run(file, &engine(file), &corpus()?, folder, watcher),
+        Task::Checkpoint(arm) => {
+            let arm = &plan.arms[arm];
+            base::adopt(arm, &engine(&arm.file), &corpus()?, folder, watcher)
+        }
         Task::Midtrain(arm) => {
             let start = made.by(&plan.start(arm), "model")?;
-            midtrain::run(&plan.arms[arm], &corpus()?, &start, before, folder, watcher)
+            let (arm, corpus) = (&plan.arms[arm], corpus()?);
+            let engine = engine(&arm.file);
+            midtrain::run(arm, &engine, &corpus, &start, made.before, folder, watcher)
         }
         Task::HeldOut(subject) => {
             let model = made.by(&plan.maker(subject), "model")?;
@@ -131,21 +166,16 @@ fn run_task(
                 model,
                 reference: reference.exists().then_some(reference),
             };
-            held_out::run(&plan.file, &models, &corpus()?, folder, watcher)
+            held_out::run(file, &engine(file), &models, &corpus()?, folder, watcher)
         }
         Task::Evaluate(subject, place) => {
-            let model = made.by(&plan.maker(subject), "model")?;
-            let measure = &plan.measures()[place];
-            let subject = (plan.model_name(subject), subject.is_after_rlvr);
-            evaluate::run(
-                &plan.file,
-                measure,
-                subject,
-                &corpus()?,
-                &model,
-                folder,
-                watcher,
-            )
+            let measured = evaluate::Measured {
+                measure: &plan.measures()[place],
+                name: plan.model_name(subject),
+                is_after_rlvr: subject.is_after_rlvr,
+                model: made.by(&plan.maker(subject), "model")?,
+            };
+            evaluate::run(file, &engine(file), &measured, &corpus()?, folder, watcher)
         }
         Task::Rlvr(arm) => {
             let start = Subject {
@@ -153,7 +183,8 @@ fn run_task(
                 is_after_rlvr: false,
             };
             let start = made.by(&plan.maker(start), "model")?;
-            rlvr::run(&plan.arms[arm], &corpus()?, &start, folder, watcher)
+            let arm = &plan.arms[arm];
+            rlvr::run(arm, &engine(&arm.file), &corpus()?, &start, folder, watcher)
         }
     }
 }
@@ -168,10 +199,11 @@ fn outputs(task: Task) -> &'static [&'static str] {
     }
 }
 
-/// Where finished stages lie.
+/// What stages are run with: those before them, where they lie, and engines.
 struct Made<'a> {
     before: &'a Before,
     directory: &'a RunDirectory,
+    engines: &'a Engines,
 }
 
 impl Made<'_> {

@@ -18,8 +18,8 @@ use crate::event::Watcher;
 use crate::model;
 use crate::plan::{Method, Origin, Plan, Stage, Task};
 use crate::run_file::{
-    Allowed, BaseSection, Budget, Leaf, ProblemsSection, RunFile, TokenizerSection, key, leaves,
-    shown,
+    Allowed, BaseSection, Budget, EngineSection, Leaf, ProblemsSection, RunFile, TokenizerSection,
+    key, leaves, shown,
 };
 use crate::store::checksum;
 use ra3_records::ledger::StageRecord;
@@ -27,7 +27,13 @@ use ra3_records::ledger::StageRecord;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-const FREE: [&str; 2] = ["training.cache_mib", "grading.n_workers"];
+const FREE: [&str; 4] = [
+    "training.cache_mib",
+    "grading.n_workers",
+    // As a processor of another family does, a device may change the last bits.
+    "engine.device",
+    "engine.deadline_s",
+];
 
 /// What a stage depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +184,7 @@ pub(crate) fn inputs(plan: &Plan, task: Task) -> Vec<String> {
 /// The settings that a stage reads.
 fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     let measure = |place: usize| format!("evaluate[{place}].");
-    let (file, sections): (&RunFile, Vec<String>) = match task {
+    let (file, mut sections): (&RunFile, Vec<String>) = match task {
         Task::Corpus => (&plan.file, named(&["corpus.", "tokenizer."])),
         Task::Base => match &plan.file.base {
             BaseSection::Checkpoint { .. } => (&plan.file, named(&["seed", "base."])),
@@ -207,6 +213,10 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
             named(&["seed", "training.", "rlvr.", "grading."]),
         ),
     };
+    // What the native engine makes has the key that it had before there was another.
+    if task != Task::Corpus && file.engine != (EngineSection::Native {}) {
+        sections.push("engine.".to_owned());
+    }
     let is_read = |path: &str| {
         let is_of = |section: &String| path.starts_with(section.as_str());
         let is_path = key(path).is_some_and(|key| key.allowed == Allowed::Path);
@@ -334,4 +344,51 @@ fn contents_of(files: &[(PathBuf, PathBuf)]) -> String {
         };
     }
     hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The settings of each stage of `tiny` with changes.
+    fn read_by_stages(changes: &[&str]) -> Vec<(Task, BTreeMap<String, String>)> {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../runs/tiny.toml");
+        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        let plan = Plan::new(file).unwrap();
+        let stages = plan.stages.iter();
+        stages
+            .map(|stage| (stage.task, settings(&plan, stage.task)))
+            .collect()
+    }
+
+    #[test]
+    fn the_native_engine_is_in_no_key() {
+        let found = read_by_stages(&[]);
+        let is_of_engine = |name: &String| name.starts_with("engine");
+        for (task, settings) in &found {
+            assert!(!settings.keys().any(is_of_engine), "{task:?}");
+        }
+        assert_eq!(read_by_stages(&["engine={kind='native'}"]), found);
+    }
+
+    #[test]
+    fn what_another_engine_computes_in_is_in_the_keys_of_all_stages_with_models() {
+        let torch = |more: &str| {
+            read_by_stages(&[&format!("engine={{kind='torch', python='python3'{more}}}")])
+        };
+        let found = torch("");
+        for ((task, mut settings), (_, natively)) in
+            found.clone().into_iter().zip(read_by_stages(&[]))
+        {
+            let engine = ["engine.kind", "engine.dtype"].map(|key| settings.remove(key));
+            let expected = [r#""torch""#, r#""float32""#].map(|text| Some(text.to_owned()));
+            let has_model = task != Task::Corpus;
+            assert_eq!(engine, if has_model { expected } else { [None, None] });
+            assert_eq!(settings, natively, "{task:?}");
+        }
+        let elsewhere = ", device='cpu', deadline_s=7";
+        assert_eq!(torch(elsewhere), found);
+        assert_ne!(torch(", dtype='bfloat16'"), found);
+    }
 }

@@ -6,14 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use ra3::formulas::Baseline;
 use ra3_corpus::read::Source;
-use ra3_lm::config::ModelConfig;
+use ra3_lm::config::{ModelConfig, Precision};
 use ra3_testbed::Form;
 
 use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
-    BaseSection, CorpusSection, EvaluateSection, ModelSection, ProblemSetName, ProblemsSection,
-    Ra3Section, RlvrSection, RunFile, TokenizerSection,
+    BaseSection, CorpusSection, EngineSection, EvaluateSection, ModelSection, ProblemSetName,
+    ProblemsSection, Ra3Section, RlvrSection, RunFile, TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -21,6 +21,7 @@ use crate::run_file::{
 /// # Errors
 /// A rule is broken: the message names the keys and their values.
 pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
+    check_engine(file, arms)?;
     check_corpus(file, arms)?;
     check_tokenizer(file)?;
     if arms.iter().any(|arm| arm.from == Origin::Base) {
@@ -58,6 +59,26 @@ fn check_arm(arm: &Arm, config: Option<&ModelConfig>) -> Result<()> {
     }
     if let Some(config) = config {
         check_room(&arm.file, config)?;
+    }
+    Ok(())
+}
+
+fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
+    let EngineSection::Torch { python, .. } = &file.engine else {
+        return Ok(());
+    };
+    which::which(python).with_context(|| {
+        format!(
+            "engine.python: there is no program {python:?}, here or on PATH: name the Python that \
+             has torch"
+        )
+    })?;
+    for file in [file].into_iter().chain(arms.iter().map(|arm| &arm.file)) {
+        ensure!(
+            file.training.frozen_precision == Precision::Float32,
+            "training.frozen_precision = \"bfloat16\" is for engine.kind = \"native\": PyTorch's \
+             frozen models are kept in float32"
+        );
     }
     Ok(())
 }

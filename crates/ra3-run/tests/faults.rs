@@ -184,6 +184,30 @@ const SAID: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "name = 'a'\ndirectory = 'b'\nbase = { kind = 'checkpoint', path = 'c' }\n\
+         [engine]\nkind = 'torhc'\ndeadline_s = 9\n",
+        &[
+            "x.toml:5: engine.kind = \"torhc\": allowed is one of native, torch; did you mean \
+             \"torch\"?",
+        ],
+    ),
+    (
+        "name = 'a'\ndirectory = 'b'\nbase = { kind = 'checkpoint', path = 'c' }\n\
+         [engine]\nkind = 'torch'\ndevice = 'gpu'\ndtype = 'float16'\ndeadline_s = 0\n\
+         pyhton = 'python3'\n",
+        &[
+            "x.toml:6: engine.device = \"gpu\": allowed is one of auto, cpu, cuda",
+            "x.toml:7: engine.dtype = \"float16\": allowed is one of float32, bfloat16",
+            "x.toml:8: engine.deadline_s = 0: allowed is a whole number from 1 to 1000000",
+            "x.toml:9: engine.pyhton: there is no such key: did you mean `python`?",
+        ],
+    ),
+    (
+        "name = 'a'\ndirectory = 'b'\nbase = { kind = 'checkpoint', path = 'c' }\n\
+         [engine]\nkind = 'native'\npython = 'python3'\n",
+        &["x.toml:6: engine.python: kind = \"native\" has no such key, as kind = \"torch\" has"],
+    ),
+    (
         "name = 'a'\ndirectory = 'b'\n[base]\nkind = 'checkpiont'\npath = 'c'\n\
          [arms]\nname = 'x'\n",
         &[

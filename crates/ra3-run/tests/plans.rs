@@ -90,11 +90,18 @@ fn rules_between_keys_are_checked() {
         ("base.model.context=20", "context"),
         ("base.model.n_key_value_heads=3", "heads"),
         ("checkpoint_every=0", "checkpoint_every"),
+        (
+            "engine={kind='torch', python='no-such-python'}",
+            "engine.python: there is no program \"no-such-python\"",
+        ),
     ];
     for (change, expected) in rules {
         let message = error_of(&tiny(), &[change]);
         assert!(message.contains(expected), "{change}: {message}");
     }
+    let frozen = "arms.ra3.set={training={frozen_precision='bfloat16'}}";
+    let message = error_of(&tiny(), &["engine={kind='torch'}", frozen]);
+    assert!(message.contains("engine.kind"), "{message}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ra3_lm::memory::UpdateMemory;
 use ra3_lm::weights::Layout;
 
 use super::Shapes;
-use crate::engine::Engine;
+use crate::engine::train_settings;
 use crate::plan::{Arm, Method, Plan};
 use crate::run_file::{BaseSection, RunFile, ScorerName};
 
@@ -37,7 +37,7 @@ pub(super) fn of(shapes: &Shapes, plan: &Plan) -> Memory {
 
 /// An update of so many rows, with so many copies of the model beside it.
 fn of_update(config: &ModelConfig, file: &RunFile, n_rows: usize, n_frozen: usize) -> Memory {
-    let Engine::Cpu(settings) = Engine::of(&file.training);
+    let settings = train_settings(&file.training);
     let update = UpdateMemory::of(config, &settings, n_rows);
     let number_bytes = file.training.frozen_precision.n_bytes();
     let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
@@ -120,11 +120,15 @@ fn annotated_tokens_max(file: &RunFile, context: usize) -> usize {
     context.min(document.saturating_add(n_lines_max.saturating_mul(rationale)))
 }
 
-/// Refuses a plan whose weights, gradient and moments alone exceed this machine's memory.
+/// Refuses a plan whose weights, gradient and moments alone exceed this machine's memory, which is
+/// not asked for where they may be on a GPU.
 ///
 /// # Errors
 /// They do: the message says both.
 pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
+    if !plan.file.engine.is_on_processor() {
+        return Ok(());
+    }
     // What is not here yet is looked at when it is loaded.
     let Ok(shapes) = Shapes::of(&plan.file, &plan.arms) else {
         return Ok(());

@@ -5,8 +5,8 @@
 //! FLOPs   = 6 P a trained token, 2 P a token that is sampled or scored
 //! ```
 //!
-//! with `P` the parameters of matrix products. Documents are taken as long as a sample of them: of
-//! the testbed's where it has some, else of the sources (`sample`).
+//! with `P` the parameters of matrix products, for the native engine. Documents are taken to be as
+//! long as a sample of them: of the testbed's where it has some, else of the sources (`sample`).
 
 mod memory;
 mod pace;
@@ -38,6 +38,8 @@ const N_SAMPLED_DOCUMENTS: usize = 200;
 /// What a plan will need.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
+    /// What runs and trains models; memory and time are the native engine's all the same.
+    pub engine: String,
     /// Parameters of the largest model.
     pub n_params: u64,
     /// Peak of the engine's memory in MiB.
@@ -79,6 +81,7 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
         flops_per_second: FLOPS_PER_THREAD * plan.file.n_threads as f64,
     };
     Ok(Estimate {
+        engine: plan.file.engine.name().to_owned(),
         n_params: Layout::new(shapes.largest()).n_params() as u64,
         memory_mib: memory::of(&shapes, plan).peak as u64 >> 20,
         document_tokens,
@@ -270,10 +273,15 @@ impl Estimate {
     pub fn to_text(&self) -> String {
         let width = self.stages.iter().map(|stage| stage.stage.len()).max();
         let width = width.unwrap_or_default().max("stage".len());
+        let of_other = match self.engine.as_str() {
+            "native" => "",
+            _ => " (memory and time are what the native engine takes)",
+        };
         let mut text = format!(
-            "parameters  {:.2}M at most\nmemory      {} MiB at most\n\
+            "engine      {}{of_other}\nparameters  {:.2}M at most\nmemory      {} MiB at most\n\
              documents   about {:.0} tokens each\n\n\
              {:<width$} {:>9} {:>10} {:>10} {:>9}\n",
+            self.engine,
             self.n_params as f64 / 1e6,
             self.memory_mib,
             self.document_tokens,

@@ -76,6 +76,12 @@ pub const KEYS: &[Key] = &[
     key("store", Path),
     key("n_threads", Whole(1, 256)).of("threads"),
     key("checkpoint_every", Whole(1, ANY)).of("updates"),
+    // The engine.
+    key("engine.kind", OneOf(&["native", "torch"])),
+    key("engine.python", Path),
+    key("engine.device", OneOf(&["auto", "cpu", "cuda"])),
+    key("engine.dtype", PRECISIONS),
+    key("engine.deadline_s", Whole(1, 1_000_000)).of("seconds"),
     // The documents.
     key("corpus.seed", Whole(0, ANY)),
     key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),

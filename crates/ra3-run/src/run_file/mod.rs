@@ -8,6 +8,7 @@ mod allowed;
 mod arm;
 mod corpus;
 mod defaults;
+mod engine;
 mod explain;
 mod fault;
 mod keys;
@@ -34,6 +35,7 @@ pub use allowed::{Allowed, Bound, Key, Leaf, check, key, leaves, shown};
 pub use arm::{ArmSection, BASE, Budget, MethodName};
 pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
 pub use defaults::{defaulted, marked};
+pub use engine::{DeviceName, EngineSection};
 pub use explain::{Entry, Explanation, Meaning, Section, explain, sections};
 pub use fault::{Fault, Faults, Origin};
 pub use keys::KEYS;
@@ -70,13 +72,16 @@ pub struct RunFile {
     /// where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
-    /// Threads of the engine. Changes no bit.
+    /// Threads of the engine. Changes no bit of the native one's.
     #[schemars(extend("x-default" = "the number of cores"))]
     #[serde(default = "n_cores")]
     pub n_threads: usize,
     /// Updates between two commits. Changes no bit.
     #[serde(default = "ten")]
     pub checkpoint_every: u64,
+    /// What runs and trains models.
+    #[serde(default)]
+    pub engine: EngineSection,
     /// The documents.
     #[serde(default)]
     pub corpus: CorpusSection,

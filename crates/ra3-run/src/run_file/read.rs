@@ -210,7 +210,7 @@ fn is_place(key: &str, text: &str, folder: &Path) -> bool {
     let is_there = || folder.join(text).exists();
     match key {
         "base.path" | "arms.from" => looks_local(text) || (text.contains('/') && is_there()),
-        "corpus.sources.python" => text.contains('/'),
+        "corpus.sources.python" | "engine.python" => text.contains('/'),
         _ => super::key(key).is_some_and(|key| key.allowed == Allowed::Path),
     }
 }

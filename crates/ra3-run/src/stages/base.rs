@@ -24,6 +24,7 @@ const VOCABULARY_MULTIPLE: usize = 64;
 
 pub(crate) fn run(
     file: &RunFile,
+    engine: &Engine,
     corpus: &Path,
     folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
@@ -32,7 +33,10 @@ pub(crate) fn run(
         BaseSection::Checkpoint {
             path,
             vocabulary_multiple,
-        } => make_ready(file, path, *vocabulary_multiple, corpus, folder, watcher),
+        } => {
+            let n = *vocabulary_multiple;
+            make_ready(file, engine, path, n, corpus, folder, watcher)
+        }
         BaseSection::Pretrain {
             model,
             n_updates,
@@ -47,7 +51,7 @@ pub(crate) fn run(
                 bos_token_id: tokenizer.named_begin(),
                 ..model.config(tokenizer.vocab_size())
             };
-            let lm = Engine::of(&file.training).create(config, seed.child("weights"));
+            let lm = engine.create(config, seed.child("weights"))?;
             let course = Course::Supervised(SupervisedCourse {
                 documents: &documents,
                 batch_documents: *batch_documents,
@@ -67,6 +71,7 @@ pub(crate) fn run(
 /// Makes the checkpoint ready that an arm begins from.
 pub(crate) fn adopt(
     arm: &Arm,
+    engine: &Engine,
     corpus: &Path,
     folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
@@ -76,6 +81,7 @@ pub(crate) fn adopt(
     };
     make_ready(
         &arm.file,
+        engine,
         path,
         VOCABULARY_MULTIPLE,
         corpus,
@@ -86,6 +92,7 @@ pub(crate) fn adopt(
 
 fn make_ready(
     file: &RunFile,
+    engine: &Engine,
     path: &Path,
     vocabulary_multiple: usize,
     corpus: &Path,
@@ -94,7 +101,7 @@ fn make_ready(
 ) -> Result<()> {
     watcher(Event::began(folder.stage()));
     let from = model::folder_of(path, watcher)?;
-    let mut lm = Engine::of(&file.training)
+    let mut lm = engine
         .load(&from)
         .with_context(|| format!("cannot load the checkpoint {}", path.display()))?;
     let tokenizer = corpus::tokenizer(corpus)?;

@@ -1,6 +1,6 @@
 //! A model's programs for the problems of a measure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -28,21 +28,36 @@ use ra3_records::ledger::{Record, ScoreRecord};
 /// Programs of a model that the report shows.
 const N_SHOWN_PROGRAMS: usize = 40;
 
-/// `subject` is the model's name, and whether it has been through RLVR.
+/// A model that is measured.
+pub(crate) struct Measured<'a> {
+    /// What it is measured on.
+    pub(crate) measure: &'a EvaluateSection,
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it has been through RLVR.
+    pub(crate) is_after_rlvr: bool,
+    /// Its folder.
+    pub(crate) model: PathBuf,
+}
+
 pub(crate) fn run(
     file: &RunFile,
-    measure: &EvaluateSection,
-    subject: (String, bool),
+    engine: &Engine,
+    measured: &Measured<'_>,
     corpus: &Path,
-    model: &Path,
     folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
 ) -> Result<()> {
     watcher(Event::began(folder.stage()));
     let tokenizer = corpus::tokenizer(corpus)?;
-    let lm = Engine::of(&file.training).load(model)?;
+    let Measured {
+        measure,
+        name,
+        is_after_rlvr,
+        model,
+    } = measured;
+    let lm = engine.load(model)?;
     let set = problem_set(measure, &file.grading, corpus, &tokenizer, &*lm, watcher)?;
-    let (name, is_after_rlvr) = subject;
     let is_latent = ModelNote::read(model)?.is_latent();
     let way = Way {
         measure,

@@ -45,6 +45,7 @@ pub(crate) struct Models {
 /// corpus, or for a model with latents those whose comments became latents.
 pub(crate) fn run(
     file: &RunFile,
+    engine: &Engine,
     models: &Models,
     corpus: &Path,
     folder: &mut StageFolder,
@@ -52,7 +53,7 @@ pub(crate) fn run(
 ) -> Result<()> {
     watcher(Event::began(folder.stage()));
     let tokenizer = corpus::tokenizer(corpus)?;
-    let lm = Engine::of(&file.training).load(&models.model)?;
+    let lm = engine.load(&models.model)?;
     let shards = corpus::held_out_documents(corpus)?;
     let n = file.held_out.n_documents.min(shards.len());
     let stored: Vec<Stored> = (0..n)
@@ -64,7 +65,10 @@ pub(crate) fn run(
         Method::None => ModelNote::read(&models.model)?.is_latent(),
     };
     let record = if is_latent {
-        latent(file, models, &*lm, &stored, &tokenizer, folder)?
+        let load = |folder: &PathBuf| engine.load(folder);
+        let reference = models.reference.as_ref().map(load).transpose()?;
+        let reference = reference.as_deref();
+        latent(file, models, &*lm, reference, &stored, &tokenizer, folder)?
     } else {
         plain(&models.name, &*lm, &stored, &tokenizer)?
     };
@@ -99,6 +103,7 @@ fn latent(
     file: &RunFile,
     models: &Models,
     policy: &dyn Policy,
+    reference: Option<&dyn Model>,
     stored: &[Stored],
     tokenizer: &Tokenizer,
     folder: &mut StageFolder,
@@ -121,11 +126,7 @@ fn latent(
         rationale_temperature: 1.0,
         decision: Decision::Free,
     };
-    let load = |folder: &PathBuf| Engine::of(&file.training).load(folder);
-    let reference: Option<Box<dyn Model>> = models.reference.as_ref().map(load).transpose()?;
-    let p_0 = reference
-        .as_deref()
-        .map(|reference| reference as &dyn Policy);
+    let p_0 = reference.map(|reference| reference as &dyn Policy);
     let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
     let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;
     let prior = if p_0.is_some() { "reference" } else { "itself" };

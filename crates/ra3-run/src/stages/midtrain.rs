@@ -38,6 +38,7 @@ pub(crate) const REFERENCE: &str = "reference";
 
 pub(crate) fn run(
     arm: &Arm,
+    engine: &Engine,
     corpus: &Path,
     start: &Path,
     before: &Before,
@@ -47,7 +48,7 @@ pub(crate) fn run(
     let file = &arm.file;
     let tokenizer = corpus::tokenizer(corpus)?;
     let documents = corpus::training_documents(corpus)?;
-    let mut lm = Engine::of(&file.training).load(start)?;
+    let mut lm = engine.load(start)?;
     let mut note = ModelNote::read(start)?;
     // One root for all arms. Each draws all documents of an epoch before any of the next; the
     // phases of RA3 have an order of their own each.
@@ -62,7 +63,7 @@ pub(crate) fn run(
                 models: folder.path(""),
                 companions: corpus.to_owned(),
                 tokenizer: tokenizer.clone(),
-                engine: Engine::of(&file.training),
+                engine: engine.clone(),
             };
             Course::Ra3(Box::new(Ra3Course {
                 em: Em {

@@ -28,7 +28,7 @@ use crate::event::Watcher;
 use crate::model_note::ModelNote;
 use crate::plan::Arm;
 use crate::programs::{Evaluation, ProblemSet, evaluate, writing_rule};
-use crate::run_file::{RlvrSection, RunFile};
+use crate::run_file::RlvrSection;
 use crate::store::StageFolder;
 use written::{Written, figures};
 
@@ -72,6 +72,7 @@ struct Report {
 
 pub(crate) fn run(
     arm: &Arm,
+    engine: &Engine,
     corpus: &Path,
     start: &Path,
     folder: &mut StageFolder,
@@ -80,7 +81,7 @@ pub(crate) fn run(
     let file = &arm.file;
     let section = file.rlvr.as_ref().context("there is no [rlvr]")?;
     let tokenizer = corpus::tokenizer(corpus)?;
-    let lm = Engine::of(&file.training).load(start)?;
+    let lm = engine.load(start)?;
     let set_name = section.problems.set;
     let (train, held_out) = if let Some(forms) = set_name.forms() {
         let set =
@@ -101,7 +102,7 @@ pub(crate) fn run(
         // One seed for all arms: they meet the problems in the same order.
         seed: Seed::root(file.seed).child("rlvr"),
         known_faults: BTreeSet::new(),
-        reference: reference(file, section, start)?,
+        reference: reference(engine, section, start)?,
         command: command(section)?,
         difficulty: Difficulty::default(),
     };
@@ -113,13 +114,12 @@ pub(crate) fn run(
 
 /// The model that the distance is from, where it costs something: the one that RLVR begins with.
 fn reference(
-    file: &RunFile,
+    engine: &Engine,
     section: &RlvrSection,
     start: &Path,
 ) -> Result<Option<Box<dyn Model>>> {
     let is_needed = section.kl > 0.0;
-    let load = || Engine::of(&file.training).load_frozen(start);
-    is_needed.then(load).transpose()
+    is_needed.then(|| engine.load_frozen(start)).transpose()
 }
 
 /// The user's command that says what programs earn, if there is one.

@@ -1,0 +1,177 @@
+//! The second engine of a run: one worker process at a time, which all of its models share.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use ra3::model::{Model, Saved};
+use ra3_lm::Lm;
+use ra3_lm::config::{ModelConfig, Precision};
+use ra3_torch::{Settings, TorchModel, Worker, WorkerSettings};
+
+use crate::run_file::{DeviceName, EngineSection, TrainingSection};
+
+/// The worker's log, in the run directory.
+const LOG: &str = "worker.log";
+
+/// Models of PyTorch, by one stage's settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Torch {
+    settings: WorkerSettings,
+    running: Arc<Running>,
+}
+
+/// The worker that runs, and what it was told. One with other settings takes its place: two would
+/// share a device's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Running(Mutex<Option<(WorkerSettings, Arc<Worker>)>>);
+
+/// How a run starts its worker.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TorchSettings {
+    /// A command, or a path.
+    pub(crate) python: String,
+    /// Where models are.
+    pub(crate) device: DeviceName,
+    /// What passes are computed in.
+    pub(crate) dtype: Precision,
+    /// The time that it has for an answer.
+    pub(crate) deadline_s: u64,
+    /// Threads of a processor's products.
+    pub(crate) n_threads: usize,
+    /// The folder of its log.
+    pub(crate) directory: PathBuf,
+}
+
+impl TorchSettings {
+    /// Those of a section; `None` for the native engine.
+    pub(crate) fn of(section: &EngineSection, n_threads: usize, directory: &Path) -> Option<Self> {
+        match section {
+            EngineSection::Native {} => None,
+            EngineSection::Torch {
+                python,
+                device,
+                dtype,
+                deadline_s,
+            } => Some(Self {
+                python: python.clone(),
+                device: *device,
+                dtype: *dtype,
+                deadline_s: *deadline_s,
+                n_threads,
+                directory: directory.to_owned(),
+            }),
+        }
+    }
+
+    /// The models' settings are those of a run file's `[training]`.
+    pub(crate) fn worker(&self, training: &TrainingSection) -> WorkerSettings {
+        let caches = ra3_files::cache_folder(|name| std::env::var_os(name));
+        WorkerSettings {
+            command: vec![command(&self.python)],
+            folder: caches.join("ra3/worker"),
+            log: self.directory.join(LOG),
+            deadline_s: self.deadline_s,
+            models: Settings {
+                device: self.device.text().to_owned(),
+                dtype: text(self.dtype),
+                n_threads: self.n_threads,
+                weight_decay: f64::from(training.weight_decay),
+                // JSON has no infinity.
+                clip_norm: f64::from(training.clip_norm).min(f64::MAX),
+                n_tokens_micro: training.micro_batch_tokens,
+                recompute: training.recompute,
+                cache_bytes_max: training.cache_mib << 20,
+                moments: text(training.moment_precision),
+            },
+        }
+    }
+}
+
+impl Torch {
+    pub(crate) fn new(settings: WorkerSettings, running: &Arc<Running>) -> Self {
+        Self {
+            settings,
+            running: Arc::clone(running),
+        }
+    }
+
+    /// The worker of these settings, started where it does not run.
+    ///
+    /// # Errors
+    /// It cannot be started, or its Python misses something.
+    pub(crate) fn worker(&self) -> Result<Arc<Worker>> {
+        let mut running = self
+            .running
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((settings, worker)) = &*running
+            && *settings == self.settings
+            && !worker.has_failed()
+        {
+            return Ok(Arc::clone(worker));
+        }
+        *running = None;
+        let python = self.settings.command.join(" ");
+        let worker = Worker::start(&self.settings)
+            .with_context(|| format!("engine.kind = \"torch\" with engine.python = {python:?}"))?;
+        *running = Some((self.settings.clone(), Arc::clone(&worker)));
+        Ok(worker)
+    }
+
+    /// The model of a folder.
+    ///
+    /// # Errors
+    /// There is no worker, or it cannot load the model.
+    pub(crate) fn load(&self, folder: &Path) -> Result<Box<dyn Model>> {
+        Ok(Box::new(TorchModel::load(&self.worker()?, folder)?))
+    }
+
+    /// A model of the other engine, by way of a folder.
+    ///
+    /// # Errors
+    /// As [`Self::load`], or there is no room for the folder.
+    pub(crate) fn take_over(&self, lm: &Lm, config: &ModelConfig) -> Result<Box<dyn Model>> {
+        let folder = tempfile::tempdir().context("a folder for the weights")?;
+        lm.save(folder.path(), Saved::Weights)
+            .map_err(anyhow::Error::from_boxed)?;
+        // Exact weights are said to be float32; the precision of finished models is the model's.
+        let json = serde_json::to_vec_pretty(&config.to_json()).expect("JSON is written as JSON");
+        ra3_files::write(&folder.path().join("config.json"), &json)?;
+        self.load(folder.path())
+    }
+}
+
+/// The worker stands in another folder: a path has to be whole. Links stay, which environments of
+/// Python know themselves by.
+fn command(python: &str) -> String {
+    let path = Path::new(python);
+    match std::path::absolute(path) {
+        Ok(whole) if python.contains('/') => whole.display().to_string(),
+        _ => python.to_owned(),
+    }
+}
+
+fn text(precision: Precision) -> String {
+    match precision {
+        Precision::Float32 => "float32",
+        Precision::Bfloat16 => "bfloat16",
+        Precision::Float16 => "float16",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_looked_up_and_a_path_is_whole() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(command("python3"), "python3");
+        assert_eq!(command("/opt/x/bin/python"), "/opt/x/bin/python");
+        let whole = here.join("venv/bin/python").display().to_string();
+        assert_eq!(command("venv/bin/python"), whole);
+    }
+}

@@ -1,0 +1,94 @@
+//! The section of the run file that says what runs and trains models.
+
+use ra3_lm::config::Precision;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What runs and trains models.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EngineSection {
+    /// This program, on the processor.
+    Native {},
+    /// Models of PyTorch, in a process that this program starts.
+    Torch {
+        /// The interpreter that has torch, transformers, safetensors and numpy: a command, or a
+        /// path.
+        #[serde(default = "python")]
+        python: String,
+        /// Where models are.
+        #[serde(default)]
+        device: DeviceName,
+        /// What passes are computed in; weights, gradients and the optimizer are float32.
+        #[serde(default = "dtype")]
+        dtype: Precision,
+        /// How long a request, such as an update, may go without an answer; then the run ends with
+        /// an error, and goes on from its last commit.
+        #[serde(default = "deadline_s")]
+        deadline_s: u64,
+    },
+}
+
+impl Default for EngineSection {
+    fn default() -> Self {
+        Self::Native {}
+    }
+}
+
+impl EngineSection {
+    /// Its kind, as it is written.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Native {} => "native",
+            Self::Torch { .. } => "torch",
+        }
+    }
+
+    /// True where models are in this machine's memory whatever else it has.
+    pub(crate) const fn is_on_processor(&self) -> bool {
+        matches!(
+            self,
+            Self::Native {}
+                | Self::Torch {
+                    device: DeviceName::Cpu,
+                    ..
+                }
+        )
+    }
+}
+
+/// Where models of PyTorch are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceName {
+    /// The first GPU where PyTorch sees one, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The first GPU; that PyTorch sees none is an error.
+    Cuda,
+}
+
+impl DeviceName {
+    /// As it is written.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+fn python() -> String {
+    "python3".to_owned()
+}
+
+const fn dtype() -> Precision {
+    Precision::Float32
+}
+
+const fn deadline_s() -> u64 {
+    600
+}
