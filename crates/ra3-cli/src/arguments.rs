@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::engine_options::EngineOptions;
+
 /// No model's context is longer; the run file has the same bound.
 const CONTEXT_MAX: u64 = 1 << 20;
 
@@ -92,7 +94,8 @@ pub(crate) enum Command {
     /// Check a model: its parts, a forward pass, its speed, and what it needs here.
     #[command(after_help = "Examples:\n  \
         ra3 doctor assets/base\n  \
-        ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512")]
+        ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512\n  \
+        ra3 doctor assets/base --engine torch --python venv/bin/python")]
     Doctor(DoctorOptions),
     /// Measure how fast the engine is here: training, scoring, generation, E-step.
     #[command(after_help = "Examples:\n  \
@@ -318,9 +321,12 @@ pub(crate) struct DoctorOptions {
     /// Score this Python file instead of a built-in one.
     #[arg(long)]
     pub(crate) document: Option<PathBuf>,
-    /// Also take two training steps of so many tokens, with recomputation.
+    /// Also take two training steps of so many tokens, with recomputation; with `--engine torch`,
+    /// tokens of the document.
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(2..=CONTEXT_MAX))]
     pub(crate) train_tokens: Option<usize>,
+    #[command(flatten)]
+    pub(crate) engine: EngineOptions,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

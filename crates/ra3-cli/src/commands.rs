@@ -18,7 +18,7 @@ use ra3_run::inspect::{self, Annotation};
 use ra3_run::pipeline::{self, Start};
 use ra3_run::plan::Plan;
 use ra3_run::program::{self, ProgramRequest};
-use ra3_run::run_file::{self, GradingSection};
+use ra3_run::run_file::{self, EngineSection, GradingSection};
 use ra3_run::study;
 use ra3_run::visible::to_visible_json;
 use ra3_run::{estimate, finished_runs, report};
@@ -347,13 +347,18 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
         train_tokens: options.train_tokens,
     };
     let mut bars = Bars::new();
-    let checkup = doctor::examine(&options.model, &examination, &mut |event| bars.show(event))?;
-    if options.json {
-        print(serde_json::to_string_pretty(&checkup)?)?;
-    } else {
-        print(checkup.to_text())?;
-    }
-    Ok(())
+    let (model, watcher) = (&options.model, &mut |event| bars.show(event));
+    let (json, text) = match options.engine.section() {
+        EngineSection::Native {} => {
+            let checkup = doctor::examine(model, &examination, watcher)?;
+            (serde_json::to_string_pretty(&checkup)?, checkup.to_text())
+        }
+        section @ EngineSection::Torch { .. } => {
+            let checkup = doctor::torch::examine(model, &section, &examination, watcher)?;
+            (serde_json::to_string_pretty(&checkup)?, checkup.to_text())
+        }
+    };
+    print(if options.json { json } else { text })
 }
 
 /// `ra3 bench`

@@ -6,6 +6,7 @@
 mod arguments;
 mod bars;
 mod commands;
+mod engine_options;
 mod output;
 
 use std::process::ExitCode;

@@ -1,7 +1,9 @@
 //! `ra3 doctor`: what a checkpoint is, whether its parts agree, and what it can do on this machine.
 //!
 //! It loads the model, scores a document, continues it, and, if asked, takes one training step;
-//! nothing is written.
+//! nothing is written. [`torch`] compares the second engine with the native one.
+
+pub mod torch;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use ra3_lm::TrainSettings;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::memory::{RunMemory, UpdateMemory};
 use ra3_text::chat_template::{Chat, message};
+use ra3_text::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::engine::Engine;
@@ -110,15 +113,7 @@ pub fn examine(
     let on_disk = ModelConfig::load(&folder.join("config.json"))?;
     watcher(Event::Note(format!("loading {}", folder.display())));
     let model = Loaded::load(&folder, watcher)?;
-    let text = match &examination.document {
-        None => DOCUMENT.to_owned(),
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    ensure!(
-        !text.is_empty(),
-        "the document is empty: there is nothing to score"
-    );
+    let text = text_of(examination)?;
     watcher(Event::Note(
         "scoring a document and continuing it".to_owned(),
     ));
@@ -134,6 +129,42 @@ pub fn examine(
     Ok(checkup)
 }
 
+/// The document's text.
+fn text_of(examination: &Examination) -> Result<String> {
+    let text = match &examination.document {
+        None => DOCUMENT.to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    ensure!(
+        !text.is_empty(),
+        "the document is empty: there is nothing to score"
+    );
+    Ok(text)
+}
+
+/// The first tokens of a document, each of which is scored, and the number of those before it.
+fn document(tokenizer: &Tokenizer, text: &str, n_tokens_max: usize) -> (Example, usize) {
+    // A document is no prompt: like those of a corpus, it stands behind something in any case.
+    let begin = tokenizer.encode_prompt("");
+    let n_begin = begin.len();
+    let mut tokens = [begin, tokenizer.encode(text)].concat();
+    tokens.truncate(n_tokens_max.max(n_begin));
+    let mut weights = vec![1.0; tokens.len()];
+    weights[..n_begin.max(1)].fill(0.0);
+    let document = Example {
+        tokens,
+        weights,
+        restrictions: Vec::new(),
+        old_logprobs: Vec::new(),
+    };
+    (document, n_begin)
+}
+
+fn rate(n: usize, seconds: f64) -> f64 {
+    n as f64 / seconds.max(1e-9)
+}
+
 /// How the model read and wrote.
 struct Reading {
     bits_per_byte: f64,
@@ -146,6 +177,17 @@ struct Writer {
     n_written: usize,
     began: Instant,
     seconds: f64,
+}
+
+impl Writer {
+    fn new(prompt: Vec<TokenId>) -> Self {
+        Self {
+            prompt,
+            n_written: 0,
+            began: Instant::now(),
+            seconds: 0.0,
+        }
+    }
 }
 
 impl Episode for Writer {
@@ -166,33 +208,16 @@ impl Episode for Writer {
 }
 
 fn read(model: &Loaded, text: &str) -> Result<Reading> {
-    // A document is no prompt: like those of a corpus, it stands behind something in any case.
-    let begin = model.tokenizer.encode_prompt("");
-    let n_begin = begin.len();
-    let mut tokens = [begin, model.tokenizer.encode(text)].concat();
-    let context = model.lm.shape().n_context;
-    tokens.truncate(context.saturating_sub(N_CONTINUED).max(n_begin));
+    let n_max = model.lm.shape().n_context.saturating_sub(N_CONTINUED);
+    let (document, n_begin) = document(&model.tokenizer, text, n_max);
+    let tokens = document.tokens.clone();
     let n_bytes = model.tokenizer.decode(&tokens[n_begin..]).len();
-    let mut weights = vec![1.0; tokens.len()];
-    weights[..n_begin.max(1)].fill(0.0);
-    let document = Example {
-        tokens: tokens.clone(),
-        weights,
-        restrictions: Vec::new(),
-        old_logprobs: Vec::new(),
-    };
     let began = Instant::now();
     let (logprobs, _) = model.lm.score(&[document])?;
     let seconds = began.elapsed().as_secs_f64();
     let n_read = tokens.len();
-    let mut writer = Writer {
-        prompt: tokens,
-        n_written: 0,
-        began: Instant::now(),
-        seconds: 0.0,
-    };
+    let mut writer = Writer::new(tokens);
     model.lm.run(&mut [&mut writer], Seed::root(0))?;
-    let rate = |n: usize, seconds: f64| n as f64 / seconds.max(1e-9);
     let logprob: f64 = logprobs[0].iter().map(|p| f64::from(*p)).sum();
     Ok(Reading {
         bits_per_byte: -logprob / std::f64::consts::LN_2 / n_bytes.max(1) as f64,

@@ -1,0 +1,37 @@
+//! The engine, as options of a command; in a run file it is the section `[engine]`.
+
+use clap::Args;
+use ra3_run::run_file::EngineSection;
+
+/// An engine, and where it is.
+#[derive(Debug, Args)]
+pub(crate) struct EngineOptions {
+    /// What runs the model: this program, or PyTorch beside it.
+    #[arg(long, default_value = "native", value_parser = ["native", "torch"])]
+    pub(crate) engine: String,
+    /// The Python that has torch and transformers.
+    #[arg(long, default_value = "python3")]
+    pub(crate) python: String,
+    /// Where PyTorch has its models; `auto` is a GPU where there is one.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "cuda"])]
+    pub(crate) device: String,
+    /// What PyTorch's passes are computed in.
+    #[arg(long, default_value = "float32", value_parser = ["float32", "bfloat16"])]
+    pub(crate) dtype: String,
+}
+
+impl EngineOptions {
+    /// As the section of a run file.
+    pub(crate) fn section(&self) -> EngineSection {
+        if self.engine == "native" {
+            return EngineSection::default();
+        }
+        let section = serde_json::json!({
+            "kind": self.engine,
+            "python": self.python,
+            "device": self.device,
+            "dtype": self.dtype,
+        });
+        serde_json::from_value(section).expect("clap has let nothing else through")
+    }
+}
