@@ -11,6 +11,7 @@ mod checkpoints;
 mod closed;
 mod commands;
 mod edges;
+mod engines;
 mod failures;
 mod files;
 mod kill;
