@@ -171,10 +171,11 @@ struct Reading {
     tokens_per_second: [f64; 2],
 }
 
-/// Takes a prompt, then writes on.
+/// Takes a prompt and a first token, then writes on.
 struct Writer {
     prompt: Vec<TokenId>,
     n_written: usize,
+    has_begun: bool,
     began: Instant,
     seconds: f64,
 }
@@ -184,6 +185,7 @@ impl Writer {
         Self {
             prompt,
             n_written: 0,
+            has_begun: false,
             began: Instant::now(),
             seconds: 0.0,
         }
@@ -194,9 +196,12 @@ impl Episode for Writer {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         match seen {
             Observation::Started { .. } => Move::Feed(self.prompt.clone()),
-            Observation::Fed { .. } => {
+            // An engine may read the prompt with the first draw.
+            Observation::Fed { .. } => Move::Sample(SampleRule::plain(0.0, 1)),
+            Observation::Sampled { .. } if !self.has_begun => {
+                self.has_begun = true;
                 self.began = Instant::now();
-                Move::Sample(SampleRule::plain(0.0, N_CONTINUED))
+                Move::Sample(SampleRule::plain(0.0, N_CONTINUED - 1))
             }
             Observation::Sampled { tokens, .. } => {
                 self.n_written = tokens.len();

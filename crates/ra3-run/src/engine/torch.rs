@@ -166,6 +166,26 @@ fn text(precision: Precision) -> String {
 mod tests {
     use super::*;
 
+    /// JSON has no infinity, and a run file's norm may be infinite.
+    #[test]
+    fn a_gradient_that_is_not_clipped_has_a_limit_that_is_a_number() {
+        let torch: EngineSection = toml::from_str("kind = 'torch'").unwrap();
+        let settings = TorchSettings::of(&torch, 1, Path::new("run")).unwrap();
+        let training = TrainingSection {
+            clip_norm: f32::INFINITY,
+            ..TrainingSection::default()
+        };
+        let settings = settings.worker(&training);
+        let models = serde_json::to_value(&settings.models).unwrap();
+        assert!(models["clip_norm"].as_f64().unwrap() > 1e300);
+        assert_eq!(models["dtype"], "float32");
+        assert_eq!(settings.log, Path::new("run/worker.log"));
+        assert_eq!(
+            TorchSettings::of(&EngineSection::default(), 1, Path::new("")),
+            None
+        );
+    }
+
     #[test]
     fn a_command_is_looked_up_and_a_path_is_whole() {
         let here = std::env::current_dir().unwrap();
