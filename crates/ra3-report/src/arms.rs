@@ -1,7 +1,6 @@
 //! The models of a run in their order, how they are told apart, and what was measured of each.
 
 use ra3_page::{Point, Series, Stroke};
-
 use ra3_records::ledger::{HeldOutRecord, Record, ScoreRecord, StageRecord};
 
 /// Colours that the page's style has for models.

@@ -1,9 +1,9 @@
 //! Curves of training: what each stage recorded, update by update.
 
 use ra3_page::{Figure, Point, Series, Span};
+use ra3_records::ledger::{Record, ScoreRecord, UpdateRecord};
 
 use super::arms::{arms, rlvr_scores, series};
-use ra3_records::ledger::{Record, ScoreRecord, UpdateRecord};
 
 /// Points that a curve is thinned to: more cannot be told apart at its width.
 const N_POINTS_MAX: usize = 60;

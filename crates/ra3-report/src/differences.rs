@@ -2,11 +2,11 @@
 //! sets side by side only scores of the same problems, samples and temperature.
 
 use ra3::seed::Seed;
+use ra3_records::ledger::{Interval, Record, ScoreRecord};
 use ra3_statistics::pass_at_k::difference;
 use serde::Serialize;
 
 use super::arms::{arms, plain_scores};
-use ra3_records::ledger::{Interval, Record, ScoreRecord};
 
 /// How much higher one arm's pass@1 is than another's.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ra3_page::{duration, escape, figures, grouped, number, table};
+use ra3_records::clock::ClockRecord;
+use ra3_records::ledger::{CorpusRecord, Record, StageRecord};
 
 use super::arms::{arms, colour};
 use super::bars::{Bar, Chart, Group, Unit};
-use ra3_records::clock::ClockRecord;
-use ra3_records::ledger::{CorpusRecord, Record, StageRecord};
 
 /// What was read, dropped and kept.
 pub(super) fn corpus(ledger: &[Record]) -> String {

@@ -2,9 +2,9 @@
 //! ELBO and IWAE (arXiv 1509.00519), which fall towards the exact value as K grows.
 
 use ra3_page::{Axis, Figure, Point, Scale, Series, Stroke, figures};
+use ra3_records::ledger::{HeldOutRecord, Record};
 
 use super::arms::{arms, held_out, series};
-use ra3_records::ledger::{HeldOutRecord, Record};
 
 /// The chart of bounds and the table behind it.
 pub(super) fn section(ledger: &[Record]) -> String {

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use ra3_page::{document, embedded, escape, figures};
+use ra3_records::samples::Sample;
 
 use super::arms::arms;
 use super::table::{Benchmark, Table};
 use super::{ReportInputs, curves, facts, held_out, programs};
-use ra3_records::samples::Sample;
 
 pub(crate) const STYLE: &str = include_str!("style.css");
 const VIEWER: &str = include_str!("viewer.js");

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use ra3_page::{figures, table};
+use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 use super::arms::{all_scores, arms, colour, is_finished};
 use super::bars::{Bar, Chart, Group, Unit};
 use super::table::{Benchmark, BenchmarkRow, percent};
-use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 /// pass@1 of every arm, before and after RLVR.
 pub(super) fn headline(benchmark: &Benchmark, ledger: &[Record]) -> String {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use ra3_page::number as short;
+use ra3_records::clock::ClockRecord;
+use ra3_records::ledger::{HeldOutRecord, Interval, Record, ScoreRecord};
 use ra3_statistics::curves;
 use serde::Serialize;
 
 use super::arms::{all_scores, arms, held_out, is_finished, rlvr_scores, scores, spent};
 use super::differences::{Difference, differences};
-use ra3_records::clock::ClockRecord;
-use ra3_records::ledger::{HeldOutRecord, Interval, Record, ScoreRecord};
 
 /// A model: what it cost, and how it predicts held-out documents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

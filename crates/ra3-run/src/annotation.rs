@@ -8,9 +8,8 @@ use ra3::scoring::{Frozen, draw, lines_logprobs, rescore};
 use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
-use ra3_text::tokenizer::Tokenizer;
-
 use ra3_records::samples::{AnnotatedLine, DocumentSample};
+use ra3_text::tokenizer::Tokenizer;
 
 /// A document with latents drawn from the model, and each line's log-probability with and without.
 ///

@@ -16,6 +16,7 @@ use ra3::seed::Seed;
 use ra3_lm::TrainSettings;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::memory::{RunMemory, UpdateMemory};
+use ra3_records::clock::peak_rss_mib;
 use ra3_text::chat_template::{Chat, message};
 use ra3_text::tokenizer::Tokenizer;
 use serde::Serialize;
@@ -24,7 +25,6 @@ use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
 use crate::model::{Loaded, folder_of};
-use ra3_records::clock::peak_rss_mib;
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");

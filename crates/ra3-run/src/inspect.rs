@@ -9,12 +9,12 @@ use ra3::seed::Seed;
 use ra3::trajectory::Latent;
 use ra3_corpus::document::Document;
 use ra3_corpus::lines::cut;
+use ra3_records::samples::DocumentSample;
 
 use crate::annotation;
 use crate::event::{Event, Watcher};
 use crate::model::Loaded;
 use crate::model_note::ModelNote;
-use ra3_records::samples::DocumentSample;
 
 /// A document with its latents.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

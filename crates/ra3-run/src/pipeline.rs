@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ra3_records::ledger::{ArmRecord, Record, RunRecord};
+use ra3_records::tensorboard::EVENTS_OF;
+use ra3_report::Table;
 
 use crate::benchmark_data;
 use crate::directory::RunDirectory;
@@ -21,9 +24,6 @@ use crate::report;
 use crate::run_file::{MethodName, ProblemSetName, RunFile};
 use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
-use ra3_records::ledger::{ArmRecord, Record, RunRecord};
-use ra3_records::tensorboard::EVENTS_OF;
-use ra3_report::Table;
 
 /// How a run is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

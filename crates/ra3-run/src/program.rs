@@ -7,6 +7,8 @@ use ra3::generation::{WritingRule, complete};
 use ra3::seed::Seed;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::prompt::Prompt;
+use ra3_records::ledger::ScoreRecord;
+use ra3_report::percent;
 use serde::Serialize;
 
 use crate::answers::encode;
@@ -14,8 +16,6 @@ use crate::event::{Event, Watcher};
 use crate::model::Loaded;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::{GradingSection, ProblemSetName};
-use ra3_records::ledger::ScoreRecord;
-use ra3_report::percent;
 
 /// How programs are written.
 #[derive(Clone, Copy, Debug, PartialEq)]

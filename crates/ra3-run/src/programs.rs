@@ -14,13 +14,13 @@ use ra3_evals::outcome::{Fault, Verdict, grade_all};
 use ra3_evals::prompt::{Form, program, zero_shot};
 use ra3_evals::rlvr::reward_command::{Item, Reward, RewardCommand};
 use ra3_evals::task::Task;
+use ra3_records::ledger::{PlanRecord, ScoreRecord};
+use ra3_records::samples::{ProgramSample, Sample};
 use ra3_sandbox::{Limits, Pool};
 use ra3_statistics::pass_at_k::{estimate, pass_at_k};
 use ra3_text::tokenizer::Tokenizer;
 
 use crate::run_file::{GradingSection, ProblemSetName};
-use ra3_records::ledger::{PlanRecord, ScoreRecord};
-use ra3_records::samples::{ProgramSample, Sample};
 
 /// Limits of a short program; those of contests are their problems'.
 const LIMITS: Limits = Limits {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ra3_corpus::read;
+use ra3_records::ledger::StageRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark_data;
@@ -22,7 +23,6 @@ use crate::run_file::{
     key, leaves, shown,
 };
 use crate::store::checksum;
-use ra3_records::ledger::StageRecord;
 
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;

@@ -1,12 +1,12 @@
 //! RLVR's curves over seeds: bands, areas, plateaus, and how soon one reaches another's.
 
+use ra3_records::ledger::Interval;
 use ra3_statistics::curves::{area, band, mean_curve, plateau, updates_to_reach};
 use ra3_statistics::over_seeds;
 use serde::Serialize;
 
 use super::scores::curves_by_seed;
 use super::{RunRecords, variations};
-use ra3_records::ledger::Interval;
 
 /// Held-out pass@1 of an arm while RLVR goes on.
 #[derive(Clone, Debug, PartialEq, Serialize)]

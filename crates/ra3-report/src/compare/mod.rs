@@ -16,9 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use serde::Serialize;
-
 use ra3_records::ledger::Record;
+use serde::Serialize;
 
 pub use curves::ComparedCurve;
 pub use scores::{ComparedBenchmark, ComparedScore, HeldOutText};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ra3::seed::Seed;
+use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 use ra3_statistics::over_seeds;
 use serde::Serialize;
 
 use super::{RunRecords, variations};
 use crate::arms::{held_out as held_out_of, plain_scores as scores_of};
-use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 /// Scores of the same problems, samples and temperature, all before RLVR or all after it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
 use ra3_records::ledger::{PlanRecord, ScoreRecord};
+
+use super::*;
 
 fn run(place: &str, seed: u64, settings: &[(&str, &str)], n_right: &[u64]) -> RunRecords {
     let score = |arm: &str, n_right: &[u64]| {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ra3_records::ledger::{Interval, PlanRecord};
+
 use super::scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 use super::variations::title;
 use super::{ComparedCurve, Comparison};
 use crate::table::{aligned, percent};
-use ra3_records::ledger::{Interval, PlanRecord};
 
 /// A table with its title; the first row is its head.
 pub(super) struct Titled {

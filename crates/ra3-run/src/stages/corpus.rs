@@ -14,6 +14,8 @@ use ra3_evals::bench::{self, Name};
 use ra3_evals::task::Task;
 use ra3_lm::config::ModelConfig;
 use ra3_page::number as short;
+use ra3_records::journal::read_journal;
+use ra3_records::ledger::{CorpusRecord, Record};
 use ra3_testbed::{Form, Problem, Testbed, TestbedConfig};
 use ra3_text::tokenizer::Tokenizer;
 
@@ -22,8 +24,6 @@ use crate::model;
 use crate::plan::Plan;
 use crate::run_file::{BaseSection, TestbedSection, TokenizerSection};
 use crate::store::StageFolder;
-use ra3_records::journal::read_journal;
-use ra3_records::ledger::{CorpusRecord, Record};
 
 /// Files below `corpus/`.
 const TRAIN_PROBLEMS: &str = "train_problems.jsonl";

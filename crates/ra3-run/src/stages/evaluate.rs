@@ -12,6 +12,7 @@ use ra3::seed::Seed;
 use ra3_corpus::lines::encode_rationale;
 use ra3_evals::bench;
 use ra3_evals::evalplus::data::Rules;
+use ra3_records::ledger::{Record, ScoreRecord};
 use ra3_testbed::{Form, Problem};
 use ra3_text::tokenizer::Tokenizer;
 
@@ -23,7 +24,6 @@ use crate::model_note::ModelNote;
 use crate::programs::{Evaluation, ProblemSet, evaluate, pool, writing_rule};
 use crate::run_file::{EvaluateSection, GradingSection, RunFile};
 use crate::store::StageFolder;
-use ra3_records::ledger::{Record, ScoreRecord};
 
 /// Programs of a model that the report shows.
 const N_SHOWN_PROGRAMS: usize = 40;

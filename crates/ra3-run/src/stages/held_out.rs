@@ -12,6 +12,8 @@ use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::trajectory::Trajectory;
 use ra3_corpus::shards::Stored;
+use ra3_records::ledger::{HeldOutRecord, Interval, Record};
+use ra3_records::samples::Sample;
 use ra3_statistics::pass_at_k::ratio;
 use ra3_text::tokenizer::Tokenizer;
 
@@ -23,8 +25,6 @@ use crate::model_note::ModelNote;
 use crate::plan::Method;
 use crate::run_file::RunFile;
 use crate::store::StageFolder;
-use ra3_records::ledger::{HeldOutRecord, Interval, Record};
-use ra3_records::samples::Sample;
 
 /// Documents of a model that the report shows.
 const N_SHOWN_DOCUMENTS: usize = 12;

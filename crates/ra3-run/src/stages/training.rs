@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3::policy::Work;
 use ra3_page::number as short;
+use ra3_records::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
+use ra3_records::samples::Sample;
 use serde::{Deserialize, Serialize};
 
 use super::ra3::Ra3Course;
@@ -18,8 +20,6 @@ use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
 use crate::event::{Event, Watcher};
 use crate::store::StageFolder;
-use ra3_records::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
-use ra3_records::samples::Sample;
 
 /// What a stage has spent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,11 +6,11 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use ra3_records::journal::Mark;
+use ra3_records::ledger::StageRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Recipe;
-use ra3_records::journal::Mark;
-use ra3_records::ledger::StageRecord;
 
 pub(super) const FILE: &str = "progress.json";
 

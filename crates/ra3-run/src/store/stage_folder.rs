@@ -18,16 +18,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-
-use super::progress::{self, Checksums, Progress, checksums, verify};
-use super::{LOCK, open_lock};
-use crate::event::{Event, Watcher};
-use crate::recipe::Recipe;
 use ra3_records::clock::Clock;
 use ra3_records::journal::{Journal, read_committed};
 use ra3_records::ledger::{Record, StageRecord};
 use ra3_records::samples::Sample;
 use ra3_records::tensorboard::EventFile;
+
+use super::progress::{self, Checksums, Progress, checksums, verify};
+use super::{LOCK, open_lock};
+use crate::event::{Event, Watcher};
+use crate::recipe::Recipe;
 
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 pub(crate) const SAMPLES: &str = "samples.jsonl";

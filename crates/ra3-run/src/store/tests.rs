@@ -2,9 +2,10 @@
 
 use std::fs::{read, write};
 
-use super::*;
 use ra3_records::journal::read_journal;
 use ra3_records::ledger::{Record, StageRecord};
+
+use super::*;
 
 fn recipe(stage: &str, rounds: u64) -> Recipe {
     let json = serde_json::json!({
