@@ -181,8 +181,9 @@ mod tests {
         assert_eq!(rows(&["training.micro_batch_tokens=100"]), 8 * 1024);
         let few = "ra3.e_step.group_size=2";
         // RLVR: 8 programs of 200 tokens behind one prompt of at most 824.
+        let long = "rlvr.program_tokens_max=200";
         assert_eq!(
-            rows(&["training.micro_batch_tokens=100", few]),
+            rows(&["training.micro_batch_tokens=100", few, long]),
             824 + 8 * 200
         );
         let short = ["rlvr.group_size=2", "training.micro_batch_tokens=100", few];

@@ -369,10 +369,10 @@ mod tests {
             ("ntp", 5, 360.0, 6.0 * 360.0),
             // 5360 FLOPs at 6 a token, and 80 tokens an update.
             ("ntp-compute", 12, 5360.0 / 6.0, 5360.0),
-            // 2 × 2 × 8 programs of 100 tokens behind 10.
-            ("rlvr-base", 2, 2.0 * 3520.0, 8.0 * 3520.0),
-            ("rlvr-ntp", 2, 2.0 * 3520.0, 8.0 * 3520.0),
-            ("rlvr-ra3", 2, 2.0 * 3520.0, 8.0 * 3520.0),
+            // 2 × 2 × 8 programs of 32 tokens, half of the longest, behind 10.
+            ("rlvr-base", 2, 2.0 * 1344.0, 8.0 * 1344.0),
+            ("rlvr-ntp", 2, 2.0 * 1344.0, 8.0 * 1344.0),
+            ("rlvr-ra3", 2, 2.0 * 1344.0, 8.0 * 1344.0),
         ];
         for (found, (stage, n_updates, n_tokens, flops)) in found.iter().zip(expected) {
             assert_eq!(*found, (stage.to_owned(), n_updates, n_tokens, flops));
@@ -408,8 +408,8 @@ mod tests {
 
         let rlvr = |change| counted(&[change]).swap_remove(4);
         let (_, _, n_tokens, flops) = rlvr("rlvr.updates_per_batch=3");
-        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 20.0 * 3520.0));
+        assert_eq!((n_tokens, flops), (4.0 * 1344.0, 20.0 * 1344.0));
         let (_, _, n_tokens, flops) = rlvr("rlvr.n_tries_max=3");
-        assert_eq!((n_tokens, flops), (4.0 * 3520.0, 12.0 * 3520.0));
+        assert_eq!((n_tokens, flops), (4.0 * 1344.0, 12.0 * 1344.0));
     }
 }
