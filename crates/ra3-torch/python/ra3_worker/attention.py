@@ -48,7 +48,7 @@ class Bucket:
     not depend on the rows beside it.
     """
 
-    # Rows of the pass, and their paths: `[rows]`, `[rows, length]`, `[rows, 1, 1, length]`.
+    # Rows of the pass, and their paths: `[rows]`, `[rows * length]`, `[rows, 1, 1, length]`.
     rows: Tensor
     slots: Tensor
     mask: Tensor
@@ -56,7 +56,10 @@ class Bucket:
 
 @dataclass
 class PathPlan:
-    """Rows go to slots of the pool, and each sees the slots of its path."""
+    """The first rows go to slots of the pool, and each sees the slots of its path.
+
+    The others only fill up: they see nothing, and what they are is not kept.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -65,21 +68,24 @@ class PathPlan:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """As `ForestPlan.attend`; heads that share keys are taken as queries of one head."""
-        n_keys, width = k.shape[1], q.shape[-1]
-        kept = self.keys[layer].dtype
-        self.keys[layer][self.slots] = k[0].transpose(0, 1).to(kept)
-        self.values[layer][self.slots] = v[0].transpose(0, 1).to(kept)
-        queries = q[0].transpose(0, 1)
-        found = torch.empty_like(queries)
+        n, n_keys, width = len(self.slots), k.shape[1], q.shape[-1]
+        all_keys, all_values = self.keys[layer], self.values[layer]
+        for pool, fresh in ((all_keys, k), (all_values, v)):
+            rows = fresh[0, :, :n].transpose(0, 1).reshape(n, -1)
+            pool.index_copy_(0, self.slots, rows.to(pool.dtype))
+        queries = q[0].transpose(0, 1).reshape(q.shape[2], -1)
+        found = torch.zeros_like(queries)
         for bucket in self.buckets:
-            keys = self.keys[layer][bucket.slots].transpose(1, 2)
-            values = self.values[layer][bucket.slots].transpose(1, 2)
-            asked = queries[bucket.rows].reshape(len(bucket.rows), n_keys, -1, width)
+            shape = (len(bucket.rows), -1, n_keys, width)
+            keys = all_keys.index_select(0, bucket.slots).view(shape).transpose(1, 2)
+            values = all_values.index_select(0, bucket.slots).view(shape).transpose(1, 2)
+            asked = queries.index_select(0, bucket.rows).view(len(bucket.rows), n_keys, -1, width)
             among = F.scaled_dot_product_attention(
                 asked, keys, values, attn_mask=bucket.mask, scale=scale
             )
-            found[bucket.rows] = among.reshape(len(bucket.rows), -1, width).to(found.dtype)
-        return found[None]
+            among = among.reshape(len(bucket.rows), -1).to(found.dtype)
+            found.index_copy_(0, bucket.rows, among)
+        return found.view(1, q.shape[2], -1, width)
 
 
 Plan = ForestPlan | PathPlan

@@ -108,6 +108,8 @@ def _prepare(settings: dict) -> dict:
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Products on a GPU that are the same each time need it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Threads that wait sleep: one that spins takes the core that another works on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     import transformers
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from . import attention
+
+# Rows of a product while drawing and scoring. A processor has few: a row alone pays for all of
+# them. A pass on a GPU has one tile, since its sums over a row depend on the number of rows.
+TILE_CPU, TILE_GPU = 16, 64
+TILES_CPU = 16
+# A processor's thread draws with so many parameters: with fewer, it waits more than it computes.
+PARAMS_PER_THREAD = 1 << 22
 
 FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 
@@ -34,11 +44,36 @@ class Settings:
     cache_bytes_max: int = 1 << 30
     moments: str = "float32"
 
+    @property
+    def tile(self) -> int:
+        """Drawing and scoring run a multiple of so many rows."""
+        return TILE_CPU if torch.device(self.device).type == "cpu" else TILE_GPU
+
+    @property
+    def n_pass_max(self) -> int:
+        """Rows of a pass while drawing and scoring."""
+        return self.tile * (TILES_CPU if torch.device(self.device).type == "cpu" else 1)
+
     def compute(self) -> torch.autocast:
         """Passes inside of it compute in `dtype`; weights stay `float32`."""
         kind = torch.device(self.device).type
         is_short = self.dtype == "bfloat16"
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short)
+
+
+class TiledLinear(nn.Linear):
+    """A product that runs in tiles where it is not trained.
+
+    The order of a product's sums depends on its number of rows: so it is always the same.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """`[..., rows, width]`, and outside of training a multiple of a tile."""
+        if self.training:
+            return super().forward(rows)
+        flat = rows.reshape(-1, rows.shape[-1])
+        tiles = [F.linear(tile, self.weight, self.bias) for tile in flat.split(TILE_CPU)]
+        return torch.cat(tiles).view(*rows.shape[:-1], -1)
 
 
 @dataclass
@@ -97,6 +132,17 @@ class Model:
         """Parameters that every token is multiplied with, the projection included."""
         matrices = sum(p.numel() for p in self.parameters().values() if p.ndim == 2)
         return matrices if self.is_tied else matrices - self.embedding.numel()
+
+    @contextmanager
+    def drawing(self, settings: Settings) -> Iterator[None]:
+        """Passes inside of it have as many threads as the model's size is worth."""
+        before = torch.get_num_threads()
+        n_worth = 1 + self.n_matmul_params() // PARAMS_PER_THREAD
+        torch.set_num_threads(min(settings.n_threads, n_worth))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def layer_flops(self, positions: list[int]) -> float:
         """FLOPs of a forward pass of the layers over rows at these positions."""
@@ -180,6 +226,10 @@ def load(folder: Path, settings: Settings) -> Model:
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder}: {error}") from error
+    if settings.n_pass_max > settings.tile:
+        for module in network.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = TiledLinear
     network.to(settings.device).train()
     if settings.recompute:
         # The second is the older name of the same.

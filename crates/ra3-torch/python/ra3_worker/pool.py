@@ -18,24 +18,24 @@ class Pool:
         config = model.network.config
         n_heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-        self._row = (config.num_key_value_heads, width)
+        self._n_each = config.num_key_value_heads * width
         self._device = torch.device(settings.device)
         short = settings.dtype == "bfloat16"
         self._dtype = torch.bfloat16 if short else torch.float32
-        n_layers, n_each = config.num_hidden_layers, self._row[0] * width
+        n_layers = config.num_hidden_layers
         size = torch.finfo(self._dtype).bits // 8
-        self.n_bytes = 2 * n_layers * n_each * size + 4 * config.hidden_size
+        self.n_bytes = 2 * n_layers * self._n_each * size + 4 * config.hidden_size
         self.n_slots_max = settings.cache_bytes_max // self.n_bytes
-        self.keys = [self._empty(self._row) for _ in range(n_layers)]
-        self.values = [self._empty(self._row) for _ in range(n_layers)]
+        self.keys = [self._empty(0) for _ in range(n_layers)]
+        self.values = [self._empty(0) for _ in range(n_layers)]
         self.hidden = torch.empty(0, config.hidden_size, device=self._device)
         self._children: dict[tuple[int, int], int] = {}
         self._key_of: list[tuple[int, int]] = []
         self._n_holders: list[int] = []
         self._free: list[int] = []
 
-    def _empty(self, row: tuple[int, ...], n_slots: int = 0) -> Tensor:
-        return torch.zeros(n_slots, *row, dtype=self._dtype, device=self._device)
+    def _empty(self, n_slots: int) -> Tensor:
+        return torch.zeros(n_slots, self._n_each, dtype=self._dtype, device=self._device)
 
     @property
     def n_open(self) -> int:
@@ -80,6 +80,6 @@ class Pool:
         n_more = n_slots - len(self.hidden)
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):
-                tensors[layer] = torch.cat([tensor, self._empty(self._row, n_more)])
+                tensors[layer] = torch.cat([tensor, self._empty(n_more)])
         more = torch.zeros(n_more, self.hidden.shape[1], device=self._device)
         self.hidden = torch.cat([self.hidden, more])

@@ -1,13 +1,14 @@
 """Drawing and scoring: all rows at once, tokens that rows share once.
 
-The network runs in passes of `TILE` rows, the last one filled up, and so does the projection to
-the vocabulary. So a row's sums have one order, and what it draws depends on no other row; a score
-has the bits of the draw that it is the score of.
+Products run in tiles of `Settings.tile` rows, the last one filled up, and so does the projection
+to the vocabulary. So a row's sums have one order, and what it draws depends on no other row; a
+score has the bits of the draw that it is the score of.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -19,11 +20,12 @@ from .model import Model, Settings
 from .pool import Pool
 from .trie import Example
 
-TILE = 64
 LIVE_ROWS_MAX = 512
 STEP_TOKENS_MAX = 4096
 GROWTH_MIN = 64
 BUCKET_MIN = 16
+# Slots whose keys are gathered at a time.
+GATHERED_MAX = 4096
 
 
 class NotANumber(Exception):
@@ -95,19 +97,21 @@ class Engine:
     def until_finished(self) -> list[Finished]:
         """Steps until at least one row has made its move, or none is left that has one."""
         finished: list[Finished] = []
-        while not finished and (self.waiting or any(self._is_busy(row) for row in self.live)):
-            self._admit()
-            finished = self._step()
+        with self.model.drawing(self.settings):
+            while not finished and (self.waiting or any(map(self._is_busy, self.live))):
+                self._admit()
+                finished = self._step()
         return finished
 
     @torch.no_grad()
     def until_scored(self) -> None:
         """Steps until every sequence has its log-probabilities."""
-        while self.waiting or self.live:
-            self._admit()
-            self._step()
-            for row in [row for row in self.live if row.is_over]:
-                self.leave(row)
+        with self.model.drawing(self.settings):
+            while self.waiting or self.live:
+                self._admit()
+                self._step()
+                for row in [row for row in self.live if row.is_over]:
+                    self.leave(row)
 
     def leave(self, row: Row) -> None:
         """A row is over."""
@@ -146,8 +150,9 @@ class Engine:
         if placed:
             lanes, depths, slots = torch.tensor(placed, device=self.device).T
             self._paths[lanes, depths] = slots
-        for start in range(0, len(fresh), TILE):
-            self._pass(fresh[start : start + TILE])
+        n_most = self.settings.n_pass_max
+        for start in range(0, len(fresh), n_most):
+            self._pass(fresh[start : start + n_most])
         asked = [pair for row in self.live for pair in self._questions(row)]
         finished = self._answer(asked)
         if not (placed or asked):
@@ -171,37 +176,39 @@ class Engine:
 
     def _pass(self, fresh: list[tuple[int, Row, int]]) -> None:
         n = len(fresh)
-        # A pass is filled up with copies of its last row, which write what that row writes.
-        filled = fresh + [fresh[-1]] * (TILE - n)
-        slots = torch.tensor([slot for slot, _, _ in filled], device=self.device)
-        depths = [depth for _, _, depth in filled]
-        tokens = [row.tokens[depth] for _, row, depth in filled]
-        plan = PathPlan(self.pool.keys, self.pool.values, slots, self._buckets(filled))
+        slots = torch.tensor([slot for slot, _, _ in fresh], device=self.device)
+        depths = [depth for _, _, depth in fresh]
+        tokens = [row.tokens[depth] for _, row, depth in fresh]
+        plan = PathPlan(self.pool.keys, self.pool.values, slots, self._buckets(fresh))
         with self.settings.compute(), attending(plan):
             hidden = self.model.hidden(
-                torch.tensor(tokens, device=self.device),
-                torch.tensor(depths, device=self.device),
+                torch.tensor(self._fill(tokens), device=self.device),
+                torch.tensor(self._fill(depths), device=self.device),
             )
-        self.pool.hidden[slots] = hidden.float()
+        self.pool.hidden.index_copy_(0, slots, hidden[:n].float())
         self.n_run += n
-        self.flops += self.model.layer_flops(depths[:n])
+        self.flops += self.model.layer_flops(depths)
 
-    def _buckets(self, filled: list[tuple[int, Row, int]]) -> list[Bucket]:
+    def _fill(self, values: list[int]) -> list[int]:
+        """Copies of the last one fill up the last tile."""
+        return values + values[-1:] * (-len(values) % self.settings.tile)
+
+    def _buckets(self, fresh: list[tuple[int, Row, int]]) -> list[Bucket]:
         rows_of: dict[int, list[int]] = {}
-        for place, (_, _, depth) in enumerate(filled):
+        for place, (_, _, depth) in enumerate(fresh):
             length = BUCKET_MIN
             while length <= depth:
                 length *= 2
             rows_of.setdefault(length, []).append(place)
         buckets = []
-        for length, places in rows_of.items():
-            lanes = torch.tensor([filled[place][1].lane for place in places], device=self.device)
-            depths = torch.tensor([filled[place][2] for place in places], device=self.device)
+        for length, places in _pieces(rows_of):
+            lanes = torch.tensor([fresh[place][1].lane for place in places], device=self.device)
+            depths = torch.tensor([fresh[place][2] for place in places], device=self.device)
             mask = torch.arange(length, device=self.device)[None, :] <= depths[:, None]
             # What a path does not reach may be any slot: it is masked, but has to be a number.
             slots = self._paths[lanes, :length].where(mask, 0)
             rows = torch.tensor(places, device=self.device)
-            buckets.append(Bucket(rows, slots, mask[:, None, None, :]))
+            buckets.append(Bucket(rows, slots.flatten(), mask[:, None, None, :]))
         return buckets
 
     def _questions(self, row: Row) -> list[tuple[int, Row, int, Ask]]:
@@ -228,13 +235,14 @@ class Engine:
             by_slot.setdefault(question[0], []).append(question)
         self.flops += self.model.head_flops(len(by_slot))
         slots, finished = list(by_slot), []
-        for start in range(0, len(slots), TILE):
-            tile = slots[start : start + TILE]
-            filled = torch.tensor(tile + [tile[-1]] * (TILE - len(tile)), device=self.device)
+        n_most = self.settings.n_pass_max
+        for start in range(0, len(slots), n_most):
+            some = slots[start : start + n_most]
+            filled = torch.tensor(self._fill(some), device=self.device)
             with self.settings.compute():
                 logits = self.model.logits(self.pool.hidden[filled])
             questions = []
-            for place, slot in enumerate(tile):
+            for place, slot in enumerate(some):
                 for question in by_slot[slot]:
                     question[3].place = place
                     questions.append(question)
@@ -275,6 +283,14 @@ class Engine:
         self._give_back(row)
         row.was_parked = True
         self.waiting.appendleft(row)
+
+
+def _pieces(rows_of: dict[int, list[int]]) -> Iterator[tuple[int, list[int]]]:
+    """Lengths of paths and the rows that have them, few enough for their keys to stay near."""
+    for length, rows in rows_of.items():
+        n_most = max(GATHERED_MAX // length, 1)
+        for start in range(0, len(rows), n_most):
+            yield length, rows[start : start + n_most]
 
 
 def score(model: Model, settings: Settings, sequences: list[Example]) -> tuple[list, Engine]:
