@@ -7,17 +7,11 @@ use ra3_records::journal::read_journal;
 use ra3_report::compare::{RunRecords, name_variations};
 
 use crate::directory::{self, read_state};
+use crate::recipe::FREE;
 use crate::run_file::{RunFile, settings};
 
-/// Settings that say nothing about what is compared.
-const PASSED_OVER: [&str; 6] = [
-    "name",
-    "seed",
-    "n_threads",
-    "checkpoint_every",
-    "training.cache_mib",
-    "grading.n_workers",
-];
+/// Settings that say nothing about what is compared, beside those that are [`FREE`].
+const PASSED_OVER: [&str; 4] = ["name", "seed", "n_threads", "checkpoint_every"];
 
 /// Reads the runs in some directories.
 ///
@@ -39,7 +33,10 @@ fn read_one(directory: &Path) -> Result<RunRecords> {
         "the run in {} is not finished: `ra3 run` goes on with it",
         directory.display()
     );
-    let is_compared = |key: &String| !PASSED_OVER.contains(&key.as_str());
+    let is_compared = |key: &String| {
+        let key = key.as_str();
+        !PASSED_OVER.contains(&key) && !FREE.contains(&key)
+    };
     let mut settings = settings(&file);
     settings.retain(|key, _| is_compared(key) && !key.starts_with("study."));
     Ok(RunRecords {

@@ -27,7 +27,7 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-const FREE: [&str; 4] = [
+pub(crate) const FREE: [&str; 4] = [
     "training.cache_mib",
     "grading.n_workers",
     // As a processor of another family does, a device may change the last bits.
