@@ -232,6 +232,27 @@ impl RunDirectory {
     }
 }
 
+/// Replaces `place` by the records of a finished run: what a comparison reads, and the times. They
+/// name no store and no models, so they may lie on any machine.
+///
+/// # Errors
+/// `root` is no run's directory, or something cannot be read or written.
+pub(crate) fn copy_records(root: &Path, place: &Path) -> Result<()> {
+    let state = RunState {
+        store: None,
+        models: BTreeSet::new(),
+        ..state(root)?
+    };
+    Ok(ra3_files::write_folder(place, |folder| -> Result<()> {
+        for name in [LEDGER, CLOCK] {
+            let from = root.join(name);
+            std::fs::copy(&from, folder.join(name))
+                .with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        write_state(folder, &state)
+    })?)
+}
+
 fn remove_folder(path: &Path) -> Result<()> {
     if path.exists() {
         std::fs::remove_dir_all(path)

@@ -1,5 +1,6 @@
 //! Run directories → the finished runs that are compared, with their settings.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -33,19 +34,24 @@ fn read_one(directory: &Path) -> Result<RunRecords> {
         "the run in {} is not finished: `ra3 run` goes on with it",
         directory.display()
     );
-    let is_compared = |key: &String| {
-        let key = key.as_str();
-        !PASSED_OVER.contains(&key) && !FREE.contains(&key)
-    };
-    let mut settings = settings(&file);
-    settings.retain(|key, _| is_compared(key) && !key.starts_with("study."));
     Ok(RunRecords {
         directory: directory.to_owned(),
         variation: String::new(),
-        settings,
+        settings: compared_settings(&file),
         seed: file.seed,
         ledger: read_journal(&directory.join("ledger.jsonl"))?,
     })
+}
+
+/// The settings that say what is compared, by name; the seed is not among them.
+pub(crate) fn compared_settings(file: &RunFile) -> BTreeMap<String, String> {
+    let is_compared = |key: &String| {
+        let key = key.as_str();
+        !PASSED_OVER.contains(&key) && !FREE.contains(&key) && !key.starts_with("study.")
+    };
+    let mut settings = settings(file);
+    settings.retain(|key, _| is_compared(key));
+    settings
 }
 
 /// The run directories that some paths name: a study's directory stands for its runs.

@@ -35,6 +35,7 @@ pub mod study;
 pub mod directory;
 pub mod finished_runs;
 mod free_memory;
+mod kept_results;
 pub mod report;
 mod split_files;
 mod store;

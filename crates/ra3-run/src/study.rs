@@ -1,7 +1,7 @@
 //! A study: the same run over seeds and settings, in one directory with one store.
 //!
 //! What the runs have in common is made once: stages are found by what they depend on. A study that
-//! was killed goes on where it was.
+//! was killed goes on where it was; one whose results are kept goes on on any machine.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use crate::event::{Event, Watcher};
+use crate::kept_results;
 use crate::pipeline::{self, Start};
 use crate::plan::Plan;
 use crate::run_file::{RunFile, StudySection, put, shown};
@@ -73,20 +74,41 @@ pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
 /// Runs what is not done yet of a study. Returns the run directories.
 ///
 /// # Errors
-/// As [`runs`], and where a run fails: the same call continues from there.
+/// As [`runs`]; other results are kept under the name of a run; a run fails: the same call
+/// continues from there.
 pub fn run(file: &RunFile, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
     let runs = runs(file)?;
+    let results = file.study.as_ref().and_then(|it| it.results.as_deref());
+    let kept: Vec<Option<PathBuf>> = match results {
+        Some(results) => {
+            let kept = runs
+                .iter()
+                .map(|run| kept_results::find(&run.plan, results));
+            kept.collect::<Result<_>>()?
+        }
+        None => vec![None; runs.len()],
+    };
     let mut directories = Vec::new();
-    for (place, run) in runs.iter().enumerate() {
-        watcher(Event::Note(format!(
+    for (place, (run, kept)) in runs.iter().zip(kept).enumerate() {
+        let title = format!(
             "run {} of {}: seed {} {}",
             place + 1,
             runs.len(),
             run.seed,
             run.variation
-        )));
+        );
+        if let Some(kept) = kept {
+            let note = format!("{title}: its records are in {}", kept.display());
+            watcher(Event::Note(note));
+            directories.push(kept);
+            continue;
+        }
+        watcher(Event::Note(title));
         pipeline::run(&run.plan, start, watcher)
             .with_context(|| format!("study, seed {} {}", run.seed, run.variation))?;
+        if let Some(results) = results {
+            kept_results::keep(&run.plan, results)?;
+        }
         directories.push(run.plan.file.directory.clone());
     }
     Ok(directories)

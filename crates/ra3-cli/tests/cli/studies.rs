@@ -105,6 +105,63 @@ fn what_runs_have_in_common_is_made_once_and_a_kill_changes_nothing() {
 }
 
 #[test]
+fn what_is_kept_is_not_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let change = format!("study.results={}", results.display());
+    let seed = |directory: &str, seeds: &str, more: &[&str]| {
+        let directory = folder.path().join(directory);
+        let seeds = format!("study.seeds={seeds}");
+        let few = "study.vary={}";
+        let changes = [few, seeds.as_str(), change.as_str()];
+        let changes: Vec<&str> = changes.iter().chain(more).copied().collect();
+        study(&directory, &changes).output().unwrap()
+    };
+    let first = seed("here", "[1]", &[]);
+    assert!(first.status.success(), "{}", text_of(&first));
+    // Elsewhere, with none of its stages.
+    std::fs::remove_dir_all(folder.path().join("here-study")).unwrap();
+    let second = seed("there", "[1, 2]", &["n_threads=1"]);
+    assert!(second.status.success(), "{}", text_of(&second));
+    assert!(!folder.path().join("there-study/seed-1").exists());
+    let found: Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!(found["seeds"], serde_json::json!([1, 2]));
+    // The same from what was kept alone, which names no place of a machine.
+    let compared = ra3(&[
+        "compare",
+        &results.display().to_string(),
+        "--against",
+        "ntp",
+    ])
+    .arg("--json")
+    .output()
+    .unwrap();
+    assert!(compared.status.success(), "{}", text_of(&compared));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&compared.stdout).unwrap(),
+        found
+    );
+    let run = std::fs::read_to_string(results.join("seed-1/run.json")).unwrap();
+    assert!(
+        run.contains("\"store\": null") && run.contains("\"models\": []"),
+        "{run}"
+    );
+    // Of other settings nothing is taken, and nothing is overwritten.
+    let other = seed("other", "[1]", &["rlvr.n_updates=2"]);
+    assert!(!other.status.success());
+    let message = text_of(&other);
+    assert!(
+        message.contains("rlvr.n_updates 1, and this one has 2"),
+        "{message}"
+    );
+    assert!(message.contains("study.results"), "{message}");
+    assert_eq!(
+        std::fs::read_to_string(results.join("seed-1/run.json")).unwrap(),
+        run
+    );
+}
+
+#[test]
 fn a_store_may_be_shared_by_runs() {
     let folder = tempfile::tempdir().unwrap();
     let store = format!("store={}", folder.path().join("store").display());

@@ -288,4 +288,5 @@ pub const KEYS: &[Key] = &[
     // A study.
     key("study.seeds", Whole(0, ANY)),
     key("study.against", Text(40)),
+    key("study.results", Path),
 ];

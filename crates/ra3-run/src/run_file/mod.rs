@@ -51,7 +51,7 @@ pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub use read::{RunFileError, load, parse, written};
 pub use reference::reference;
 pub use schema::{schema, schema_text};
-pub(crate) use setting::{put, settings};
+pub(crate) use setting::{keys_of, put, settings};
 pub use study::StudySection;
 
 /// Sections that an arm may have otherwise than the file.

@@ -88,7 +88,7 @@ pub(crate) fn settings(file: &RunFile) -> BTreeMap<String, String> {
 
 /// The keys that a setting may be, the likeliest first: its own path, what stands behind an arm's
 /// `set`, and that of a table of a list without the name (`arms.ra3.rlvr`), which may have dots.
-pub(super) fn keys_of(setting: &str) -> impl Iterator<Item = String> {
+pub(crate) fn keys_of(setting: &str) -> impl Iterator<Item = String> {
     let own = setting
         .strip_prefix("set.")
         .or_else(|| setting.split_once(".set.").map(|(_, own)| own));

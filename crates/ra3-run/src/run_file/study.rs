@@ -1,6 +1,7 @@
 //! Section of the run file: a study, the same run over seeds and settings.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use schemars::JsonSchema;
@@ -34,6 +35,10 @@ pub struct StudySection {
     /// The arm that others are compared with; the first one where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
+    /// A folder to keep the records of finished runs in, without models and stages: small enough
+    /// to be committed. A run whose records are there, of the same settings, is not run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<PathBuf>,
 }
 
 impl StudySection {
