@@ -169,6 +169,7 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 20,
+        cold_start_lines_share: 0.0,
         rounds: 12,
         e_updates: match learner {
             Learner::Ra3 => 8,

@@ -101,9 +101,12 @@ impl Em {
         let seed_here = seed.child("position").nth(self.position);
         let report = match place.phase {
             Phase::ColdStart => {
-                let drawn = draw_among(&self.cold_start_documents, "cold", m_size);
+                let n_for_lines = self.config.n_cold_start_documents_for_lines();
+                let n_drawn = m_size - n_for_lines;
+                let drawn = draw_among(&self.cold_start_documents, "cold", n_drawn);
                 let own = self.own_latents(drawn);
-                self.supervised(policy, place, &own, place.nth)?
+                let for_lines = self.own_latents(draw("cold_lines", n_for_lines));
+                self.supervised(policy, place, [&own, &for_lines], place.nth)?
             }
             Phase::EStep => {
                 let documents = draw("e_step", self.config.e_batch_documents);
@@ -115,7 +118,7 @@ impl Em {
                 let order = batch(self.annotated.len(), m_size, place.index, seed);
                 let kept = order.into_iter().map(|index| self.annotated[index].clone());
                 let nth = self.config.cold_start_updates + place.nth;
-                self.supervised(policy, place, &kept.collect::<Vec<_>>(), nth)?
+                self.supervised(policy, place, [&kept.collect::<Vec<_>>(), &[]], nth)?
             }
         };
         self.position += 1;
@@ -135,23 +138,26 @@ impl Em {
         }
     }
 
-    /// Supervised update number `nth` of the run.
+    /// Supervised update number `nth` of the run, on documents and on those that are there for
+    /// their lines alone.
     fn supervised(
         &self,
         policy: &mut dyn Policy,
         place: Place,
-        batch: &[AnnotatedDocument],
+        [batch, for_lines]: [&[AnnotatedDocument]; 2],
         nth: u64,
     ) -> Result<EmReport, PolicyError> {
         let config = &self.config;
         let lr = config
             .supervised_schedule
             .at(nth, config.n_supervised_updates());
-        let update = m_step::update(policy, batch, &self.markers, config.weights, lr)?;
+        let (markers, weights) = (&self.markers, config.weights);
+        let update = m_step::update(policy, batch, for_lines, markers, weights, lr)?;
+        let documents = batch.iter().chain(for_lines);
         Ok(EmReport {
             place,
             done: Done::Supervised(update),
-            n_corpus_tokens: batch.iter().map(|document| document.n_corpus_tokens).sum(),
+            n_corpus_tokens: documents.map(|document| document.n_corpus_tokens).sum(),
             work: update.work,
         })
     }

@@ -40,23 +40,34 @@ impl AnnotatedDocument {
     }
 }
 
-/// One update: the loss is the weighted mean of `− log p` over the interleaved sequences.
+/// One update: the loss is the weighted mean of `− log p` over the interleaved sequences. Of the
+/// documents of `for_lines` the latents are read and not learnt.
 ///
 /// # Errors
 /// As [`Policy::update`].
 pub fn update(
     policy: &mut dyn Policy,
     batch: &[AnnotatedDocument],
+    for_lines: &[AnnotatedDocument],
     markers: &Markers,
     weights: TokenWeights,
     learning_rate: f32,
 ) -> Result<UpdateStats, PolicyError> {
-    let example = |draw: &Draw| {
+    let example = |draw: &Draw, weights: TokenWeights| {
         let trace = Trace::of(&draw.annotated, markers);
         trace.example(|part| weights.of(part) * draw.share)
     };
-    let draws = batch.iter().flat_map(|document| &document.draws);
-    let mut examples: Vec<Example> = draws.map(example).collect();
+    let of_lines = TokenWeights {
+        decision: 0.0,
+        rationale: 0.0,
+        ..weights
+    };
+    let parts = [(batch, weights), (for_lines, of_lines)];
+    let draws = parts.iter().flat_map(|(documents, weights)| {
+        let draws = documents.iter().flat_map(|document| &document.draws);
+        draws.map(|draw| example(draw, *weights))
+    });
+    let mut examples: Vec<Example> = draws.collect();
     normalise(&mut examples);
     let objective = Objective {
         surrogate: Surrogate::LogLikelihood,

@@ -11,6 +11,8 @@ use crate::schedule::Schedule;
 pub struct EmConfig {
     /// Updates on the corpus' own comments as latents.
     pub cold_start_updates: u64,
+    /// Share of a cold start batch that is drawn among all documents for its lines alone.
+    pub cold_start_lines_share: f32,
     /// `K`.
     pub rounds: u64,
     /// E-step updates of a round.
@@ -112,6 +114,13 @@ impl EmConfig {
     /// Supervised updates in all.
     pub fn n_supervised_updates(&self) -> u64 {
         self.cold_start_updates + self.rounds * self.m_updates
+    }
+
+    /// Documents of a cold start batch that are there for their lines alone: never all.
+    pub(crate) fn n_cold_start_documents_for_lines(&self) -> usize {
+        let n = self.m_batch_documents;
+        let wanted = (f64::from(self.cold_start_lines_share) * n as f64).round() as usize;
+        wanted.min(n.saturating_sub(1))
     }
 
     /// E-step updates in all.

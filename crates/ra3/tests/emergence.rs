@@ -60,6 +60,7 @@ fn config() -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 20,
+        cold_start_lines_share: 0.0,
         rounds: 12,
         e_updates: 8,
         e_batch_documents: 16,

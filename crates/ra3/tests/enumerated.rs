@@ -212,7 +212,7 @@ fn m_steps_never_lower_the_bound() {
     let mut bounds = vec![];
     for _ in 0..15 {
         bounds.push(enumerate(&q, &pi, &p_0, &two_lines(), 2).bound(alpha));
-        m_step::update(&mut pi, &data, &MARKERS, lines_only, 1.0).unwrap();
+        m_step::update(&mut pi, &data, &[], &MARKERS, lines_only, 1.0).unwrap();
     }
     assert!(
         bounds.windows(2).all(|pair| pair[1] > pair[0]),

@@ -54,6 +54,7 @@ fn config(cost: f32) -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 3,
+        cold_start_lines_share: 0.0,
         rounds: 2,
         e_updates: 2,
         e_batch_documents: 4,

@@ -165,6 +165,7 @@ pub const KEYS: &[Key] = &[
     // RA3.
     key("ra3.cold_start_updates", Whole(0, COUNT_MAX)).of("updates"),
     key("ra3.cold_start_documents", OneOf(&["all", "with_comments"])),
+    key("ra3.cold_start_lines_share", Real(Closed(0.0), Open(1.0))),
     key("ra3.rounds", Whole(0, 1_000_000))
         .of("rounds")
         .symbol("K"),

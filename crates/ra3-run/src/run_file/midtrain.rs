@@ -40,6 +40,10 @@ pub struct Ra3Section {
     pub cold_start_updates: u64,
     /// The documents of the cold start.
     pub cold_start_documents: ColdStartDocuments,
+    /// Share of a cold start batch that is drawn among all documents for its lines alone: of these
+    /// decisions and rationales are not learnt. It keeps a model from learning the few documents
+    /// with comments by heart.
+    pub cold_start_lines_share: f32,
     /// Rounds of E-step and M-step; 0 leaves the cold start alone.
     pub rounds: u64,
     /// E-step updates of a round; 0 searches for nothing.
@@ -61,6 +65,7 @@ impl Default for Ra3Section {
         Self {
             cold_start_updates: 100,
             cold_start_documents: ColdStartDocuments::All,
+            cold_start_lines_share: 0.0,
             rounds: 2,
             e_updates: 20,
             annotate_documents: 1280,

@@ -360,6 +360,47 @@ fn the_cold_start_keeps_to_the_documents_that_it_is_given() {
     assert!(asked.take().iter().any(|index| !given.contains(index)));
 }
 
+/// Part of a cold start batch is drawn among all documents, in epochs of its own, and of these the
+/// lines alone are learnt; never the whole batch.
+#[test]
+fn a_share_of_the_cold_start_is_there_for_its_lines() {
+    let given = [1, 2, 5];
+    for (share, n_for_lines) in [(0.0, 0), (0.25, 1), (0.74, 3), (0.99, 3)] {
+        let config = EmConfig {
+            cold_start_updates: 6,
+            cold_start_lines_share: share,
+            ..em()
+        };
+        let mut policy = Recording::new(table(1));
+        let mut em = Em::new(config, MARKERS);
+        em.cold_start_documents = given.to_vec();
+        let mut for_lines = vec![];
+        for _ in 0..6 {
+            let report = advance_on(&mut em, &mut policy, &document, SEED).expect("an update");
+            let (examples, _) = policy.updates.last().expect("an update");
+            assert_eq!(examples.len(), 4);
+            let documents: Vec<usize> = examples.iter().map(|it| index_of(&it.tokens)).collect();
+            let n_tokens: u64 = documents.iter().map(|index| 1 << index).sum();
+            assert_eq!(report.n_corpus_tokens, n_tokens);
+            let (learnt, lines) = documents.split_at(4 - n_for_lines);
+            assert!(learnt.iter().all(|index| given.contains(index)));
+            for_lines.extend_from_slice(lines);
+            for (place, example) in examples.iter().enumerate() {
+                let markers = [MARKERS.act, MARKERS.think, MARKERS.close];
+                let tokens = example.tokens.iter().zip(&example.weights);
+                let marked = tokens.filter(|(token, _)| markers.contains(token));
+                let has_weight = marked.clone().any(|(_, weight)| *weight > 0.0);
+                assert!(marked.count() > 0);
+                assert_eq!(has_weight, place < 4 - n_for_lines, "{share} {place}");
+            }
+        }
+        for epoch in for_lines.chunks_exact(N_DOCUMENTS) {
+            let epoch: BTreeSet<usize> = epoch.iter().copied().collect();
+            assert_eq!(epoch.len(), N_DOCUMENTS);
+        }
+    }
+}
+
 /// What has no latents of its own is searched, whatever share keeps its own.
 #[test]
 fn documents_without_latents_are_always_searched() {

@@ -300,7 +300,8 @@ fn an_m_step_by_hand() {
         AnnotatedDocument::single(plain, 0),
     ];
     let mut policy = Scripted::new(&[], |_, _| -1.0);
-    let stats = m_step::update(&mut policy, &batch, &MARKERS, weights, 0.125).expect("no failure");
+    let stats =
+        m_step::update(&mut policy, &batch, &[], &MARKERS, weights, 0.125).expect("no failure");
     assert_eq!(stats.loss, 1.0, "the policy's own report");
     assert_eq!(policy.updates[0].1.learning_rate, 0.125);
     assert_eq!(policy.updates[0].1.surrogate, Surrogate::LogLikelihood);
@@ -323,6 +324,37 @@ fn an_m_step_by_hand() {
     close(&examples[0].weights, &first);
     close(&examples[1].weights, &[0.0, 0.25, 0.5, 0.5, 0.5]);
     close(&examples[2].weights, &[0.0, 0.5, 1.0, 1.0, 1.0]);
+}
+
+/// A document that is there for its lines has its latents as context, and no weight on them; the
+/// mean is over what is learnt of all.
+#[test]
+fn latents_of_documents_for_lines_are_not_learnt() {
+    let weights = TokenWeights {
+        prefix: 0.5,
+        line: 1.0,
+        decision: 0.25,
+        rationale: 2.0,
+    };
+    let think = Latent::Switch {
+        rationale: vec![7],
+        forced_close: false,
+    };
+    let document = AnnotatedDocument::single(with_latents(&[Some(think), Some(Latent::Keep)]), 0);
+    let (batch, for_lines) = (std::slice::from_ref(&document), [document.clone()]);
+    let mut policy = Scripted::new(&[], |_, _| -1.0);
+    m_step::update(&mut policy, batch, &for_lines, &MARKERS, weights, 0.125).expect("no failure");
+    let examples = policy.trained();
+    // END 5 THINK 7 CLOSE 6 NEWLINE ACT END: 8 with all of it, 3.5 with prefix and lines alone.
+    let learnt = [0.0, 0.5, 0.25, 2.0, 2.0, 1.0, 1.0, 0.25, 1.0];
+    let lines = [0.0, 0.5, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0];
+    for (example, expected) in examples.iter().zip([learnt, lines]) {
+        assert_eq!(example.tokens.len(), expected.len());
+        for (found, expected) in example.weights.iter().zip(expected) {
+            assert!((found - expected / 11.5).abs() < 1e-7, "{found} {expected}");
+        }
+    }
+    assert_eq!(examples.len(), 2);
 }
 
 /// The M-step weighs the draws of a document against each other, alone in its batch too: its
@@ -353,7 +385,7 @@ fn shares_do_not_cancel_in_a_batch_of_one() {
             n_corpus_tokens: 0,
         }];
         let mut policy = Scripted::new(&[], |_, _| -1.0);
-        m_step::update(&mut policy, &batch, &MARKERS, weights, 0.125).expect("no failure");
+        m_step::update(&mut policy, &batch, &[], &MARKERS, weights, 0.125).expect("no failure");
         // Three line tokens each.
         for (example, share) in policy.trained().iter().zip([share, 1.0 - share]) {
             let total: f32 = example.weights.iter().sum();

@@ -71,6 +71,7 @@ pub(crate) fn em() -> EmConfig {
     let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 2,
+        cold_start_lines_share: 0.0,
         rounds: 2,
         e_updates: 3,
         e_batch_documents: 4,
