@@ -168,8 +168,9 @@ def _objective(values: list[float]) -> Objective:
 def _stats(stats: update.Stats) -> Columns:
     mean = stats.positive_logprob / (stats.positive_weight or 1.0)
     share = stats.n_clipped / max(stats.n_targets, 1)
-    values = [stats.loss, mean, stats.norm, share, stats.flops]
-    return Columns().numbers(4, values).numbers(3, [stats.n_run])
+    gap = stats.gap / max(stats.n_sampled, 1)
+    values = [stats.loss, mean, stats.norm, share, gap, stats.flops]
+    return Columns().numbers(4, values).numbers(3, [stats.n_run, stats.n_sampled])
 
 
 def _read_batch(columns: list) -> Iterator[Example]:

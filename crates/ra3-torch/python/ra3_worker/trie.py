@@ -31,7 +31,8 @@ class Target:
     token: int
     weight: float
     choices: tuple[int, ...] | None
-    old_logprob: float
+    # As it was sampled, if it was.
+    old_logprob: float | None
 
 
 @dataclass
@@ -109,6 +110,6 @@ def _tree(examples: list[Example]) -> Forest:
 def _add_targets(tree: Forest, example: Example, rows: list[int]) -> None:
     for position, weight in enumerate(example.weights):
         if weight != 0.0:
-            old = example.old_logprobs[position] if example.old_logprobs else 0.0
+            old = example.old_logprobs[position] if example.old_logprobs else None
             token, choices = example.tokens[position], example.choices.get(position)
             tree.targets.append(Target(rows[position - 1], token, weight, choices, old))

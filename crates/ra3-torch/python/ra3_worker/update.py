@@ -40,6 +40,9 @@ class Stats:
     positive_weight: float = 0.0
     n_targets: int = 0
     n_clipped: int = 0
+    # Over the targets that were sampled: how far they are from it now, in nats, and their number.
+    gap: float = 0.0
+    n_sampled: int = 0
     norm: float = 0.0
     n_run: int = 0
     flops: float = 0.0
@@ -127,6 +130,10 @@ def _surrogate(
     stats.n_targets += len(targets)
     stats.positive_logprob += float((positive * wide).sum())
     stats.positive_weight += float(positive.sum())
+    sampled = [at for at, target in enumerate(targets) if target.old_logprob is not None]
+    olds = [targets[at].old_logprob for at in sampled]
+    stats.gap += sum(abs(new - old) for new, old in zip(wide[sampled].tolist(), olds, strict=True))
+    stats.n_sampled += len(sampled)
     if not objective.clips:
         stats.loss -= float((wide_weights * wide).sum())
         return -(weights * logprobs).sum()
