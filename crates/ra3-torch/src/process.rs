@@ -25,6 +25,7 @@ impl Process {
     pub(crate) fn start(
         command: &[String],
         arguments: &[String],
+        variables: &[(&str, String)],
         folder: &Path,
         log: &Path,
     ) -> io::Result<Self> {
@@ -36,6 +37,7 @@ impl Process {
         let child = Command::new(program)
             .args(own)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (*name, value)))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -62,11 +64,21 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// The last lines that it printed.
-    pub(crate) fn last_lines(&self) -> String {
-        let text = end_of(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+    /// The last lines that it printed, and those that ranks printed which have logs of their own.
+    pub(crate) fn output(&self, ranks: &[u32]) -> String {
+        let own = ranks.iter().filter(|rank| **rank > 0);
+        let logs = own.map(|rank| self.log.with_extension(format!("{rank}.log")));
+        let mut logs: Vec<PathBuf> = logs.collect();
+        if logs.is_empty() || ranks.contains(&0) {
+            logs.insert(0, self.log.clone());
+        }
+        let shown = logs.iter().map(|log| {
+            let text = end_of(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+            format!("the last of {}:\n{last}", log.display())
+        });
+        shown.collect::<Vec<_>>().join("\n")
     }
 }
 

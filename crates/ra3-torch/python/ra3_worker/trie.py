@@ -47,10 +47,15 @@ class Forest:
 
 def grow(examples: Iterable[Example]) -> list[Forest]:
     """A tree for each group of examples that begin alike, in the order of their first ones."""
-    groups: dict[tuple[int, ...], list[Example]] = {}
+    return [_tree(group) for group in groups(examples)]
+
+
+def groups(examples: Iterable[Example]) -> list[list[Example]]:
+    """The examples of each tree."""
+    found: dict[tuple[int, ...], list[Example]] = {}
     for example in examples:
-        groups.setdefault(tuple(example.tokens[:SHARED_TOKENS_MIN]), []).append(example)
-    return [_tree(group) for group in groups.values()]
+        found.setdefault(tuple(example.tokens[:SHARED_TOKENS_MIN]), []).append(example)
+    return list(found.values())
 
 
 def micro_batches(trees: list[Forest], n_rows_max: int) -> list[Forest]:
