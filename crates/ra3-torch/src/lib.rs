@@ -2,8 +2,8 @@
 //!
 //! A [`Worker`] is a Python process that this binary carries the text of (`python/`), started by a
 //! command and spoken to in frames over a Unix socket (`wire`), or several (ranks), of which this
-//! knows the first; or it is started elsewhere, and comes to a [`Port`]. It holds models by number; a
-//! [`TorchModel`] is one of them. Episodes stay here: what travels is tokens, rules and seeds one
+//! knows the first; or it is started elsewhere, and comes to a [`Port`]. It holds models by number;
+//! a [`TorchModel`] is one of them. Episodes stay here: what travels is tokens, rules and seeds one
 //! way, tokens and log-probabilities the other. Refusals are `ra3::refusals`', before anything is
 //! sent.
 //!

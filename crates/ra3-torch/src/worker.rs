@@ -216,9 +216,11 @@ impl Worker {
             phase: "starting".to_owned(),
             heard: Instant::now(),
             behind: (0..settings.n_processes as u32).collect(),
+            n_ranks: 0,
         };
         link.accept(&door)?;
         let about = link.greet(&settings.models)?;
+        link.n_ranks = about.n_processes;
         Ok(Arc::new(Self {
             link: Mutex::new(link),
             about,
@@ -257,8 +259,10 @@ pub(crate) struct Link {
     phase: String,
     /// When it said something last.
     heard: Instant,
-    /// The ranks that others wait for.
+    /// The ranks that others wait for; all of them until the worker has greeted.
     behind: Vec<u32>,
+    /// Ranks of a worker that has greeted, 0 before.
+    n_ranks: u32,
 }
 
 impl Drop for Link {
@@ -310,6 +314,9 @@ impl Link {
         self.sequence += 1;
         self.phase = format!("{kind:?}").to_lowercase();
         self.heard = Instant::now();
+        if self.n_ranks > 0 {
+            self.behind.clear();
+        }
         let Some(stream) = &self.stream else {
             return Err(WireError::Nonsense("there is no connection"));
         };
@@ -353,9 +360,10 @@ impl Link {
     /// Ends the worker, for good.
     fn fail(&mut self, error: WireError) -> WorkerError {
         self.end();
-        if self.heard.elapsed() > SILENT {
-            // Rank 0 speaks for all of them.
+        if self.n_ranks > 1 && self.heard.elapsed() > SILENT {
+            // It speaks for all of them.
             self.behind = vec![0];
+            self.phase.push_str(", and rank 0 is silent");
         }
         let output = |ranks: &[u32]| match &self.process {
             Some(process) => process.output(ranks),
@@ -367,6 +375,11 @@ impl Link {
                 deadline_s: self.deadline.as_secs(),
                 phase,
                 output: behind,
+            },
+            WireError::Stream(_) if self.n_ranks > 1 => WorkerError::Rank {
+                rank: 0,
+                reason: format!("has ended (it was at: {phase})"),
+                output: output(&[0]),
             },
             WireError::Stream(_) => WorkerError::Ended {
                 phase,

@@ -58,9 +58,6 @@ def settle(place: Place) -> None:
     if sys.platform == "linux":
         # PR_SET_PDEATHSIG: also a rank that hangs ends with `torchrun`, which `ra3` can end.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if place.rank == 0:
-        # `torchrun` ends all ranks when one has ended; this one first says which, then ends.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if place.is_one_machine:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
@@ -125,6 +122,8 @@ class Meeting:
             stream.settimeout(None)
             if isinstance(said, str) and hmac.compare_digest(said, secret):
                 found[rank] = stream
+        # `torchrun` ends all ranks when one has ended; this one first says which, then ends.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return found
 
     def rank_0(self) -> socket.socket:

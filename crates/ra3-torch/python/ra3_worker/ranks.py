@@ -1,19 +1,20 @@
-"""What several processes share: the work of a request, and the gradient that they add up.
+"""What several processes share: the work of a request, the gradient that they add up, the moments.
 
-Every rank holds every model whole. Which rows, sequences or examples are a rank's own follows from
+Every rank holds every model whole, but the optimizer's moments of some parameters only, which it
+steps for all. Which rows, sequences or examples are a rank's own follows from
 the request alone, so that all of them agree without a word; what they found goes to rank 0 by way
 of `hub`. A rank alone is one that shares with nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 Item = TypeVar("Item")
 
@@ -63,13 +64,49 @@ class Ranks:
             dist.all_gather(found, own)
         return [row.tolist() for row in found]
 
-    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Leaves at every rank the sum of all ranks' gradients, the same bits at each."""
+    def owners(self, parameters: dict[str, nn.Parameter]) -> dict[str, int]:
+        """The rank that steps each parameter, and alone has its moments."""
+        sizes = [parameter.numel() for parameter in parameters.values()]
+        return dict(zip(parameters, places(sizes, self.size), strict=True))
+
+    def add_up(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Leaves at the owner of each parameter the sum of all ranks' gradients, and none at the
+        others.
+        """
         with self._waiting():
-            for parameter in parameters:
+            for name, owner in self.owners(parameters).items():
+                parameter = parameters[name]
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+                dist.reduce(parameter.grad, owner)
+                if owner != self.rank:
+                    parameter.grad = None
+
+    def spread(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Gives every rank what the owners of parameters have made of them."""
+        with self._waiting():
+            for name, owner in self.owners(parameters).items():
+                dist.broadcast(parameters[name].data, owner)
+
+    def bring(self, parameters: dict[str, nn.Parameter], own: dict[str, Tensor]) -> dict:
+        """Rank 0 gets what the owners of parameters have beside them, in its memory; the others get
+        nothing.
+        """
+        if self.size == 1:
+            return own
+        found = {}
+        kind = next(iter(own.values())).dtype if own else torch.float32
+        with self._waiting():
+            for name, owner in self.owners(parameters).items():
+                if owner == self.rank == 0:
+                    found[name] = own[name].cpu()
+                elif owner == self.rank:
+                    dist.send(own[name], 0)
+                elif self.rank == 0:
+                    place = torch.empty_like(parameters[name], dtype=kind)
+                    dist.recv(place, owner)
+                    found[name] = place.cpu()
+        return found
 
 
 ALONE = Ranks()

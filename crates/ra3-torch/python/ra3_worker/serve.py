@@ -80,13 +80,12 @@ class Server:
 
     def _save(self, columns: list) -> Columns:
         [slot], [saved], folder = columns
-        if self.ranks.rank == 0:
-            state.save(self.models[slot], Path(folder), saved)
+        state.save(self.models[slot], Path(folder), saved, self.ranks)
         return Columns()
 
     def _load_state(self, columns: list) -> Columns:
         [slot], folder = columns
-        state.load_state(self.models[slot], Path(folder), self.settings.device)
+        state.load_state(self.models[slot], Path(folder), self.settings.device, self.ranks)
         return Columns()
 
     def _copy(self, columns: list) -> Columns:

@@ -69,7 +69,7 @@ def update(
     stats = gradient(model, settings, batch, objective, ranks)
     clip = settings.clip_norm
     scale = clip / stats.norm if stats.norm > clip else 1.0
-    step(model, settings, scale, objective.learning_rate)
+    step(model, settings, scale, objective.learning_rate, ranks)
     model.network.zero_grad(set_to_none=True)
     return stats
 
@@ -81,14 +81,16 @@ def gradient(
     objective: Objective,
     ranks: Ranks = ALONE,
 ) -> Stats:
-    """Leaves the gradient of a batch at the parameters; none after an error."""
+    """Leaves the gradient of a batch at the parameters, of several ranks at their owners; none
+    after an error.
+    """
     model.network.zero_grad(set_to_none=True)
     model.network.train()
     try:
         stats = _total(*_own_gradient(model, settings, batch, objective, ranks), ranks)
         if ranks.size > 1:
-            ranks.add_up(model.parameters().values())
-            stats.norm = _norm(model)
+            ranks.add_up(model.parameters())
+            stats.norm = math.sqrt(sum(square for [square] in ranks.gather([_square(model)])))
         if not math.isfinite(stats.norm):
             raise NonFinite(False, stats.norm, None)
     except BaseException:
@@ -107,7 +109,7 @@ def _own_gradient(
     try:
         for forest in micro_batches(grow(own), settings.n_tokens_micro):
             _add_gradient(model, settings, forest, objective, stats)
-        stats.norm = _norm(model)
+        stats.norm = math.sqrt(_square(model))
     except Exception as error:
         return stats, error
     return stats, None
@@ -134,13 +136,13 @@ def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
     return total
 
 
-def _norm(model: Model) -> float:
-    norms = [
+def _square(model: Model) -> float:
+    squares = [
         parameter.grad.double().square().sum()
         for parameter in model.parameters().values()
         if parameter.grad is not None
     ]
-    return math.sqrt(float(sum(norms)))
+    return float(sum(squares))
 
 
 def _add_gradient(
@@ -225,14 +227,24 @@ def _log_sums(logits: Tensor, at: Tensor, targets: list[Target]) -> Tensor:
 
 
 @torch.no_grad()
-def step(model: Model, settings: Settings, scale: float, learning_rate: float) -> None:
+def step(
+    model: Model,
+    settings: Settings,
+    scale: float,
+    learning_rate: float,
+    ranks: Ranks = ALONE,
+) -> None:
     """AdamW as `ra3`'s own engine has it; matrices alone decay."""
     moments = model.moments
     moments.n_steps += 1
     kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
     correction_1 = 1.0 - BETA_1**moments.n_steps
     correction_2 = 1.0 - BETA_2**moments.n_steps
-    for name, weight in model.parameters().items():
+    parameters = model.parameters()
+    for name, owner in ranks.owners(parameters).items():
+        if owner != ranks.rank:
+            continue
+        weight = parameters[name]
         g = torch.zeros_like(weight) if weight.grad is None else weight.grad * scale
         m, v = _moments(moments, name, weight)
         m = BETA_1 * m + (1.0 - BETA_1) * g
@@ -241,6 +253,8 @@ def step(model: Model, settings: Settings, scale: float, learning_rate: float) -
         decay = settings.weight_decay if weight.ndim == 2 else 0.0
         weight -= learning_rate * (m / correction_1 / size + decay * weight)
         moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
+    if ranks.size > 1:
+        ranks.spread(parameters)
 
 
 def _moments(moments: Moments, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:

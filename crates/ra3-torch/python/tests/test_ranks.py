@@ -174,6 +174,7 @@ def draws(worker, n_rows):
 
 
 def far(found, expected):
+    assert found.keys() == expected.keys()
     square = sum((found[name] - value).square().sum() for name, value in expected.items())
     return float((square / sum(value.square().sum() for value in expected.values())).sqrt())
 
@@ -190,14 +191,35 @@ def course(worker, model, folder):
     return first, scores, stats, draws(worker, 1), worker.weights(folder)
 
 
+def continued(worker, saved, folder):
+    """The weights after one more update of what was saved."""
+    worker.load(saved, 2)
+    worker.ask(Kind.LOAD_STATE, Columns().numbers(1, [2]).text(str(saved)))
+    worker.ask(Kind.UPDATE, trained(BATCHES[0], 2))
+    return worker.weights(folder, 2)
+
+
 def test_ranks_do_what_one_process_does(tmp_path):
     model = write_model(tmp_path / "model")
-    found = []
+    found, went_on = [], []
     for index, n_processes in enumerate((1, 2, 2, 3)):
         with Worker(tmp_path, n_processes) as worker:
             assert worker.greeting["fault"] == ""
             assert worker.greeting["n_processes"] == n_processes
-            found.append(course(worker, model, tmp_path / f"saved-{index}"))
+            own = tmp_path / f"saved-{index}"
+            found.append(course(worker, model, own))
+            # By this one what it has saved itself, and what was saved by one process, or by two.
+            straight = continued(worker, own, tmp_path / f"more-{index}")
+            worker.ask(Kind.UPDATE, trained(BATCHES[0]))
+            for name, value in worker.weights(tmp_path / f"straight-{index}").items():
+                assert torch.equal(value, straight[name]), name
+            other = tmp_path / f"saved-{1 if index == 3 else 0}"
+            went_on.append(continued(worker, other, tmp_path / f"went-on-{index}"))
+    assert max(far(other, went_on[0]) for other in went_on[1:]) <= 1e-5
+    moments = [
+        load_file(tmp_path / f"saved-{index}" / "training_state.safetensors") for index in range(4)
+    ]
+    assert all(far(other, moments[0]) <= 1e-5 for other in moments[1:])
     alone, two, again, three = found
     assert two[:4] == again[:4]
     for name, value in two[4].items():

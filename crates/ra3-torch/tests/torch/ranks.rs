@@ -123,6 +123,15 @@ fn a_loss_that_is_not_finite_is_of_a_rank_and_a_killed_rank_is_named() {
     assert!(reason.contains("worker.1.log"), "{reason}");
     assert!(worker.has_failed());
     assert_all_gone(folder.path());
+
+    // Another worker, whose rank 0 is killed.
+    let worker = Worker::start(&settings_of(folder.path(), 2)).expect("a worker");
+    let model = TorchModel::load(&worker, &base()).expect("a model");
+    kill_process(processes_in(folder.path())[0].1, Signal::KILL).expect("our own");
+    let error = model.score(&examples()).expect_err("no rank").to_string();
+    let said = "rank 0 of the worker has ended (it was at: score); the last of ";
+    assert!(error.starts_with(said), "{error}");
+    assert_all_gone(folder.path());
 }
 
 #[test]
