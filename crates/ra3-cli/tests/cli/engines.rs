@@ -1,5 +1,5 @@
 //! A run file that names PyTorch is the same run: killed and continued by two processes instead of
-//! one, its ledger has the numbers of the native engine's.
+//! one, of which one is killed too, its ledger has the numbers of the native engine's.
 //!
 //! It needs torch and transformers in the interpreter that `RA3_PYTHON` names, or in `python3`.
 //! Without them it says that it is skipped.
@@ -64,6 +64,25 @@ fn n_processes_in(folder: &Path) -> usize {
     let places =
         processes.filter_map(|entry| std::fs::read_link(entry.ok()?.path().join("cwd")).ok());
     places.filter(|place| place.starts_with(folder)).count()
+}
+
+/// The process of a rank that stands in a folder.
+fn rank_in(folder: &Path, rank: usize) -> Option<String> {
+    let is_it = |place: &Path| {
+        let is_here =
+            std::fs::read_link(place.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        let variables = std::fs::read(place.join("environ")).unwrap_or_default();
+        let own = format!("RANK={rank}");
+        is_here
+            && variables
+                .split(|byte| *byte == 0)
+                .any(|word| word == own.as_bytes())
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap();
+    processes.find_map(|entry| {
+        let place = entry.ok()?.path();
+        is_it(&place).then(|| place.file_name().unwrap().to_str().unwrap().to_owned())
+    })
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) -> bool {
@@ -144,6 +163,24 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
         wait_until(|| n_processes_in(&caches) == 0),
         "the worker goes on"
     );
+
+    let n_lines = || {
+        std::fs::read_to_string(torch.join("ledger.jsonl"))
+            .unwrap_or_default()
+            .len()
+    };
+    let n_before = n_lines();
+    let child = start_torch(&torch, &python, &caches, 2);
+    assert!(wait_until(|| n_lines() > n_before), "{:?}", finish(child));
+    let rank = rank_in(&caches, 1).unwrap();
+    let kill = Command::new("kill").args(["-9", &rank]).status().unwrap();
+    let (is_done, text) = finish(child);
+    assert!(kill.success() && !is_done);
+    assert!(
+        text.contains("rank 1 of the worker has ended (it was at: "),
+        "{text}"
+    );
+    assert_eq!(n_processes_in(&caches), 0);
 
     let (is_done, text) = finish(start_torch(&torch, &python, &caches, 2));
     assert!(is_done, "{text}");
