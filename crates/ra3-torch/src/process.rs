@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Of the log, what an error shows.
 const LINES_SHOWN: usize = 12;
+/// The same of a log that ends with what `torchrun` says of ranks.
+const LINES_SHOWN_OF_RANKS: usize = 60;
 const BYTES_SHOWN: u64 = 1 << 14;
 
 /// A process that leads a group of its own.
@@ -72,10 +74,14 @@ impl Process {
         if logs.is_empty() || ranks.contains(&0) {
             logs.insert(0, self.log.clone());
         }
+        let n_shown = |log: &Path| match ranks {
+            [_, _, ..] if log == self.log => LINES_SHOWN_OF_RANKS,
+            _ => LINES_SHOWN,
+        };
         let shown = logs.iter().map(|log| {
             let text = end_of(log).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            let last = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+            let last = lines[lines.len().saturating_sub(n_shown(log))..].join("\n");
             format!("the last of {}:\n{last}", log.display())
         });
         shown.collect::<Vec<_>>().join("\n")

@@ -158,6 +158,23 @@ fn a_rank_that_hangs_is_named_and_ended() {
     assert_all_gone(folder.path());
 }
 
+#[test]
+fn a_rank_that_cannot_start_says_why() {
+    if !has_torch() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "import os, sys\nif os.environ.get('RANK') == '1': sys.exit('the cause')\n";
+    fs::write(folder.path().join("sitecustomize.py"), text).expect("a file");
+    let path = format!("PYTHONPATH={}", folder.path().display());
+    let mut settings = settings(&["env", &path, &python()], folder.path());
+    settings.n_processes = 2;
+    let error = Worker::start(&settings).expect_err("no worker");
+    assert!(matches!(error, WorkerError::Ended { .. }), "{error}");
+    assert!(error.to_string().contains("the cause"), "{error}");
+    assert_all_gone(folder.path());
+}
+
 /// Ends what it has started.
 struct Nodes(Vec<Child>);
 
