@@ -12,9 +12,10 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from .wire import Columns, Frame, Kind, WireError, columns_of, receive, send, send_body
+from .wire import Columns, Frame, Kind, WireError, columns_of, receive, send_body
 
 # Codes of errors that `ra3` knows; after the failures of one rank or another, models may differ.
 LOSS, GRADIENT, NOT_A_NUMBER, POOL, FILE, FAILURE, RANK, OTHER = range(1, 9)
@@ -49,7 +50,7 @@ class Hub:
         self._answers: dict[int, queue.SimpleQueue[Frame]] = {}
         self._peers: dict[int, Peer] = {}
         self._last, self._failing = threading.Event(), threading.Lock()
-        self._tell_ra3 = self._only_end
+        self._tell_ra3: Callable[[int, str], None] = self._only_end
         for rank in sorted(streams):
             self._peers[rank] = Peer(streams[rank], heard=time.monotonic())
             self._answers[rank] = queue.SimpleQueue()
@@ -59,7 +60,7 @@ class Hub:
     def _only_end(rank: int, reason: str) -> None:
         print(f"rank {rank} {reason}", flush=True)
 
-    def on_failure(self, tell) -> None:  # noqa: ANN001
+    def on_failure(self, tell: Callable[[int, str], None]) -> None:
         """`tell(rank, reason)` is called, once, before this process ends for another's sake."""
         self._tell_ra3 = tell
 
@@ -121,9 +122,7 @@ def is_failure(kind: int, columns: list) -> bool:
     return kind == Kind.ERROR and columns[0][0] == FAILURE
 
 
-def merge(
-    asked: int, own: tuple[Kind, Columns], others: dict[int, Frame]
-) -> tuple[Kind, Columns]:
+def merge(asked: int, own: tuple[Kind, Columns], others: dict[int, Frame]) -> tuple[Kind, Columns]:
     """The answer of all ranks."""
     kind, columns = own
     errors = {rank: frame.columns for rank, frame in others.items() if frame.kind == Kind.ERROR}

@@ -30,7 +30,7 @@ HELLO_BYTES_MAX = 1 << 12
 
 @dataclass(frozen=True)
 class Place:
-    """This process among those of a worker."""
+    """A process among those of a worker."""
 
     rank: int
     size: int

@@ -19,11 +19,15 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import hub as hubs
 from .hub import Hub
 from .join import Meeting, Place, connect, settle
 from .wire import PROTOCOL, Columns, Frame, Kind, WireError, receive, send
+
+if TYPE_CHECKING:
+    from .serve import Server
 
 # What a version is at least.
 FLOORS = {"torch": (2, 11), "transformers": (5, 17), "safetensors": (0, 4), "numpy": (1, 26)}
@@ -229,7 +233,7 @@ def _serve(stream: socket.socket, settings: dict, place: Place, hub: Hub | None)
         beat.end(kind, frame.sequence, columns)
 
 
-def _answer(server, frame: Frame) -> tuple[Kind, Columns]:  # noqa: ANN001
+def _answer(server: Server, frame: Frame) -> tuple[Kind, Columns]:
     try:
         return server.answer(frame)
     except Exception:

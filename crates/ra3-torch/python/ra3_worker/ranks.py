@@ -36,7 +36,7 @@ def places(sizes: Sequence[int], n_ranks: int) -> list[int]:
 
 
 class Ranks:
-    """This process among those that share a request."""
+    """A process among those that share a request."""
 
     def __init__(
         self,

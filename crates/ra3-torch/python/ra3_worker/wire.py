@@ -91,9 +91,7 @@ def send(stream: socket.socket, kind: int, sequence: int, columns: Columns) -> N
     send_body(stream, kind, sequence, columns.body())
 
 
-def send_body(
-    stream: socket.socket, kind: int, sequence: int, body: bytes | memoryview
-) -> None:
+def send_body(stream: socket.socket, kind: int, sequence: int, body: bytes | memoryview) -> None:
     """Writes a frame whose columns are bytes already."""
     header = HEADER.pack(MAGIC, kind, 0, sequence, len(body), zlib.crc32(body))
     stream.sendall(header + bytes(body))
