@@ -224,6 +224,28 @@ fn the_clipped_surrogate_is_reinforce_at_ratio_one_and_flat_outside() {
     assert!(flat.iter().all(|g| *g == 0.0) && stats.clipped_share == 1.0);
 }
 
+/// What trains computes with other products than what draws: equal to rounding.
+#[test]
+fn the_gap_between_drawing_and_training_is_rounding() {
+    for architecture in [Architecture::Qwen2, Architecture::Llama] {
+        let lm = model(architecture, true);
+        let mut batch = batch();
+        assert_eq!(lm.gradient(&batch, LIKELIHOOD).unwrap().0.logprob_gap, None);
+        let (scores, _) = lm.score(&batch).unwrap();
+        let (plain, gradient) = lm.gradient(&batch, LIKELIHOOD).unwrap();
+        for shift in [0.0, 0.5] {
+            for (example, scores) in batch.iter_mut().zip(&scores) {
+                example.old_logprobs = scores.iter().map(|score| score + shift).collect();
+            }
+            let (stats, again) = lm.gradient(&batch, LIKELIHOOD).unwrap();
+            let gap = stats.logprob_gap.unwrap();
+            assert!((gap - f64::from(shift)).abs() < 1e-6, "{gap}");
+            // It is a figure, and nothing else has other bits.
+            assert_eq!((stats.loss, again), (plain.loss, gradient.clone()));
+        }
+    }
+}
+
 #[test]
 fn a_bad_batch_changes_nothing() {
     let mut lm = model(Architecture::Llama, true);

@@ -32,7 +32,7 @@ pub(super) fn training(ledger: &[Record]) -> String {
 }
 
 /// What is drawn of a stage: name in the ledger, title, unit.
-const FIGURES: [(&str, &str, &str); 6] = [
+const FIGURES: [(&str, &str, &str); 7] = [
     ("loss", "loss", "nats a token"),
     ("mean_return", "return of the E-step", "nats a rollout"),
     ("think_rate", "think rate", "share of lines"),
@@ -43,7 +43,11 @@ const FIGURES: [(&str, &str, &str); 6] = [
         "gain of a think over an act in its group",
         "nats",
     ),
+    ("logprob_gap", GAP_TITLE, "nats a token"),
 ];
+
+/// How far the pass that trains is from the one that drew.
+const GAP_TITLE: &str = "drawn tokens: training's log-probability from drawing's";
 
 fn by_update(ledger: &[Record], arm: &str, name: &str, title: &str, y_label: &str) -> String {
     let position = |update: &UpdateRecord| update.position as f64;
@@ -109,6 +113,18 @@ pub(super) fn rlvr(ledger: &[Record]) -> String {
             "sampled tokens",
             &|u| u.n_tokens_sampled as f64,
         ),
+        Figure {
+            title: GAP_TITLE.to_owned(),
+            x: "update".into(),
+            y: "nats a token".into(),
+            series: lines(ledger, |arm| {
+                curve(ledger, &format!("rlvr-{arm}"), "logprob_gap", &|u| {
+                    u.position as f64
+                })
+            }),
+            ..Figure::default()
+        }
+        .html(),
     ]
     .concat()
 }

@@ -84,6 +84,17 @@ impl Engine {
         }
     }
 
+    /// What a user has to type elsewhere before [`Self::start`] comes to an end, if anything.
+    ///
+    /// # Errors
+    /// What it names cannot be written.
+    pub(crate) fn line(&self) -> Result<Option<String>> {
+        match self {
+            Self::Cpu(_) => Ok(None),
+            Self::Torch(torch) => torch.line(),
+        }
+    }
+
     /// A model with random weights.
     ///
     /// # Errors

@@ -109,7 +109,13 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
 
 /// Before the first stage that runs, also where it has no model: what is missing is said now.
 fn start_engine(engines: &Engines, plan: &Plan, watcher: &mut Watcher<'_>) -> Result<()> {
-    if let Some(about) = engines.engine(&plan.file.training).start()? {
+    let engine = engines.engine(&plan.file.training);
+    if let Some(line) = engine.line()? {
+        watcher(Event::Note(format!(
+            "waiting for the worker; start it by: {line}"
+        )));
+    }
+    if let Some(about) = engine.start()? {
         watcher(Event::Note(about.to_string()));
     }
     Ok(())

@@ -27,12 +27,15 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-pub(crate) const FREE: [&str; 4] = [
+pub(crate) const FREE: [&str; 6] = [
     "training.cache_mib",
     "grading.n_workers",
-    // As a processor of another family does, a device may change the last bits.
+    // As a processor of another family does, a device may change the last bits, and so may a number
+    // of processes.
     "engine.device",
     "engine.deadline_s",
+    "engine.processes",
+    "engine.listen",
 ];
 
 /// What a stage depends on.
@@ -387,7 +390,7 @@ mod tests {
             assert_eq!(engine, if has_model { expected } else { [None, None] });
             assert_eq!(settings, natively, "{task:?}");
         }
-        let elsewhere = ", device='cpu', deadline_s=7";
+        let elsewhere = ", device='cpu', deadline_s=7, processes=2, listen='localhost:29400'";
         assert_eq!(torch(elsewhere), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
     }

@@ -64,9 +64,18 @@ fn check_arm(arm: &Arm, config: Option<&ModelConfig>) -> Result<()> {
 }
 
 fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
-    let EngineSection::Torch { python, .. } = &file.engine else {
+    let EngineSection::Torch { python, listen, .. } = &file.engine else {
         return Ok(());
     };
+    if let Some(address) = listen {
+        let port = address
+            .rsplit_once(':')
+            .map(|(_, port)| port.parse::<u16>());
+        ensure!(
+            matches!(port, Some(Ok(1..))),
+            "engine.listen = {address:?}: it is HOST:PORT, as \"0.0.0.0:29400\""
+        );
+    }
     which::which(python).with_context(|| {
         format!(
             "engine.python: there is no program {python:?}, here or on PATH: name the Python that \

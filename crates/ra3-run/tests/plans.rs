@@ -91,6 +91,10 @@ fn rules_between_keys_are_checked() {
         ("base.model.n_key_value_heads=3", "heads"),
         ("checkpoint_every=0", "checkpoint_every"),
         (
+            "engine={kind='torch', python='python3', listen='29400'}",
+            "engine.listen = \"29400\": it is HOST:PORT",
+        ),
+        (
             "engine={kind='torch', python='no-such-python'}",
             "engine.python: there is no program \"no-such-python\"",
         ),

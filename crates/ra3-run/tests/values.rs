@@ -76,7 +76,7 @@ const VARIANTS: [&[&str]; 2] = [
     ],
     &[
         "base.schedule={kind='constant', peak=1e-3, warmup=2}",
-        "engine={kind='torch', python='python3'}",
+        "engine={kind='torch', python='python3', listen='localhost:29400'}",
         "ra3.e_step.penalty={kind='switch_cost_on_probability', cost=0.5}",
         "ra3.m_step.choose={kind='importance_weights', group_size=2}",
         "evaluate=[{problems={set='asserts', data='/asserts.jsonl'}, n_samples=1,\

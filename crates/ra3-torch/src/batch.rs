@@ -6,9 +6,15 @@ use crate::wire::Column;
 
 /// Of each example: its numbers of tokens, of old log-probabilities, of restrictions; then all
 /// tokens, weights, old log-probabilities, places of restrictions, numbers of their choices, and
-/// the choices. Without a `clip`, old log-probabilities stay here.
-pub(crate) fn examples(batch: &[Example], clips: bool) -> Vec<Column> {
-    let olds = |example: &Example| if clips { example.old_logprobs.len() } else { 0 };
+/// the choices. What is only scored has no use for old log-probabilities: they stay here.
+pub(crate) fn examples(batch: &[Example], is_trained: bool) -> Vec<Column> {
+    let olds = |example: &Example| {
+        if is_trained {
+            example.old_logprobs.len()
+        } else {
+            0
+        }
+    };
     let restrictions = || batch.iter().flat_map(|example| &example.restrictions);
     let count = |of: &dyn Fn(&Example) -> usize| {
         Column::U32(batch.iter().map(|example| of(example) as u32).collect())

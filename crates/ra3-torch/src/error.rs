@@ -1,7 +1,5 @@
 //! Why a worker cannot be had, or what it said of a request.
 
-use std::path::PathBuf;
-
 use ra3::policy::PolicyError;
 
 use crate::wire::{Answer, WireError};
@@ -29,19 +27,26 @@ pub enum WorkerError {
     )]
     Version(String),
     /// It ended.
-    #[error("the worker has ended{}: the last of {log}:\n{last_lines}", while_doing(.phase))]
+    #[error("the worker has ended{}: {output}", while_doing(.phase))]
     Ended {
         /// What it was doing.
         phase: String,
-        /// Where its output stands.
-        log: PathBuf,
-        /// The end of it.
-        last_lines: String,
+        /// The last of what it printed, and where that stands.
+        output: String,
+    },
+    /// One of its ranks ended, or failed.
+    #[error("rank {rank} of the worker {reason}; {output}")]
+    Rank {
+        /// Which.
+        rank: u32,
+        /// What became of it, and what it was doing.
+        reason: String,
+        /// The last of what it printed, and where that stands.
+        output: String,
     },
     /// It did not answer in time.
     #[error(
-        "the worker has not answered for {deadline_s} seconds{} and was ended; the last of \
-         {log}:\n{last_lines}",
+        "the worker has not answered for {deadline_s} seconds{} and was ended; {output}",
         while_doing(.phase)
     )]
     Deadline {
@@ -49,20 +54,16 @@ pub enum WorkerError {
         deadline_s: u64,
         /// What it said last that it was doing.
         phase: String,
-        /// Where its output stands.
-        log: PathBuf,
-        /// The end of it.
-        last_lines: String,
+        /// The last of what it printed, and where that stands.
+        output: String,
     },
     /// It said something that cannot be.
-    #[error("the worker was ended, for {reason}; the last of {log}:\n{last_lines}")]
+    #[error("the worker was ended, for {reason}; {output}")]
     Nonsense {
         /// What.
         reason: String,
-        /// Where its output stands.
-        log: PathBuf,
-        /// The end of it.
-        last_lines: String,
+        /// The last of what it printed, and where that stands.
+        output: String,
     },
     /// A request could not be done; the worker goes on.
     #[error("the worker: {0}")]
@@ -88,6 +89,9 @@ pub(crate) enum Refusal {
     Request(String),
 }
 
+/// The code of an error that is the end of a worker.
+const RANK: u32 = 7;
+
 impl Refusal {
     /// Of an error frame: a code, numbers, a text.
     pub(crate) fn read(mut answer: Answer) -> Result<Self, WireError> {
@@ -96,15 +100,30 @@ impl Refusal {
         let text = answer.text()?;
         let value = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
         let count = |index: usize| value(index) as usize;
+        // Of several ranks it says which.
+        let of_rank = |error: PolicyError| {
+            let reason = format!("{text}: {error}");
+            Self::Policy(if text.is_empty() {
+                error
+            } else {
+                PolicyError::Engine { reason }
+            })
+        };
         Ok(match code {
-            1 => Self::Policy(PolicyError::NonFiniteLoss { value: value(0) }),
-            2 => Self::Policy(PolicyError::NonFiniteGradient { value: value(0) }),
+            1 => of_rank(PolicyError::NonFiniteLoss { value: value(0) }),
+            2 => of_rank(PolicyError::NonFiniteGradient { value: value(0) }),
             3 => Self::Policy(PolicyError::NotANumber),
             4 => Self::Policy(PolicyError::CacheTooSmall {
                 n_tokens: count(0),
                 n_tokens_max: count(1),
                 n_bytes: count(2),
             }),
+            RANK => {
+                return Err(WireError::Rank {
+                    rank: value(0) as u32,
+                    reason: text,
+                });
+            }
             _ => Self::Request(text),
         })
     }

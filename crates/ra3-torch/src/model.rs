@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ra3::model::{Model, ModelError, Saved, Shape};
-use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, Surrogate};
-use ra3::policy::{TokenId, UpdateStats, Work};
+use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, UpdateStats, Work};
 use ra3::refusals::Limits;
 use ra3::seed::Seed;
 use serde::Deserialize;
@@ -88,9 +87,8 @@ impl TorchModel {
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError> {
         self.limits().check_batch(batch, objective)?;
-        let clips = objective.surrogate != Surrogate::LogLikelihood;
         let mut columns = vec![self.slot(), batch::objective(objective)];
-        columns.extend(batch::examples(batch, clips));
+        columns.extend(batch::examples(batch, true));
         let mut stats = self.worker.link().ask(kind, &columns, read_stats)?;
         stats.work.n_tokens = n_tokens(batch);
         Ok(stats)
@@ -264,13 +262,14 @@ fn read_shape(mut answer: Answer) -> Result<TorchShape, WireError> {
 }
 
 fn read_stats(mut answer: Answer) -> Result<UpdateStats, WireError> {
-    let [loss, mean_logprob, gradient_norm, clipped_share, flops] = answer.exactly()?;
-    let [n_run] = answer.exactly()?;
+    let [loss, mean_logprob, gradient_norm, clipped_share, gap, flops] = answer.exactly()?;
+    let [n_run, n_sampled] = answer.exactly()?;
     Ok(UpdateStats {
         loss,
         mean_logprob,
         gradient_norm,
         clipped_share,
+        logprob_gap: (n_sampled > 0u64).then_some(gap),
         work: Work {
             n_tokens_run: n_run,
             flops,

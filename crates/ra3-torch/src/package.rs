@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 15] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -18,9 +18,12 @@ const FILES: [(&str, &str); 12] = [
         include_str!("../python/ra3_worker/attention.py"),
     ),
     ("draw.py", include_str!("../python/ra3_worker/draw.py")),
+    ("hub.py", include_str!("../python/ra3_worker/hub.py")),
+    ("join.py", include_str!("../python/ra3_worker/join.py")),
     ("main.py", include_str!("../python/ra3_worker/main.py")),
     ("model.py", include_str!("../python/ra3_worker/model.py")),
     ("pool.py", include_str!("../python/ra3_worker/pool.py")),
+    ("ranks.py", include_str!("../python/ra3_worker/ranks.py")),
     ("run.py", include_str!("../python/ra3_worker/run.py")),
     ("serve.py", include_str!("../python/ra3_worker/serve.py")),
     ("state.py", include_str!("../python/ra3_worker/state.py")),

@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Of the log, what an error shows.
 const LINES_SHOWN: usize = 12;
+/// The same of a log that ends with what `torchrun` says of ranks.
+const LINES_SHOWN_OF_RANKS: usize = 60;
 const BYTES_SHOWN: u64 = 1 << 14;
 
 /// A process that leads a group of its own.
@@ -25,6 +27,7 @@ impl Process {
     pub(crate) fn start(
         command: &[String],
         arguments: &[String],
+        variables: &[(&str, String)],
         folder: &Path,
         log: &Path,
     ) -> io::Result<Self> {
@@ -36,6 +39,7 @@ impl Process {
         let child = Command::new(program)
             .args(own)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (*name, value)))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -62,11 +66,25 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// The last lines that it printed.
-    pub(crate) fn last_lines(&self) -> String {
-        let text = end_of(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+    /// The last lines that it printed, and those that ranks printed which have logs of their own.
+    pub(crate) fn output(&self, ranks: &[u32]) -> String {
+        let own = ranks.iter().filter(|rank| **rank > 0);
+        let logs = own.map(|rank| self.log.with_extension(format!("{rank}.log")));
+        let mut logs: Vec<PathBuf> = logs.collect();
+        if logs.is_empty() || ranks.contains(&0) {
+            logs.insert(0, self.log.clone());
+        }
+        let n_shown = |log: &Path| match ranks {
+            [_, _, ..] if log == self.log => LINES_SHOWN_OF_RANKS,
+            _ => LINES_SHOWN,
+        };
+        let shown = logs.iter().map(|log| {
+            let text = end_of(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(n_shown(log))..].join("\n");
+            format!("the last of {}:\n{last}", log.display())
+        });
+        shown.collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 
 /// Of what is said and of who says it; changes with every change of either.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 const MAGIC: u32 = 0x3341_5452;
 const HEADER_BYTES: usize = 28;
 const COLUMN_BYTES: usize = 12;
-const BYTES_MAX: u64 = 1 << 36;
+pub(crate) const BYTES_MAX: u64 = 1 << 36;
 /// Bytes that are made room for before they have come.
 const AHEAD_BYTES: u64 = 1 << 20;
 
@@ -51,6 +51,9 @@ pub(crate) enum WireError {
     Stream(#[from] io::Error),
     #[error("{0}")]
     Nonsense(&'static str),
+    /// A rank is no use any more.
+    #[error("rank {rank} {reason}")]
+    Rank { rank: u32, reason: String },
 }
 
 /// A column.
@@ -133,14 +136,14 @@ pub(crate) fn encode(kind: u16, sequence: u64, columns: &[Column]) -> Vec<u8> {
     frame
 }
 
-/// Reads a frame.
-pub(crate) fn read(stream: &mut impl Read) -> Result<Frame, WireError> {
+/// Reads a frame, whose body has at most so many bytes.
+pub(crate) fn read(stream: &mut impl Read, n_bytes_max: u64) -> Result<Frame, WireError> {
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header)?;
     let mut rest = &header[..];
     let (magic, kind) = (take_u32(&mut rest)?, take_u32(&mut rest)? as u16);
     let (sequence, n_bytes) = (take_u64(&mut rest)?, take_u64(&mut rest)?);
-    if magic != MAGIC || n_bytes > BYTES_MAX {
+    if magic != MAGIC || n_bytes > n_bytes_max {
         return Err(WireError::Nonsense("what came is no frame"));
     }
     let mut body = Vec::with_capacity(n_bytes.min(AHEAD_BYTES) as usize);
@@ -293,16 +296,16 @@ mod tests {
         ) {
             let bytes = encode(kind, sequence, &columns);
             let expected = Frame { kind, sequence, answer: Answer(columns.into()) };
-            prop_assert_eq!(&read(&mut &bytes[..]).unwrap(), &expected);
+            prop_assert_eq!(&read(&mut &bytes[..], BYTES_MAX).unwrap(), &expected);
             for n in 0..bytes.len() {
-                prop_assert!(read(&mut &bytes[..n]).is_err());
+                prop_assert!(read(&mut &bytes[..n], BYTES_MAX).is_err());
             }
             // Kind and sequence have no checksum; who reads compares them with what was asked.
             let mut damaged = bytes.clone();
             let place = at.index(bytes.len());
             damaged[place] ^= flip;
             if !(4..16).contains(&place) {
-                prop_assert!(read(&mut &damaged[..]).is_err());
+                prop_assert!(read(&mut &damaged[..], BYTES_MAX).is_err());
             }
         }
 

@@ -1,21 +1,23 @@
 //! A worker and what is asked of it: one request at a time, each with a deadline.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::door::{Door, Port, TOKEN_FILE};
 use crate::error::{Refusal, WorkerError};
 use crate::package;
 use crate::process::Process;
-use crate::wire::{self, ANSWER, Answer, Column, ERROR, Frame, Kind, PHASE, PROTOCOL, WireError};
+use crate::stream::{Stream, Timed, is_late};
+use crate::wire::WireError;
+use crate::wire::{self, ANSWER, Answer, BYTES_MAX, Column, ERROR, Frame, Kind, PHASE, PROTOCOL};
 
-/// How often a worker that starts is looked after.
-const PAUSE: Duration = Duration::from_millis(10);
+/// A worker says every second what it is at; one that is silent for so long hangs.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// How models are run and trained; the worker has the same names.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,6 +47,11 @@ pub struct Settings {
 pub struct WorkerSettings {
     /// The Python that has its libraries, and what stands before it.
     pub command: Vec<String>,
+    /// Processes of it, which share the work; of a worker that is started elsewhere, those of one
+    /// machine.
+    pub n_processes: usize,
+    /// Where a worker comes to that is started elsewhere; `None` starts one here.
+    pub port: Option<Port>,
     /// Where its files are written, in a folder that is named by their hash.
     pub folder: PathBuf,
     /// Where its output goes.
@@ -72,6 +79,8 @@ pub struct About {
     pub torch: String,
     /// Version of transformers.
     pub transformers: String,
+    /// Its processes.
+    pub n_processes: u32,
     /// Where its models are, as PyTorch names it.
     pub device: String,
     /// The GPUs that PyTorch sees.
@@ -85,12 +94,17 @@ impl fmt::Display for About {
             torch,
             transformers,
             device,
+            n_processes,
             ..
         } = self;
         write!(
             formatter,
             "torch {torch}, transformers {transformers}, Python {python}, on {device}"
-        )
+        )?;
+        match n_processes {
+            0 | 1 => Ok(()),
+            n => write!(formatter, ", {n} processes"),
+        }
     }
 }
 
@@ -115,38 +129,98 @@ struct Greeting {
     about: About,
 }
 
+impl WorkerSettings {
+    /// The folder of the worker's files.
+    fn package(&self) -> PathBuf {
+        self.folder.join(&package::hash()[..16])
+    }
+
+    fn run(&self, folder: &Path, address: String) -> std::io::Result<Process> {
+        let (mut arguments, mut variables) = (Vec::new(), Vec::new());
+        if self.n_processes > 1 {
+            arguments = ["--standalone", "--local-addr=127.0.0.1", "--max-restarts=0"].into();
+            arguments.splice(..0, ["-m", "torch.distributed.run"]);
+            variables = vec![
+                ("RA3_WORKER_LOG", absolute(&self.log)?),
+                ("OMP_NUM_THREADS", self.models.n_threads.to_string()),
+            ];
+        }
+        let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        if self.n_processes > 1 {
+            arguments.push(format!("--nproc-per-node={}", self.n_processes));
+        }
+        arguments.extend(["-m", "ra3_worker.main"].map(str::to_owned));
+        arguments.push(address);
+        Process::start(&self.command, &arguments, &variables, folder, &self.log)
+    }
+
+    /// What starts the worker elsewhere, where one is waited for; the token is written.
+    ///
+    /// # Errors
+    /// The port or the token's file cannot be had.
+    pub fn line(&self) -> Result<Option<String>, WorkerError> {
+        let Some(port) = &self.port else {
+            return Ok(None);
+        };
+        let files = |error: std::io::Error| WorkerError::Files(error.to_string());
+        port.token().map_err(files)?;
+        let token = absolute(&port.token_file).map_err(files)?;
+        let package = absolute(&self.package()).map_err(files)?;
+        Ok(Some(format!(
+            "{TOKEN_FILE}={token} PYTHONPATH={package} {} -m torch.distributed.run \
+             --max-restarts=0 --nnodes=1 --nproc-per-node={} -m ra3_worker.main {}",
+            self.command.join(" "),
+            self.n_processes,
+            port.address_from_afar(),
+        )))
+    }
+}
+
+fn absolute(path: &Path) -> std::io::Result<String> {
+    Ok(std::path::absolute(path)?.display().to_string())
+}
+
 impl Worker {
-    /// Starts a worker and greets it.
+    /// Starts a worker and greets it, or waits for one that is started elsewhere.
     ///
     /// # Errors
     /// See [`WorkerError`].
     pub fn start(settings: &WorkerSettings) -> Result<Arc<Self>, WorkerError> {
-        let folder = settings.folder.join(&package::hash()[..16]);
         let files = |error: &dyn std::fmt::Display| WorkerError::Files(error.to_string());
+        let folder = settings.package();
         package::write(&folder).map_err(|error| files(&error))?;
-        // The path of a socket has to be short, and nobody else may connect.
-        let place = tempfile::tempdir().map_err(|error| files(&error))?;
-        let path = place.path().join("worker");
-        let listener = UnixListener::bind(&path).map_err(|error| files(&error))?;
-        let module = ["-m", "ra3_worker.main"].map(str::to_owned);
-        let arguments = [&module[..], &[path.display().to_string()]].concat();
-        let process = Process::start(&settings.command, &arguments, &folder, &settings.log);
-        let process = process.map_err(|error| WorkerError::Start {
-            command: settings.command.join(" "),
-            reason: error.to_string(),
-        })?;
-        let (stream, _) = UnixStream::pair().map_err(|error| files(&error))?;
+        let (door, process) = match &settings.port {
+            None => {
+                let door = Door::near().map_err(|error| files(&error))?;
+                let address = door.address().map_err(|error| files(&error))?;
+                let process = settings.run(&folder, address);
+                let process = process.map_err(|error| WorkerError::Start {
+                    command: settings.command.join(" "),
+                    reason: error.to_string(),
+                })?;
+                (door, Some(process))
+            }
+            Some(port) => {
+                let door = Door::far(port)
+                    .map_err(|error| files(&format!("{}: {error}", port.address)))?;
+                (door, None)
+            }
+        };
         let mut link = Link {
             process,
-            stream,
+            stream: None,
             deadline: Duration::from_secs(settings.deadline_s),
             sequence: 0,
             n_slots: 0,
             failure: None,
             phase: "starting".to_owned(),
+            heard: Instant::now(),
+            behind: (0..settings.n_processes as u32).collect(),
+            n_ranks: 0,
         };
-        link.stream = link.accept(&listener)?;
+        link.accept(&door)?;
         let about = link.greet(&settings.models)?;
+        link.n_ranks = about.n_processes;
         Ok(Arc::new(Self {
             link: Mutex::new(link),
             about,
@@ -173,14 +247,28 @@ impl Worker {
 /// The connection to a worker.
 #[derive(Debug)]
 pub(crate) struct Link {
-    process: Process,
-    stream: UnixStream,
+    /// `None` of a worker that was started elsewhere.
+    process: Option<Process>,
+    /// `None` until there is one.
+    stream: Option<Stream>,
     deadline: Duration,
     sequence: u64,
     n_slots: u32,
     failure: Option<WorkerError>,
     /// What the worker said last that it was doing.
     phase: String,
+    /// When it said something last.
+    heard: Instant,
+    /// The ranks that others wait for; all of them until the worker has greeted.
+    behind: Vec<u32>,
+    /// Ranks of a worker that has greeted, 0 before.
+    n_ranks: u32,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Link {
@@ -225,18 +313,34 @@ impl Link {
         let until = Instant::now() + self.deadline;
         self.sequence += 1;
         self.phase = format!("{kind:?}").to_lowercase();
-        let mut stream = Timed {
-            stream: &self.stream,
-            until,
+        self.heard = Instant::now();
+        if self.n_ranks > 0 {
+            self.behind.clear();
+        }
+        let Some(stream) = &self.stream else {
+            return Err(WireError::Nonsense("there is no connection"));
         };
-        stream.write_all(&wire::encode(kind as u16, self.sequence, columns))?;
+        let mut stream = Timed { stream, until };
+        let sent = stream.write_all(&wire::encode(kind as u16, self.sequence, columns));
         loop {
-            let mut frame = wire::read(&mut stream)?;
+            // What has ended may have said why.
+            let read = wire::read(&mut stream, BYTES_MAX);
+            let mut frame = match (read, &sent) {
+                (Ok(frame), _) => frame,
+                (Err(WireError::Stream(_)), Err(error)) => {
+                    return Err(std::io::Error::from(error.kind()).into());
+                }
+                (Err(error), _) => return Err(error),
+            };
             if frame.sequence != self.sequence {
                 return Err(WireError::Nonsense("it answers what was not asked"));
             }
+            self.heard = Instant::now();
             match frame.kind {
-                PHASE => self.phase = frame.answer.text()?,
+                PHASE => {
+                    self.phase = frame.answer.text()?;
+                    self.behind = frame.answer.numbers()?;
+                }
                 ANSWER | ERROR => return Ok(frame),
                 greeting if greeting == Kind::Hello as u16 => return Ok(frame),
                 _ => return Err(WireError::Nonsense("it asks instead of answering")),
@@ -244,51 +348,65 @@ impl Link {
         }
     }
 
+    fn end(&mut self) {
+        if let Some(stream) = &self.stream {
+            stream.close();
+        }
+        if let Some(process) = &mut self.process {
+            process.end();
+        }
+    }
+
     /// Ends the worker, for good.
     fn fail(&mut self, error: WireError) -> WorkerError {
-        self.process.end();
-        let (log, last_lines) = (self.process.log.clone(), self.process.last_lines());
-        let phase = self.phase.clone();
+        self.end();
+        if self.n_ranks > 1 && self.heard.elapsed() > SILENT {
+            // It speaks for all of them.
+            self.behind = vec![0];
+            self.phase.push_str(", and rank 0 is silent");
+        }
+        let output = |ranks: &[u32]| match &self.process {
+            Some(process) => process.output(ranks),
+            None => "what it printed stands where it was started".to_owned(),
+        };
+        let (phase, behind) = (self.phase.clone(), output(&self.behind));
         let failure = match error {
             WireError::Stream(error) if is_late(&error) => WorkerError::Deadline {
                 deadline_s: self.deadline.as_secs(),
                 phase,
-                log,
-                last_lines,
+                output: behind,
+            },
+            WireError::Stream(_) if self.n_ranks > 1 => WorkerError::Rank {
+                rank: 0,
+                reason: format!("has ended (it was at: {phase})"),
+                output: output(&[0]),
             },
             WireError::Stream(_) => WorkerError::Ended {
                 phase,
-                log,
-                last_lines,
+                output: behind,
             },
             WireError::Nonsense(reason) => WorkerError::Nonsense {
                 reason: reason.to_owned(),
-                log,
-                last_lines,
+                output: behind,
+            },
+            WireError::Rank { rank, reason } => WorkerError::Rank {
+                rank,
+                reason,
+                output: output(&[rank]),
             },
         };
         self.failure.get_or_insert(failure).clone()
     }
 
-    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, WorkerError> {
+    fn accept(&mut self, door: &Door) -> Result<(), WorkerError> {
         let until = Instant::now() + self.deadline;
-        let accepted = listener.set_nonblocking(true).and_then(|()| {
-            loop {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        stream.set_nonblocking(false)?;
-                        return Ok(stream);
-                    }
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    Err(_) if self.process.has_ended() => {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    Err(_) if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
-                    Err(_) => std::thread::sleep(PAUSE),
-                }
-            }
-        });
-        accepted.map_err(|error| self.fail(error.into()))
+        let process = &mut self.process;
+        let is_over = || process.as_mut().is_some_and(Process::has_ended);
+        match door.accept(until, is_over) {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => return Err(self.fail(error.into())),
+        }
+        Ok(())
     }
 
     fn greet(&mut self, settings: &Settings) -> Result<About, WorkerError> {
@@ -312,46 +430,5 @@ impl Link {
             return Err(WorkerError::Version(version));
         }
         Ok(greeting.about)
-    }
-}
-
-fn is_late(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
-/// A stream that has to be done by an instant.
-struct Timed<'a> {
-    stream: &'a UnixStream,
-    until: Instant,
-}
-
-impl Timed<'_> {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(Some(left))
-    }
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

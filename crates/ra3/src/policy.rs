@@ -135,8 +135,8 @@ pub struct Example {
     pub weights: Vec<f32>,
     /// Restricted targets, by rising position.
     pub restrictions: Vec<Restriction>,
-    /// One log-probability a token under the policy that sampled it, which the clipped surrogate
-    /// alone looks at; empty where nobody sampled it.
+    /// One log-probability a token under the policy that sampled it; empty where nobody sampled
+    /// it. Of what is trained they say only what the clipped surrogate clips.
     pub old_logprobs: Vec<f32>,
 }
 
@@ -209,6 +209,9 @@ pub struct UpdateStats {
     pub gradient_norm: f64,
     /// Share of targets whose ratio was clipped (0 without a clipped surrogate).
     pub clipped_share: f64,
+    /// Mean distance in nats between the log-probability of a target before the update and the one
+    /// that it was sampled with ([`Example::old_logprobs`]); `None` where no target was sampled.
+    pub logprob_gap: Option<f64>,
     /// Work done.
     pub work: Work,
 }
@@ -325,7 +328,8 @@ pub trait Policy {
     fn snapshot(&self) -> Box<dyn Policy>;
 }
 
-/// So many updates on one batch; what the last did, and the work of all. Where no target has a
+/// So many updates on one batch; what the last did, and the work of all. The gap is that of the
+/// first: later ones have moved away from what was sampled. Where no target has a
 /// weight there is nothing to learn, and an optimizer's momentum must not move.
 ///
 /// # Errors
@@ -340,7 +344,9 @@ pub fn train(
     let is_target = |example: &Example| example.weights.iter().any(|weight| *weight != 0.0);
     if batch.iter().any(is_target) {
         for _ in 0..n_updates {
+            let gap = last.logprob_gap;
             last = policy.update(batch, objective)?;
+            last.logprob_gap = gap.or(last.logprob_gap);
             work += last.work;
         }
     }

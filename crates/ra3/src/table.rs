@@ -252,6 +252,7 @@ impl TablePolicy {
             },
             gradient_norm: ascent.iter().map(|g| g * g).sum::<f64>().sqrt(),
             clipped_share: sums.n_clipped as f64 / sums.n_targets.max(1) as f64,
+            logprob_gap: (sums.n_sampled > 0).then(|| sums.gap / sums.n_sampled as f64),
             work: work_of(batch),
         };
         Ok((ascent, stats))
@@ -287,6 +288,10 @@ impl TablePolicy {
         sums.objective += term;
         sums.n_targets += 1;
         sums.n_clipped += usize::from(is_clipped);
+        if let Some(old) = example.old_logprobs.get(position) {
+            sums.gap += (logprobs[token] - f64::from(*old)).abs();
+            sums.n_sampled += 1;
+        }
         sums.positive_weight += weight.max(0.0);
         sums.positive_logprob += weight.max(0.0) * logprobs[token];
         for (other, logprob) in logprobs.iter().enumerate() {
@@ -315,6 +320,8 @@ struct Sums {
     positive_logprob: f64,
     n_targets: usize,
     n_clipped: usize,
+    gap: f64,
+    n_sampled: usize,
 }
 
 /// Positions of an example's targets.

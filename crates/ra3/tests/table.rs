@@ -298,6 +298,8 @@ fn clipping_by_hand() {
     close(stats(1.0, 0.3).clipped_share, 0.0);
     close(stats(1.0, 0.1).loss, -(1.1 + 0.5));
     close(stats(1.0, 0.1).clipped_share, 0.5);
+    let gap = stats(1.0, 0.3).logprob_gap.unwrap();
+    close(gap, 1.25f64.ln() / 2.0);
     // A ratio above the range is still pushed down where the weight is negative.
     close(stats(-1.0, 0.1).loss, 1.25 - 0.5);
     close(stats(-1.0, 0.1).clipped_share, 0.0);

@@ -1,5 +1,5 @@
-//! A run file that names PyTorch is the same run: killed and continued, its ledger has the numbers
-//! of the native engine's.
+//! A run file that names PyTorch is the same run: killed and continued by two processes instead of
+//! one, of which one is killed too, its ledger has the numbers of the native engine's.
 //!
 //! It needs torch and transformers in the interpreter that `RA3_PYTHON` names, or in `python3`.
 //! Without them it says that it is skipped.
@@ -39,10 +39,16 @@ const SMALL: [&str; 16] = [
     "rlvr.kl=0.05",
 ];
 
-/// A run by PyTorch, whose worker's files lie in `caches`.
-fn start_torch(directory: &Path, python: &Path, caches: &Path) -> Child {
+/// A run by PyTorch in so many processes, whose worker's files lie in `caches`.
+fn start_torch(directory: &Path, python: &Path, caches: &Path, n_processes: usize) -> Child {
     let engine = format!("engine.python={}", python.display());
-    let engine = ["engine.kind=torch", "engine.device=cpu", &engine];
+    let processes = format!("engine.processes={n_processes}");
+    let engine = [
+        "engine.kind=torch",
+        "engine.device=cpu",
+        &engine,
+        &processes,
+    ];
     let arguments = run_arguments(directory, &[&SMALL[..], &engine[..]].concat());
     ra3(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
         .env("XDG_CACHE_HOME", caches)
@@ -58,6 +64,25 @@ fn n_processes_in(folder: &Path) -> usize {
     let places =
         processes.filter_map(|entry| std::fs::read_link(entry.ok()?.path().join("cwd")).ok());
     places.filter(|place| place.starts_with(folder)).count()
+}
+
+/// The process of a rank that stands in a folder.
+fn rank_in(folder: &Path, rank: usize) -> Option<String> {
+    let is_it = |place: &Path| {
+        let is_here =
+            std::fs::read_link(place.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        let variables = std::fs::read(place.join("environ")).unwrap_or_default();
+        let own = format!("RANK={rank}");
+        is_here
+            && variables
+                .split(|byte| *byte == 0)
+                .any(|word| word == own.as_bytes())
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap();
+    processes.find_map(|entry| {
+        let place = entry.ok()?.path();
+        is_it(&place).then(|| place.file_name().unwrap().to_str().unwrap().to_owned())
+    })
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) -> bool {
@@ -124,7 +149,7 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
     let (is_done, text) = finish(start(&native, &SMALL));
     assert!(is_done, "{text}");
 
-    let mut child = start_torch(&torch, &python, &caches);
+    let mut child = start_torch(&torch, &python, &caches, 1);
     let has_begun = || {
         let run = std::fs::read_to_string(torch.join("run.json")).unwrap_or_default();
         run.contains("\"stage\": \"ra3\"")
@@ -139,7 +164,25 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
         "the worker goes on"
     );
 
-    let (is_done, text) = finish(start_torch(&torch, &python, &caches));
+    let n_lines = || {
+        std::fs::read_to_string(torch.join("ledger.jsonl"))
+            .unwrap_or_default()
+            .len()
+    };
+    let n_before = n_lines();
+    let child = start_torch(&torch, &python, &caches, 2);
+    assert!(wait_until(|| n_lines() > n_before), "{:?}", finish(child));
+    let rank = rank_in(&caches, 1).unwrap();
+    let kill = Command::new("kill").args(["-9", &rank]).status().unwrap();
+    let (is_done, text) = finish(child);
+    assert!(kill.success() && !is_done);
+    assert!(
+        text.contains("rank 1 of the worker has ended (it was at: "),
+        "{text}"
+    );
+    assert_eq!(n_processes_in(&caches), 0);
+
+    let (is_done, text) = finish(start_torch(&torch, &python, &caches, 2));
     assert!(is_done, "{text}");
     assert_eq!(n_processes_in(&caches), 0);
     assert!(torch.join("worker.log").exists() && torch.join("report.html").exists());
@@ -180,6 +223,7 @@ fn a_python_without_torch_is_named_with_what_to_type() {
         &folder.path().join("run"),
         &bare,
         folder.path(),
+        1,
     ));
     assert!(!is_done);
     for said in [
@@ -195,6 +239,7 @@ fn a_python_without_torch_is_named_with_what_to_type() {
         &folder.path().join("run"),
         &nowhere,
         folder.path(),
+        1,
     ));
     assert!(!is_done && text.contains("engine.python"), "{text}");
 }

@@ -27,6 +27,9 @@ pub(crate) struct Loss {
     /// Targets, and those whose ratio was clipped.
     pub(crate) n_targets: u64,
     pub(crate) n_clipped: u64,
+    /// Over the targets that were sampled: how far they are from it now, in nats, and their number.
+    pub(crate) gap: f64,
+    pub(crate) n_sampled: u64,
 }
 
 impl std::ops::AddAssign for Loss {
@@ -36,6 +39,8 @@ impl std::ops::AddAssign for Loss {
         self.positive_weight += other.positive_weight;
         self.n_targets += other.n_targets;
         self.n_clipped += other.n_clipped;
+        self.gap += other.gap;
+        self.n_sampled += other.n_sampled;
     }
 }
 
@@ -154,6 +159,11 @@ fn count(loss: &mut Loss, target: &Target, logprob: f32, surrogate: Surrogate) -
     loss.n_targets += u64::from(target.n_targets);
     loss.positive_logprob += f64::from(target.positive_weight) * logprob64;
     loss.positive_weight += f64::from(target.positive_weight);
+    if let Some(sampled) = target.sampled_logprob {
+        let n_targets = u64::from(target.n_targets);
+        loss.gap += (logprob64 - f64::from(sampled)).abs() * n_targets as f64;
+        loss.n_sampled += n_targets;
+    }
     match (surrogate, target.old_logprob) {
         (Surrogate::LogLikelihood, _) | (Surrogate::Clipped { .. }, None) => {
             loss.value -= f64::from(weight) * logprob64;
@@ -184,6 +194,8 @@ mod tests {
             positive_weight: 4.0,
             n_targets: 3,
             n_clipped: 2,
+            gap: 0.5,
+            n_sampled: 1,
         };
         sum += Loss {
             value: 8.0,
@@ -191,6 +203,8 @@ mod tests {
             positive_weight: 32.0,
             n_targets: 5,
             n_clipped: 1,
+            gap: 4.0,
+            n_sampled: 2,
         };
         let expected = Loss {
             value: 9.0,
@@ -198,6 +212,8 @@ mod tests {
             positive_weight: 36.0,
             n_targets: 8,
             n_clipped: 3,
+            gap: 4.5,
+            n_sampled: 3,
         };
         assert_eq!(sum, expected);
     }

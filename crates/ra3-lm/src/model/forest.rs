@@ -40,6 +40,8 @@ pub(crate) struct Target {
     pub(crate) choices: Option<Arc<[TokenId]>>,
     /// Its log-probability when it was sampled, for the clipped surrogate.
     pub(crate) old_logprob: Option<f32>,
+    /// The same for the gap, whatever the surrogate; of merged targets the first one's.
+    pub(crate) sampled_logprob: Option<f32>,
 }
 
 /// One tree of the forest.
@@ -175,6 +177,7 @@ fn add_targets(example: &Example, rows: &[usize], clips: bool, targets: &mut Vec
                 n_targets: 1,
                 choices,
                 old_logprob: clips.then(|| example.old_logprobs[position]),
+                sampled_logprob: example.old_logprobs.get(position).copied(),
             });
         }
     }

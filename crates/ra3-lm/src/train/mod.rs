@@ -100,6 +100,8 @@ impl BatchGradient {
             mean_logprob: self.loss.positive_logprob / weight,
             gradient_norm: self.norm,
             clipped_share: self.loss.n_clipped as f64 / self.loss.n_targets.max(1) as f64,
+            logprob_gap: (self.loss.n_sampled > 0)
+                .then(|| self.loss.gap / self.loss.n_sampled as f64),
             work: self.work,
         }
     }

@@ -7,17 +7,19 @@ use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3_lm::Lm;
 use ra3_lm::config::{ModelConfig, Precision};
-use ra3_torch::{Settings, TorchModel, Worker, WorkerSettings};
+use ra3_torch::{Port, Settings, TorchModel, Worker, WorkerSettings};
 
 use crate::run_file::{DeviceName, EngineSection, TrainingSection};
 
 /// The worker's log, in the run directory.
 const LOG: &str = "worker.log";
+/// What a worker that is started elsewhere has to know.
+const TOKEN: &str = "worker.token";
 
 /// Models of PyTorch, by one stage's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Torch {
-    settings: WorkerSettings,
+    settings: Box<WorkerSettings>,
     running: Arc<Running>,
 }
 
@@ -37,6 +39,10 @@ pub(crate) struct TorchSettings {
     pub(crate) dtype: Precision,
     /// The time that it has for an answer.
     pub(crate) deadline_s: u64,
+    /// Processes that share the work.
+    pub(crate) processes: usize,
+    /// Where a worker comes to that is started elsewhere.
+    pub(crate) listen: Option<String>,
     /// Threads of a processor's products.
     pub(crate) n_threads: usize,
     /// The folder of its log.
@@ -53,11 +59,15 @@ impl TorchSettings {
                 device,
                 dtype,
                 deadline_s,
+                processes,
+                listen,
             } => Some(Self {
                 python: python.clone(),
                 device: *device,
                 dtype: *dtype,
                 deadline_s: *deadline_s,
+                processes: *processes,
+                listen: listen.clone(),
                 n_threads,
                 directory: directory.to_owned(),
             }),
@@ -69,13 +79,18 @@ impl TorchSettings {
         let caches = ra3_files::cache_folder(|name| std::env::var_os(name));
         WorkerSettings {
             command: vec![command(&self.python)],
+            n_processes: self.processes,
+            port: self.listen.as_ref().map(|address| Port {
+                address: address.clone(),
+                token_file: self.directory.join(TOKEN),
+            }),
             folder: caches.join("ra3/worker"),
             log: self.directory.join(LOG),
             deadline_s: self.deadline_s,
             models: Settings {
                 device: self.device.text().to_owned(),
                 dtype: text(self.dtype),
-                n_threads: self.n_threads,
+                n_threads: (self.n_threads / self.processes).max(1),
                 weight_decay: f64::from(training.weight_decay),
                 // JSON has no infinity.
                 clip_norm: f64::from(training.clip_norm).min(f64::MAX),
@@ -91,9 +106,17 @@ impl TorchSettings {
 impl Torch {
     pub(crate) fn new(settings: WorkerSettings, running: &Arc<Running>) -> Self {
         Self {
-            settings,
+            settings: Box::new(settings),
             running: Arc::clone(running),
         }
+    }
+
+    /// What to type where the worker is to run, if that is elsewhere.
+    ///
+    /// # Errors
+    /// The worker's files or its token cannot be written.
+    pub(crate) fn line(&self) -> Result<Option<String>> {
+        Ok(self.settings.line()?)
     }
 
     /// The worker of these settings, started where it does not run.
@@ -107,7 +130,7 @@ impl Torch {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some((settings, worker)) = &*running
-            && *settings == self.settings
+            && *settings == *self.settings
             && !worker.has_failed()
         {
             return Ok(Arc::clone(worker));
@@ -116,7 +139,7 @@ impl Torch {
         let python = self.settings.command.join(" ");
         let worker = Worker::start(&self.settings)
             .with_context(|| format!("engine.kind = \"torch\" with engine.python = {python:?}"))?;
-        *running = Some((self.settings.clone(), Arc::clone(&worker)));
+        *running = Some((WorkerSettings::clone(&self.settings), Arc::clone(&worker)));
         Ok(worker)
     }
 

@@ -26,6 +26,14 @@ pub enum EngineSection {
         /// an error, and goes on from its last commit.
         #[serde(default = "deadline_s")]
         deadline_s: u64,
+        /// Processes that share the work of every request, on a GPU of their own each, or on a part
+        /// of `n_threads`. Another number may change the last bits.
+        #[serde(default = "processes")]
+        processes: usize,
+        /// `HOST:PORT` of this machine where the worker comes to that is started elsewhere, by the
+        /// line that a run says; without it one is started here.
+        #[serde(default)]
+        listen: Option<String>,
     },
 }
 
@@ -87,6 +95,10 @@ fn python() -> String {
 
 const fn dtype() -> Precision {
     Precision::Float32
+}
+
+const fn processes() -> usize {
+    1
 }
 
 const fn deadline_s() -> u64 {

@@ -82,6 +82,8 @@ pub const KEYS: &[Key] = &[
     key("engine.device", OneOf(&["auto", "cpu", "cuda"])),
     key("engine.dtype", PRECISIONS),
     key("engine.deadline_s", Whole(1, 1_000_000)).of("seconds"),
+    key("engine.processes", Whole(1, 1_024)).of("processes"),
+    key("engine.listen", Text(300)),
     // The documents.
     key("corpus.seed", Whole(0, ANY)),
     key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),

@@ -17,7 +17,7 @@ use ra3_text::tokenizer::Tokenizer;
 use super::base::save_model;
 use super::midtrain::REFERENCE;
 use super::rehearsal;
-use super::training::Step;
+use super::training::{Step, gap_figure};
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
 use crate::run_file::MomentsName;
@@ -204,10 +204,12 @@ fn step_of(report: &EmReport) -> Step {
 }
 
 fn update_figures(update: &UpdateStats) -> BTreeMap<String, f64> {
-    BTreeMap::from([
+    let mut figures = BTreeMap::from([
         ("loss".to_owned(), update.loss),
         ("gradient_norm".to_owned(), update.gradient_norm),
-    ])
+    ]);
+    figures.extend(gap_figure(update));
+    figures
 }
 
 fn e_step_figures(report: &EStepReport) -> BTreeMap<String, f64> {

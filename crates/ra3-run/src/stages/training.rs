@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
-use ra3::policy::Work;
+use ra3::policy::{UpdateStats, Work};
 use ra3_page::number as short;
 use ra3_records::ledger::{Record, ScoreRecord, StageRecord, UpdateRecord};
 use ra3_records::samples::Sample;
@@ -20,6 +20,11 @@ use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
 use crate::event::{Event, Watcher};
 use crate::store::StageFolder;
+
+/// How far, in the ledger's figures, an update found drawn tokens from what they were drawn with.
+const GAP: &str = "logprob_gap";
+/// A mean gap that is worth a word, in nats a token.
+const GAP_NOTED: f64 = 0.02;
 
 /// What a stage has spent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -157,6 +162,8 @@ pub(crate) fn drive<'a>(
         total: course.total(position, &spent),
         unit: "updates",
     });
+    // Once a stage: what one update has, those after it have.
+    let mut is_gap_noted = false;
     while let Some(step) = course
         .step(&mut *lm, position, &spent)
         .with_context(|| format!("update {position} of {stage} failed"))?
@@ -165,6 +172,10 @@ pub(crate) fn drive<'a>(
         watcher(advanced(&step, position + 1));
         for note in &step.notes {
             watcher(Event::Note(note.clone()));
+        }
+        if let Some(note) = gap_note(&step.figures).filter(|_| !is_gap_noted) {
+            watcher(Event::Note(format!("{stage}, update {position}: {note}")));
+            is_gap_noted = true;
         }
         record(folder, position, &spent, step)?;
         position += 1;
@@ -208,6 +219,21 @@ fn record(folder: &mut StageFolder, position: u64, spent: &Spent, step: Step) ->
     Ok(())
 }
 
+/// The figure of an update that learns from what was drawn.
+pub(super) fn gap_figure(update: &UpdateStats) -> Option<(String, f64)> {
+    update.logprob_gap.map(|gap| (GAP.to_owned(), gap))
+}
+
+/// What a user should know of a gap, if anything.
+fn gap_note(figures: &BTreeMap<String, f64>) -> Option<String> {
+    let gap = figures.get(GAP).filter(|gap| **gap > GAP_NOTED)?;
+    Some(format!(
+        "the pass that trains gives drawn tokens log-probabilities {gap:.3} nats a token from those \
+         that they were drawn with (more than {GAP_NOTED}): the gradient is of a policy that did \
+         not draw them; engine.dtype = \"float32\" keeps the two together"
+    ))
+}
+
 fn advanced(step: &Step, position: u64) -> Event {
     let shown = ["loss", "mean_return", "think_rate", "reward"];
     let figures: Vec<String> = shown
@@ -248,4 +274,26 @@ fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Res
         .map_err(anyhow::Error::from_boxed)?;
     course.load(folder, state.position)?;
     Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_noted_where_it_is_large() {
+        let figure = |logprob_gap| {
+            let update = UpdateStats {
+                logprob_gap,
+                ..UpdateStats::default()
+            };
+            gap_figure(&update).into_iter().collect::<BTreeMap<_, _>>()
+        };
+        assert!(figure(None).is_empty());
+        assert_eq!(figure(Some(0.01)), BTreeMap::from([(GAP.to_owned(), 0.01)]));
+        assert_eq!(gap_note(&figure(None)), None);
+        assert_eq!(gap_note(&figure(Some(0.02))), None);
+        let note = gap_note(&figure(Some(0.0312))).unwrap();
+        assert!(note.contains("0.031 nats a token"), "{note}");
+    }
 }

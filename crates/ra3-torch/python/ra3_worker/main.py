@@ -1,7 +1,8 @@
 """The process: finds out whether its libraries will do, greets `ra3`, and answers it.
 
 While a request is worked on, a thread says every second what is being done, so that `ra3` can name
-it when it has waited for too long.
+it when it has waited for too long. Of several processes rank 0 is the one that `ra3` knows, and for
+the others it is what `ra3` is for it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,20 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .wire import PROTOCOL, Columns, Kind, WireError, receive, send
+from . import hub as hubs
+from .hub import Hub
+from .join import Meeting, Place, connect, settle
+from .wire import PROTOCOL, Columns, Frame, Kind, WireError, receive, send
+
+if TYPE_CHECKING:
+    from .serve import Server
 
 # What a version is at least.
 FLOORS = {"torch": (2, 11), "transformers": (5, 17), "safetensors": (0, 4), "numpy": (1, 26)}
@@ -59,11 +70,13 @@ def fault(found: dict[str, str]) -> str:
 class Beat:
     """Says once a second that a request is being worked on."""
 
-    def __init__(self, stream: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, place: Place, hub: Hub | None) -> None:
         """Starts the thread."""
-        self.stream, self.lock = stream, threading.Lock()
+        self.stream, self.place, self.hub = stream, place, hub
+        self.lock = threading.Lock()
         self.sequence: int | None = None
-        self.phase = ""
+        self._last = 0
+        self.phase, self.is_waiting = "", False
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -72,14 +85,36 @@ class Beat:
             with self.lock:
                 if self.sequence is not None:
                     try:
-                        send(self.stream, Kind.PHASE, self.sequence, Columns().text(self.phase))
+                        send(self.stream, Kind.PHASE, self.sequence, self._state())
                     except OSError:
-                        os._exit(0)
+                        # Nobody waits for it. `torchrun` ends the others where one has failed.
+                        os._exit(0 if self.place.size == 1 else 1)
+
+    def _state(self) -> Columns:
+        """What is being done; of rank 0 then the ranks that it waits for, of another whether it
+        waits.
+        """
+        if self.place.rank:
+            return Columns().text(self.phase).numbers(1, [int(self.is_waiting)])
+        behind = self.hub.behind() if self.hub and self.is_waiting else []
+        waited = ", ".join(map(self.hub.said, behind)) if behind else ""
+        text = f"{self.phase}, waiting for {waited}" if waited else self.phase
+        return Columns().text(text).numbers(1, behind)
 
     def begin(self, sequence: int, phase: str) -> None:
         """A request is worked on from now on."""
         with self.lock:
-            self.sequence, self.phase = sequence, phase
+            self.sequence = self._last = sequence
+            self.phase, self.is_waiting = phase, False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside of it nothing is done but waiting for other ranks."""
+        self.is_waiting = True
+        try:
+            yield
+        finally:
+            self.is_waiting = False
 
     def end(self, kind: int, sequence: int, columns: Columns) -> None:
         """It is done, and this is the answer."""
@@ -87,23 +122,51 @@ class Beat:
             self.sequence = None
             send(self.stream, kind, sequence, columns)
 
+    def fail(self, rank: int, reason: str) -> None:
+        """A rank is no use any more: the answer to this request, or to the next one."""
+        with self.lock:
+            sequence = self._last + 1 if self.sequence is None else self.sequence
+            columns = Columns().numbers(1, [hubs.RANK]).numbers(4, [float(rank)]).text(reason)
+            send(self.stream, Kind.ERROR, sequence, columns)
+
 
 def main() -> None:
-    """Connects to the socket that is named, and serves it."""
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.connect(sys.argv[1])
+    """Finds `ra3`, or rank 0, and serves it."""
+    place = Place.of(dict(os.environ))
+    if place.size > 1:
+        settle(place)
+    meeting = None
+    if place.rank:
+        meeting = Meeting(place)
+        stream = meeting.rank_0()
+    else:
+        stream = connect(sys.argv[1])
     hello = receive(stream)
     settings = json.loads(hello.columns[0])
     found = versions()
     greeting = {"protocol": PROTOCOL, "hash": package_hash(), **found, "fault": fault(found)}
+    greeting["n_processes"] = place.size
     if not greeting["fault"]:
-        greeting.update(_prepare(settings))
+        greeting.update(_prepare(settings, place.local))
+    hub = None
+    if place.size > 1 and place.rank == 0 and not greeting["fault"]:
+        meeting = Meeting(place)
+        hub = Hub(meeting.others())
+        hub.pass_on(hello)
+        greeting = hubs.greet(greeting, hub.receive())
+    if meeting and not greeting["fault"] and place.rank == 0:
+        meeting.form_group(settings["device"])
     send(stream, Kind.HELLO, hello.sequence, Columns().text(json.dumps(greeting)))
+    if meeting and not greeting["fault"] and place.rank:
+        meeting.form_group(settings["device"])
     if not greeting["fault"]:
-        _serve(stream, settings)
+        _serve(stream, settings, place, hub)
+    if place.size > 1:
+        # Libraries of several processes do not always end in peace.
+        os._exit(0)
 
 
-def _prepare(settings: dict) -> dict:
+def _prepare(settings: dict, local: int = 0) -> dict:
     """Decides where models are; says it, and what else there is."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Products on a GPU that are the same each time need it.
@@ -123,6 +186,11 @@ def _prepare(settings: dict) -> dict:
     wrong = ""
     if settings["device"].startswith("cuda") and not has_gpu:
         wrong = f"device = {settings['device']}: torch {torch.__version__} sees no GPU"
+    elif settings["device"] == "cuda" and local >= torch.cuda.device_count():
+        n_gpus = torch.cuda.device_count()
+        wrong = f"there are more processes than the {n_gpus} GPUs of its machine"
+    elif settings["device"] == "cuda":
+        settings["device"] = f"cuda:{local}"
     gpus = [_gpu(index) for index in range(torch.cuda.device_count() if has_gpu else 0)]
     return {"device": settings["device"], "gpus": gpus, "fault": wrong}
 
@@ -135,11 +203,15 @@ def _gpu(index: int) -> dict:
     return {"name": name, "memory_mib": total >> 20, "free_mib": free >> 20}
 
 
-def _serve(stream: socket.socket, settings: dict) -> None:
+def _serve(stream: socket.socket, settings: dict, place: Place, hub: Hub | None) -> None:
     from .model import Settings
-    from .serve import FAILURE, Server
+    from .ranks import Ranks
+    from .serve import Server
 
-    server, beat = Server(Settings(**settings)), Beat(stream)
+    beat = Beat(stream, place, hub)
+    server = Server(Settings(**settings), Ranks(place.rank, place.size, beat.waiting))
+    if hub:
+        hub.on_failure(beat.fail)
     while True:
         try:
             frame = receive(stream)
@@ -147,14 +219,27 @@ def _serve(stream: socket.socket, settings: dict) -> None:
             # Nobody asks any more.
             return
         beat.begin(frame.sequence, Kind(frame.kind).name.lower())
-        try:
-            kind, columns = server.answer(frame)
-        except Exception:
-            traceback.print_exc()
-            last = traceback.format_exc().strip().splitlines()[-1]
-            kind = Kind.ERROR
-            columns = Columns().numbers(1, [FAILURE]).numbers(4, []).text(last)
+        if hub:
+            hub.pass_on(frame)
+        kind, columns = _answer(server, frame)
+        if hub:
+            if kind == Kind.ERROR and hubs.is_failure(kind, hubs.columns_of(columns.body())):
+                time.sleep(hubs.GRACE_S)
+                text = hubs.columns_of(columns.body())[2]
+                hub.fail(0, f"has failed (it was at: {beat.phase}): {text}")
+            with beat.waiting():
+                others = hub.receive()
+            kind, columns = hubs.merge(frame.kind, (kind, columns), others)
         beat.end(kind, frame.sequence, columns)
+
+
+def _answer(server: Server, frame: Frame) -> tuple[Kind, Columns]:
+    try:
+        return server.answer(frame)
+    except Exception:
+        traceback.print_exc()
+        last = traceback.format_exc().strip().splitlines()[-1]
+        return Kind.ERROR, Columns().numbers(1, [hubs.FAILURE]).numbers(4, []).text(last)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Requests and their answers, one at a time, over the models of this process by slot."""
+"""Requests and their answers, one at a time, over the models of this process by slot.
+
+Of several ranks each answers with what it has found of its own part; `hub` makes one answer of it.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,27 @@ import torch
 from . import model as models
 from . import run, state, update
 from .draw import Rule
+from .hub import FAILURE, FILE, GRADIENT, LOSS, NOT_A_NUMBER, OTHER, POOL
 from .model import Model, ModelError, Settings
+from .ranks import ALONE, OtherRank, Ranks, places
 from .trie import Example
 from .update import NonFinite, Objective
 from .wire import Columns, Frame, Kind
 
-# Codes of errors that `ra3` knows; anything else is a failure of the worker.
-LOSS, GRADIENT, NOT_A_NUMBER, POOL, FILE, FAILURE = range(1, 7)
 MOVE_DONE, MOVE_SAMPLE = 0, 1
 
 
 class Server:
     """The models by slot, and the run that is going on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ranks: Ranks = ALONE) -> None:
         """No models yet."""
-        self.settings = settings
+        self.settings, self.ranks = settings, ranks
         self.models: dict[int, Model] = {}
         self.engine: run.Engine | None = None
         self.rows: dict[int, run.Row] = {}
+        # The rank of each row that has drawn.
+        self._rank_of: dict[int, int] = {}
         self._handlers: dict[int, Callable[[list], Columns]] = {
             Kind.LOAD: self._load,
             Kind.SAVE: self._save,
@@ -53,8 +58,12 @@ class Server:
         try:
             return Kind.ANSWER, self._handlers[frame.kind](frame.columns)
         except NonFinite as error:
-            is_loss, value = error.args
-            return _error(LOSS if is_loss else GRADIENT, [value])
+            is_loss, value, rank = error.args
+            whose = "all ranks together" if rank is None else f"rank {rank}"
+            text = f"{whose}, at {Kind(frame.kind).name.lower()}" if self.ranks.size > 1 else ""
+            return _error(LOSS if is_loss else GRADIENT, [value], text)
+        except OtherRank as error:
+            return _error(OTHER, [], f"rank {error.args[0]} has failed")
         except run.NotANumber:
             return _error(NOT_A_NUMBER, [])
         except run.PoolTooSmall as error:
@@ -71,12 +80,12 @@ class Server:
 
     def _save(self, columns: list) -> Columns:
         [slot], [saved], folder = columns
-        state.save(self.models[slot], Path(folder), saved)
+        state.save(self.models[slot], Path(folder), saved, self.ranks)
         return Columns()
 
     def _load_state(self, columns: list) -> Columns:
         [slot], folder = columns
-        state.load_state(self.models[slot], Path(folder), self.settings.device)
+        state.load_state(self.models[slot], Path(folder), self.settings.device, self.ranks)
         return Columns()
 
     def _copy(self, columns: list) -> Columns:
@@ -106,11 +115,18 @@ class Server:
 
     def _run_begin(self, columns: list) -> Columns:
         [[slot]] = columns
-        self.engine, self.rows = run.Engine(self.models[slot], self.settings), {}
+        self.engine = run.Engine(self.models[slot], self.settings)
+        self.rows, self._rank_of = {}, {}
         return Columns()
 
     def _moves(self, columns: list) -> Columns:
-        for index, kind, seed, fed, rule in _read_moves(columns):
+        moves = list(_read_moves(columns))
+        fresh = [(index, len(fed)) for index, _, _, fed, _ in moves if index not in self._rank_of]
+        ranks = places([n_fed for _, n_fed in fresh], self.ranks.size)
+        self._rank_of.update({index: rank for (index, _), rank in zip(fresh, ranks, strict=True)})
+        for index, kind, seed, fed, rule in moves:
+            if self._rank_of[index] != self.ranks.rank:
+                continue
             row = self.rows.get(index)
             if row is None:
                 row = self.rows[index] = run.Row(index, seed=seed)
@@ -135,23 +151,23 @@ class Server:
 
     def _score(self, columns: list) -> Columns:
         [slot], *batch = columns
-        logprobs, engine = run.score(self.models[slot], self.settings, list(_read_batch(batch)))
+        sequences = list(_read_batch(batch))
+        own = self.ranks.own(sequences, [len(sequence.tokens) for sequence in sequences])
+        logprobs, engine = run.score(self.models[slot], self.settings, own)
         answer = Columns().numbers(2, [value for row in logprobs for value in row])
         return answer.numbers(3, [engine.n_run]).numbers(4, [engine.flops])
 
     def _update(self, columns: list) -> Columns:
         [slot], objective, *batch = columns
         examples = list(_read_batch(batch))
-        return _stats(
-            update.update(self.models[slot], self.settings, examples, _objective(objective))
-        )
+        model, objective = self.models[slot], _objective(objective)
+        return _stats(update.update(model, self.settings, examples, objective, self.ranks))
 
     def _rehearse(self, columns: list) -> Columns:
         [slot], objective, *batch = columns
-        model = self.models[slot]
-        stats = update.gradient(
-            model, self.settings, list(_read_batch(batch)), _objective(objective)
-        )
+        model, objective = self.models[slot], _objective(objective)
+        examples = list(_read_batch(batch))
+        stats = update.gradient(model, self.settings, examples, objective, self.ranks)
         model.network.zero_grad(set_to_none=True)
         return _stats(stats)
 
@@ -168,8 +184,9 @@ def _objective(values: list[float]) -> Objective:
 def _stats(stats: update.Stats) -> Columns:
     mean = stats.positive_logprob / (stats.positive_weight or 1.0)
     share = stats.n_clipped / max(stats.n_targets, 1)
-    values = [stats.loss, mean, stats.norm, share, stats.flops]
-    return Columns().numbers(4, values).numbers(3, [stats.n_run])
+    gap = stats.gap / max(stats.n_sampled, 1)
+    values = [stats.loss, mean, stats.norm, share, gap, stats.flops]
+    return Columns().numbers(4, values).numbers(3, [stats.n_run, stats.n_sampled])
 
 
 def _read_batch(columns: list) -> Iterator[Example]:

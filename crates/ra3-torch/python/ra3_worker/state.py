@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .model import Model, ModelError, Moments
+from .ranks import ALONE, Ranks
 
 WEIGHTS, TRAINING, CONFIG = "model.safetensors", "training_state.safetensors", "config.json"
 # What is written of a model: finished, its exact weights, and these with the optimizer's moments.
@@ -20,8 +21,15 @@ FINISHED, EXACT, STATE = 0, 1, 2
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def save(model: Model, folder: Path, saved: int) -> None:
-    """Writes `config.json`, the weights, and the moments of a model in training."""
+def save(model: Model, folder: Path, saved: int, ranks: Ranks = ALONE) -> None:
+    """Writes `config.json`, the weights, and the moments of a model in training. Of several ranks
+    the first one writes what all have.
+    """
+    packed = None
+    if saved == STATE and model.moments.n_steps:
+        packed = _packed(model, ranks)
+    if ranks.rank:
+        return
     config = dict(model.config)
     names = [name for name in ("dtype", "torch_dtype") if name in config] or ["torch_dtype"]
     precision = str(config.get(names[0], "float32")).removeprefix("torch.")
@@ -40,14 +48,14 @@ def save(model: Model, folder: Path, saved: int) -> None:
         text = json.dumps(config, indent=2)
         _whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         _tensors(folder / WEIGHTS, weights)
-        if saved == STATE and model.moments.n_steps:
-            _tensors(folder / TRAINING, _packed(model.moments))
+        if packed:
+            _tensors(folder / TRAINING, packed)
     except OSError as error:
         raise ModelError(f"{folder}: {error}") from error
 
 
-def load_state(model: Model, folder: Path, device: str) -> None:
-    """Continues from what `save` has written of a model of this shape."""
+def load_state(model: Model, folder: Path, device: str, ranks: Ranks = ALONE) -> None:
+    """Continues from what `save` has written of a model of this shape, by however many ranks."""
     weights = _read(folder / WEIGHTS)
     parameters = model.parameters()
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
@@ -57,20 +65,26 @@ def load_state(model: Model, folder: Path, device: str) -> None:
     if (folder / TRAINING).exists():
         packed = _read(folder / TRAINING)
         moments.n_steps = int(packed.get("n_steps", torch.zeros(1))[0])
+        owners = ranks.owners(parameters)
         for part, place in (("first", moments.first), ("second", moments.second)):
             for name, shape in shapes.items():
                 value = packed.get(f"{part}.{name}")
                 if value is None or tuple(value.shape) != shape:
                     raise ModelError(f"{folder / TRAINING}: the moments are of another model")
-                place[name] = value.to(device)
+                if owners[name] == ranks.rank:
+                    place[name] = value.to(device)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
     model.moments = moments
 
 
-def _packed(moments: Moments) -> dict[str, Tensor]:
-    parts = {"first": moments.first, "second": moments.second}
+def _packed(model: Model, ranks: Ranks) -> dict[str, Tensor]:
+    moments, parameters = model.moments, model.parameters()
+    parts = {
+        "first": ranks.bring(parameters, moments.first),
+        "second": ranks.bring(parameters, moments.second),
+    }
     packed = {
         f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()
     }

@@ -31,7 +31,8 @@ class Target:
     token: int
     weight: float
     choices: tuple[int, ...] | None
-    old_logprob: float
+    # As it was sampled, if it was.
+    old_logprob: float | None
 
 
 @dataclass
@@ -46,10 +47,15 @@ class Forest:
 
 def grow(examples: Iterable[Example]) -> list[Forest]:
     """A tree for each group of examples that begin alike, in the order of their first ones."""
-    groups: dict[tuple[int, ...], list[Example]] = {}
+    return [_tree(group) for group in groups(examples)]
+
+
+def groups(examples: Iterable[Example]) -> list[list[Example]]:
+    """The examples of each tree."""
+    found: dict[tuple[int, ...], list[Example]] = {}
     for example in examples:
-        groups.setdefault(tuple(example.tokens[:SHARED_TOKENS_MIN]), []).append(example)
-    return [_tree(group) for group in groups.values()]
+        found.setdefault(tuple(example.tokens[:SHARED_TOKENS_MIN]), []).append(example)
+    return list(found.values())
 
 
 def micro_batches(trees: list[Forest], n_rows_max: int) -> list[Forest]:
@@ -109,6 +115,6 @@ def _tree(examples: list[Example]) -> Forest:
 def _add_targets(tree: Forest, example: Example, rows: list[int]) -> None:
     for position, weight in enumerate(example.weights):
         if weight != 0.0:
-            old = example.old_logprobs[position] if example.old_logprobs else 0.0
+            old = example.old_logprobs[position] if example.old_logprobs else None
             token, choices = example.tokens[position], example.choices.get(position)
             tree.targets.append(Target(rows[position - 1], token, weight, choices, old))

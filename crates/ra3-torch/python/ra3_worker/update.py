@@ -3,19 +3,23 @@
 `loss = - sum of w log p(token)` or the clipped surrogate; weights arrive normalised, and nothing
 divides by a count. The projection to the vocabulary runs in chunks: logits never exist for a whole
 batch. What is no finite number is found before anything moves.
+
+Ranks have the gradients of examples of their own, which add up; what they have to say of them they
+tell each other before, so that all of them move or none.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
 
 from .attention import ForestPlan, attending
 from .model import Model, Moments, Settings
-from .trie import Example, Forest, Target, grow, micro_batches
+from .ranks import ALONE, OtherRank, Ranks
+from .trie import Example, Forest, Target, groups, grow, micro_batches
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.95, 1e-8
 ROWS_PER_CHUNK = 512
@@ -40,46 +44,105 @@ class Stats:
     positive_weight: float = 0.0
     n_targets: int = 0
     n_clipped: int = 0
+    # Over the targets that were sampled: how far they are from it now, in nats, and their number.
+    gap: float = 0.0
+    n_sampled: int = 0
     norm: float = 0.0
     n_run: int = 0
     flops: float = 0.0
 
 
 class NonFinite(Exception):
-    """The loss or the norm is no finite number: whether it is the loss, and its value."""
+    """The loss or the norm is no finite number: whether it is the loss, its value, and the rank
+    that it is of, if it is one's.
+    """
 
 
-def update(model: Model, settings: Settings, batch: list[Example], objective: Objective) -> Stats:
+def update(
+    model: Model,
+    settings: Settings,
+    batch: list[Example],
+    objective: Objective,
+    ranks: Ranks = ALONE,
+) -> Stats:
     """One step of the optimizer; the model is unchanged after an error."""
-    stats = gradient(model, settings, batch, objective)
+    stats = gradient(model, settings, batch, objective, ranks)
     clip = settings.clip_norm
     scale = clip / stats.norm if stats.norm > clip else 1.0
-    step(model, settings, scale, objective.learning_rate)
+    step(model, settings, scale, objective.learning_rate, ranks)
     model.network.zero_grad(set_to_none=True)
     return stats
 
 
-def gradient(model: Model, settings: Settings, batch: list[Example], objective: Objective) -> Stats:
-    """Leaves the gradient of a batch at the parameters; none after an error."""
-    stats = Stats()
+def gradient(
+    model: Model,
+    settings: Settings,
+    batch: list[Example],
+    objective: Objective,
+    ranks: Ranks = ALONE,
+) -> Stats:
+    """Leaves the gradient of a batch at the parameters, of several ranks at their owners; none
+    after an error.
+    """
     model.network.zero_grad(set_to_none=True)
     model.network.train()
     try:
-        for forest in micro_batches(grow(batch), settings.n_tokens_micro):
-            _add_gradient(model, settings, forest, objective, stats)
-        norms = [
-            parameter.grad.double().square().sum()
-            for parameter in model.parameters().values()
-            if parameter.grad is not None
-        ]
-        stats.norm = math.sqrt(float(sum(norms)))
-        for is_loss, value in ((True, stats.loss), (False, stats.norm)):
-            if not math.isfinite(value):
-                raise NonFinite(is_loss, value)
+        stats = _total(*_own_gradient(model, settings, batch, objective, ranks), ranks)
+        if ranks.size > 1:
+            ranks.add_up(model.parameters())
+            stats.norm = math.sqrt(sum(square for [square] in ranks.gather([_square(model)])))
+        if not math.isfinite(stats.norm):
+            raise NonFinite(False, stats.norm, None)
     except BaseException:
         model.network.zero_grad(set_to_none=True)
         raise
     return stats
+
+
+def _own_gradient(
+    model: Model, settings: Settings, batch: list[Example], objective: Objective, ranks: Ranks
+) -> tuple[Stats, Exception | None]:
+    """Of this rank's examples; an error is kept until the others know of it."""
+    stats = Stats()
+    in_trees = [example for group in groups(batch) for example in group]
+    own = ranks.own(in_trees, [len(example.tokens) for example in in_trees])
+    try:
+        for forest in micro_batches(grow(own), settings.n_tokens_micro):
+            _add_gradient(model, settings, forest, objective, stats)
+        stats.norm = math.sqrt(_square(model))
+    except Exception as error:
+        return stats, error
+    return stats, None
+
+
+def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
+    """What all ranks have found; raises at all of them what one has to raise."""
+    found = ranks.gather([float(error is not None), *map(float, astuple(own))])
+    if error is not None:
+        raise error
+    for rank, (has_failed, *_) in enumerate(found):
+        if has_failed:
+            raise OtherRank(rank)
+    all_stats = [Stats(*row) for _, *row in found]
+    total = Stats(*map(sum, zip(*map(astuple, all_stats), strict=True)))
+    for is_loss, name in ((True, "loss"), (False, "norm")):
+        for rank, stats in enumerate(all_stats):
+            if not math.isfinite(getattr(stats, name)):
+                raise NonFinite(is_loss, getattr(stats, name), rank)
+        if is_loss and not math.isfinite(total.loss):
+            raise NonFinite(True, total.loss, None)
+    for name in ("n_targets", "n_clipped", "n_sampled", "n_run"):
+        setattr(total, name, int(getattr(total, name)))
+    return total
+
+
+def _square(model: Model) -> float:
+    squares = [
+        parameter.grad.double().square().sum()
+        for parameter in model.parameters().values()
+        if parameter.grad is not None
+    ]
+    return float(sum(squares))
 
 
 def _add_gradient(
@@ -127,6 +190,10 @@ def _surrogate(
     stats.n_targets += len(targets)
     stats.positive_logprob += float((positive * wide).sum())
     stats.positive_weight += float(positive.sum())
+    sampled = [at for at, target in enumerate(targets) if target.old_logprob is not None]
+    olds = [targets[at].old_logprob for at in sampled]
+    stats.gap += sum(abs(new - old) for new, old in zip(wide[sampled].tolist(), olds, strict=True))
+    stats.n_sampled += len(sampled)
     if not objective.clips:
         stats.loss -= float((wide_weights * wide).sum())
         return -(weights * logprobs).sum()
@@ -160,14 +227,24 @@ def _log_sums(logits: Tensor, at: Tensor, targets: list[Target]) -> Tensor:
 
 
 @torch.no_grad()
-def step(model: Model, settings: Settings, scale: float, learning_rate: float) -> None:
+def step(
+    model: Model,
+    settings: Settings,
+    scale: float,
+    learning_rate: float,
+    ranks: Ranks = ALONE,
+) -> None:
     """AdamW as `ra3`'s own engine has it; matrices alone decay."""
     moments = model.moments
     moments.n_steps += 1
     kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
     correction_1 = 1.0 - BETA_1**moments.n_steps
     correction_2 = 1.0 - BETA_2**moments.n_steps
-    for name, weight in model.parameters().items():
+    parameters = model.parameters()
+    for name, owner in ranks.owners(parameters).items():
+        if owner != ranks.rank:
+            continue
+        weight = parameters[name]
         g = torch.zeros_like(weight) if weight.grad is None else weight.grad * scale
         m, v = _moments(moments, name, weight)
         m = BETA_1 * m + (1.0 - BETA_1) * g
@@ -176,6 +253,8 @@ def step(model: Model, settings: Settings, scale: float, learning_rate: float) -
         decay = settings.weight_decay if weight.ndim == 2 else 0.0
         weight -= learning_rate * (m / correction_1 / size + decay * weight)
         moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
+    if ranks.size > 1:
+        ranks.spread(parameters)
 
 
 def _moments(moments: Moments, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:

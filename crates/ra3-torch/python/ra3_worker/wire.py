@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = 0x3341_5452
 HEADER = struct.Struct("<IHHQQI")
 COLUMN = struct.Struct("<IQ")
@@ -58,6 +58,7 @@ class Frame:
     kind: int
     sequence: int
     columns: list[list] = field(default_factory=list)
+    body: bytes | memoryview = b""
 
 
 @dataclass
@@ -87,23 +88,29 @@ class Columns:
 
 def send(stream: socket.socket, kind: int, sequence: int, columns: Columns) -> None:
     """Writes a frame."""
-    body = columns.body()
+    send_body(stream, kind, sequence, columns.body())
+
+
+def send_body(stream: socket.socket, kind: int, sequence: int, body: bytes | memoryview) -> None:
+    """Writes a frame whose columns are bytes already."""
     header = HEADER.pack(MAGIC, kind, 0, sequence, len(body), zlib.crc32(body))
-    stream.sendall(header + body)
+    stream.sendall(header + bytes(body))
 
 
-def receive(stream: socket.socket) -> Frame:
+def receive(stream: socket.socket, n_bytes_max: int = BYTES_MAX) -> Frame:
     """Reads a frame."""
     magic, kind, _, sequence, n_bytes, crc = HEADER.unpack(_exactly(stream, HEADER.size))
-    if magic != MAGIC or n_bytes > BYTES_MAX:
+    if magic != MAGIC or n_bytes > n_bytes_max:
         raise WireError("what came is no frame")
     body = _exactly(stream, n_bytes)
     if zlib.crc32(body) != crc:
         raise WireError("a frame is damaged: its checksum is another")
-    return Frame(kind, sequence, _columns(body))
+    return Frame(kind, sequence, columns_of(body), body)
 
 
-def _columns(body: memoryview) -> list[list]:
+def columns_of(body: bytes | memoryview) -> list[list]:
+    """The columns of a body."""
+    body = memoryview(body)
     (n_columns,) = struct.unpack_from("<I", body)
     at = 4 + n_columns * COLUMN.size
     columns = []

@@ -29,7 +29,7 @@ def sequences(seed, n=7, n_max=60):
         if len(tokens) > 5 and index % 2:
             others = [token for token in range(48) if token != tokens[4]]
             choices[4] = (*rng.sample(others, rng.randrange(4)), tokens[4])
-        found.append(Example(tokens, weights, choices, [0.0] * len(tokens)))
+        found.append(Example(tokens, weights, choices, []))
     return found
 
 
@@ -149,6 +149,20 @@ def test_the_optimizer_is_adamw(folder):
     # All together: keys' biases have no gradient but rounding, which the moments divide by itself.
     square = sum((value - wide[name]).square().sum() for name, value in ours.parameters().items())
     assert square <= 1e-10 * sum(value.square().sum() for value in wide.values())
+
+
+def test_the_gap_is_the_distance_from_what_was_sampled(folder):
+    ours = model.load(folder, SETTINGS)
+    examples = sequences(6)
+    assert update.gradient(ours, SETTINGS, examples, PLAIN).n_sampled == 0
+    scores, _ = run.score(ours, SETTINGS, examples)
+    for shift in (0.0, 0.25):
+        for example, row in zip(examples[::2], scores[::2], strict=True):
+            example.old_logprobs = [value + shift for value in row]
+        stats = update.gradient(ours, SETTINGS, examples, PLAIN)
+        n_targets = sum(weight != 0.0 for example in examples[::2] for weight in example.weights)
+        assert stats.n_sampled == n_targets < stats.n_targets
+        assert stats.gap / n_targets == pytest.approx(shift, abs=1e-5)
 
 
 def test_what_is_not_finite_moves_nothing(folder):

@@ -10,6 +10,7 @@ mod contract;
 mod contract_model;
 mod failures;
 mod parity;
+mod ranks;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,6 +43,8 @@ fn has_torch() -> bool {
 fn settings(command: &[&str], folder: &Path) -> WorkerSettings {
     WorkerSettings {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
+        n_processes: 1,
+        port: None,
         folder: folder.join("package"),
         log: folder.join("worker.log"),
         deadline_s: 300,

@@ -315,6 +315,8 @@ proptest! {
                 prop_assert!(near(found.loss, expected.loss), "{:?} {:?}", found, expected);
                 prop_assert!(near(found.mean_logprob, expected.mean_logprob));
                 prop_assert!(near(found.gradient_norm, expected.gradient_norm));
+                let gaps = [&found, &expected].map(|stats| stats.logprob_gap.unwrap_or(-1.0));
+                prop_assert!(near(gaps[0], gaps[1]) && gaps[1] > 0.1, "{:?}", gaps);
                 prop_assert!((found.clipped_share - expected.clipped_share).abs() < 0.02);
                 prop_assert_eq!(found.work.n_tokens, expected.work.n_tokens);
                 prop_assert_eq!(found.work.n_tokens_run, expected.work.n_tokens_run);

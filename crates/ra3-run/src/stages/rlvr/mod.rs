@@ -22,7 +22,7 @@ use ra3_text::tokenizer::Tokenizer;
 use super::base::save_model;
 use super::corpus::{self, Split};
 use super::rehearsal;
-use super::training::{Course, Spent, Step, drive};
+use super::training::{Course, Spent, Step, drive, gap_figure};
 use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
@@ -195,6 +195,7 @@ impl RlvrCourse<'_> {
             samples = shown;
         }
         let mut figures = figures(report.groups, report.update.gradient_norm);
+        figures.extend(gap_figure(&report.update));
         figures.extend(report.figures);
         Ok(Some(Step {
             phase: "grpo",
