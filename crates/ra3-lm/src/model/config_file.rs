@@ -13,6 +13,9 @@ use super::config::{Architecture, INITIALIZER_RANGE, ModelConfig, Precision, ROP
 use super::rope_scaling::RopeScaling;
 use crate::checkpoint::{CheckpointError, adapter, missing_weights};
 
+/// Width of Qwen3's heads where a file does not say it, as transformers has it.
+const QWEN3_HEAD_DIM: usize = 128;
+
 /// The keys that are read, as they stand in the file.
 #[derive(Deserialize)]
 struct Keys {
@@ -114,7 +117,9 @@ impl ModelConfig {
             num_hidden_layers: keys.num_hidden_layers,
             num_attention_heads: keys.num_attention_heads,
             num_key_value_heads: keys.num_key_value_heads.unwrap_or(keys.num_attention_heads),
-            head_dim: keys.head_dim,
+            head_dim: keys
+                .head_dim
+                .or((architecture == Architecture::Qwen3).then_some(QWEN3_HEAD_DIM)),
             max_position_embeddings: keys.max_position_embeddings,
             rms_norm_eps: keys.rms_norm_eps,
             rope_theta,
@@ -145,8 +150,8 @@ impl ModelConfig {
             ("max_position_embeddings", self.max_position_embeddings),
         ];
         file.extend(sizes.map(|(key, size)| (key.to_owned(), json!(size))));
-        if let Some(width) = self.head_dim {
-            file.insert("head_dim".to_owned(), json!(width));
+        if self.head_dim.is_some() || self.architecture == Architecture::Qwen3 {
+            file.insert("head_dim".to_owned(), json!(self.head_dim()));
         }
         // Both names are kept where both are there, and say the same.
         let mut names = vec!["dtype", "torch_dtype"];
@@ -366,6 +371,11 @@ mod tests {
         };
         let json = made.to_json();
         assert_eq!(json["rms_norm_eps"].to_string(), "1e-6");
+        // Qwen3 has heads of 128 where nothing is said, so it is always said.
+        assert_eq!(json["head_dim"], 2);
+        let mut silent = json.clone();
+        silent.as_object_mut().unwrap().remove("head_dim");
+        assert_eq!(load(&silent).unwrap().head_dim(), 128);
         let again = load(&json).unwrap();
         assert_eq!(again.architecture, Architecture::Qwen3);
         assert_eq!(
