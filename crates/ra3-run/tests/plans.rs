@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
+use ra3_report::compare::Comparison;
 use ra3_run::plan::Plan;
-use ra3_run::run_file;
+use ra3_run::{finished_runs, run_file, study};
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -45,6 +46,23 @@ fn every_run_file_plans() {
         }
     }
     assert!(n >= 4);
+}
+
+/// Results that are committed are of the study's seeds, and this program compares them.
+#[test]
+fn kept_results_are_read() {
+    let files = std::fs::read_dir(root().join("runs")).unwrap();
+    let files = files.filter_map(|entry| run_file::load(&entry.unwrap().path(), &[]).ok());
+    for file in files {
+        let Some(study) = &file.study else { continue };
+        let Some(results) = study.results.as_ref().filter(|it| it.is_dir()) else {
+            continue;
+        };
+        let kept = finished_runs::directories(std::slice::from_ref(results)).unwrap();
+        let runs = finished_runs::read(&kept).unwrap();
+        assert!(runs.iter().all(|run| study.seeds.contains(&run.seed)));
+        Comparison::new(&runs, study::against(&file).as_deref()).unwrap();
+    }
 }
 
 #[test]
