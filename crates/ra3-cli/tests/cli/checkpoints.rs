@@ -61,11 +61,24 @@ fn it_gets_its_markers_and_keeps_its_files() {
             "base={{kind='checkpoint', path='{}', vocabulary_multiple=64}}",
             base.display()
         ),
-        "rlvr.n_updates=1".to_owned(),
-        "evaluate.decision_table=false".to_owned(),
-        "training.moment_precision=bfloat16".to_owned(),
     ];
-    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    // The base has two million parameters: as little is done with it as there can be.
+    let few = [
+        "ra3.e_updates=1",
+        "ra3.annotate_documents=8",
+        "ra3.m_updates=1",
+        "arms=[{name='base', rlvr=false}, {name='ntp', method='ntp', rlvr=false, \
+         budget={corpus_tokens_of='ra3'}}, {name='ra3', method='ra3'}]",
+        "held_out={n_documents=2, iwae=[]}",
+        "corpus.testbed.n_held_out_problems=2",
+        "evaluate.decision_table=false",
+        "evaluate.program_tokens_max=32",
+        "rlvr.n_updates=1",
+        "rlvr.program_tokens_max=32",
+        "training.moment_precision=bfloat16",
+    ];
+    let overrides = overrides.iter().map(String::as_str);
+    let overrides: Vec<&str> = overrides.chain(few).collect();
     let (ok, text) = finish(start(&directory, &overrides));
     assert!(ok, "{text}");
     for arm in ["base", "ra3", "ntp", "rlvr-ra3"] {
