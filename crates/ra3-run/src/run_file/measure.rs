@@ -185,7 +185,6 @@ impl RlvrSection {
             low: self.solved_min,
             high: self.solved_max,
             n_programs_min: self.solved_after,
-            decay: 1.0,
         })
     }
 }

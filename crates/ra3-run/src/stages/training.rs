@@ -78,10 +78,10 @@ impl Course<'_> {
         }
     }
 
-    /// Updates in all; where a stage ends by FLOPs, the best guess at `position`.
-    fn total(&self, position: u64, spent: &Spent) -> u64 {
+    /// Updates in all; where a stage ends by tokens or FLOPs, the best guess.
+    fn total(&self) -> u64 {
         match self {
-            Self::Supervised(course) => course.total(position, spent),
+            Self::Supervised(course) => course.n_updates_expected,
             Self::Ra3(course) => course.total(),
             Self::Rlvr(course) => course.total(),
         }
@@ -154,7 +154,7 @@ pub(crate) fn drive<'a>(
     watcher(Event::Started {
         stage: stage.clone(),
         position,
-        total: course.total(position, &spent),
+        total: course.total(),
         unit: "updates",
     });
     while let Some(step) = course

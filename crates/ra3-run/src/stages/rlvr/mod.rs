@@ -286,13 +286,12 @@ impl RlvrCourse<'_> {
                 .ask(command, &of, &programs, &graded, self.tokenizer)?;
             components = written::set_rewards(&mut graded, &answers);
         }
-        if let Some(band) = section.difficulty() {
+        if section.difficulty().is_some() {
             for (problem, graded) in problems.iter().zip(graded.chunks(config.group_size)) {
                 let earned = graded.iter().flatten();
                 let n_right = earned.filter(|earned| earned.verdict.is_passed()).count();
                 let task_id = self.train.tasks[*problem].task_id();
-                self.difficulty
-                    .record(task_id, n_right, graded.len(), &band);
+                self.difficulty.record(task_id, n_right, graded.len());
             }
         }
         let written = Written::of(&problems, programs, &graded)?;
