@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::on_disk::{entries, read_json};
 use crate::plan::Plan;
 use crate::store::{CLOCK, LEDGER, LOCK, SAMPLES, Store, open_lock};
 
@@ -269,9 +270,7 @@ fn write_state(root: &Path, state: &RunState) -> Result<()> {
 /// Fills a folder with the files of another: the same ones where the file system has links for
 /// that, else copies.
 fn link_all(from: &Path, to: &Path) -> Result<()> {
-    let context = || format!("cannot read {}", from.display());
-    for entry in std::fs::read_dir(from).with_context(context)? {
-        let source = entry.with_context(context)?.path();
+    for source in entries(from)? {
         let target = to.join(source.file_name().unwrap_or_default());
         if source.is_dir() {
             std::fs::create_dir(&target)
@@ -299,16 +298,9 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let state = serde_json::from_str(&text).with_context(|| {
-        format!(
-            "{} is damaged, or of another version of ra3: choose another directory with --set \
-             directory=PATH, or remove this one",
-            path.display()
-        )
-    })?;
-    Ok(Some(state))
+    let is_wrong = "is damaged, or of another version of ra3: choose another directory with \
+                    --set directory=PATH, or remove this one";
+    Ok(Some(read_json(&path, is_wrong)?))
 }
 
 /// Whether all stages of a run are done.
@@ -349,12 +341,8 @@ pub fn unused(root: &Path, forgets_missing: bool) -> Result<Vec<Unused>> {
 
 /// Refuses a folder that holds something and has no `run.json`.
 fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
-    let mut names = Vec::new();
-    let context = || format!("cannot read {}", root.display());
-    for entry in std::fs::read_dir(root).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
+    let name = |path: PathBuf| path.file_name().unwrap_or_default().display().to_string();
+    let mut names: Vec<String> = entries(root)?.into_iter().map(name).collect();
     // A process that was killed at its very start leaves these.
     let is_locked = root.join(LOCK).metadata().is_ok_and(|lock| lock.len() == 0);
     names.retain(|name| !(is_locked && (name == LOCK || ra3_files::is_leftover(name.as_ref()))));

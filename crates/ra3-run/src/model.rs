@@ -13,6 +13,7 @@ use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};
+use crate::on_disk::read_text;
 use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
@@ -135,8 +136,7 @@ fn generation_config(folder: &Path) -> Result<serde_json::Map<String, serde_json
     if !path.exists() {
         return Ok(serde_json::Map::new());
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     serde_json::from_str(text).with_context(|| format!("{} is no JSON object", path.display()))
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark_data;
 use crate::event::Watcher;
 use crate::model;
+use crate::on_disk::entries;
 use crate::plan::{Method, Origin, Plan, Stage, Task};
 use crate::run_file::{
     Allowed, BaseSection, Budget, EngineSection, Leaf, ProblemsSection, RunFile, TokenizerSection,
@@ -319,13 +320,11 @@ fn contents(path: &Path) -> Result<String> {
         return checksum(path);
     }
     let is_model = path.join("config.json").exists();
-    let context = || format!("cannot read {}", path.display());
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_file() && (!is_model || model::is_read(&name)) {
-            files.push((PathBuf::from(name), entry.path()));
+    for entry in entries(path)? {
+        let name = entry.file_name().unwrap_or_default().display().to_string();
+        if entry.is_file() && (!is_model || model::is_read(&name)) {
+            files.push((PathBuf::from(name), entry));
         }
     }
     files.sort();

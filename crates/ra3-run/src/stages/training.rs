@@ -19,6 +19,7 @@ use super::rehearsal;
 use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
 use crate::event::{Event, Watcher};
+use crate::on_disk::read_json;
 use crate::store::StageFolder;
 
 /// What a stage has spent so far.
@@ -239,11 +240,7 @@ fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &Course<'_>)
 }
 
 fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Result<State> {
-    let path = folder.join("state.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let state: State =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let state: State = read_json(&folder.join("state.json"), "is damaged")?;
     lm.load_state(&folder.join("model"))
         .map_err(anyhow::Error::from_boxed)?;
     course.load(folder, state.position)?;

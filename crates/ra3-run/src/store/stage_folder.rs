@@ -27,6 +27,7 @@ use ra3_records::tensorboard::EventFile;
 use super::progress::{self, Checksums, Progress, checksums, verify};
 use super::{LOCK, open_lock};
 use crate::event::{Event, Watcher};
+use crate::on_disk::entries;
 use crate::recipe::Recipe;
 
 pub(crate) const LEDGER: &str = "ledger.jsonl";
@@ -246,9 +247,7 @@ impl StageFolder {
                 .keys()
                 .any(|file| file.starts_with(&below))
         };
-        let context = || format!("cannot read {}", self.root.display());
-        for entry in std::fs::read_dir(&self.root).with_context(context)? {
-            let path = entry.with_context(context)?.path();
+        for path in entries(&self.root)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && !is_named(&name) {
                 std::fs::remove_dir_all(&path)

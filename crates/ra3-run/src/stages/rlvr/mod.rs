@@ -26,6 +26,7 @@ use super::training::{Course, Spent, Step, drive};
 use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
+use crate::on_disk::read_json;
 use crate::plan::Arm;
 use crate::programs::{Evaluation, ProblemSet, evaluate, writing_rule};
 use crate::run_file::RlvrSection;
@@ -320,11 +321,7 @@ impl RlvrCourse<'_> {
     }
 
     pub(crate) fn load(&mut self, folder: &Path) -> Result<()> {
-        let path = folder.join(DIFFICULTY);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        self.difficulty = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
+        self.difficulty = read_json(&folder.join(DIFFICULTY), "is damaged")?;
         Ok(())
     }
 
