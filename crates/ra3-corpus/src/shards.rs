@@ -45,10 +45,7 @@ pub struct Stored {
 /// The folder cannot be written.
 pub fn write(folder: &Path, documents: &[Stored]) -> Result<(), CorpusError> {
     let path = folder.join(FILE);
-    let fail = |source| CorpusError::Write {
-        path: path.clone(),
-        source,
-    };
+    let fail = |source| CorpusError::Write(path.clone(), source);
     std::fs::create_dir_all(folder).map_err(fail)?;
     let mut body = Vec::new();
     let mut offsets = Vec::with_capacity(documents.len() + 1);
@@ -112,14 +109,8 @@ impl Shards {
     )]
     pub fn open(folder: &Path) -> Result<Self, CorpusError> {
         let path = folder.join(FILE);
-        let read = |source| CorpusError::Read {
-            path: path.clone(),
-            source,
-        };
-        let bad = |reason: &str| CorpusError::Shard {
-            path: path.clone(),
-            reason: reason.to_owned(),
-        };
+        let read = |source| CorpusError::Read(path.clone(), source);
+        let bad = |reason: &str| CorpusError::Shard(path.clone(), reason.to_owned());
         let file = File::open(&path).map_err(read)?;
         // SAFETY: the file is ours; it is replaced by renaming and never changed in place.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;

@@ -18,18 +18,12 @@ use crate::parquet::each_row;
 /// The byte order mark.
 const MARK: char = '\u{feff}';
 
-/// Why data cannot be read.
+/// Why data cannot be read. A path is the file's or folder's.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// A line is no JSON.
     #[error("{path}, line {line}: not JSON")]
     Json {
@@ -42,26 +36,14 @@ pub enum DataError {
         source: JsonError,
     },
     /// A file is no Parquet.
-    #[error("cannot read {path} as Parquet: it is damaged or cut short; fetch it again")]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot read {0} as Parquet: it is damaged or cut short; fetch it again")]
+    Parquet(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// A folder has no data in it.
-    #[error("{path} is a folder without .parquet files: name a file, or a folder that has some")]
-    Empty {
-        /// The folder.
-        path: PathBuf,
-    },
+    #[error("{0} is a folder without .parquet files: name a file, or a folder that has some")]
+    Empty(PathBuf),
     /// A file has no record that is a task.
-    #[error("{path}: the data file holds no task; name one that does")]
-    NoTask {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{0}: the data file holds no task; name one that does")]
+    NoTask(PathBuf),
     /// Two records are of one task.
     #[error("{path}, {place}: the task {task_id} is there for the second time; take one out")]
     Twice {
@@ -223,10 +205,7 @@ pub(crate) fn read_files<T>(
                 n_rows += 1;
                 take(Place::Row(n_rows), &record)
             };
-            let fail = |source: ParquetError| DataError::Parquet {
-                path: path.clone(),
-                source: source.into(),
-            };
+            let fail = |source: ParquetError| DataError::Parquet(path.clone(), source.into());
             each_row(open(path)?, fail, &mut take)?;
             digest_file(path, &mut digest)?;
         } else {
@@ -250,9 +229,7 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = entries(folder)?;
     paths.retain(|path| is_parquet(path));
     if paths.is_empty() {
-        return Err(DataError::Empty {
-            path: folder.to_owned(),
-        });
+        return Err(DataError::Empty(folder.to_owned()));
     }
     Ok(paths)
 }
@@ -279,8 +256,5 @@ fn open(path: &Path) -> Result<File, DataError> {
 }
 
 fn cannot_read(path: &Path) -> impl Fn(std::io::Error) -> DataError {
-    |source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    |source| DataError::Read(path.to_owned(), source)
 }

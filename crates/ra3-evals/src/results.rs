@@ -126,14 +126,8 @@ pub enum ResultsError {
         wanted: String,
     },
     /// The file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] std::io::Error),
 }
 
 /// Reads a result file.
@@ -236,10 +230,7 @@ pub fn write(path: &Path, results: &Results) -> Result<(), ResultsError> {
     let part = path.with_extension("part");
     std::fs::write(&part, json::write(&file))
         .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|source| ResultsError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| ResultsError::Write(path.to_owned(), source))
 }
 
 fn record(task_id: &str, entry: &Entry) -> Value {

@@ -36,10 +36,7 @@ pub(super) fn trust(settings: &HubSettings) -> Result<TlsConfig, HubError> {
     let Some(path) = &settings.certificates else {
         return Ok(TlsConfig::default());
     };
-    let wrong = |reason: String| HubError::Certificates {
-        path: path.clone(),
-        reason,
-    };
+    let wrong = |reason: String| HubError::Certificates(path.clone(), reason);
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let items = parse_pem(&text).filter_map(Result::ok);
     let certificates: Vec<Certificate<'static>> = items

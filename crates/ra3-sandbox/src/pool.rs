@@ -32,13 +32,10 @@ pub enum SandboxError {
     /// A trial program did not end as it should: what the level requires does not hold, or the
     /// helper is not one.
     #[error(
-        "cannot run a trial program: {reason} (the level `require` needs seccomp and landlock; \
+        "cannot run a trial program: {0} (the level `require` needs seccomp and landlock; \
          `best_effort` takes what there is)"
     )]
-    Trial {
-        /// How it ended.
-        reason: String,
-    },
+    Trial(String),
 }
 
 /// A bounded pool of processes.
@@ -92,7 +89,7 @@ impl Pool {
                 End::Infrastructure { reason } => reason,
                 other => format!("{other:?}"),
             };
-            return Err(SandboxError::Trial { reason });
+            return Err(SandboxError::Trial(reason));
         }
         pool.confinement = result.confinement;
         Ok(pool)

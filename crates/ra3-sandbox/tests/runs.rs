@@ -284,7 +284,7 @@ fn a_helper_that_is_none_is_said_to_be_so() {
     for helper in ["/bin/true", "/bin/cat", "/nowhere"] {
         let error = Pool::with_helper(helper.into(), 1, LIMITS, Level::BestEffort).unwrap_err();
         assert!(
-            matches!(error, SandboxError::Trial { .. }),
+            matches!(error, SandboxError::Trial(..)),
             "{helper}: {error}"
         );
     }

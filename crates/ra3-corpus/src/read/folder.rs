@@ -173,10 +173,7 @@ fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
 }
 
 fn library_of(python: &Path) -> Result<PathBuf, CorpusError> {
-    let fail = |reason: String| CorpusError::Python {
-        python: python.to_owned(),
-        reason,
-    };
+    let fail = |reason: String| CorpusError::Python(python.to_owned(), reason);
     let output = Command::new(python)
         .args([
             "-c",

@@ -63,10 +63,8 @@ fn look_at(path: &Path, file: &Path) -> Result<Source, CorpusError> {
     }
     if ends(file, parquet::SUFFIXES) {
         let opened = Regular::open(file)?.file;
-        let rows = ra3_parquet::Rows::open(opened).map_err(|source| CorpusError::Parquet {
-            path: file.to_owned(),
-            source,
-        })?;
+        let rows = ra3_parquet::Rows::open(opened)
+            .map_err(|source| CorpusError::Parquet(file.to_owned(), source))?;
         let columns = rows.columns().into_iter().map(|name| (name.to_owned(), 0));
         let column = text_of(columns.collect(), file)?;
         return Ok(Source::Parquet { path, column });

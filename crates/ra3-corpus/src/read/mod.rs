@@ -221,8 +221,5 @@ fn not_utf8(path: &Path, place: &str, bytes: &[u8]) -> CorpusError {
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> CorpusError {
-    CorpusError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    CorpusError::Read(path.to_owned(), source)
 }

@@ -39,14 +39,8 @@ fn read_one(
     let file = regular
         .file
         .try_clone()
-        .map_err(|source| CorpusError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    let fail = |source| CorpusError::Parquet {
-        path: path.to_owned(),
-        source,
-    };
+        .map_err(|source| CorpusError::Read(path.to_owned(), source))?;
+    let fail = |source| CorpusError::Parquet(path.to_owned(), source);
     let rows = Rows::open(file).map_err(fail)?;
     if !rows.columns().contains(&column) {
         let names = rows.columns().join(", ");

@@ -15,14 +15,8 @@ use super::{Allowed, RunFile};
 #[derive(Debug, thiserror::Error)]
 pub enum RunFileError {
     /// The file cannot be read.
-    #[error("cannot read run file {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read run file {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// What is written cannot be meant.
     #[error(transparent)]
     Faults(#[from] Faults),
@@ -59,10 +53,7 @@ pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<RunFile, R
 }
 
 fn read(path: &Path) -> Result<String, RunFileError> {
-    std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| RunFileError::Read(path.to_owned(), source))
 }
 
 fn checked(text: &str, path: &Path, overrides: &[String]) -> Result<Table, Faults> {
