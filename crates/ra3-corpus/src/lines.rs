@@ -135,11 +135,10 @@ mod tests {
 
     fn document() -> Document {
         Document {
-            is_open: false,
             name: "f".to_owned(),
-            source: "test".to_owned(),
             prefix: "def f(xs):\n".to_owned(),
             text: TEXT.to_owned(),
+            ..Document::default()
         }
     }
 

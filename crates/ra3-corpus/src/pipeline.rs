@@ -214,11 +214,9 @@ mod tests {
         let text = "#abcdefghij\nx = 1\n".repeat(20);
         let tokenizer = Tokenizer::train(std::slice::from_ref(&text), 300).unwrap();
         let document = Document {
-            is_open: false,
             name: "f.py".to_owned(),
-            source: String::new(),
-            prefix: String::new(),
             text,
+            ..Document::default()
         };
         let cut = cut(&document, &tokenizer, 100);
         let markers = tokenizer.markers();

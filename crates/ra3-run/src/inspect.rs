@@ -52,11 +52,9 @@ pub fn annotate(
     }
     let Loaded { lm, tokenizer, .. } = loaded;
     let document = Document {
-        is_open: false,
         name: "document".to_owned(),
-        source: String::new(),
-        prefix: String::new(),
         text: text.to_owned(),
+        ..Document::default()
     };
     // Its comments are only shown, however long they are.
     let lifted = cut(&document, &tokenizer, usize::MAX).lifted;

@@ -183,11 +183,10 @@ pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
 /// A document whose source is filled in by [`read`].
 fn document(name: String, prefix: &str, text: &str) -> Document {
     Document {
-        is_open: false,
         name,
-        source: String::new(),
         prefix: without_mark(prefix).to_owned(),
         text: without_mark(text).to_owned(),
+        ..Document::default()
     }
 }
 
