@@ -34,7 +34,7 @@ fn is_same_number(output: &str, expected: &str) -> bool {
 }
 
 /// What Python's `str.strip` and `str.split` take for white space.
-fn is_space(character: char) -> bool {
+pub(crate) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }
 

@@ -225,22 +225,15 @@ fn code(is_right: &impl Fn(usize, &Value) -> bool, index: usize, call: &CallResu
 
 /// What a call that did not pass did, in our words, and what it gave.
 fn fault(code: Code, call: &CallResult) -> (Kind, String) {
-    match call {
-        CallResult::Value(Value::Str(text)) => (Kind::WrongAnswer, shown(text)),
-        CallResult::Value(value) => (Kind::WrongAnswer, value.display(SHOWN_CHARS)),
-        CallResult::Raised {
-            error,
-            message,
-            line,
-        } => {
-            let kind = match code {
-                Code::OutOfTime => Kind::TimedOut,
-                Code::Lost => Kind::Died,
-                Code::Raised | Code::Wrong | Code::Passed => Kind::of_error(error),
-            };
-            (kind, Failure::raised(error, message, *line))
-        }
+    if let CallResult::Value(Value::Str(text)) = call {
+        return (Kind::WrongAnswer, shown(text));
     }
+    let kind = match code {
+        Code::OutOfTime => Kind::TimedOut,
+        Code::Lost => Kind::Died,
+        Code::Raised | Code::Wrong | Code::Passed => Kind::of_call(call),
+    };
+    (kind, Failure::got(call, SHOWN_CHARS))
 }
 
 /// Equal, where tuples are lists and numbers may be off by the tolerance.

@@ -180,17 +180,9 @@ fn part(
         got,
     };
     Ok(match wrong {
-        Some(CallResult::Value(value)) => {
-            let failure = at(value.display(SHOWN_CHARS));
-            Part::failed(Kind::WrongAnswer, failure, n_right, n_tests)
-        }
-        Some(CallResult::Raised {
-            error,
-            message,
-            line,
-        }) => {
-            let failure = at(Failure::raised(error, message, *line));
-            Part::failed(Kind::of_error(error), failure, n_right, n_tests)
+        Some(call) => {
+            let failure = at(Failure::got(call, SHOWN_CHARS));
+            Part::failed(Kind::of_call(call), failure, n_right, n_tests)
         }
         None if result.end == End::Finished && n_right == n_tests => Part::passed(n_tests),
         None => {
