@@ -447,12 +447,8 @@ pub(crate) fn theory(options: &TheoryOptions) -> Result<()> {
     };
     let mut bars = Bars::new();
     let mut finding = Finding::default();
-    bars.show(Event::Started {
-        stage: "theory".to_owned(),
-        position: 0,
-        total: Experiment::ALL.len() as u64,
-        unit: "experiments",
-    });
+    let n_experiments = Experiment::ALL.len() as u64;
+    bars.show(Event::started("theory", n_experiments, "experiments"));
     for (index, experiment) in Experiment::ALL.into_iter().enumerate() {
         bars.show(Event::Advanced {
             position: index as u64,

@@ -161,12 +161,8 @@ pub(crate) fn grade_prepared(
     for path in &request.merge {
         results.merge(results::read(path)?, path)?;
     }
-    watcher(Event::Started {
-        stage: format!("grade {}", name.text()),
-        position: 0,
-        total: todo.len() as u64,
-        unit: "samples",
-    });
+    let stage = format!("grade {}", name.text());
+    watcher(Event::started(stage, todo.len() as u64, "samples"));
     let faults = grade_missing(request, bench, &todo, &mut results, pool, watcher)?;
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
@@ -194,11 +190,7 @@ fn grade_missing(
     while !rest.is_empty() {
         grade_batch(bench, &rest, &mut verdicts, pool, &mut |n_samples| {
             n_done += n_samples as u64;
-            watcher(Event::Advanced {
-                position: n_done,
-                n_tokens: 0,
-                message: String::new(),
-            });
+            watcher(Event::advanced(n_done));
         });
         let known = faults.clone();
         let failed = take(&mut rest, &verdicts, results, &mut faults);
@@ -308,12 +300,7 @@ fn load(
     pool: &Pool,
     watcher: &mut Watcher<'_>,
 ) -> Result<Bench> {
-    watcher(Event::Started {
-        stage: "right programs".to_owned(),
-        position: 0,
-        total: 0,
-        unit: "tasks",
-    });
+    watcher(Event::started("right programs", 0, "tasks"));
     let rules = if request.rules_of_2024 {
         Rules::Of2024
     } else {
@@ -323,11 +310,7 @@ fn load(
     let mut n_done = 0;
     let mut on_done = |_| {
         n_done += 1;
-        watcher(Event::Advanced {
-            position: n_done,
-            n_tokens: 0,
-            message: String::new(),
-        });
+        watcher(Event::advanced(n_done));
     };
     let bench = bench::load(
         name,

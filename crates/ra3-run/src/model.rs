@@ -111,11 +111,7 @@ pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBu
                     unit: "MiB",
                 });
             }
-            watcher(Event::Advanced {
-                position: done / BYTES_PER_UNIT,
-                n_tokens: 0,
-                message: String::new(),
-            });
+            watcher(Event::advanced(done / BYTES_PER_UNIT));
         },
     )?;
     if total_shown > 0 {

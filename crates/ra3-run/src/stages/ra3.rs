@@ -191,9 +191,7 @@ fn step_of(report: &EmReport) -> Step {
         figures,
         n_corpus_tokens: report.n_corpus_tokens,
         work: report.work,
-        scores: Vec::new(),
-        samples: Vec::new(),
-        notes: Vec::new(),
+        ..Step::default()
     }
 }
 

@@ -79,9 +79,7 @@ impl SupervisedCourse<'_> {
             ]),
             n_corpus_tokens,
             work: stats.work,
-            scores: Vec::new(),
-            samples: Vec::new(),
-            notes: Vec::new(),
+            ..Step::default()
         }))
     }
 }

@@ -42,7 +42,7 @@ impl Spent {
 }
 
 /// What one update did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Step {
     /// Which part of the stage.
     pub(crate) phase: &'static str,

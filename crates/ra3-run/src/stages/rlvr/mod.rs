@@ -200,11 +200,11 @@ impl RlvrCourse<'_> {
         Ok(Some(Step {
             phase: "grpo",
             figures,
-            n_corpus_tokens: 0,
             work: report.work,
             scores,
             samples,
             notes: report.notes,
+            ..Step::default()
         }))
     }
 
