@@ -214,9 +214,6 @@ impl Part {
     }
 
     /// Of a run that ended before its `n_tests` tests were through: `at` is where.
-    ///
-    /// # Errors
-    /// The sandbox failed.
     pub(crate) fn ended(
         end: &End,
         at: impl FnOnce(String) -> Failure,

@@ -150,9 +150,6 @@ pub(crate) type Complaint = (&'static str, &'static str);
 /// Reads what the records of a data set mean, each by its index, with the MD5 sum of the data: of
 /// uncompressed text, and of Parquet's bytes as they are. A folder stands for its Parquet files in
 /// the order of their names. `name` is what no two of them may share, where there is such a name.
-///
-/// # Errors
-/// A file cannot be read, or a record is not what it should be, or there already.
 pub(crate) fn read_each<T>(
     path: &Path,
     name: Option<fn(&T) -> String>,
@@ -166,9 +163,6 @@ pub(crate) fn read_each<T>(
 }
 
 /// As [`read_each`], of files that belong together, in their order.
-///
-/// # Errors
-/// As [`read_each`].
 pub(crate) fn read_files<T>(
     paths: &[PathBuf],
     name: Option<fn(&T) -> String>,
@@ -235,9 +229,6 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// What is in a folder, in the order of the names.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.path());
     let paths = std::fs::read_dir(folder).and_then(|entries| entries.map(entry).collect());

@@ -29,9 +29,6 @@ pub fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
 }
 
 /// The authorities to trust.
-///
-/// # Errors
-/// Their file cannot be read.
 pub(super) fn trust(settings: &HubSettings) -> Result<TlsConfig, HubError> {
     let Some(path) = &settings.certificates else {
         return Ok(TlsConfig::default());

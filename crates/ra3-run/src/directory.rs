@@ -74,9 +74,6 @@ pub(crate) struct RunDirectory {
 
 impl RunDirectory {
     /// Opens or creates the directory of a plan.
-    ///
-    /// # Errors
-    /// Another process holds it, it is not a run's, or it cannot be written.
     pub(crate) fn open(plan: &Plan) -> Result<Self> {
         let root = plan.file.directory.clone();
         std::fs::create_dir_all(&root)
@@ -132,9 +129,6 @@ impl RunDirectory {
     }
 
     /// Notes that a stage of this key begins, or is there already.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
     pub(crate) fn begin(&mut self, plan: &Plan, stage: &str, key: &str) -> Result<()> {
         // Until its first stage is known, a run is what it was.
         if self.state.stages.is_empty() {
@@ -162,9 +156,6 @@ impl RunDirectory {
     }
 
     /// Puts the corpus that a stage has made where a user looks for it.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn publish_corpus(&self, made: &Path) -> Result<()> {
         let place = self.root.join("corpus");
         Ok(ra3_files::write_folder(&place, |folder| {
@@ -173,9 +164,6 @@ impl RunDirectory {
     }
 
     /// As [`Self::publish_corpus`], a model.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn publish_model(&mut self, made: &Path, name: &str) -> Result<()> {
         let place = self.root.join(MODELS).join(name);
         self.state.models.insert(name.to_owned());
@@ -186,9 +174,6 @@ impl RunDirectory {
     }
 
     /// Writes the ledger, the samples and the clock of all stages so far.
-    ///
-    /// # Errors
-    /// A stage's cannot be read, or the run's not be written.
     pub(crate) fn gather(&self, first: &[u8]) -> Result<()> {
         for (name, begin) in [(LEDGER, first), (SAMPLES, &[]), (CLOCK, &[])] {
             let mut bytes = begin.to_vec();
@@ -207,9 +192,6 @@ impl RunDirectory {
 
     /// Says that the plan has no other stages than those that have begun, and takes the models and
     /// event files of those that it had away: the store has them until it is cleaned.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
     pub(crate) fn finish(&mut self, plan: &Plan) -> Result<()> {
         let begun_from: Vec<PathBuf> = plan
             .checkpoints()
@@ -235,9 +217,6 @@ impl RunDirectory {
 
 /// Replaces `place` by the records of a finished run: what a comparison reads, and the times. They
 /// name no store and no models, so they may lie on any machine.
-///
-/// # Errors
-/// `root` is no run's directory, or something cannot be read or written.
 pub(crate) fn copy_records(root: &Path, place: &Path) -> Result<()> {
     let state = RunState {
         store: None,
@@ -312,9 +291,6 @@ pub fn is_finished(root: &Path) -> Result<bool> {
 }
 
 /// As [`read_state`], of a directory that has to be a run's.
-///
-/// # Errors
-/// It is none, or `run.json` cannot be read.
 pub(crate) fn state(root: &Path) -> Result<RunState> {
     read_state(root)?
         .with_context(|| format!("{} is no run's directory: it has no {FILE}", root.display()))

@@ -67,9 +67,6 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
 }
 
 /// The benchmark, and the pool that grades.
-///
-/// # Errors
-/// There is no such benchmark, its data cannot be read, or the sandbox cannot run.
 pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<(Bench, Pool)> {
     let name = name(&request.bench)?;
     check_window(request)?;

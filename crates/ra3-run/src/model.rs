@@ -89,9 +89,6 @@ impl Loaded {
 }
 
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
-///
-/// # Errors
-/// As [`ra3_hub::resolve`].
 pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBuf> {
     if name.is_dir() {
         return Ok(name.to_owned());
@@ -157,9 +154,6 @@ fn joined(mut ids: Vec<TokenId>, others: Vec<TokenId>) -> Vec<TokenId> {
 
 /// Writes `generation_config.json`: what a server stops at and begins with. What a checkpoint from
 /// elsewhere says beside it is kept.
-///
-/// # Errors
-/// A file is there and no JSON, or the folder cannot be written.
 pub(crate) fn write_generation_config(
     folder: &Path,
     lm: &dyn Model,
@@ -189,9 +183,6 @@ pub(crate) fn write_generation_config(
 }
 
 /// Copies the files that belong to a model beside its weights and tokenizer.
-///
-/// # Errors
-/// A file is there and cannot be copied.
 pub(crate) fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for name in COMPANIONS {
         let (source, target) = (from.join(name), to.join(name));

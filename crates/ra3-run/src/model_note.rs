@@ -29,9 +29,6 @@ impl ModelNote {
 
     /// The note of a checkpoint. One from elsewhere has none, and was trained on the markers that
     /// its own `tokenizer.json` names.
-    ///
-    /// # Errors
-    /// The note or the tokenizer cannot be read.
     pub(crate) fn of_checkpoint(folder: &Path) -> Result<Self> {
         if folder.join(FILE).exists() {
             return Self::read(folder);
@@ -51,17 +48,11 @@ impl ModelNote {
     }
 
     /// The note of a model that ra3 wrote.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         read_json(&folder.join(FILE), "is damaged")
     }
 
     /// Writes the note beside the weights.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         let json = serde_json::to_string_pretty(self).expect("a note has only plain fields");

@@ -6,27 +6,18 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 /// The text of a file.
-///
-/// # Errors
-/// It cannot be read, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// What a file of JSON holds. Of one that holds something else, the error says that it `is_wrong`:
 /// "is damaged", say, and what to do.
-///
-/// # Errors
-/// It cannot be read, or holds something else.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, is_wrong: &str) -> Result<T> {
     serde_json::from_str(&read_text(path)?)
         .with_context(|| format!("{} {is_wrong}", path.display()))
 }
 
 /// The paths of what is in a folder, in no order.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = || {
         std::fs::read_dir(folder)?

@@ -103,9 +103,6 @@ pub(crate) struct Before {
 }
 
 /// The recipe of a stage, all of whose inputs are done.
-///
-/// # Errors
-/// A file that it reads is missing, or a model cannot be downloaded.
 pub(crate) fn recipe(
     plan: &Plan,
     stage: &Stage,
@@ -149,9 +146,6 @@ pub(crate) fn recipe(
 }
 
 /// A budget in numbers: that of another arm is what it has spent.
-///
-/// # Errors
-/// The other arm is not done.
 pub(crate) fn budget_of(budget: &Budget, before: &Before) -> Result<Budget> {
     let spent = |arm: &String| {
         let spent = before.spent.get(arm);

@@ -181,9 +181,6 @@ impl Stream {
 }
 
 /// Runs a script.
-///
-/// # Errors
-/// It cannot be started or watched.
 pub(crate) fn run(
     zygotes: &Zygotes,
     script: &Script,

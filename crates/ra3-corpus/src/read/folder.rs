@@ -39,9 +39,6 @@ pub(super) fn read_library(
 }
 
 /// An interpreter's standard library and its files.
-///
-/// # Errors
-/// There is no such interpreter, or its library cannot be listed.
 pub(super) fn files_of_library(python: &Path) -> Result<(PathBuf, Vec<PathBuf>), CorpusError> {
     let mut passed_over = Reading::default();
     let root = library_of(python)?;
@@ -57,9 +54,6 @@ pub(super) fn files_of_library(python: &Path) -> Result<(PathBuf, Vec<PathBuf>),
 
 /// The files of a source that is a folder or one file. One file that cannot be opened is a source
 /// that is missing.
-///
-/// # Errors
-/// The source is missing, or, with [`OnError::Stop`], something in it cannot be read.
 pub(super) fn files_of(
     root: &Path,
     suffixes: &[&str],

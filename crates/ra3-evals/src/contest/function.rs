@@ -79,9 +79,6 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// The tests made ready; the question says whether numbers may be off.
-    ///
-    /// # Errors
-    /// Inputs or outputs are no JSON.
     pub(crate) fn new(
         task_id: &str,
         question: &str,
@@ -146,9 +143,6 @@ impl Calls {
 }
 
 /// The official grader's codes, up to the first test that fails.
-///
-/// # Errors
-/// The sandbox failed.
 pub(crate) fn codes(
     tests: &[Test],
     program: &Program,

@@ -233,9 +233,6 @@ pub struct ProblemsSection {
 
 impl ProblemsSection {
     /// The problems of the file.
-    ///
-    /// # Errors
-    /// It cannot be read, or is not of this set.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<Task>> {
         let data = self.data.as_deref().unwrap_or(Path::new(""));
         let name = self.set.bench().context("the testbed has no file")?;

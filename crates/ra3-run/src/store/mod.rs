@@ -70,9 +70,6 @@ impl Unused {
 
 impl Store {
     /// Opens or creates a store, and notes that a run uses it.
-    ///
-    /// # Errors
-    /// The folder is somebody else's, or cannot be written.
     pub(crate) fn open(root: &Path, run: &Path) -> Result<Self> {
         std::fs::create_dir_all(root)
             .with_context(|| format!("cannot create the store {}", root.display()))?;
@@ -121,9 +118,6 @@ impl Store {
     }
 
     /// Opens the folder of a recipe, and waits where another process is at it.
-    ///
-    /// # Errors
-    /// See [`StageFolder::open`].
     pub(crate) fn stage(
         &self,
         recipe: &Recipe,
@@ -136,9 +130,6 @@ impl Store {
 
     /// The stages that no run of those that use the store names, by what `named` says of a run's
     /// directory; runs that are no longer there name none.
-    ///
-    /// # Errors
-    /// The store cannot be read.
     pub(crate) fn unused(
         &self,
         forgets_missing: bool,
@@ -170,9 +161,6 @@ impl Store {
 }
 
 /// Opens a file to be locked, and makes it where it is not there.
-///
-/// # Errors
-/// It cannot be opened.
 pub(crate) fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).write(true);

@@ -82,9 +82,6 @@ pub(super) fn write(root: &Path, progress: &Progress) -> Result<()> {
 }
 
 /// How far the stage in a folder is, without opening it for writing.
-///
-/// # Errors
-/// `progress.json` is there and cannot be read, or is not as it was written.
 pub(crate) fn read_progress(root: &Path) -> Result<Option<Progress>> {
     let path = root.join(FILE);
     if !path.exists() {
@@ -101,9 +98,6 @@ pub(crate) fn read_progress(root: &Path) -> Result<Option<Progress>> {
 }
 
 /// The checksums of all files below a folder or of one file, by their path below `root`.
-///
-/// # Errors
-/// Something cannot be read.
 pub(super) fn checksums(root: &Path, below: &str) -> Result<Checksums> {
     let mut found = Checksums::new();
     collect(root, below, &mut found)?;
@@ -124,9 +118,6 @@ fn collect(root: &Path, below: &str, into: &mut Checksums) -> Result<()> {
 }
 
 /// blake3 of a file.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn checksum(path: &Path) -> Result<String> {
     let context = || format!("cannot read {}", path.display());
     let file = std::fs::File::open(path).with_context(context)?;

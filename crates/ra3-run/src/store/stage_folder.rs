@@ -49,9 +49,6 @@ pub(crate) struct StageFolder {
 impl StageFolder {
     /// Opens or creates the folder of a recipe, and cuts off what is not committed. What `events`
     /// names is where its numbers are copied to.
-    ///
-    /// # Errors
-    /// Something is not as it was committed, or it cannot be written.
     pub(super) fn open(
         root: &Path,
         recipe: &Recipe,
@@ -113,9 +110,6 @@ impl StageFolder {
     }
 
     /// Copies the numbers of its ledger to where they are watched.
-    ///
-    /// # Errors
-    /// They cannot be written.
     pub(crate) fn replay(&self, events: &Path) -> Result<()> {
         let ledger = self.root.join(LEDGER);
         let mut events = EventFile::new(events, &self.progress.recipe.key());
@@ -126,9 +120,6 @@ impl StageFolder {
     }
 
     /// Forgets what is not finished.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.progress = Progress::fresh(self.progress.recipe.clone());
         progress::write(&self.root, &self.progress)?;
@@ -139,26 +130,17 @@ impl StageFolder {
     }
 
     /// Appends to the ledger; it counts only after the next commit.
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
         self.ledger.append(record)?;
         self.events.append(record)
     }
 
     /// Appends to the samples; it counts only after the next commit.
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn sample(&mut self, sample: &Sample) -> Result<()> {
         self.samples.append(sample)
     }
 
     /// Records what the stage has spent in all; it counts after [`Self::commit_done`].
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn spend(&mut self, spent: StageRecord) -> Result<()> {
         self.record(&Record::Stage(spent.clone()))?;
         self.progress.spent = Some(spent);
