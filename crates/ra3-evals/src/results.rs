@@ -53,7 +53,7 @@ impl Entry {
 }
 
 /// Under what the results hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// The benchmark's name and the rules that it was graded by; empty in a file of EvalPlus's.
     pub benchmark: String,
@@ -362,9 +362,7 @@ mod tests {
         let mut results = Results::new(Conditions {
             benchmark: "humaneval+".to_owned(),
             checksum: "sum".to_owned(),
-            version: String::new(),
-            sandbox: String::new(),
-            python: String::new(),
+            ..Conditions::default()
         });
         results.sampling.extend(seed.map(|seed| Sampling {
             origin: String::new(),

@@ -235,8 +235,6 @@ mod tests {
                 format!("evaluate-{arm}-testbed")
             },
             arm: arm.to_owned(),
-            position: 0,
-            n_tokens_sampled: 0,
             decision: decision.to_owned(),
             benchmark: "testbed".to_owned(),
             n_problems: 20,
@@ -244,8 +242,6 @@ mod tests {
             temperature: 0.8,
             pass_at: BTreeMap::from([("1".to_owned(), pass)]),
             by_family: BTreeMap::from([("days".to_owned(), 0.25), ("order".to_owned(), 0.75)]),
-            n_right: Vec::new(),
-            decided_lines: 0.0,
             verdicts: BTreeMap::from([("passed".to_owned(), 20), ("timed_out".to_owned(), 20)]),
             plans: BTreeMap::from([(
                 "worked".to_owned(),
@@ -256,6 +252,7 @@ mod tests {
                     n_planned_right: 18,
                 },
             )]),
+            ..ScoreRecord::default()
         })
     }
 

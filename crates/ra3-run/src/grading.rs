@@ -386,13 +386,7 @@ mod tests {
             todo in proptest::collection::vec(("[ab]", "[xyz]"), 0..12),
             order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
         ) {
-            let mut results = Results::new(Conditions {
-                benchmark: String::new(),
-                checksum: String::new(),
-                version: String::new(),
-                sandbox: String::new(),
-                python: String::new(),
-            });
+            let mut results = Results::new(Conditions::default());
             let programs = |results: &Results, task_id: &str| -> Vec<String> {
                 let entries = results.tasks.get(task_id).into_iter().flatten();
                 entries.map(|entry| entry.solution.clone()).collect()

@@ -345,10 +345,7 @@ mod tests {
 
     /// The settings of each stage of `tiny` with changes.
     fn read_by_stages(changes: &[&str]) -> Vec<(Task, BTreeMap<String, String>)> {
-        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
-        let text = include_str!("../../../runs/tiny.toml");
-        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
-        let plan = Plan::new(file).unwrap();
+        let plan = Plan::tiny(changes);
         let stages = plan.stages.iter();
         stages
             .map(|stage| (stage.task, settings(&plan, stage.task)))
