@@ -7,7 +7,7 @@ use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 use super::arms::{all_scores, arms, colour, is_finished};
 use super::bars::{Bar, Chart, Group, Unit};
-use super::table::{Benchmark, BenchmarkRow, percent};
+use super::table::{Benchmark, BenchmarkRow, dash, digits, percent};
 
 /// pass@1 of every arm, before and after RLVR.
 pub(super) fn headline(benchmark: &Benchmark, ledger: &[Record]) -> String {
@@ -180,7 +180,7 @@ fn family_table(scores: &[&ScoreRecord]) -> String {
         row.push(score.pass_at.get("1").map_or_else(dash, percent));
         row.extend(families.iter().map(|family| {
             let share = score.by_family.get(*family);
-            share.map_or_else(dash, |share| format!("{:.1}", 100.0 * share))
+            digits(share.map(|share| 100.0 * share), 1)
         }));
         row.extend([
             score.n_problems.to_string(),
@@ -210,10 +210,6 @@ fn verdict_table(scores: &[&ScoreRecord]) -> String {
 
 fn name_of(score: &ScoreRecord) -> String {
     format!("{}, {}", score.arm, score.decision.replace('_', " "))
-}
-
-fn dash() -> String {
-    "–".to_owned()
 }
 
 #[cfg(test)]
