@@ -8,7 +8,7 @@ use ra3_parquet::Rows;
 
 use super::folder::files_of;
 use super::regular::Regular;
-use super::{OnError, Reading, document, not_utf8, place_name};
+use super::{Reading, document, not_utf8, place_name};
 use crate::error::CorpusError;
 
 pub(super) const SUFFIXES: &[&str] = &[".parquet"];
@@ -16,23 +16,18 @@ pub(super) const SUFFIXES: &[&str] = &[".parquet"];
 pub(super) fn read_all(
     root: &Path,
     column: &str,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    for path in files_of(root, SUFFIXES, on_error, reading)? {
-        match read_one(root, &path, column, on_error, reading) {
-            Ok(()) => (),
-            Err(error) => reading.fail(error, on_error)?,
-        }
-    }
-    Ok(())
+    let files = files_of(root, SUFFIXES, reading)?;
+    reading.each(&files, |path, reading| {
+        read_one(root, path, column, reading)
+    })
 }
 
 fn read_one(
     root: &Path,
     path: &Path,
     column: &str,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
     let regular = Regular::open(path)?;
@@ -59,7 +54,7 @@ fn read_one(
                 reading.documents.push(document(name, "", &text));
                 Ok(())
             }
-            Err(error) => reading.fail(error, on_error),
+            Err(error) => reading.fail(error),
         }
     };
     rows.each(Some(column), fail, &mut take)?;
@@ -100,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Rejected;
-    use crate::read::{Source, read};
+    use crate::read::{OnError, Source, read};
 
     fn write(path: &Path, kind: &str, compression: Compression, texts: &[Option<&[u8]>]) {
         let properties = WriterProperties::builder().set_compression(compression);
