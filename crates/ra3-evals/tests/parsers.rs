@@ -12,7 +12,7 @@ use ra3_evals::contest::compare::accepts;
 use ra3_evals::json;
 use ra3_evals::livecodebench::payload;
 use ra3_evals::sanitize::sanitize;
-use ra3_sandbox::marshal::{self, Arguments, Plain};
+use ra3_sandbox::marshal::{self, Arguments, EncodedValue};
 use ra3_sandbox::value::Value;
 use rand_core::Rng;
 
@@ -86,7 +86,7 @@ fn plain_values_of_a_candidate() {
     changed("marshal", N_CHANGES, |bytes| {
         if let Some(value) = marshal::read(bytes) {
             assert!(value.is_well_formed(), "{value:?}");
-            let _ = (Plain::of(&value), Arguments::of(&[value]));
+            let _ = (EncodedValue::of(&value), Arguments::of(&[value]));
         }
     });
 }

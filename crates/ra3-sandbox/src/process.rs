@@ -1,6 +1,6 @@
 //! One forked process with its two pipes: frames in, frames out, never waiting for one side only.
 //!
-//! A hostile program may stop reading, stop writing, or write without end; [`next_news`] polls all
+//! A hostile program may stop reading, stop writing, or write without end; [`next_event`] polls all
 //! pipes against one deadline, so that none of these holds the caller up. A frame is four bytes of
 //! length, its content, and on the way out a byte before that which says what it is. What frames
 //! mean is not known here, but for the line before the first, in which the zygote's fork says what
@@ -60,10 +60,10 @@ pub(crate) struct FirstLine {
 
 /// What happened next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Event {
     /// It has begun.
     Begun { from: usize, line: FirstLine },
-    /// A whole frame, whose content is [`Process::content`] until the next news.
+    /// A whole frame, whose content is [`Process::content`] until the next event.
     Frame {
         from: usize,
         mark: u8,
@@ -133,32 +133,32 @@ impl<'a> Process<'a> {
     }
 
     /// What was received first and not yet handed on, if it is whole.
-    fn take(&mut self, from: usize) -> Option<News> {
+    fn take(&mut self, from: usize) -> Option<Event> {
         let unread = &self.received[self.n_taken..];
         if !self.has_begun {
             let Some(at) = unread.iter().position(|byte| *byte == b'\n') else {
-                return (unread.len() > LINE_BYTES_MAX).then_some(News::Closed { from });
+                return (unread.len() > LINE_BYTES_MAX).then_some(Event::Closed { from });
             };
             let line = serde_json::from_slice(&unread[..at]);
             self.n_taken += at + 1;
             self.has_begun = true;
             return Some(match line {
-                Ok(line) => News::Begun { from, line },
-                Err(_) => News::Closed { from },
+                Ok(line) => Event::Begun { from, line },
+                Err(_) => Event::Closed { from },
             });
         }
         let (head, rest) = unread.split_first_chunk::<HEAD_BYTES>()?;
         let [a, b, c, d, mark] = *head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length > FRAME_BYTES_MAX {
-            return Some(News::Flooded);
+            return Some(Event::Flooded);
         }
         if rest.len() < length {
             return None;
         }
         let start = self.n_taken + HEAD_BYTES;
         self.n_taken = start + length;
-        Some(News::Frame {
+        Some(Event::Frame {
             from,
             mark,
             content: start..self.n_taken,
@@ -219,27 +219,27 @@ pub(crate) fn set_nonblocking(end: &OwnedFd) -> Result<()> {
 
 /// Waits for the next news of any of the processes. Frames come before the end of their process.
 /// Where many more results are to come, `naps` lets several gather.
-pub(crate) fn next_news(
+pub(crate) fn next_event(
     processes: &mut [Process<'_>],
     n_bytes_max: usize,
     deadline: Instant,
     naps: bool,
-) -> Result<News> {
+) -> Result<Event> {
     loop {
         for (from, process) in processes.iter_mut().enumerate() {
             if let Some(news) = process.take(from) {
                 return Ok(news);
             }
             if process.n_bytes_read > n_bytes_max {
-                return Ok(News::Flooded);
+                return Ok(Event::Flooded);
             }
             if process.output.is_none() {
-                return Ok(News::Closed { from });
+                return Ok(Event::Closed { from });
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left == Duration::ZERO {
-            return Ok(News::Deadline);
+            return Ok(Event::Deadline);
         }
         wait(processes, left)?;
         if naps {

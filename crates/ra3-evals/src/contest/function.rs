@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Program};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Limits, Pool, Program, Response};
 
 use crate::contest::task::Test;
 use crate::json;
@@ -164,8 +164,8 @@ pub(crate) fn codes(
         result_bytes_max: 1 << 28,
     };
     let result = {
-        let mut listener = |heard: Heard<'_>| {
-            let call = heard.into_result();
+        let mut on_response = |response: Response<'_>| {
+            let call = response.into_result();
             let code = code(&is_right, codes.len(), &call);
             codes.push(code);
             if code == Code::Passed {
@@ -174,7 +174,7 @@ pub(crate) fn codes(
             wrong = Some((code, call));
             ControlFlow::Break(())
         };
-        pool.run_heard(program, &rule, limits, &mut listener)
+        pool.run_each(program, &rule, limits, &mut on_response)
     };
     let n_right = codes.len() - usize::from(wrong.is_some());
     let test = tests.get(n_right);
