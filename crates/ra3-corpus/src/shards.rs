@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! magic (8 bytes) · blake3 of the rest (32) · n_documents (u64) · n_documents + 1 offsets (u64)
-//! each document: name length, name bytes padded to 4 · lifted bytes ·
-//!                prefix · plain lines · lifted lines · latents
+//! each document: name length, name bytes padded to 4 · annotated bytes ·
+//!                prefix · plain lines · annotated lines · latents
 //! ```
 //!
 //! A list of ids is its length and its ids; a latent is 0 for keep or 1 + the rationale's list.
@@ -72,17 +72,17 @@ fn encode(document: &Stored, out: &mut Vec<u8>) {
     out.extend(name);
     let Cut {
         plain,
-        lifted,
-        n_lifted_bytes,
+        annotated,
+        n_annotated_bytes,
     } = &document.cut;
     let mut put = |value: usize| out.extend((value as u32).to_le_bytes());
-    put(*n_lifted_bytes);
+    put(*n_annotated_bytes);
     put_ids(&plain.prefix, out);
-    for lines in [&plain.lines, &lifted.trajectory.lines] {
+    for lines in [&plain.lines, &annotated.trajectory.lines] {
         out.extend((lines.len() as u32).to_le_bytes());
         lines.iter().for_each(|line| put_ids(line, out));
     }
-    for latent in &lifted.latents {
+    for latent in &annotated.latents {
         match latent {
             Some(Latent::Switch { rationale, .. }) => {
                 out.extend(1u32.to_le_bytes());
@@ -148,12 +148,12 @@ impl Shards {
         self.stored(index).cut.plain
     }
 
-    /// The lifted view: comments are latents; counted as the document stands in the corpus.
+    /// The annotated view: comments are latents; counted as the document stands in the corpus.
     pub fn document(&self, index: usize) -> Document {
         let cut = self.stored(index).cut;
         Document {
             n_corpus_tokens: cut.plain.n_tokens() as u64,
-            annotated: cut.lifted,
+            annotated: cut.annotated,
         }
     }
 
@@ -172,7 +172,7 @@ impl Shards {
         let n_name = reader.number();
         let name = String::from_utf8_lossy(&reader.bytes[..n_name]).into_owned();
         reader.bytes = &reader.bytes[n_name.next_multiple_of(4)..];
-        let n_lifted_bytes = reader.number();
+        let n_annotated_bytes = reader.number();
         let prefix = reader.ids();
         let plain = Trajectory {
             prefix: prefix.clone(),
@@ -187,7 +187,7 @@ impl Shards {
             .iter()
             .map(|_| Some(reader.latent()))
             .collect();
-        let lifted = Annotated {
+        let annotated = Annotated {
             trajectory,
             latents,
         };
@@ -195,8 +195,8 @@ impl Shards {
             name,
             cut: Cut {
                 plain,
-                lifted,
-                n_lifted_bytes,
+                annotated,
+                n_annotated_bytes,
             },
         }
     }
@@ -249,14 +249,14 @@ mod tests {
             forced_close: false,
         };
         let latents = vec![Some(Latent::Keep), Some(switch), Some(Latent::Keep)];
-        let lifted = Annotated {
+        let annotated = Annotated {
             trajectory: trajectory.clone(),
             latents,
         };
         let cut = Cut {
             plain: trajectory,
-            lifted,
-            n_lifted_bytes: 17,
+            annotated,
+            n_annotated_bytes: 17,
         };
         Stored {
             name: name.to_owned(),

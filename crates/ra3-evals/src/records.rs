@@ -16,7 +16,7 @@ use crate::json::{self, JsonError};
 use crate::parquet::each_row;
 
 /// The byte order mark.
-const MARK: char = '\u{feff}';
+const BOM: char = '\u{feff}';
 
 /// Why data cannot be read. A path is the file's or folder's.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +102,8 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
         file.read_to_string(&mut text)
     }
     .map_err(cannot_read(path))?;
-    if text.starts_with(MARK) {
-        text.drain(..MARK.len_utf8());
+    if text.starts_with(BOM) {
+        text.drain(..BOM.len_utf8());
     }
     Ok(text)
 }

@@ -24,7 +24,7 @@ const COMPANIONS: &[&str] = &[
     "chat_template.jinja",
 ];
 /// The files that a model's tokenizer and its companions come to.
-pub(crate) const TRAVELLERS: [&str; 6] = [
+pub(crate) const TEXT_FILES: [&str; 6] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -36,7 +36,7 @@ pub(crate) const TRAVELLERS: [&str; 6] = [
 /// True for a file of a model's folder that is read of it.
 pub(crate) fn is_read(name: &str) -> bool {
     let is_weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-    is_weights || name == "ra3.json" || TRAVELLERS.contains(&name)
+    is_weights || name == "ra3.json" || TEXT_FILES.contains(&name)
 }
 const BYTES_PER_UNIT: u64 = 1 << 20;
 /// A model that is run and not trained.

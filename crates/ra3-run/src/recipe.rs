@@ -255,7 +255,7 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
             if let TokenizerSection::File { path } = &file.tokenizer {
                 found.push(("tokenizer.path".to_owned(), path.clone()));
                 // What says how texts begin and end lies beside it.
-                for name in &model::TRAVELLERS[1..] {
+                for name in &model::TEXT_FILES[1..] {
                     let beside = path.with_file_name(name);
                     if beside.exists() {
                         found.push((format!("tokenizer.path/{name}"), beside));
@@ -266,7 +266,7 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
                 && file.tokenizer == (TokenizerSection::Base {})
             {
                 let folder = model::folder_of(path, watcher).context("base.path")?;
-                for name in model::TRAVELLERS {
+                for name in model::TEXT_FILES {
                     let path = folder.join(name);
                     if path.exists() {
                         found.push((format!("base.path/{name}"), path));

@@ -202,14 +202,14 @@ pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
 fn document(name: String, prefix: &str, text: &str) -> Document {
     Document {
         name,
-        prefix: without_mark(prefix).to_owned(),
-        text: without_mark(text).to_owned(),
+        prefix: without_bom(prefix).to_owned(),
+        text: without_bom(text).to_owned(),
         ..Document::default()
     }
 }
 
 /// A text without the byte-order mark that editors on Windows put before it.
-fn without_mark(text: &str) -> &str {
+fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
