@@ -38,17 +38,24 @@ const NAP: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct Process<'a> {
     forked: Forked<'a>,
-    input: Option<File>,
-    /// What is still to be written, from `n_written` on.
-    pending: Vec<u8>,
-    n_written: usize,
-    closes_input: bool,
+    input: Input,
     output: Option<File>,
     /// What was read; handed on up to `n_taken`.
     received: Vec<u8>,
     n_taken: usize,
     n_bytes_read: usize,
     has_begun: bool,
+}
+
+/// The input of a process, and what is still to be written to it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    file: Option<File>,
+    /// From `n_written` on.
+    pending: Vec<u8>,
+    n_written: usize,
+    /// True if it is closed after that.
+    closes: bool,
 }
 
 /// The first line of a fork: what confines it, or why it goes no further.
@@ -92,10 +99,7 @@ impl<'a> Process<'a> {
         })?;
         Ok(Self {
             forked,
-            input: Some(input.into()),
-            pending: Vec::new(),
-            n_written: 0,
-            closes_input: false,
+            input: Input::new(input, Vec::new(), false),
             output: Some(output.into()),
             received: Vec::new(),
             n_taken: 0,
@@ -107,15 +111,15 @@ impl<'a> Process<'a> {
     /// Queues a frame.
     pub(crate) fn send(&mut self, content: &[u8]) {
         let length = u32::try_from(content.len()).expect("a request has less than 4 GiB");
-        self.pending.extend(length.to_le_bytes());
-        self.pending.extend_from_slice(content);
-        self.write();
+        self.input.pending.extend(length.to_le_bytes());
+        self.input.pending.extend_from_slice(content);
+        self.input.write();
     }
 
     /// Closes its input after what is queued.
     pub(crate) fn close_input(&mut self) {
-        self.closes_input = true;
-        self.write();
+        self.input.closes = true;
+        self.input.write();
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -165,27 +169,6 @@ impl<'a> Process<'a> {
         })
     }
 
-    fn write(&mut self) {
-        while let Some(input) = self.input.as_mut() {
-            let rest = &self.pending[self.n_written..];
-            if rest.is_empty() {
-                self.pending.clear();
-                self.n_written = 0;
-                if self.closes_input {
-                    self.input = None;
-                }
-                return;
-            }
-            match input.write(rest) {
-                Ok(n) => self.n_written += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Nobody reads any more; that its output ends is the news.
-                Err(_) => self.input = None,
-            }
-        }
-    }
-
     /// Reads what there is, up to a part's length.
     fn read(&mut self) {
         let Some(output) = self.output.as_ref() else {
@@ -202,12 +185,48 @@ impl<'a> Process<'a> {
 
     fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let output = self.output.as_ref();
-        let input = self.input.as_ref();
-        let input = input.filter(|_| self.n_written < self.pending.len());
         let reading = output.map(|output| PollFd::new(output, PollFlags::IN));
-        reading
-            .into_iter()
-            .chain(input.map(|input| PollFd::new(input, PollFlags::OUT)))
+        reading.into_iter().chain(self.input.poll_fd())
+    }
+}
+
+impl Input {
+    pub(crate) fn new(end: OwnedFd, pending: Vec<u8>, closes: bool) -> Self {
+        Self {
+            file: Some(end.into()),
+            pending,
+            n_written: 0,
+            closes,
+        }
+    }
+
+    /// Writes what there is room for.
+    pub(crate) fn write(&mut self) {
+        while let Some(file) = self.file.as_mut() {
+            let rest = &self.pending[self.n_written..];
+            if rest.is_empty() {
+                self.pending.clear();
+                self.n_written = 0;
+                if self.closes {
+                    self.file = None;
+                }
+                return;
+            }
+            match file.write(rest) {
+                Ok(n) => self.n_written += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Nobody reads any more, which is no failure; its output may end, too.
+                Err(_) => self.file = None,
+            }
+        }
+    }
+
+    /// What to wait for until there is room for more, if there is more.
+    pub(crate) fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let file = self.file.as_ref();
+        let file = file.filter(|_| self.n_written < self.pending.len());
+        file.map(|file| PollFd::new(file, PollFlags::OUT))
     }
 }
 
@@ -241,21 +260,22 @@ pub(crate) fn next_event(
         if left == Duration::ZERO {
             return Ok(Event::Deadline);
         }
-        wait(processes, left)?;
+        let mut ends: Vec<_> = processes.iter().flat_map(Process::poll_fds).collect();
+        wait_for(&mut ends, left)?;
         if naps {
             std::thread::sleep(NAP);
         }
         for process in processes.iter_mut() {
-            process.write();
+            process.input.write();
             process.read();
         }
     }
 }
 
-fn wait(processes: &[Process<'_>], left: Duration) -> Result<()> {
-    let mut ends: Vec<PollFd<'_>> = processes.iter().flat_map(Process::poll_fds).collect();
+/// Waits until one of these is ready, at most so long.
+pub(crate) fn wait_for(ends: &mut [PollFd<'_>], left: Duration) -> Result<()> {
     let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
-    match poll(&mut ends, Some(&left)) {
+    match poll(ends, Some(&left)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
