@@ -25,6 +25,7 @@ use ra3_run::{estimate, finished_runs, report};
 use ra3_theory::experiments::{Experiment, Settings};
 use ra3_theory::finding::Finding;
 use ra3_theory::results;
+use serde::Serialize;
 
 use crate::arguments::{
     BenchOptions, CleanOptions, CompareOptions, Confinement, DataCommand, DoctorOptions,
@@ -122,7 +123,7 @@ pub(crate) fn clean(options: &CleanOptions) -> Result<()> {
     }
     if options.json {
         let value = serde_json::json!({ "removed": options.yes, "unused": unused });
-        return print(serde_json::to_string_pretty(&value)?);
+        return print_json(&value);
     }
     let n_bytes: u64 = unused.iter().map(|stage| stage.n_bytes).sum();
     for stage in &unused {
@@ -144,17 +145,14 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<()> {
     let written = run_file::written(&options.file, &options.overrides)?;
     let estimate = estimate::estimate(&plan)?;
     if options.json {
-        let value = serde_json::json!({
+        return print_json(&serde_json::json!({
             "plan": plan.file,
             "defaults": run_file::defaulted(&plan.file, &written),
             "estimate": estimate,
-        });
-        print(serde_json::to_string_pretty(&value)?)?;
-    } else {
-        let settings = run_file::marked(&plan.file, &written);
-        print(format_args!("{settings}\n{}", estimate.to_text()))?;
+        }));
     }
-    Ok(())
+    let settings = run_file::marked(&plan.file, &written);
+    print(format_args!("{settings}\n{}", estimate.to_text()))
 }
 
 /// `ra3 explain`
@@ -162,7 +160,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> Result<()> {
     let Some(name) = &options.name else {
         let sections = run_file::sections();
         if options.json {
-            return print(serde_json::to_string_pretty(&sections)?);
+            return print_json(&sections);
         }
         for section in &sections {
             print(section.to_line())?;
@@ -170,11 +168,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> Result<()> {
         return Ok(());
     };
     let explanation = run_file::explain(name)?;
-    if options.json {
-        print(serde_json::to_string_pretty(&explanation)?)
-    } else {
-        print(explanation.to_text())
-    }
+    show(options.json, &explanation, explanation.to_text())
 }
 
 /// `ra3 sample`
@@ -229,12 +223,7 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
         },
         &mut |event| bars.show(event),
     )?;
-    if options.json {
-        print(serde_json::to_string_pretty(&score)?)?;
-    } else {
-        print(program::score_text(&score))?;
-    }
-    Ok(())
+    show(options.json, &score, program::score_text(&score))
 }
 
 fn writing(options: &EvalOptions, tokens_max: usize) -> ProgramRequest {
@@ -308,28 +297,26 @@ pub(crate) fn data(command: &DataCommand) -> Result<()> {
             let watcher = &mut |event| bars.show(event);
             let fetched = benchmark_data::get(name, to.as_deref(), &settings, watcher)?;
             if *json {
-                print(serde_json::to_string_pretty(&fetched)?)?;
-            } else {
-                for file in &fetched {
-                    let trust = if file.is_pinned {
-                        "pinned"
-                    } else {
-                        "of the first download"
-                    };
-                    let path = file.path.display();
-                    print(format_args!("{path}\nSHA-256 {} ({trust})", file.sha256))?;
-                }
-                let others = benchmark_data::others(name);
-                if !others.is_empty() {
-                    print(format_args!("there is also {}", others.join(", ")))?;
-                }
+                return print_json(&fetched);
+            }
+            for file in &fetched {
+                let trust = if file.is_pinned {
+                    "pinned"
+                } else {
+                    "of the first download"
+                };
+                let path = file.path.display();
+                print(format_args!("{path}\nSHA-256 {} ({trust})", file.sha256))?;
+            }
+            let others = benchmark_data::others(name);
+            if !others.is_empty() {
+                print(format_args!("there is also {}", others.join(", ")))?;
             }
         }
         DataCommand::List { json } => {
             let listed = benchmark_data::list(&settings);
             if *json {
-                print(serde_json::to_string_pretty(&listed)?)?;
-                return Ok(());
+                return print_json(&listed);
             }
             for data in listed {
                 let here = if data.path.is_some() { "here" } else { "–" };
@@ -348,17 +335,16 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
     };
     let mut bars = Bars::new();
     let (model, watcher) = (&options.model, &mut |event| bars.show(event));
-    let (json, text) = match options.engine.section() {
+    match options.engine.section() {
         EngineSection::Native {} => {
             let checkup = doctor::examine(model, &examination, watcher)?;
-            (serde_json::to_string_pretty(&checkup)?, checkup.to_text())
+            show(options.json, &checkup, checkup.to_text())
         }
         section @ EngineSection::Torch { .. } => {
             let checkup = doctor::torch::examine(model, &section, &examination, watcher)?;
-            (serde_json::to_string_pretty(&checkup)?, checkup.to_text())
+            show(options.json, &checkup, checkup.to_text())
         }
-    };
-    print(if options.json { json } else { text })
+    }
 }
 
 /// `ra3 bench`
@@ -371,11 +357,11 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
         n_threads: options.threads,
     };
     let measured = ra3_bench::measure(&request, &mut |next| tell(format_args!("{next} …")))?;
-    if options.json {
-        print(measured.to_json_lines())
+    print(if options.json {
+        measured.to_json_lines()
     } else {
-        print(measured.to_text())
-    }
+        measured.to_text()
+    })
 }
 
 /// `ra3 grade`
@@ -396,11 +382,9 @@ pub(crate) fn grade(options: &GradeOptions) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if options.json {
-        print(to_visible_json(&report))?;
-    } else {
-        print(report.to_text())?;
+        return print(to_visible_json(&report));
     }
-    Ok(())
+    print(report.to_text())
 }
 
 /// `ra3 report`
@@ -430,12 +414,7 @@ pub(crate) fn inspect(options: &InspectOptions) -> Result<()> {
         options.seed,
         &mut |event| bars.show(event),
     )?;
-    if options.json {
-        print(serde_json::to_string_pretty(&annotation)?)?;
-    } else {
-        print(annotation.to_text(is_coloured()))?;
-    }
-    Ok(())
+    show(options.json, &annotation, annotation.to_text(is_coloured()))
 }
 
 /// `ra3 theory`
@@ -447,12 +426,8 @@ pub(crate) fn theory(options: &TheoryOptions) -> Result<()> {
     };
     let mut bars = Bars::new();
     let mut finding = Finding::default();
-    bars.show(Event::Started {
-        stage: "theory".to_owned(),
-        position: 0,
-        total: Experiment::ALL.len() as u64,
-        unit: "experiments",
-    });
+    let n_experiments = Experiment::ALL.len() as u64;
+    bars.show(Event::started("theory", n_experiments, "experiments"));
     for (index, experiment) in Experiment::ALL.into_iter().enumerate() {
         bars.show(Event::Advanced {
             position: index as u64,
@@ -472,6 +447,18 @@ pub(crate) fn theory(options: &TheoryOptions) -> Result<()> {
         print(format_args!("page: {}", page.display()))?;
     }
     Ok(())
+}
+
+/// Prints a value as indented JSON, or its text.
+fn show(is_json: bool, value: &impl Serialize, text: String) -> Result<()> {
+    if is_json {
+        return print_json(value);
+    }
+    print(text)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(serde_json::to_string_pretty(value)?)
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -25,17 +25,11 @@ impl Display for OutputClosed {
 impl std::error::Error for OutputClosed {}
 
 /// Writes a line of results.
-///
-/// # Errors
-/// [`OutputClosed`], or the output cannot be written.
 pub(crate) fn print(text: impl Display) -> Result<()> {
     print_as_is(format_args!("{text}\n"))
 }
 
 /// [`print()`] without an end of line.
-///
-/// # Errors
-/// As [`print()`].
 pub(crate) fn print_as_is(text: impl Display) -> Result<()> {
     let mut output = std::io::stdout().lock();
     let written = write!(output, "{text}").and_then(|()| output.flush());

@@ -70,15 +70,10 @@ mod tests {
         let problem = "def add_all(xs):\n    \"\"\"Add all numbers of a list.\"\"\"\n".to_owned();
         let found = Contamination::new(&[problem, "x = 1".to_owned()], 6);
         let touches = |text: &str| {
-            let (name, source) = (String::new(), String::new());
-            let document = Document {
-                is_open: false,
-                name,
-                source,
-                prefix: String::new(),
+            found.touches(&Document {
                 text: text.to_owned(),
-            };
-            found.touches(&document)
+                ..Document::default()
+            })
         };
         assert!(touches("y = 2\nDEF  add_all( xs ): '''Add, all numbers'''"));
         assert!(!touches("def add_all(xs): return sum(xs)"));

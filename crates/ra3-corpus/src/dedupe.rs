@@ -105,11 +105,8 @@ mod tests {
 
     fn document(text: String) -> Document {
         Document {
-            is_open: false,
-            name: String::new(),
-            source: String::new(),
-            prefix: String::new(),
             text,
+            ..Document::default()
         }
     }
 

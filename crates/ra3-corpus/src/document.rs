@@ -1,7 +1,7 @@
 //! A document before it is cut.
 
 /// A file, or a problem with its solution.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// Path or id.
     pub name: String,

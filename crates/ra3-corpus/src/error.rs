@@ -2,35 +2,18 @@
 
 use std::path::PathBuf;
 
-/// Why a corpus cannot be read or written.
+/// Why a corpus cannot be read or written. A path is the file's, a text says what is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
     /// A file or folder cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// A file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] std::io::Error),
     /// What has a file's name is a FIFO, a socket, a device or a folder.
-    #[error("{path} is {kind}, not a file: take it out of the source, or name a file")]
-    NotAFile {
-        /// What has the name.
-        path: PathBuf,
-        /// What it is, with its article.
-        kind: &'static str,
-    },
+    #[error("{0} is {1}, not a file: take it out of the source, or name a file")]
+    NotAFile(PathBuf, &'static str),
     /// A symbolic link leads out of the folder that is read.
     #[error(
         "{path} is a link that leads out of the folder to {target}: put the file into the folder, \
@@ -43,11 +26,8 @@ pub enum CorpusError {
         target: PathBuf,
     },
     /// A file was written to or replaced while it was read.
-    #[error("{path} changed while it was read: read it when it is complete")]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{0} changed while it was read: read it when it is complete")]
+    Changed(PathBuf),
     /// A text is in another encoding.
     #[error("{path}, {place}: not UTF-8 (perhaps {guess}): convert it, or set on_unreadable")]
     NotUtf8 {
@@ -69,28 +49,12 @@ pub enum CorpusError {
         reason: String,
     },
     /// A Parquet file cannot be read.
-    #[error("cannot read {path} as Parquet")]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: parquet::errors::ParquetError,
-    },
+    #[error("cannot read {0} as Parquet")]
+    Parquet(PathBuf, #[source] parquet::errors::ParquetError),
     /// The interpreter does not tell where its library is.
-    #[error("{python} does not say where its standard library is: {reason}")]
-    Python {
-        /// The interpreter.
-        python: PathBuf,
-        /// What it said.
-        reason: String,
-    },
+    #[error("{0} does not say where its standard library is: {1}")]
+    Python(PathBuf, String),
     /// A shard is cut short, changed, or of another version.
-    #[error("shard {path}: {reason}; build the corpus again")]
-    Shard {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("shard {0}: {1}; build the corpus again")]
+    Shard(PathBuf, String),
 }

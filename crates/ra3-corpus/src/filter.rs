@@ -165,11 +165,9 @@ mod tests {
 
     fn document(prefix: &str, text: &str) -> Document {
         Document {
-            is_open: false,
-            name: String::new(),
-            source: String::new(),
             prefix: prefix.to_owned(),
             text: text.to_owned(),
+            ..Document::default()
         }
     }
 

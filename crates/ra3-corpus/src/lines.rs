@@ -23,13 +23,13 @@ pub struct Cut {
     pub plain: Trajectory,
     /// Comments are latents: what the cold start is trained on, and, without the latents, what
     /// the E-step searches and the bounds measure.
-    pub lifted: Annotated,
-    /// Bytes of the lifted view's lines.
-    pub n_lifted_bytes: usize,
+    pub annotated: Annotated,
+    /// Bytes of the annotated view's lines.
+    pub n_annotated_bytes: usize,
 }
 
 /// Cuts a document. A rationale longer than `rationale_tokens_max` is no latent; its comment is
-/// dropped from the lifted view all the same.
+/// dropped from the annotated view all the same.
 pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usize) -> Cut {
     let prefix = tokenizer.encode_prompt(&document.prefix);
     let text = with_newline(&document.text);
@@ -57,15 +57,15 @@ pub fn cut(document: &Document, tokenizer: &Tokenizer, rationale_tokens_max: usi
     }
     lines.extend(end);
     latents.resize(lines.len(), Some(Latent::Keep));
-    let n_lifted_bytes = code.iter().map(String::len).sum();
-    let lifted = Annotated {
+    let n_annotated_bytes = code.iter().map(String::len).sum();
+    let annotated = Annotated {
         trajectory: Trajectory { prefix, lines },
         latents,
     };
     Cut {
         plain,
-        lifted,
-        n_lifted_bytes,
+        annotated,
+        n_annotated_bytes,
     }
 }
 
@@ -135,11 +135,10 @@ mod tests {
 
     fn document() -> Document {
         Document {
-            is_open: false,
             name: "f".to_owned(),
-            source: "test".to_owned(),
             prefix: "def f(xs):\n".to_owned(),
             text: TEXT.to_owned(),
+            ..Document::default()
         }
     }
 
@@ -147,16 +146,16 @@ mod tests {
     fn comments_become_latents_and_strings_do_not() {
         let tokenizer = Tokenizer::train(&[document().whole()], 300).unwrap();
         let cut = cut(&document(), &tokenizer, 40);
-        let lines = &cut.lifted.trajectory.lines;
+        let lines = &cut.annotated.trajectory.lines;
         let text = |ids: &[TokenId]| tokenizer.decode(ids);
-        assert_eq!(lines.len(), cut.lifted.latents.len());
+        assert_eq!(lines.len(), cut.annotated.latents.len());
         assert_eq!(text(&lines[0]), "    ys = [x + 1 for x in xs]  # here\n\n");
-        let Some(Latent::Switch { rationale, .. }) = &cut.lifted.latents[0] else {
+        let Some(Latent::Switch { rationale, .. }) = &cut.annotated.latents[0] else {
             panic!("the first line has a latent")
         };
         assert_eq!(text(rationale), " add one to each");
         assert!(
-            cut.lifted.latents[1..]
+            cut.annotated.latents[1..]
                 .iter()
                 .all(|latent| *latent == Some(Latent::Keep))
         );
@@ -179,7 +178,7 @@ mod tests {
         let tokenizer = Tokenizer::train(&[document().whole()], 300).unwrap();
         let cut = cut(&document(), &tokenizer, 2);
         assert!(
-            cut.lifted
+            cut.annotated
                 .latents
                 .iter()
                 .all(|latent| *latent == Some(Latent::Keep))

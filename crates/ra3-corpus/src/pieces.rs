@@ -238,10 +238,8 @@ mod tests {
     fn document(text: &str) -> Document {
         Document {
             name: "f.py".to_owned(),
-            source: String::new(),
-            prefix: String::new(),
             text: text.to_owned(),
-            is_open: false,
+            ..Document::default()
         }
     }
 

@@ -197,9 +197,9 @@ pub fn split(
 /// with the document's own rationales.
 fn n_tokens_written(cut: &Cut) -> usize {
     let plain = cut.plain.n_tokens() + cut.plain.lines.len();
-    let latents = cut.lifted.latents.iter().flatten();
-    let lifted = cut.lifted.trajectory.n_tokens() + latents.map(Latent::n_tokens).sum::<usize>();
-    plain.max(lifted)
+    let latents = cut.annotated.latents.iter().flatten();
+    let n_latent_tokens: usize = latents.map(Latent::n_tokens).sum();
+    plain.max(cut.annotated.trajectory.n_tokens() + n_latent_tokens)
 }
 
 #[cfg(test)]
@@ -214,11 +214,9 @@ mod tests {
         let text = "#abcdefghij\nx = 1\n".repeat(20);
         let tokenizer = Tokenizer::train(std::slice::from_ref(&text), 300).unwrap();
         let document = Document {
-            is_open: false,
             name: "f.py".to_owned(),
-            source: String::new(),
-            prefix: String::new(),
             text,
+            ..Document::default()
         };
         let cut = cut(&document, &tokenizer, 100);
         let markers = tokenizer.markers();
@@ -228,7 +226,7 @@ mod tests {
             decision: 1.0,
             rationale: 1.0,
         };
-        let trained_on = interleave(&cut.lifted, &markers, weights).tokens.len();
+        let trained_on = interleave(&cut.annotated, &markers, weights).tokens.len();
         assert!(trained_on > cut.plain.n_tokens() + cut.plain.lines.len());
         assert_eq!(n_tokens_written(&cut), trained_on);
         let kept = |document_tokens_max| {

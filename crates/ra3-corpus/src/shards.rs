@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! magic (8 bytes) · blake3 of the rest (32) · n_documents (u64) · n_documents + 1 offsets (u64)
-//! each document: name length, name bytes padded to 4 · lifted bytes ·
-//!                prefix · plain lines · lifted lines · latents
+//! each document: name length, name bytes padded to 4 · annotated bytes ·
+//!                prefix · plain lines · annotated lines · latents
 //! ```
 //!
 //! A list of ids is its length and its ids; a latent is 0 for keep or 1 + the rationale's list.
@@ -45,10 +45,7 @@ pub struct Stored {
 /// The folder cannot be written.
 pub fn write(folder: &Path, documents: &[Stored]) -> Result<(), CorpusError> {
     let path = folder.join(FILE);
-    let fail = |source| CorpusError::Write {
-        path: path.clone(),
-        source,
-    };
+    let fail = |source| CorpusError::Write(path.clone(), source);
     std::fs::create_dir_all(folder).map_err(fail)?;
     let mut body = Vec::new();
     let mut offsets = Vec::with_capacity(documents.len() + 1);
@@ -75,17 +72,17 @@ fn encode(document: &Stored, out: &mut Vec<u8>) {
     out.extend(name);
     let Cut {
         plain,
-        lifted,
-        n_lifted_bytes,
+        annotated,
+        n_annotated_bytes,
     } = &document.cut;
     let mut put = |value: usize| out.extend((value as u32).to_le_bytes());
-    put(*n_lifted_bytes);
+    put(*n_annotated_bytes);
     put_ids(&plain.prefix, out);
-    for lines in [&plain.lines, &lifted.trajectory.lines] {
+    for lines in [&plain.lines, &annotated.trajectory.lines] {
         out.extend((lines.len() as u32).to_le_bytes());
         lines.iter().for_each(|line| put_ids(line, out));
     }
-    for latent in &lifted.latents {
+    for latent in &annotated.latents {
         match latent {
             Some(Latent::Switch { rationale, .. }) => {
                 out.extend(1u32.to_le_bytes());
@@ -112,14 +109,8 @@ impl Shards {
     )]
     pub fn open(folder: &Path) -> Result<Self, CorpusError> {
         let path = folder.join(FILE);
-        let read = |source| CorpusError::Read {
-            path: path.clone(),
-            source,
-        };
-        let bad = |reason: &str| CorpusError::Shard {
-            path: path.clone(),
-            reason: reason.to_owned(),
-        };
+        let read = |source| CorpusError::Read(path.clone(), source);
+        let bad = |reason: &str| CorpusError::Shard(path.clone(), reason.to_owned());
         let file = File::open(&path).map_err(read)?;
         // SAFETY: the file is ours; it is replaced by renaming and never changed in place.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
@@ -157,12 +148,12 @@ impl Shards {
         self.stored(index).cut.plain
     }
 
-    /// The lifted view: comments are latents; counted as the document stands in the corpus.
+    /// The annotated view: comments are latents; counted as the document stands in the corpus.
     pub fn document(&self, index: usize) -> Document {
         let cut = self.stored(index).cut;
         Document {
             n_corpus_tokens: cut.plain.n_tokens() as u64,
-            annotated: cut.lifted,
+            annotated: cut.annotated,
         }
     }
 
@@ -181,7 +172,7 @@ impl Shards {
         let n_name = reader.number();
         let name = String::from_utf8_lossy(&reader.bytes[..n_name]).into_owned();
         reader.bytes = &reader.bytes[n_name.next_multiple_of(4)..];
-        let n_lifted_bytes = reader.number();
+        let n_annotated_bytes = reader.number();
         let prefix = reader.ids();
         let plain = Trajectory {
             prefix: prefix.clone(),
@@ -196,7 +187,7 @@ impl Shards {
             .iter()
             .map(|_| Some(reader.latent()))
             .collect();
-        let lifted = Annotated {
+        let annotated = Annotated {
             trajectory,
             latents,
         };
@@ -204,8 +195,8 @@ impl Shards {
             name,
             cut: Cut {
                 plain,
-                lifted,
-                n_lifted_bytes,
+                annotated,
+                n_annotated_bytes,
             },
         }
     }
@@ -258,14 +249,14 @@ mod tests {
             forced_close: false,
         };
         let latents = vec![Some(Latent::Keep), Some(switch), Some(Latent::Keep)];
-        let lifted = Annotated {
+        let annotated = Annotated {
             trajectory: trajectory.clone(),
             latents,
         };
         let cut = Cut {
             plain: trajectory,
-            lifted,
-            n_lifted_bytes: 17,
+            annotated,
+            n_annotated_bytes: 17,
         };
         Stored {
             name: name.to_owned(),

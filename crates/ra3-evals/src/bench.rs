@@ -233,7 +233,7 @@ pub fn read(name: Name, path: &Path) -> Result<Read, DataError> {
 fn with_tasks(read: Read, path: &Path) -> Result<Read, DataError> {
     if read.tasks.is_empty() {
         let path = path.to_owned();
-        return Err(DataError::NoTask { path });
+        return Err(DataError::NoTask(path));
     }
     Ok(read)
 }

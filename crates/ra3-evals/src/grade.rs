@@ -263,8 +263,7 @@ impl Grader {
         };
         let kind = match call {
             _ if result.end != End::Finished => ended.kind,
-            CallResult::Value(_) => Kind::WrongAnswer,
-            CallResult::Raised { error, .. } => Kind::of_error(error),
+            call => Kind::of_call(call),
         };
         Ok(Part {
             status: Status::Fail,
@@ -291,20 +290,12 @@ impl Grader {
 
 impl Case {
     fn failure(&self, index: usize, call: &CallResult) -> Option<Failure> {
-        let got = match call {
-            CallResult::Value(value) if value.equals(&self.expected) => return None,
-            CallResult::Value(value) => value.display(SHOWN_CHARS),
-            CallResult::Raised {
-                error,
-                message,
-                line,
-            } => Failure::raised(error, message, *line),
-        };
-        Some(Failure {
+        let is_right = matches!(call, CallResult::Value(value) if value.equals(&self.expected));
+        (!is_right).then(|| Failure {
             index,
             input: self.arguments.display(SHOWN_CHARS),
             expected: self.expected.display(SHOWN_CHARS),
-            got,
+            got: Failure::got(call, SHOWN_CHARS),
         })
     }
 }

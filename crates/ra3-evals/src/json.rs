@@ -178,8 +178,14 @@ impl Reader<'_> {
             ("-Infinity", Value::float(f64::NEG_INFINITY)),
         ];
         match self.peek() {
-            Some(b'[') => self.list(depth),
-            Some(b'{') => self.dictionary(depth),
+            Some(b'[') => {
+                let items = self.each(b']', "`,` or `]`", |reader| reader.value(depth + 1));
+                items.map(Value::List)
+            }
+            Some(b'{') => {
+                let pairs = self.each(b'}', "`,` or `}`", |reader| reader.pair(depth + 1));
+                pairs.map(Value::Dict)
+            }
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') if !self.text[self.at..].starts_with("-I") => self.number(),
             _ => {
@@ -193,49 +199,35 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, JsonError> {
+    /// What stands between brackets, with commas between.
+    fn each<T>(
+        &mut self,
+        close: u8,
+        expected: &'static str,
+        item: impl Fn(&mut Self) -> Result<T, JsonError>,
+    ) -> Result<Vec<T>, JsonError> {
         self.at += 1;
         let mut items = Vec::new();
         self.skip_space();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::List(items));
-        }
-        loop {
-            items.push(self.value(depth + 1)?);
-            self.skip_space();
-            if self.peek() == Some(b']') {
-                self.at += 1;
-                return Ok(Value::List(items));
+        while self.peek() != Some(close) {
+            if !items.is_empty() {
+                self.take(b',', expected)?;
             }
-            self.take(b',', "`,` or `]`")?;
+            items.push(item(self)?);
+            self.skip_space();
         }
+        self.at += 1;
+        Ok(items)
     }
 
-    fn dictionary(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.at += 1;
-        let mut pairs: Vec<(Value, Value)> = Vec::new();
+    fn pair(&mut self, depth: usize) -> Result<(Value, Value), JsonError> {
         self.skip_space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Dict(pairs));
+        if self.peek() != Some(b'"') {
+            return Err(self.error("a key"));
         }
-        loop {
-            self.skip_space();
-            if self.peek() != Some(b'"') {
-                return Err(self.error("a key"));
-            }
-            let key = self.string()?;
-            self.take(b':', "`:`")?;
-            let value = self.value(depth + 1)?;
-            pairs.push((key, value));
-            self.skip_space();
-            if self.peek() == Some(b'}') {
-                self.at += 1;
-                return Ok(Value::Dict(pairs));
-            }
-            self.take(b',', "`,` or `}`")?;
-        }
+        let key = self.string()?;
+        self.take(b':', "`:`")?;
+        Ok((key, self.value(depth)?))
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {

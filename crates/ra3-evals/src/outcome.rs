@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use ra3_sandbox::{Clock, End, Pool};
+use ra3_sandbox::{CallResult, Clock, End, Pool};
 
 /// How the failure begins of a call that the clock ended, not its own time: once alone, it may do.
 pub(crate) const LATE: &str = "TimeoutException: the call was late";
@@ -80,6 +80,14 @@ impl Kind {
         }
     }
 
+    /// Of a call that was wrong.
+    pub(crate) fn of_call(call: &CallResult) -> Self {
+        match call {
+            CallResult::Value(_) => Self::WrongAnswer,
+            CallResult::Raised { error, .. } => Self::of_error(error),
+        }
+    }
+
     /// Of an exception by the name of its type.
     pub(crate) fn of_error(error: &str) -> Self {
         match error {
@@ -142,8 +150,20 @@ impl Failure {
         }
     }
 
+    /// What a call gave, in at most so many characters, or raised.
+    pub(crate) fn got(call: &CallResult, n_chars: usize) -> String {
+        match call {
+            CallResult::Value(value) => value.display(n_chars),
+            CallResult::Raised {
+                error,
+                message,
+                line,
+            } => Self::raised(error, message, *line),
+        }
+    }
+
     /// An exception in one line.
-    pub(crate) fn raised(error: &str, message: &str, line: Option<u32>) -> String {
+    fn raised(error: &str, message: &str, line: Option<u32>) -> String {
         let place = line.map_or(String::new(), |line| format!(" (line {line})"));
         format!("{error}: {message}{place}")
     }
@@ -194,9 +214,6 @@ impl Part {
     }
 
     /// Of a run that ended before its `n_tests` tests were through: `at` is where.
-    ///
-    /// # Errors
-    /// The sandbox failed.
     pub(crate) fn ended(
         end: &End,
         at: impl FnOnce(String) -> Failure,

@@ -19,9 +19,6 @@ use ra3_parquet::Rows;
 use ra3_sandbox::value::Value;
 
 /// Hands on the rows of a file one by one: a data set is larger than what is kept of it.
-///
-/// # Errors
-/// The file is no Parquet, or is damaged; or what takes a row refuses it.
 pub(crate) fn each_row<E>(
     file: File,
     fail: impl Fn(ParquetError) -> E,

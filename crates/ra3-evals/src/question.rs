@@ -142,14 +142,7 @@ impl Question {
             index,
             input: self.expression.clone(),
             expected: self.expected.display(SHOWN_CHARS),
-            got: match call {
-                CallResult::Value(value) => value.display(SHOWN_CHARS),
-                CallResult::Raised {
-                    error,
-                    message,
-                    line,
-                } => Failure::raised(error, message, *line),
-            },
+            got: Failure::got(call, SHOWN_CHARS),
         }
     }
 }

@@ -16,20 +16,14 @@ use crate::json::{self, JsonError};
 use crate::parquet::each_row;
 
 /// The byte order mark.
-const MARK: char = '\u{feff}';
+const BOM: char = '\u{feff}';
 
-/// Why data cannot be read.
+/// Why data cannot be read. A path is the file's or folder's.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// A line is no JSON.
     #[error("{path}, line {line}: not JSON")]
     Json {
@@ -42,26 +36,14 @@ pub enum DataError {
         source: JsonError,
     },
     /// A file is no Parquet.
-    #[error("cannot read {path} as Parquet: it is damaged or cut short; fetch it again")]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot read {0} as Parquet: it is damaged or cut short; fetch it again")]
+    Parquet(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// A folder has no data in it.
-    #[error("{path} is a folder without .parquet files: name a file, or a folder that has some")]
-    Empty {
-        /// The folder.
-        path: PathBuf,
-    },
+    #[error("{0} is a folder without .parquet files: name a file, or a folder that has some")]
+    Empty(PathBuf),
     /// A file has no record that is a task.
-    #[error("{path}: the data file holds no task; name one that does")]
-    NoTask {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{0}: the data file holds no task; name one that does")]
+    NoTask(PathBuf),
     /// Two records are of one task.
     #[error("{path}, {place}: the task {task_id} is there for the second time; take one out")]
     Twice {
@@ -120,8 +102,8 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
         file.read_to_string(&mut text)
     }
     .map_err(cannot_read(path))?;
-    if text.starts_with(MARK) {
-        text.drain(..MARK.len_utf8());
+    if text.starts_with(BOM) {
+        text.drain(..BOM.len_utf8());
     }
     Ok(text)
 }
@@ -168,9 +150,6 @@ pub(crate) type Complaint = (&'static str, &'static str);
 /// Reads what the records of a data set mean, each by its index, with the MD5 sum of the data: of
 /// uncompressed text, and of Parquet's bytes as they are. A folder stands for its Parquet files in
 /// the order of their names. `name` is what no two of them may share, where there is such a name.
-///
-/// # Errors
-/// A file cannot be read, or a record is not what it should be, or there already.
 pub(crate) fn read_each<T>(
     path: &Path,
     name: Option<fn(&T) -> String>,
@@ -184,9 +163,6 @@ pub(crate) fn read_each<T>(
 }
 
 /// As [`read_each`], of files that belong together, in their order.
-///
-/// # Errors
-/// As [`read_each`].
 pub(crate) fn read_files<T>(
     paths: &[PathBuf],
     name: Option<fn(&T) -> String>,
@@ -223,10 +199,7 @@ pub(crate) fn read_files<T>(
                 n_rows += 1;
                 take(Place::Row(n_rows), &record)
             };
-            let fail = |source: ParquetError| DataError::Parquet {
-                path: path.clone(),
-                source: source.into(),
-            };
+            let fail = |source: ParquetError| DataError::Parquet(path.clone(), source.into());
             each_row(open(path)?, fail, &mut take)?;
             digest_file(path, &mut digest)?;
         } else {
@@ -250,17 +223,12 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = entries(folder)?;
     paths.retain(|path| is_parquet(path));
     if paths.is_empty() {
-        return Err(DataError::Empty {
-            path: folder.to_owned(),
-        });
+        return Err(DataError::Empty(folder.to_owned()));
     }
     Ok(paths)
 }
 
 /// What is in a folder, in the order of the names.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.path());
     let paths = std::fs::read_dir(folder).and_then(|entries| entries.map(entry).collect());
@@ -279,8 +247,5 @@ fn open(path: &Path) -> Result<File, DataError> {
 }
 
 fn cannot_read(path: &Path) -> impl Fn(std::io::Error) -> DataError {
-    |source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    |source| DataError::Read(path.to_owned(), source)
 }

@@ -53,7 +53,7 @@ impl Entry {
 }
 
 /// Under what the results hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// The benchmark's name and the rules that it was graded by; empty in a file of EvalPlus's.
     pub benchmark: String,
@@ -126,14 +126,8 @@ pub enum ResultsError {
         wanted: String,
     },
     /// The file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] std::io::Error),
 }
 
 /// Reads a result file.
@@ -236,10 +230,7 @@ pub fn write(path: &Path, results: &Results) -> Result<(), ResultsError> {
     let part = path.with_extension("part");
     std::fs::write(&part, json::write(&file))
         .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|source| ResultsError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| ResultsError::Write(path.to_owned(), source))
 }
 
 fn record(task_id: &str, entry: &Entry) -> Value {
@@ -371,9 +362,7 @@ mod tests {
         let mut results = Results::new(Conditions {
             benchmark: "humaneval+".to_owned(),
             checksum: "sum".to_owned(),
-            version: String::new(),
-            sandbox: String::new(),
-            python: String::new(),
+            ..Conditions::default()
         });
         results.sampling.extend(seed.map(|seed| Sampling {
             origin: String::new(),

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruff_python_parser::parse_module;
 use tree_sitter::{Node, Parser};
 
+use crate::contest::compare::is_space;
+
 /// Lines that are looked at. A model's answer has fewer; the number of runs grows with its square.
 /// EvalPlus looks at all, in a time that grows with the cube.
 const N_LINES_MAX: usize = 1000;
@@ -81,11 +83,6 @@ fn longest_python(text: &str) -> String {
 fn is_python(text: &str) -> bool {
     // CPython refuses it, the parser does not.
     !text.contains('\0') && parse_module(text).is_ok()
-}
-
-/// What Python's `str.strip` takes for white space.
-fn is_space(character: char) -> bool {
-    character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }
 
 /// A definition at the top level.

@@ -29,17 +29,11 @@ pub fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
 }
 
 /// The authorities to trust.
-///
-/// # Errors
-/// Their file cannot be read.
 pub(super) fn trust(settings: &HubSettings) -> Result<TlsConfig, HubError> {
     let Some(path) = &settings.certificates else {
         return Ok(TlsConfig::default());
     };
-    let wrong = |reason: String| HubError::Certificates {
-        path: path.clone(),
-        reason,
-    };
+    let wrong = |reason: String| HubError::Certificates(path.clone(), reason);
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let items = parse_pem(&text).filter_map(Result::ok);
     let certificates: Vec<Certificate<'static>> = items

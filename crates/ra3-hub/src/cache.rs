@@ -123,10 +123,7 @@ pub(super) fn missing_files(folder: &Path) -> Result<Vec<String>, HubError> {
 
 /// The files that an index names, in order.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>, HubError> {
-    let wrong = |reason: String| HubError::Index {
-        path: index.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| HubError::Index(index.to_owned(), reason);
     let text = std::fs::read_to_string(index).map_err(|error| wrong(error.to_string()))?;
     let index: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
@@ -154,10 +151,7 @@ fn create_parent(path: &Path) -> Result<(), HubError> {
 }
 
 pub(super) fn failure(path: &Path, source: std::io::Error) -> HubError {
-    HubError::Write {
-        path: path.to_owned(),
-        source,
-    }
+    HubError::Write(path.to_owned(), source)
 }
 
 #[cfg(test)]

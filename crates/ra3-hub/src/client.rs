@@ -328,7 +328,7 @@ fn write_error(path: &Path, n_bytes: u64, source: std::io::Error) -> HubError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded
     ) {
         let path = path.to_owned();
-        return HubError::DiskFull { path, n_bytes };
+        return HubError::DiskFull(path, n_bytes);
     }
     failure(path, source)
 }

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-/// Why a name cannot be turned into a folder.
+/// Why a name cannot be turned into a folder. A path is the file's, a text beside it says what is
+/// wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The name is no folder and cannot be a name on the Hub.
-    #[error("`{name}` is no folder here and no `org/name` or `org/name@revision` of the Hub")]
-    Name {
-        /// What was written.
-        name: String,
-    },
+    #[error("`{0}` is no folder here and no `org/name` or `org/name@revision` of the Hub")]
+    Name(String),
     /// What was written is a path, and no folder is there.
     #[error(
         "`{name}` is a path, not a name on the Hub (`org/name` or `org/name@revision`), and {why}"
@@ -68,13 +66,8 @@ pub enum HubError {
         advice: &'static str,
     },
     /// The file of trusted authorities cannot be used.
-    #[error("{path}: {reason}; set SSL_CERT_FILE to a PEM file, or unset it")]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("{0}: {1}; set SSL_CERT_FILE to a PEM file, or unset it")]
+    Certificates(PathBuf, String),
     /// No connection, or one that broke again and again.
     #[error(
         "cannot get {what} from {endpoint} ({reason}): check the network and run again to go on \
@@ -111,31 +104,15 @@ pub enum HubError {
         missing: String,
     },
     /// The list of shards is no list of shards.
-    #[error("{path}: {reason}; delete the file to fetch it again")]
-    Index {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The disk of the cache is full.
+    #[error("{0}: {1}; delete the file to fetch it again")]
+    Index(PathBuf, String),
+    /// The disk of the cache is full; the file would have so many bytes.
     #[error(
-        "no space left for {path} ({n_bytes} bytes): make room and run again to go on, or set \
+        "no space left for {0} ({1} bytes): make room and run again to go on, or set \
          HF_HOME to a larger disk"
     )]
-    DiskFull {
-        /// The file.
-        path: PathBuf,
-        /// Its size when complete.
-        n_bytes: u64,
-    },
+    DiskFull(PathBuf, u64),
     /// The cache cannot be written.
-    #[error("cannot write {path}: check its permissions, or set HF_HOME to another folder")]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot write {0}: check its permissions, or set HF_HOME to another folder")]
+    Write(PathBuf, #[source] std::io::Error),
 }

@@ -189,9 +189,7 @@ impl ModelName {
         // A revision becomes a path below `refs` and a part of an address.
         let is_revision = revision.split('/').all(is_part);
         if n_parts != 2 || !repository.split('/').all(is_part) || !is_revision {
-            return Err(HubError::Name {
-                name: name.to_owned(),
-            });
+            return Err(HubError::Name(name.to_owned()));
         }
         Ok(Self {
             repository: repository.to_owned(),

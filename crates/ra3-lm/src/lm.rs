@@ -314,7 +314,7 @@ impl Model for Lm {
         if config.tie_word_embeddings != self.config().tie_word_embeddings {
             let reason = "it has a head of its own, and this model has none".to_owned();
             let path = folder.to_owned();
-            return Err(CheckpointError::Shape { path, reason }.into());
+            return Err(CheckpointError::Shape(path, reason).into());
         }
         let (n_params, precision) = (weights.data.len(), self.settings.moments);
         self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;

@@ -69,7 +69,7 @@ pub enum Stroke {
 }
 
 /// A line with the band of its intervals.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
@@ -103,6 +103,16 @@ pub struct Axis {
     pub label: String,
     /// How it grows.
     pub scale: Scale,
+}
+
+impl Axis {
+    /// An axis that grows in powers of ten.
+    pub fn log10(label: &str) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Log10,
+        }
+    }
 }
 
 impl From<&str> for Axis {
@@ -195,10 +205,7 @@ mod tests {
         Figure {
             title: "pass@1 < 1".to_owned(),
             x: "update".into(),
-            y: Axis {
-                label: "%".to_owned(),
-                scale: Scale::Log10,
-            },
+            y: Axis::log10("%"),
             series: vec![Series {
                 name: "</script>".to_owned(),
                 colour: "ra3".to_owned(),

@@ -110,8 +110,6 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// # Errors
-    /// A column that is read lies outside the file's `n_bytes`, or has other rows than the group.
     fn new(
         inner: Box<dyn RowGroupReader + 'a>,
         column: Option<&str>,

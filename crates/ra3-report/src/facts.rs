@@ -8,6 +8,7 @@ use ra3_records::ledger::{CorpusRecord, Record, StageRecord};
 
 use super::arms::{arms, colour};
 use super::bars::{Bar, Chart, Group, Unit};
+use super::table::dash;
 
 /// What was read, dropped and kept.
 pub(super) fn corpus(ledger: &[Record]) -> String {
@@ -141,7 +142,6 @@ fn cost_table(names: &[&str], times: &BTreeMap<&str, Time>, stages: &[&StageReco
         "GFLOP/s",
     ];
     let mut cells = vec![head.map(str::to_owned).to_vec()];
-    let dash = || "–".to_owned();
     for name in names {
         let time = times.get(name);
         let stage = stages.iter().find(|stage| stage.stage == *name);

@@ -5,6 +5,7 @@ use ra3_page::{Axis, Figure, Point, Scale, Series, Stroke, figures};
 use ra3_records::ledger::{HeldOutRecord, Record};
 
 use super::arms::{arms, held_out, series};
+use super::table::digits;
 
 /// The chart of bounds and the table behind it.
 pub(super) fn section(ledger: &[Record]) -> String {
@@ -129,11 +130,11 @@ fn table(records: &[&HeldOutRecord]) -> String {
         ];
         row.extend(all_k.iter().map(|k| {
             let found = bounds.iter().find(|(other, _)| other == k);
-            number(found.map(|(_, bits)| *bits), 4)
+            digits(found.map(|(_, bits)| *bits), 4)
         }));
         let prior = record.prior.as_str();
         row.push(if prior.is_empty() { "–" } else { prior }.to_owned());
-        row.extend(LATENTS.map(|(name, _)| number(record.latents.get(name).copied(), 2)));
+        row.extend(LATENTS.map(|(name, _)| digits(record.latents.get(name).copied(), 2)));
         row.extend([record.n_documents.to_string(), record.n_bytes.to_string()]);
         cells.push(row);
     }
@@ -147,10 +148,6 @@ fn with_interval(record: &HeldOutRecord) -> String {
         Some(found) => format!("{bits} [{:.4}, {:.4}]", found.low, found.high),
         None => bits,
     }
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ra3_records::ledger::{Interval, PlanRecord, Record, ScoreRecord};
 
 use super::arms::{all_scores, arms, colour, is_finished};
 use super::bars::{Bar, Chart, Group, Unit};
-use super::table::{Benchmark, BenchmarkRow, percent};
+use super::table::{Benchmark, BenchmarkRow, dash, digits, percent};
 
 /// pass@1 of every arm, before and after RLVR.
 pub(super) fn headline(benchmark: &Benchmark, ledger: &[Record]) -> String {
@@ -180,7 +180,7 @@ fn family_table(scores: &[&ScoreRecord]) -> String {
         row.push(score.pass_at.get("1").map_or_else(dash, percent));
         row.extend(families.iter().map(|family| {
             let share = score.by_family.get(*family);
-            share.map_or_else(dash, |share| format!("{:.1}", 100.0 * share))
+            digits(share.map(|share| 100.0 * share), 1)
         }));
         row.extend([
             score.n_problems.to_string(),
@@ -212,10 +212,6 @@ fn name_of(score: &ScoreRecord) -> String {
     format!("{}, {}", score.arm, score.decision.replace('_', " "))
 }
 
-fn dash() -> String {
-    "–".to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -235,8 +231,6 @@ mod tests {
                 format!("evaluate-{arm}-testbed")
             },
             arm: arm.to_owned(),
-            position: 0,
-            n_tokens_sampled: 0,
             decision: decision.to_owned(),
             benchmark: "testbed".to_owned(),
             n_problems: 20,
@@ -244,8 +238,6 @@ mod tests {
             temperature: 0.8,
             pass_at: BTreeMap::from([("1".to_owned(), pass)]),
             by_family: BTreeMap::from([("days".to_owned(), 0.25), ("order".to_owned(), 0.75)]),
-            n_right: Vec::new(),
-            decided_lines: 0.0,
             verdicts: BTreeMap::from([("passed".to_owned(), 20), ("timed_out".to_owned(), 20)]),
             plans: BTreeMap::from([(
                 "worked".to_owned(),
@@ -256,6 +248,7 @@ mod tests {
                     n_planned_right: 18,
                 },
             )]),
+            ..ScoreRecord::default()
         })
     }
 

@@ -148,10 +148,9 @@ impl Table {
     fn more_cells(&self) -> Vec<Vec<String>> {
         let head = WIDE.map(|(_, title)| title.to_owned());
         let mut cells = vec![[head.to_vec(), vec!["RLVR area".to_owned()]].concat()];
-        let number = |value: Option<f64>| value.map_or_else(dash, |v| format!("{v:.2}"));
         cells.extend(self.rows.iter().map(|row| {
-            let latents = WIDE.map(|(name, _)| number(row.latents.get(name).copied()));
-            let area = number(row.rlvr_area.map(|area| 100.0 * area));
+            let latents = WIDE.map(|(name, _)| digits(row.latents.get(name).copied(), 2));
+            let area = digits(row.rlvr_area.map(|area| 100.0 * area), 2);
             [latents.to_vec(), vec![area]].concat()
         }));
         cells
@@ -212,8 +211,8 @@ impl Benchmark {
     /// Further columns of [`Self::cells`]: every k, and pass@1 by forced decision.
     fn more_cells(&self) -> Vec<Vec<String>> {
         let of = |by_k: Option<&BTreeMap<String, Interval>>, k: &str| {
-            let mean = by_k.and_then(|by_k| by_k.get(k)).map(|found| found.mean);
-            mean.map_or_else(dash, |mean| format!("{:.1}", 100.0 * mean))
+            let found = by_k.and_then(|by_k| by_k.get(k));
+            digits(found.map(|found| 100.0 * found.mean), 1)
         };
         let plain = self.rows.iter().filter_map(BenchmarkRow::plain);
         let mut ks: Vec<u64> = plain
@@ -317,14 +316,19 @@ pub(crate) fn aligned(cells: &[Vec<String>]) -> String {
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn dash() -> String {
+/// What stands where there is nothing.
+pub(crate) fn dash() -> String {
     "–".to_owned()
+}
+
+/// A number with so many digits behind the point, where there is one.
+pub(crate) fn digits(value: Option<f64>, n_digits: usize) -> String {
+    value.map_or_else(dash, |value| format!("{value:.n_digits$}"))
 }
 
 fn cells_of(row: &Row) -> Vec<String> {
     // An arm that was given as a checkpoint has spent nothing here.
     let spent = |amount: f64| if amount > 0.0 { short(amount) } else { dash() };
-    let number = |value: Option<f64>, digits| value.map_or_else(dash, |v| format!("{v:.digits$}"));
     let iwae = row
         .bounds
         .iter()
@@ -335,11 +339,11 @@ fn cells_of(row: &Row) -> Vec<String> {
         spent(row.n_corpus_tokens as f64),
         spent(row.n_tokens_sampled as f64),
         spent(row.flops),
-        number(row.bits_per_byte, 4),
-        number(row.bounds.get("elbo").copied(), 4),
-        number(best_iwae, 4),
-        number(row.latents.get("think_rate").copied(), 2),
-        number(row.latents.get("persistence").copied(), 1),
+        digits(row.bits_per_byte, 4),
+        digits(row.bounds.get("elbo").copied(), 4),
+        digits(best_iwae, 4),
+        digits(row.latents.get("think_rate").copied(), 2),
+        digits(row.latents.get("persistence").copied(), 1),
         spent(row.wall_s.round()),
     ]
 }

@@ -12,9 +12,6 @@ use ra3_records::samples::{AnnotatedLine, DocumentSample};
 use ra3_text::tokenizer::Tokenizer;
 
 /// A document with latents drawn from the model, and each line's log-probability with and without.
-///
-/// # Errors
-/// The document does not fit the model.
 pub(crate) fn annotate(
     policy: &dyn Policy,
     document: &Trajectory,

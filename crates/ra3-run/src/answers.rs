@@ -27,6 +27,7 @@ use crate::event::{Event, Watcher};
 use crate::grade_report::GradeReport;
 use crate::grading::{self, GradeRequest};
 use crate::model::Loaded;
+use crate::on_disk::{read_json, read_text};
 use crate::program::{ProgramRequest, rule};
 
 /// Tasks whose answers are written together, and kept together.
@@ -116,10 +117,7 @@ fn form(request: &BenchRequest) -> Result<Form> {
     let read = |folder: &Path| -> Result<Box<[Example; 2]>> {
         let first = |name: &str| -> Result<Example> {
             let path = folder.join(name);
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let examples: Vec<Example> = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no list of examples", path.display()))?;
+            let examples: Vec<Example> = read_json(&path, "is no list of examples")?;
             let first = examples.into_iter().next();
             first.with_context(|| format!("{} is empty", path.display()))
         };
@@ -226,8 +224,7 @@ impl Answers<'_> {
             beside.display(),
             self.path.display()
         );
-        let found = std::fs::read_to_string(&beside)
-            .with_context(|| format!("cannot read {}", beside.display()))?;
+        let found = read_text(&beside)?;
         ensure!(
             found == conditions,
             "{} holds answers that were written in another way ({}); name another folder with \
@@ -235,8 +232,7 @@ impl Answers<'_> {
             self.path.display(),
             found.trim()
         );
-        let text = std::fs::read_to_string(self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let text = read_text(self.path)?;
         let whole: Vec<&str> = text
             .split_inclusive('\n')
             .filter(|l| l.ends_with('\n'))

@@ -253,12 +253,7 @@ fn get_file(
         )));
     }
     let name = path.file_name().unwrap_or_default().display();
-    watcher(Event::Started {
-        stage: format!("download {name}"),
-        position: 0,
-        total: 0,
-        unit: "KiB",
-    });
+    watcher(Event::started(format!("download {name}"), 0, "KiB"));
     let found = fetch_any(addresses, path, wanted, settings, watcher)?;
     if sha256.is_none() {
         ra3_files::write(Path::new(&beside), format!("{found}\n").as_bytes())?;
@@ -284,11 +279,7 @@ fn fetch_any(
             "offline (HF_HUB_OFFLINE): {address} is not asked for"
         );
         let mut progress = |n_bytes: u64| {
-            watcher(Event::Advanced {
-                position: n_bytes / BYTES_PER_UNIT,
-                n_tokens: 0,
-                message: String::new(),
-            });
+            watcher(Event::advanced(n_bytes / BYTES_PER_UNIT));
         };
         let remote = Remote {
             address,

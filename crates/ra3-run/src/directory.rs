@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::on_disk::{entries, read_json};
 use crate::plan::Plan;
 use crate::store::{CLOCK, LEDGER, LOCK, SAMPLES, Store, open_lock};
 
@@ -73,9 +74,6 @@ pub(crate) struct RunDirectory {
 
 impl RunDirectory {
     /// Opens or creates the directory of a plan.
-    ///
-    /// # Errors
-    /// Another process holds it, it is not a run's, or it cannot be written.
     pub(crate) fn open(plan: &Plan) -> Result<Self> {
         let root = plan.file.directory.clone();
         std::fs::create_dir_all(&root)
@@ -131,9 +129,6 @@ impl RunDirectory {
     }
 
     /// Notes that a stage of this key begins, or is there already.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
     pub(crate) fn begin(&mut self, plan: &Plan, stage: &str, key: &str) -> Result<()> {
         // Until its first stage is known, a run is what it was.
         if self.state.stages.is_empty() {
@@ -161,9 +156,6 @@ impl RunDirectory {
     }
 
     /// Puts the corpus that a stage has made where a user looks for it.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn publish_corpus(&self, made: &Path) -> Result<()> {
         let place = self.root.join("corpus");
         Ok(ra3_files::write_folder(&place, |folder| {
@@ -172,9 +164,6 @@ impl RunDirectory {
     }
 
     /// As [`Self::publish_corpus`], a model.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn publish_model(&mut self, made: &Path, name: &str) -> Result<()> {
         let place = self.root.join(MODELS).join(name);
         self.state.models.insert(name.to_owned());
@@ -185,9 +174,6 @@ impl RunDirectory {
     }
 
     /// Writes the ledger, the samples and the clock of all stages so far.
-    ///
-    /// # Errors
-    /// A stage's cannot be read, or the run's not be written.
     pub(crate) fn gather(&self, first: &[u8]) -> Result<()> {
         for (name, begin) in [(LEDGER, first), (SAMPLES, &[]), (CLOCK, &[])] {
             let mut bytes = begin.to_vec();
@@ -206,9 +192,6 @@ impl RunDirectory {
 
     /// Says that the plan has no other stages than those that have begun, and takes the models and
     /// event files of those that it had away: the store has them until it is cleaned.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
     pub(crate) fn finish(&mut self, plan: &Plan) -> Result<()> {
         let begun_from: Vec<PathBuf> = plan
             .checkpoints()
@@ -234,9 +217,6 @@ impl RunDirectory {
 
 /// Replaces `place` by the records of a finished run: what a comparison reads, and the times. They
 /// name no store and no models, so they may lie on any machine.
-///
-/// # Errors
-/// `root` is no run's directory, or something cannot be read or written.
 pub(crate) fn copy_records(root: &Path, place: &Path) -> Result<()> {
     let state = RunState {
         store: None,
@@ -269,9 +249,7 @@ fn write_state(root: &Path, state: &RunState) -> Result<()> {
 /// Fills a folder with the files of another: the same ones where the file system has links for
 /// that, else copies.
 fn link_all(from: &Path, to: &Path) -> Result<()> {
-    let context = || format!("cannot read {}", from.display());
-    for entry in std::fs::read_dir(from).with_context(context)? {
-        let source = entry.with_context(context)?.path();
+    for source in entries(from)? {
         let target = to.join(source.file_name().unwrap_or_default());
         if source.is_dir() {
             std::fs::create_dir(&target)
@@ -299,16 +277,9 @@ pub fn read_state(root: &Path) -> Result<Option<RunState>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let state = serde_json::from_str(&text).with_context(|| {
-        format!(
-            "{} is damaged, or of another version of ra3: choose another directory with --set \
-             directory=PATH, or remove this one",
-            path.display()
-        )
-    })?;
-    Ok(Some(state))
+    let is_wrong = "is damaged, or of another version of ra3: choose another directory with \
+                    --set directory=PATH, or remove this one";
+    Ok(Some(read_json(&path, is_wrong)?))
 }
 
 /// Whether all stages of a run are done.
@@ -320,9 +291,6 @@ pub fn is_finished(root: &Path) -> Result<bool> {
 }
 
 /// As [`read_state`], of a directory that has to be a run's.
-///
-/// # Errors
-/// It is none, or `run.json` cannot be read.
 pub(crate) fn state(root: &Path) -> Result<RunState> {
     read_state(root)?
         .with_context(|| format!("{} is no run's directory: it has no {FILE}", root.display()))
@@ -349,12 +317,8 @@ pub fn unused(root: &Path, forgets_missing: bool) -> Result<Vec<Unused>> {
 
 /// Refuses a folder that holds something and has no `run.json`.
 fn refuse_what_is_not_ours(root: &Path) -> Result<()> {
-    let mut names = Vec::new();
-    let context = || format!("cannot read {}", root.display());
-    for entry in std::fs::read_dir(root).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
+    let name = |path: PathBuf| path.file_name().unwrap_or_default().display().to_string();
+    let mut names: Vec<String> = entries(root)?.into_iter().map(name).collect();
     // A process that was killed at its very start leaves these.
     let is_locked = root.join(LOCK).metadata().is_ok_and(|lock| lock.len() == 0);
     names.retain(|name| !(is_locked && (name == LOCK || ra3_files::is_leftover(name.as_ref()))));

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ra3::model::Shape;
 use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
 use ra3::seed::Seed;
@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::free_memory::free_bytes;
 use crate::model::{Loaded, folder_of};
+use crate::on_disk::read_text;
 
 /// Scored where no document is given.
 const DOCUMENT: &str = include_str!("doctor/document.py");
@@ -133,8 +134,7 @@ pub fn examine(
 fn text_of(examination: &Examination) -> Result<String> {
     let text = match &examination.document {
         None => DOCUMENT.to_owned(),
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?,
+        Some(path) => read_text(path)?,
     };
     ensure!(
         !text.is_empty(),

@@ -47,11 +47,25 @@ pub enum Event {
 impl Event {
     /// A stage of unknown length begins.
     pub(crate) fn began(stage: &str) -> Self {
+        Self::started(stage, 0, "")
+    }
+
+    /// A stage begins, of which nothing is done.
+    pub fn started(stage: impl Into<String>, total: u64, unit: &'static str) -> Self {
         Self::Started {
-            stage: stage.to_owned(),
+            stage: stage.into(),
             position: 0,
-            total: 0,
-            unit: "",
+            total,
+            unit,
+        }
+    }
+
+    /// A stage has advanced, which nothing more is said of.
+    pub(crate) fn advanced(position: u64) -> Self {
+        Self::Advanced {
+            position,
+            n_tokens: 0,
+            message: String::new(),
         }
     }
 }

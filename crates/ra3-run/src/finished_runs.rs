@@ -8,6 +8,7 @@ use ra3_records::journal::read_journal;
 use ra3_report::compare::{RunRecords, name_variations};
 
 use crate::directory::{self, read_state};
+use crate::on_disk::entries;
 use crate::recipe::FREE;
 use crate::run_file::{RunFile, settings};
 
@@ -65,11 +66,8 @@ pub fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             found.push(path.clone());
             continue;
         }
-        let context = || format!("cannot read {}", path.display());
-        let entries = std::fs::read_dir(path).with_context(context)?;
         let mut below = Vec::new();
-        for entry in entries {
-            let entry = entry.with_context(context)?.path();
+        for entry in entries(path)? {
             if entry.is_dir() && read_state(&entry)?.is_some() {
                 below.push(entry);
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Bytes, where Linux says it.
 pub(crate) fn free_bytes() -> Option<usize> {
-    let machine = machine_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    let machine = machine_bytes("MemAvailable:")?;
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Some(match group_bytes(&groups, Path::new("/sys/fs/cgroup")) {
         Some(group) => machine.min(group),
@@ -13,11 +13,13 @@ pub(crate) fn free_bytes() -> Option<usize> {
     })
 }
 
-/// `MemAvailable` of `/proc/meminfo`.
-fn machine_bytes(meminfo: &str) -> Option<usize> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// A size of `/proc/meminfo` by its name.
+pub(crate) fn machine_bytes(name: &str) -> Option<usize> {
+    bytes_in(&std::fs::read_to_string("/proc/meminfo").ok()?, name)
+}
+
+fn bytes_in(meminfo: &str, name: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: usize = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -78,8 +80,8 @@ mod tests {
     #[test]
     fn the_machines_memory_is_read() {
         let text = "MemTotal:  100 kB\nMemAvailable:     50 kB\n";
-        assert_eq!(machine_bytes(text), Some(50 << 10));
-        assert_eq!(machine_bytes("MemTotal: 100 kB\n"), None);
+        assert_eq!(bytes_in(text, "MemAvailable:"), Some(50 << 10));
+        assert_eq!(bytes_in("MemTotal: 100 kB\n", "MemAvailable:"), None);
     }
 
     #[test]

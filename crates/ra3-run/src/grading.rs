@@ -67,9 +67,6 @@ pub fn grade(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<GradeR
 }
 
 /// The benchmark, and the pool that grades.
-///
-/// # Errors
-/// There is no such benchmark, its data cannot be read, or the sandbox cannot run.
 pub(crate) fn prepare(request: &GradeRequest, watcher: &mut Watcher<'_>) -> Result<(Bench, Pool)> {
     let name = name(&request.bench)?;
     check_window(request)?;
@@ -161,12 +158,8 @@ pub(crate) fn grade_prepared(
     for path in &request.merge {
         results.merge(results::read(path)?, path)?;
     }
-    watcher(Event::Started {
-        stage: format!("grade {}", name.text()),
-        position: 0,
-        total: todo.len() as u64,
-        unit: "samples",
-    });
+    let stage = format!("grade {}", name.text());
+    watcher(Event::started(stage, todo.len() as u64, "samples"));
     let faults = grade_missing(request, bench, &todo, &mut results, pool, watcher)?;
     let message = format!("{} samples graded", todo.len());
     watcher(Event::Finished { message });
@@ -194,11 +187,7 @@ fn grade_missing(
     while !rest.is_empty() {
         grade_batch(bench, &rest, &mut verdicts, pool, &mut |n_samples| {
             n_done += n_samples as u64;
-            watcher(Event::Advanced {
-                position: n_done,
-                n_tokens: 0,
-                message: String::new(),
-            });
+            watcher(Event::advanced(n_done));
         });
         let known = faults.clone();
         let failed = take(&mut rest, &verdicts, results, &mut faults);
@@ -308,12 +297,7 @@ fn load(
     pool: &Pool,
     watcher: &mut Watcher<'_>,
 ) -> Result<Bench> {
-    watcher(Event::Started {
-        stage: "right programs".to_owned(),
-        position: 0,
-        total: 0,
-        unit: "tasks",
-    });
+    watcher(Event::started("right programs", 0, "tasks"));
     let rules = if request.rules_of_2024 {
         Rules::Of2024
     } else {
@@ -323,11 +307,7 @@ fn load(
     let mut n_done = 0;
     let mut on_done = |_| {
         n_done += 1;
-        watcher(Event::Advanced {
-            position: n_done,
-            n_tokens: 0,
-            message: String::new(),
-        });
+        watcher(Event::advanced(n_done));
     };
     let bench = bench::load(
         name,
@@ -406,13 +386,7 @@ mod tests {
             todo in proptest::collection::vec(("[ab]", "[xyz]"), 0..12),
             order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
         ) {
-            let mut results = Results::new(Conditions {
-                benchmark: String::new(),
-                checksum: String::new(),
-                version: String::new(),
-                sandbox: String::new(),
-                python: String::new(),
-            });
+            let mut results = Results::new(Conditions::default());
             let programs = |results: &Results, task_id: &str| -> Vec<String> {
                 let entries = results.tasks.get(task_id).into_iter().flatten();
                 entries.map(|entry| entry.solution.clone()).collect()

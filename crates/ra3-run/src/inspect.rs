@@ -52,20 +52,18 @@ pub fn annotate(
     }
     let Loaded { lm, tokenizer, .. } = loaded;
     let document = Document {
-        is_open: false,
         name: "document".to_owned(),
-        source: String::new(),
-        prefix: String::new(),
         text: text.to_owned(),
+        ..Document::default()
     };
     // Its comments are only shown, however long they are.
-    let lifted = cut(&document, &tokenizer, usize::MAX).lifted;
-    let comments = lifted.latents.iter().map(|latent| match latent {
+    let annotated = cut(&document, &tokenizer, usize::MAX).annotated;
+    let comments = annotated.latents.iter().map(|latent| match latent {
         Some(Latent::Switch { rationale, .. }) => Some(tokenizer.decode(rationale)),
         Some(Latent::Keep) | None => None,
     });
     let comments = comments.collect();
-    let lines = lifted.trajectory;
+    let lines = annotated.trajectory;
     let rule = LatentRule {
         markers: tokenizer.markers(),
         rationale_tokens_max,

@@ -14,9 +14,6 @@ use crate::plan::Plan;
 use crate::run_file::{Allowed, RunFile, key, keys_of};
 
 /// Where the records of a plan's run are kept, if they are.
-///
-/// # Errors
-/// Records of other settings are kept under its name, or they cannot be read.
 pub(crate) fn find(plan: &Plan, results: &Path) -> Result<Option<PathBuf>> {
     let place = place(plan, results);
     let Some(state) = read_state(&place)? else {
@@ -48,9 +45,6 @@ pub(crate) fn find(plan: &Plan, results: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Keeps the records of a plan's finished run.
-///
-/// # Errors
-/// They cannot be read, or not be written.
 pub(crate) fn keep(plan: &Plan, results: &Path) -> Result<()> {
     std::fs::create_dir_all(results)
         .with_context(|| format!("cannot create {}", results.display()))?;

@@ -26,6 +26,7 @@ pub mod init;
 pub mod inspect;
 mod model;
 mod model_note;
+mod on_disk;
 pub mod pipeline;
 pub mod program;
 mod programs;

@@ -13,6 +13,7 @@ use ra3_text::tokenizer::Tokenizer;
 
 use crate::engine::load_to_run;
 use crate::event::{Event, Watcher};
+use crate::on_disk::read_text;
 use crate::programs::stops;
 
 /// Files of a model that are neither weights nor read by the engine; a model that is trained from
@@ -23,7 +24,7 @@ const COMPANIONS: &[&str] = &[
     "chat_template.jinja",
 ];
 /// The files that a model's tokenizer and its companions come to.
-pub(crate) const TRAVELLERS: [&str; 6] = [
+pub(crate) const TEXT_FILES: [&str; 6] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -35,7 +36,7 @@ pub(crate) const TRAVELLERS: [&str; 6] = [
 /// True for a file of a model's folder that is read of it.
 pub(crate) fn is_read(name: &str) -> bool {
     let is_weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-    is_weights || name == "ra3.json" || TRAVELLERS.contains(&name)
+    is_weights || name == "ra3.json" || TEXT_FILES.contains(&name)
 }
 const BYTES_PER_UNIT: u64 = 1 << 20;
 /// A model that is run and not trained.
@@ -88,9 +89,6 @@ impl Loaded {
 }
 
 /// The folder of a model: the path itself, or a snapshot of the Hub in the cache.
-///
-/// # Errors
-/// As [`ra3_hub::resolve`].
 pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBuf> {
     if name.is_dir() {
         return Ok(name.to_owned());
@@ -110,11 +108,7 @@ pub(crate) fn folder_of(name: &Path, watcher: &mut Watcher<'_>) -> Result<PathBu
                     unit: "MiB",
                 });
             }
-            watcher(Event::Advanced {
-                position: done / BYTES_PER_UNIT,
-                n_tokens: 0,
-                message: String::new(),
-            });
+            watcher(Event::advanced(done / BYTES_PER_UNIT));
         },
     )?;
     if total_shown > 0 {
@@ -135,8 +129,7 @@ fn generation_config(folder: &Path) -> Result<serde_json::Map<String, serde_json
     if !path.exists() {
         return Ok(serde_json::Map::new());
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     serde_json::from_str(text).with_context(|| format!("{} is no JSON object", path.display()))
 }
@@ -161,9 +154,6 @@ fn joined(mut ids: Vec<TokenId>, others: Vec<TokenId>) -> Vec<TokenId> {
 
 /// Writes `generation_config.json`: what a server stops at and begins with. What a checkpoint from
 /// elsewhere says beside it is kept.
-///
-/// # Errors
-/// A file is there and no JSON, or the folder cannot be written.
 pub(crate) fn write_generation_config(
     folder: &Path,
     lm: &dyn Model,
@@ -193,9 +183,6 @@ pub(crate) fn write_generation_config(
 }
 
 /// Copies the files that belong to a model beside its weights and tokenizer.
-///
-/// # Errors
-/// A file is there and cannot be copied.
 pub(crate) fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for name in COMPANIONS {
         let (source, target) = (from.join(name), to.join(name));

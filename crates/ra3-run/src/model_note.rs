@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use ra3_text::tokenizer::{ACT, CLOSE, THINK};
 use serde::{Deserialize, Serialize};
 
+use crate::on_disk::read_json;
+
 const FILE: &str = "ra3.json";
 
 /// What is known of a model.
@@ -27,18 +29,11 @@ impl ModelNote {
 
     /// The note of a checkpoint. One from elsewhere has none, and was trained on the markers that
     /// its own `tokenizer.json` names.
-    ///
-    /// # Errors
-    /// The note or the tokenizer cannot be read.
     pub(crate) fn of_checkpoint(folder: &Path) -> Result<Self> {
         if folder.join(FILE).exists() {
             return Self::read(folder);
         }
-        let path = folder.join("tokenizer.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let file: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no JSON", path.display()))?;
+        let file: serde_json::Value = read_json(&folder.join("tokenizer.json"), "is no JSON")?;
         let names = |marker: &&str| {
             let added = file["added_tokens"].as_array();
             added.is_some_and(|added| added.iter().any(|token| token["content"] == **marker))
@@ -53,20 +48,11 @@ impl ModelNote {
     }
 
     /// The note of a model that ra3 wrote.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+        read_json(&folder.join(FILE), "is damaged")
     }
 
     /// Writes the note beside the weights.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         let json = serde_json::to_string_pretty(self).expect("a note has only plain fields");

@@ -101,6 +101,15 @@ pub enum Task {
 }
 
 impl Plan {
+    /// That of `runs/tiny.toml` with changes.
+    #[cfg(test)]
+    pub(crate) fn tiny(changes: &[&str]) -> Self {
+        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
+        let text = include_str!("../../../runs/tiny.toml");
+        let file = run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
+        Self::new(file).unwrap()
+    }
+
     /// Checks each key's range and the rules between keys, and derives arms and stages.
     ///
     /// # Errors

@@ -106,12 +106,7 @@ pub fn grade_model(
     watcher: &mut Watcher<'_>,
 ) -> Result<ScoreRecord> {
     let loaded = Loaded::load(model, watcher)?;
-    watcher(Event::Started {
-        stage: "eval".to_owned(),
-        position: 0,
-        total: 0,
-        unit: "",
-    });
+    watcher(Event::began("eval"));
     let name = format!("{}, 0-shot", problems.display());
     let set = ProblemSet::new(
         &name,

@@ -32,9 +32,6 @@ const LIMITS: Limits = Limits {
 };
 
 /// A pool that grades.
-///
-/// # Errors
-/// There is no Python, or the kernel does not offer what is required.
 pub(crate) fn pool(grading: &GradingSection, set: ProblemSetName) -> Result<Pool> {
     let limits = match set {
         // What is published is graded as `ra3 eval` grades it.
@@ -123,9 +120,6 @@ impl ProblemSet {
 
 impl ProblemSet {
     /// What the user's command says of programs that could be graded, in their order.
-    ///
-    /// # Errors
-    /// The command fails, or says something else than a reward.
     pub(crate) fn ask(
         &self,
         command: &mut RewardCommand,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark_data;
 use crate::event::Watcher;
 use crate::model;
+use crate::on_disk::entries;
 use crate::plan::{Method, Origin, Plan, Stage, Task};
 use crate::run_file::{
     Allowed, BaseSection, Budget, EngineSection, Leaf, ProblemsSection, RunFile, TokenizerSection,
@@ -105,9 +106,6 @@ pub(crate) struct Before {
 }
 
 /// The recipe of a stage, all of whose inputs are done.
-///
-/// # Errors
-/// A file that it reads is missing, or a model cannot be downloaded.
 pub(crate) fn recipe(
     plan: &Plan,
     stage: &Stage,
@@ -151,9 +149,6 @@ pub(crate) fn recipe(
 }
 
 /// A budget in numbers: that of another arm is what it has spent.
-///
-/// # Errors
-/// The other arm is not done.
 pub(crate) fn budget_of(budget: &Budget, before: &Before) -> Result<Budget> {
     let spent = |arm: &String| {
         let spent = before.spent.get(arm);
@@ -263,7 +258,7 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
             if let TokenizerSection::File { path } = &file.tokenizer {
                 found.push(("tokenizer.path".to_owned(), path.clone()));
                 // What says how texts begin and end lies beside it.
-                for name in &model::TRAVELLERS[1..] {
+                for name in &model::TEXT_FILES[1..] {
                     let beside = path.with_file_name(name);
                     if beside.exists() {
                         found.push((format!("tokenizer.path/{name}"), beside));
@@ -274,7 +269,7 @@ fn files(plan: &Plan, task: Task, watcher: &mut Watcher<'_>) -> Result<Vec<(Stri
                 && file.tokenizer == (TokenizerSection::Base {})
             {
                 let folder = model::folder_of(path, watcher).context("base.path")?;
-                for name in model::TRAVELLERS {
+                for name in model::TEXT_FILES {
                     let path = folder.join(name);
                     if path.exists() {
                         found.push((format!("base.path/{name}"), path));
@@ -322,13 +317,11 @@ fn contents(path: &Path) -> Result<String> {
         return checksum(path);
     }
     let is_model = path.join("config.json").exists();
-    let context = || format!("cannot read {}", path.display());
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_file() && (!is_model || model::is_read(&name)) {
-            files.push((PathBuf::from(name), entry.path()));
+    for entry in entries(path)? {
+        let name = entry.file_name().unwrap_or_default().display().to_string();
+        if entry.is_file() && (!is_model || model::is_read(&name)) {
+            files.push((PathBuf::from(name), entry));
         }
     }
     files.sort();
@@ -355,10 +348,7 @@ mod tests {
 
     /// The settings of each stage of `tiny` with changes.
     fn read_by_stages(changes: &[&str]) -> Vec<(Task, BTreeMap<String, String>)> {
-        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
-        let text = include_str!("../../../runs/tiny.toml");
-        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
-        let plan = Plan::new(file).unwrap();
+        let plan = Plan::tiny(changes);
         let stages = plan.stages.iter();
         stages
             .map(|stage| (stage.task, settings(&plan, stage.task)))

@@ -17,9 +17,6 @@ use crate::run_file::{
 };
 
 /// Checks what must hold between keys.
-///
-/// # Errors
-/// A rule is broken: the message names the keys and their values.
 pub(crate) fn check(file: &RunFile, arms: &[Arm]) -> Result<()> {
     check_engine(file, arms)?;
     check_corpus(file, arms)?;

@@ -22,9 +22,6 @@ struct Entry {
 }
 
 /// The names of a split's files, in order.
-///
-/// # Errors
-/// The Hub cannot be asked, or does not list them all.
 pub(crate) fn list(repository: &str, split: &str, settings: &HubSettings) -> Result<Vec<String>> {
     let endpoint = &settings.endpoint;
     let address = format!("{endpoint}/api/datasets/{repository}/tree/main/{FOLDER}");
@@ -103,9 +100,6 @@ pub(crate) fn is_in(folder: &Path) -> bool {
 
 /// All Parquet files of a folder are read: refuses one that has others than the split's, as an
 /// older version of a data set leaves them.
-///
-/// # Errors
-/// There is such a file.
 pub(crate) fn refuse_others(folder: &Path, files: &[String]) -> Result<()> {
     let names = parquet_names(folder);
     let other = names.iter().find(|name| !files.contains(name));

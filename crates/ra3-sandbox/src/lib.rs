@@ -26,8 +26,8 @@ pub mod value;
 mod zygote;
 
 pub use confine::helper_main_if_requested;
-pub use marshal::{Arguments, Plain};
+pub use marshal::{Arguments, EncodedValue};
 pub use pool::{Pool, SandboxError};
 pub use program::{CallResult, CallRule, Check, Clock, End, Level, Limits, Program, RunResult};
 pub use script::{Script, ScriptEnd, ScriptResult};
-pub use session::{Heard, Listener, is_visible};
+pub use session::{OnResponse, Response, is_visible};

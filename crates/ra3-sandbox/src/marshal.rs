@@ -35,9 +35,9 @@ impl Arguments {
 /// A value as a program sends it that returns the same: to tell that one is right without reading
 /// it. Others may be equal too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plain(Vec<u8>);
+pub struct EncodedValue(Vec<u8>);
 
-impl Plain {
+impl EncodedValue {
     /// Of a value that is equal to itself and travels in this form.
     pub fn of(value: &Value) -> Option<Self> {
         let mut bytes = Vec::new();
@@ -416,14 +416,14 @@ mod tests {
 
     #[test]
     fn what_is_right_is_known_unread() {
-        let plain = |value: &Value| Plain::of(value).is_some();
+        let plain = |value: &Value| EncodedValue::of(value).is_some();
         let nan = Value::float(f64::NAN);
         let nested = |value: &Value| Value::List(vec![int("1"), Value::Tuple(vec![value.clone()])]);
         for (value, hex) in table() {
             let has_form = !matches!(value, Value::Surrogates(_) | Value::Dict(_));
             assert_eq!(plain(&value), has_form, "{value:?}");
             assert_eq!(plain(&nested(&value)), has_form, "{value:?}");
-            assert!(Plain::of(&value).is_none_or(|plain| plain.is(&bytes_of(hex))));
+            assert!(EncodedValue::of(&value).is_none_or(|plain| plain.is(&bytes_of(hex))));
         }
         assert!(!plain(&nan) && !plain(&nested(&nan)));
         assert!(!plain(&Value::Str("a".repeat(BYTES_MAX))));

@@ -11,7 +11,7 @@ use crate::marshal::Arguments;
 use crate::process::Process;
 use crate::program::{CallResult, CallRule, Clock, End, Level, Limits, Program, RunResult};
 use crate::script::{self, Script, ScriptEnd, ScriptResult};
-use crate::session::{Heard, Listener, Session};
+use crate::session::{OnResponse, Response, Session};
 use crate::value::Value;
 use crate::zygote::Zygotes;
 
@@ -32,13 +32,10 @@ pub enum SandboxError {
     /// A trial program did not end as it should: what the level requires does not hold, or the
     /// helper is not one.
     #[error(
-        "cannot run a trial program: {reason} (the level `require` needs seccomp and landlock; \
+        "cannot run a trial program: {0} (the level `require` needs seccomp and landlock; \
          `best_effort` takes what there is)"
     )]
-    Trial {
-        /// How it ended.
-        reason: String,
-    },
+    Trial(String),
 }
 
 /// A bounded pool of processes.
@@ -92,7 +89,7 @@ impl Pool {
                 End::Infrastructure { reason } => reason,
                 other => format!("{other:?}"),
             };
-            return Err(SandboxError::Trial { reason });
+            return Err(SandboxError::Trial(reason));
         }
         pool.confinement = result.confinement;
         Ok(pool)
@@ -173,26 +170,26 @@ impl Pool {
     /// Runs one program within limits of its own.
     pub fn run_with(&self, program: &Program, limits: Limits) -> RunResult {
         let mut calls = Vec::new();
-        let mut listener = |heard: Heard<'_>| {
-            calls.push(heard.into_result());
+        let mut on_response = |response: Response<'_>| {
+            calls.push(response.into_result());
             ControlFlow::Continue(())
         };
         let rule = CallRule::default();
-        let result = self.run_heard(program, &rule, limits, &mut listener);
+        let result = self.run_each(program, &rule, limits, &mut on_response);
         RunResult { calls, ..result }
     }
 
-    /// Runs one program within limits of its own, and hands each result to the listener as it
+    /// Runs one program within limits of its own, and hands each result to `on_response` as it
     /// comes; the run ends where that wants no more. The result holds no calls.
-    pub fn run_heard<'a>(
+    pub fn run_each<'a>(
         &'a self,
         program: &'a Program,
         rule: &'a CallRule,
         limits: Limits,
-        listener: &'a mut Listener<'a>,
+        on_response: &'a mut OnResponse<'a>,
     ) -> RunResult {
         self.start(program, limits)
-            .and_then(|processes| Session::new(program, rule, limits, processes, listener).run())
+            .and_then(|processes| Session::new(program, rule, limits, processes, on_response).run())
             .unwrap_or_else(|error| RunResult {
                 calls: Vec::new(),
                 end: End::Infrastructure {

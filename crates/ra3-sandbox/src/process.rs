@@ -1,6 +1,6 @@
 //! One forked process with its two pipes: frames in, frames out, never waiting for one side only.
 //!
-//! A hostile program may stop reading, stop writing, or write without end; [`next_news`] polls all
+//! A hostile program may stop reading, stop writing, or write without end; [`next_event`] polls all
 //! pipes against one deadline, so that none of these holds the caller up. A frame is four bytes of
 //! length, its content, and on the way out a byte before that which says what it is. What frames
 //! mean is not known here, but for the line before the first, in which the zygote's fork says what
@@ -38,17 +38,24 @@ const NAP: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct Process<'a> {
     forked: Forked<'a>,
-    input: Option<File>,
-    /// What is still to be written, from `n_written` on.
-    pending: Vec<u8>,
-    n_written: usize,
-    closes_input: bool,
+    input: Input,
     output: Option<File>,
     /// What was read; handed on up to `n_taken`.
     received: Vec<u8>,
     n_taken: usize,
     n_bytes_read: usize,
     has_begun: bool,
+}
+
+/// The input of a process, and what is still to be written to it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    file: Option<File>,
+    /// From `n_written` on.
+    pending: Vec<u8>,
+    n_written: usize,
+    /// True if it is closed after that.
+    closes: bool,
 }
 
 /// The first line of a fork: what confines it, or why it goes no further.
@@ -60,10 +67,10 @@ pub(crate) struct FirstLine {
 
 /// What happened next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Event {
     /// It has begun.
     Begun { from: usize, line: FirstLine },
-    /// A whole frame, whose content is [`Process::content`] until the next news.
+    /// A whole frame, whose content is [`Process::content`] until the next event.
     Frame {
         from: usize,
         mark: u8,
@@ -92,10 +99,7 @@ impl<'a> Process<'a> {
         })?;
         Ok(Self {
             forked,
-            input: Some(input.into()),
-            pending: Vec::new(),
-            n_written: 0,
-            closes_input: false,
+            input: Input::new(input, Vec::new(), false),
             output: Some(output.into()),
             received: Vec::new(),
             n_taken: 0,
@@ -107,15 +111,15 @@ impl<'a> Process<'a> {
     /// Queues a frame.
     pub(crate) fn send(&mut self, content: &[u8]) {
         let length = u32::try_from(content.len()).expect("a request has less than 4 GiB");
-        self.pending.extend(length.to_le_bytes());
-        self.pending.extend_from_slice(content);
-        self.write();
+        self.input.pending.extend(length.to_le_bytes());
+        self.input.pending.extend_from_slice(content);
+        self.input.write();
     }
 
     /// Closes its input after what is queued.
     pub(crate) fn close_input(&mut self) {
-        self.closes_input = true;
-        self.write();
+        self.input.closes = true;
+        self.input.write();
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -133,57 +137,36 @@ impl<'a> Process<'a> {
     }
 
     /// What was received first and not yet handed on, if it is whole.
-    fn take(&mut self, from: usize) -> Option<News> {
+    fn take(&mut self, from: usize) -> Option<Event> {
         let unread = &self.received[self.n_taken..];
         if !self.has_begun {
             let Some(at) = unread.iter().position(|byte| *byte == b'\n') else {
-                return (unread.len() > LINE_BYTES_MAX).then_some(News::Closed { from });
+                return (unread.len() > LINE_BYTES_MAX).then_some(Event::Closed { from });
             };
             let line = serde_json::from_slice(&unread[..at]);
             self.n_taken += at + 1;
             self.has_begun = true;
             return Some(match line {
-                Ok(line) => News::Begun { from, line },
-                Err(_) => News::Closed { from },
+                Ok(line) => Event::Begun { from, line },
+                Err(_) => Event::Closed { from },
             });
         }
         let (head, rest) = unread.split_first_chunk::<HEAD_BYTES>()?;
         let [a, b, c, d, mark] = *head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length > FRAME_BYTES_MAX {
-            return Some(News::Flooded);
+            return Some(Event::Flooded);
         }
         if rest.len() < length {
             return None;
         }
         let start = self.n_taken + HEAD_BYTES;
         self.n_taken = start + length;
-        Some(News::Frame {
+        Some(Event::Frame {
             from,
             mark,
             content: start..self.n_taken,
         })
-    }
-
-    fn write(&mut self) {
-        while let Some(input) = self.input.as_mut() {
-            let rest = &self.pending[self.n_written..];
-            if rest.is_empty() {
-                self.pending.clear();
-                self.n_written = 0;
-                if self.closes_input {
-                    self.input = None;
-                }
-                return;
-            }
-            match input.write(rest) {
-                Ok(n) => self.n_written += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Nobody reads any more; that its output ends is the news.
-                Err(_) => self.input = None,
-            }
-        }
     }
 
     /// Reads what there is, up to a part's length.
@@ -202,12 +185,48 @@ impl<'a> Process<'a> {
 
     fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let output = self.output.as_ref();
-        let input = self.input.as_ref();
-        let input = input.filter(|_| self.n_written < self.pending.len());
         let reading = output.map(|output| PollFd::new(output, PollFlags::IN));
-        reading
-            .into_iter()
-            .chain(input.map(|input| PollFd::new(input, PollFlags::OUT)))
+        reading.into_iter().chain(self.input.poll_fd())
+    }
+}
+
+impl Input {
+    pub(crate) fn new(end: OwnedFd, pending: Vec<u8>, closes: bool) -> Self {
+        Self {
+            file: Some(end.into()),
+            pending,
+            n_written: 0,
+            closes,
+        }
+    }
+
+    /// Writes what there is room for.
+    pub(crate) fn write(&mut self) {
+        while let Some(file) = self.file.as_mut() {
+            let rest = &self.pending[self.n_written..];
+            if rest.is_empty() {
+                self.pending.clear();
+                self.n_written = 0;
+                if self.closes {
+                    self.file = None;
+                }
+                return;
+            }
+            match file.write(rest) {
+                Ok(n) => self.n_written += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Nobody reads any more, which is no failure; its output may end, too.
+                Err(_) => self.file = None,
+            }
+        }
+    }
+
+    /// What to wait for until there is room for more, if there is more.
+    pub(crate) fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let file = self.file.as_ref();
+        let file = file.filter(|_| self.n_written < self.pending.len());
+        file.map(|file| PollFd::new(file, PollFlags::OUT))
     }
 }
 
@@ -219,43 +238,44 @@ pub(crate) fn set_nonblocking(end: &OwnedFd) -> Result<()> {
 
 /// Waits for the next news of any of the processes. Frames come before the end of their process.
 /// Where many more results are to come, `naps` lets several gather.
-pub(crate) fn next_news(
+pub(crate) fn next_event(
     processes: &mut [Process<'_>],
     n_bytes_max: usize,
     deadline: Instant,
     naps: bool,
-) -> Result<News> {
+) -> Result<Event> {
     loop {
         for (from, process) in processes.iter_mut().enumerate() {
             if let Some(news) = process.take(from) {
                 return Ok(news);
             }
             if process.n_bytes_read > n_bytes_max {
-                return Ok(News::Flooded);
+                return Ok(Event::Flooded);
             }
             if process.output.is_none() {
-                return Ok(News::Closed { from });
+                return Ok(Event::Closed { from });
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left == Duration::ZERO {
-            return Ok(News::Deadline);
+            return Ok(Event::Deadline);
         }
-        wait(processes, left)?;
+        let mut ends: Vec<_> = processes.iter().flat_map(Process::poll_fds).collect();
+        wait_for(&mut ends, left)?;
         if naps {
             std::thread::sleep(NAP);
         }
         for process in processes.iter_mut() {
-            process.write();
+            process.input.write();
             process.read();
         }
     }
 }
 
-fn wait(processes: &[Process<'_>], left: Duration) -> Result<()> {
-    let mut ends: Vec<PollFd<'_>> = processes.iter().flat_map(Process::poll_fds).collect();
+/// Waits until one of these is ready, at most so long.
+pub(crate) fn wait_for(ends: &mut [PollFd<'_>], left: Duration) -> Result<()> {
     let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
-    match poll(&mut ends, Some(&left)) {
+    match poll(ends, Some(&left)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -5,21 +5,21 @@
 //! one file may be written. Not done here: calls of functions ([`crate::Pool::run`]).
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 
 use crate::interpreter::Role;
 use crate::marshal::Writer;
-use crate::process::{FirstLine, set_nonblocking};
+use crate::process::{FirstLine, Input, set_nonblocking, wait_for};
 use crate::program::{Clock, Limits};
 use crate::zygote::{Forked, Order, Zygotes};
 
@@ -143,9 +143,7 @@ struct Run<'a> {
     forked: Forked<'a>,
     /// Readable once the process has ended.
     ended: OwnedFd,
-    input: Option<File>,
-    pending: Vec<u8>,
-    n_sent: usize,
+    input: Input,
     output: Stream,
     error: Stream,
 }
@@ -181,9 +179,6 @@ impl Stream {
 }
 
 /// Runs a script.
-///
-/// # Errors
-/// It cannot be started or watched.
 pub(crate) fn run(
     zygotes: &Zygotes,
     script: &Script,
@@ -265,9 +260,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             ended: pidfd_open(forked.pid(), PidfdFlags::empty())?,
             forked,
-            input: Some(input.into()),
-            pending: pending(script),
-            n_sent: 0,
+            input: Input::new(input, pending(script), true),
             output: stream(output, usize::MAX),
             error: stream(error, ERROR_BYTES),
         })
@@ -280,7 +273,7 @@ impl<'a> Run<'a> {
         deadline: Instant,
     ) -> std::io::Result<Option<ScriptEnd>> {
         loop {
-            self.send();
+            self.input.write();
             self.output.read();
             self.error.read();
             if self.output.received.len() > n_bytes_max + ERROR_BYTES {
@@ -298,36 +291,14 @@ impl<'a> Run<'a> {
 
     /// Waits for news; true if the process has ended.
     fn wait(&self, left: Duration) -> std::io::Result<bool> {
-        let input = self.input.as_ref();
         let outputs = [self.output.file.as_ref(), self.error.file.as_ref()];
         let reading = outputs.into_iter().flatten();
         let mut ends: Vec<PollFd<'_>> = std::iter::once(PollFd::new(&self.ended, PollFlags::IN))
-            .chain(input.map(|input| PollFd::new(input, PollFlags::OUT)))
+            .chain(self.input.poll_fd())
             .chain(reading.map(|output| PollFd::new(output, PollFlags::IN)))
             .collect();
-        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
-        match poll(&mut ends, Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        wait_for(&mut ends, left)?;
         Ok(ends[0].revents().contains(PollFlags::IN))
-    }
-
-    fn send(&mut self) {
-        while let Some(input) = self.input.as_mut() {
-            let rest = &self.pending[self.n_sent..];
-            if rest.is_empty() {
-                self.input = None;
-                return;
-            }
-            match input.write(rest) {
-                Ok(n) => self.n_sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It does not read, which it need not.
-                Err(_) => self.input = None,
-            }
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::marshal::{self, Plain, Writer};
-use crate::process::{FirstLine, News, Process, next_news};
+use crate::marshal::{self, EncodedValue, Writer};
+use crate::process::{Event, FirstLine, Process, next_event};
 use crate::program::{CallResult, CallRule, Clock, End, Limits, Program, RunResult};
 use crate::value::Value;
 
@@ -25,24 +25,24 @@ const N_GATHERED: usize = 16;
 
 /// The result of a call as it came; a plain one is read only where somebody looks into it.
 #[derive(Debug)]
-pub struct Heard<'a>(Content<'a>);
+pub struct Response<'a>(Content<'a>);
 
 #[derive(Debug)]
 enum Content<'a> {
-    Plain(&'a [u8]),
+    Encoded(&'a [u8]),
     Other(CallResult),
 }
 
-impl Heard<'_> {
+impl Response<'_> {
     /// True if it is this value and of the same types; false says nothing.
-    pub fn is(&self, expected: &Plain) -> bool {
-        matches!(self.0, Content::Plain(bytes) if expected.is(bytes))
+    pub fn is(&self, expected: &EncodedValue) -> bool {
+        matches!(self.0, Content::Encoded(bytes) if expected.is(bytes))
     }
 
     /// Reads it.
     pub fn into_result(self) -> CallResult {
         match self.0 {
-            Content::Plain(bytes) => {
+            Content::Encoded(bytes) => {
                 let other = || Value::Opaque("too deep, or no plain value".to_owned());
                 CallResult::Value(marshal::read(bytes).unwrap_or_else(other))
             }
@@ -51,20 +51,20 @@ impl Heard<'_> {
     }
 }
 
-/// Hears the result of each call on the inputs as it comes, and says whether to go on.
-pub type Listener<'a> = dyn FnMut(Heard<'_>) -> ControlFlow<()> + 'a;
+/// Takes the result of each call on the inputs as it comes, and says whether to go on.
+pub type OnResponse<'a> = dyn FnMut(Response<'_>) -> ControlFlow<()> + 'a;
 
 /// The state of a run.
 pub(crate) struct Session<'a> {
     program: &'a Program,
     rule: &'a CallRule,
     limits: Limits,
-    n_heard: usize,
+    n_received: usize,
     /// Values that a test has asked for.
     n_asked: usize,
     /// Values that a test has seen.
     n_replies: usize,
-    listener: &'a mut Listener<'a>,
+    on_response: &'a mut OnResponse<'a>,
     /// The candidate, and the checker where there is a check.
     processes: Vec<Process<'a>>,
     began: Instant,
@@ -99,45 +99,45 @@ impl<'a> Session<'a> {
         rule: &'a CallRule,
         limits: Limits,
         processes: Vec<Process<'a>>,
-        listener: &'a mut Listener<'a>,
+        on_response: &'a mut OnResponse<'a>,
     ) -> Self {
         Self {
             program,
             rule,
             limits,
-            n_heard: 0,
+            n_received: 0,
             n_asked: 0,
             n_replies: 0,
-            listener,
+            on_response,
             processes,
             began: Instant::now(),
             confinement: Vec::new(),
         }
     }
 
-    /// Runs to the end; the processes are dead afterwards. The calls are the listener's.
+    /// Runs to the end; the processes are dead afterwards. The calls are `on_response`'s.
     pub(crate) fn run(mut self) -> std::io::Result<RunResult> {
         self.brief();
         let deadline = self.began + Duration::from_secs_f64(self.limits.wall_s);
         let cap = self.limits.result_bytes_max;
         let end = loop {
             let is_alone = self.processes.len() == 1;
-            let gathers = is_alone && self.n_heard + N_GATHERED < self.program.inputs.len();
-            let end = match next_news(&mut self.processes, cap, deadline, gathers)? {
-                News::Begun { from, line } => self.begin(from, line),
-                News::Frame {
+            let gathers = is_alone && self.n_received + N_GATHERED < self.program.inputs.len();
+            let end = match next_event(&mut self.processes, cap, deadline, gathers)? {
+                Event::Begun { from, line } => self.begin(from, line),
+                Event::Frame {
                     from: CANDIDATE,
                     mark,
                     content,
-                } => self.hear_candidate(mark, content)?,
-                News::Frame { mark, content, .. } => self.hear_checker(mark, content)?,
-                News::Closed { from } => Some(self.end_of_closed(from)?),
-                News::Flooded => Some(End::OutputLimit),
-                News::Deadline if self.processes[CANDIDATE].has_begun() => {
+                } => self.candidate_frame(mark, content)?,
+                Event::Frame { mark, content, .. } => self.checker_frame(mark, content)?,
+                Event::Closed { from } => Some(self.end_of_closed(from)?),
+                Event::Flooded => Some(End::OutputLimit),
+                Event::Deadline if self.processes[CANDIDATE].has_begun() => {
                     let exit = self.processes[CANDIDATE].end()?;
                     Some(End::TimedOut(exit.clock(self.limits.wall_s)))
                 }
-                News::Deadline => Some(infrastructure("the program did not start in time")),
+                Event::Deadline => Some(infrastructure("the program did not start in time")),
             };
             if let Some(end) = end {
                 break end;
@@ -183,10 +183,10 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a frame of the candidate's in; the run's end if this is it.
-    fn hear_candidate(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
+    fn candidate_frame(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
         let content = self.processes[CANDIDATE].content(content);
-        let heard = match mark {
-            b'p' => Some(Content::Plain(content)),
+        let response = match mark {
+            b'p' => Some(Content::Encoded(content)),
             b'v' => Value::of_driver(content).map(|value| Content::Other(CallResult::Value(value))),
             b'r' => match serde_json::from_slice(content) {
                 Ok(failure) => match raised(&failure) {
@@ -199,15 +199,15 @@ impl<'a> Session<'a> {
             b'f' if self.program.check.is_none() => return Ok(Some(End::Finished)),
             _ => None,
         };
-        let Some(heard) = heard.map(Heard) else {
+        let Some(response) = response.map(Response) else {
             return self.end_of_closed(CANDIDATE).map(Some);
         };
-        if self.n_heard < self.program.inputs.len() {
-            self.n_heard += 1;
-            let wants_more = (self.listener)(heard).is_continue();
+        if self.n_received < self.program.inputs.len() {
+            self.n_received += 1;
+            let wants_more = (self.on_response)(response).is_continue();
             return Ok((!wants_more).then_some(End::Finished));
         }
-        let reply = reply(&heard.into_result());
+        let reply = reply(&response.into_result());
         if self.n_replies == self.n_asked {
             // Nobody asked.
             return self.end_of_closed(CANDIDATE).map(Some);
@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn hear_checker(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
+    fn checker_frame(&mut self, mark: u8, content: Range<usize>) -> std::io::Result<Option<End>> {
         let content = self.processes[CHECKER].content(content);
         match mark {
             b'u' => {

@@ -189,10 +189,10 @@ impl Zygotes {
             child,
             control: ours,
         };
-        // One that has ended hears nothing; what it said before is the reason.
-        let told = zygote.tell(&self.setup, &[]);
-        let word = zygote.hear()?;
-        told?;
+        // One that has ended gets nothing; what it said before is the reason.
+        let sent = zygote.send(&self.setup, &[]);
+        let word = zygote.receive()?;
+        sent?;
         match word.as_str() {
             "ready" => Ok(zygote),
             "" => Err(Error::other("the helper ended without a word")),
@@ -244,7 +244,7 @@ fn fork_message(order: &Order<'_>) -> Vec<u8> {
 }
 
 impl Zygote {
-    fn tell(&self, message: &[u8], numbers: &[BorrowedFd<'_>]) -> Result<()> {
+    fn send(&self, message: &[u8], numbers: &[BorrowedFd<'_>]) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(N_FDS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !numbers.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(numbers)) {
@@ -255,7 +255,7 @@ impl Zygote {
         Ok(())
     }
 
-    fn hear(&self) -> Result<String> {
+    fn receive(&self) -> Result<String> {
         let mut word = [0u8; WORD_BYTES];
         // A process that is stopped and goes on is interrupted here, since there is a time limit.
         let receive = || recv(&self.control, &mut word[..], RecvFlags::empty());
@@ -266,8 +266,8 @@ impl Zygote {
     fn fork(&self, message: &[u8], numbers: &[BorrowedFd<'_>]) -> Result<Pid> {
         let began = Instant::now();
         loop {
-            self.tell(message, numbers)?;
-            let word: i32 = self.hear()?.parse().map_err(Error::other)?;
+            self.send(message, numbers)?;
+            let word: i32 = self.receive()?.parse().map_err(Error::other)?;
             match Pid::from_raw(word.max(0)) {
                 Some(pid) => return Ok(pid),
                 // All processes that there are may be taken, for as long as another program runs.
@@ -290,8 +290,8 @@ impl Zygote {
         message.tuple(2);
         message.text("wait");
         message.int(pid.as_raw_nonzero().get().into());
-        self.tell(&message.finish(), &[])?;
-        let word = self.hear()?;
+        self.send(&message.finish(), &[])?;
+        let word = self.receive()?;
         let parse = || {
             let (status, cpu_us) = word.split_once(' ')?;
             let status = ExitStatus::from_raw(status.parse().ok()?);

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    Arguments, CallResult, CallRule, Clock, End, Heard, Level, Limits, Pool, Program,
+    Arguments, CallResult, CallRule, Clock, End, Level, Limits, Pool, Program, Response,
 };
 
 const LIMITS: Limits = Limits {
@@ -79,11 +79,13 @@ fn no_value_beyond_its_bound_is_read() {
             ..program(source)
         };
         let mut calls = Vec::new();
-        let mut listener = |heard: Heard<'_>| {
-            calls.push(heard.into_result());
+        let mut on_response = |response: Response<'_>| {
+            calls.push(response.into_result());
             ControlFlow::Continue(())
         };
-        let end = pool().run_heard(&program, &rule, limits, &mut listener).end;
+        let end = pool()
+            .run_each(&program, &rule, limits, &mut on_response)
+            .end;
         (calls, end)
     };
     // The driver's own word: what is too long goes as a digest.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    Arguments, CallResult, CallRule, Check, Clock, End, Heard, Level, Limits, Pool, Program,
+    Arguments, CallResult, CallRule, Check, Clock, End, Level, Limits, Pool, Program, Response,
     SandboxError,
 };
 
@@ -284,7 +284,7 @@ fn a_helper_that_is_none_is_said_to_be_so() {
     for helper in ["/bin/true", "/bin/cat", "/nowhere"] {
         let error = Pool::with_helper(helper.into(), 1, LIMITS, Level::BestEffort).unwrap_err();
         assert!(
-            matches!(error, SandboxError::Trial { .. }),
+            matches!(error, SandboxError::Trial(..)),
             "{helper}: {error}"
         );
     }
@@ -375,19 +375,19 @@ fn a_call_is_interrupted_and_the_next_one_is_made() {
         convert: Some("lambda value: len(value)".to_owned()),
         ..CallRule::default()
     };
-    let mut heard = Vec::new();
-    let mut listener = |heard_now: Heard<'_>| {
-        heard.push(heard_now.into_result());
-        if heard.len() < 2 {
+    let mut calls = Vec::new();
+    let mut on_response = |response: Response<'_>| {
+        calls.push(response.into_result());
+        if calls.len() < 2 {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     };
-    let result = pool().run_heard(&program, &rule, LIMITS, &mut listener);
+    let result = pool().run_each(&program, &rule, LIMITS, &mut on_response);
     assert_eq!(result.end, End::Finished);
-    let [CallResult::Raised { error, .. }, CallResult::Value(value)] = heard.as_slice() else {
-        panic!("{heard:?}");
+    let [CallResult::Raised { error, .. }, CallResult::Value(value)] = calls.as_slice() else {
+        panic!("{calls:?}");
     };
     assert_eq!(
         (error.as_str(), value.display(9).as_str()),

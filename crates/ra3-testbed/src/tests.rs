@@ -84,16 +84,9 @@ fn held_out_chains_are_not_readable_in_any_training_document() {
             .filter(|clauses| clauses.len() == 3)
             .map(|clauses| readable.contains(&clauses.join(" ")))
     };
-    let held_out: Vec<bool> = testbed
-        .held_out_problems
-        .iter()
-        .filter_map(is_readable)
-        .collect();
-    let trained: Vec<bool> = testbed
-        .train_problems
-        .iter()
-        .filter_map(is_readable)
-        .collect();
+    let found = |problems: &[Problem]| problems.iter().filter_map(is_readable).collect();
+    let held_out: Vec<bool> = found(&testbed.held_out_problems);
+    let trained: Vec<bool> = found(&testbed.train_problems);
     assert!(held_out.len() > 50 && !held_out.contains(&true));
     // The same reading finds training problems in the corpus, so it is able to find something.
     assert!(trained.contains(&true));
@@ -141,16 +134,9 @@ fn held_out_pipelines_are_not_readable_in_any_training_document() {
             .filter(|names| names.len() == 2)
             .map(|names| readable.contains(&names.join(" ")))
     };
-    let held_out: Vec<bool> = testbed
-        .held_out_problems
-        .iter()
-        .filter_map(is_readable)
-        .collect();
-    let trained: Vec<bool> = testbed
-        .train_problems
-        .iter()
-        .filter_map(is_readable)
-        .collect();
+    let found = |problems: &[Problem]| problems.iter().filter_map(is_readable).collect();
+    let held_out: Vec<bool> = found(&testbed.held_out_problems);
+    let trained: Vec<bool> = found(&testbed.train_problems);
     assert!(held_out.len() > 30 && !held_out.contains(&true));
     assert!(trained.iter().filter(|found| **found).count() > trained.len() / 2);
 }

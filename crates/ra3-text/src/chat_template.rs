@@ -207,10 +207,7 @@ fn read_sources(folder: &Path, config: &Config) -> Result<Vec<Source>, TextError
     let mut files = vec![(DEFAULT.to_owned(), folder.join(TEMPLATE_FILE))];
     let further = folder.join(TEMPLATE_FOLDER);
     if further.is_dir() {
-        let read = |source| TextError::Read {
-            path: further.clone(),
-            source,
-        };
+        let read = |source| TextError::Read(further.clone(), source);
         for entry in std::fs::read_dir(&further).map_err(read)? {
             let path = entry.map_err(read)?.path();
             if path.extension().is_some_and(|suffix| suffix == "jinja") {
@@ -288,10 +285,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TextError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(TextError::Read(path.to_owned(), source)),
     }
 }
 

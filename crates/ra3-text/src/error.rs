@@ -2,35 +2,19 @@
 
 use std::path::PathBuf;
 
-/// Why a tokenizer or a chat template cannot be used.
+/// Why a tokenizer or a chat template cannot be used. A path is the file's, a text says what is
+/// wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// A file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// A file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] std::io::Error),
     /// A tokenizer cannot be trained, read or written.
-    #[error("tokenizer {path}: {reason}")]
-    Tokenizer {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    #[error("tokenizer {0}: {1}")]
+    Tokenizer(PathBuf, String),
     /// A chat template cannot be read, or refuses a conversation.
     #[error("chat template {template}: {reason}")]
     Template {

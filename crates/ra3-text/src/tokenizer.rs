@@ -179,13 +179,10 @@ impl Tokenizer {
         let text = self
             .to_text()
             .map_err(|error| failure(&path, error.to_string()))?;
-        std::fs::write(&path, text).map_err(|source| TextError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        std::fs::write(&path, text).map_err(|source| TextError::Write(path.clone(), source))?;
         let config = self.named.to_text(&self.name_of(self.markers.end));
         let path = folder.join("tokenizer_config.json");
-        std::fs::write(&path, config).map_err(|source| TextError::Write { path, source })
+        std::fs::write(&path, config).map_err(|source| TextError::Write(path, source))
     }
 
     /// The file. The markers of latents are no special tokens in it: a server that leaves special
@@ -474,8 +471,5 @@ fn special(text: &str) -> AddedToken {
 }
 
 fn failure(path: &Path, reason: String) -> TextError {
-    TextError::Tokenizer {
-        path: path.to_owned(),
-        reason,
-    }
+    TextError::Tokenizer(path.to_owned(), reason)
 }

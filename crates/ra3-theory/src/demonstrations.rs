@@ -65,13 +65,6 @@ impl Uses {
         (0..self.counts.len()).filter(used).collect()
     }
 
-    /// The options that make up at least this share of all uses.
-    pub fn at_least(&self, share: f64) -> Vec<usize> {
-        let total = self.counts.iter().sum::<usize>() as f64;
-        let is_common = |option: &usize| self.counts[*option] as f64 >= share * total;
-        (0..self.counts.len()).filter(is_common).collect()
-    }
-
     /// The options from the most used to the least; equals in the order of the list.
     pub fn ranked(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.counts.len()).collect();

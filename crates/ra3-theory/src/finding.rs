@@ -1,77 +1,55 @@
 //! What an experiment hands back: figures with curves, fitted exponents, and checks. As JSON lines
 //! each point, fit and check is one record.
 
-use ra3_page::Point;
+use ra3_page::{Figure as Chart, Point, Series, Stroke};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::statistics::{Estimate, estimate};
 
-/// A named curve.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Curve {
-    /// Its name in the legend.
-    pub name: String,
-    /// True for theory (drawn dashed), false for what was measured.
-    pub is_theory: bool,
-    /// Its points, by rising x, with 95 % intervals over seeds.
-    pub points: Vec<Point>,
-}
-
-impl Curve {
-    /// A measured curve: at each of `xs`, the values of all seeds, `[seed][point]`.
-    pub fn measured(name: impl Into<String>, xs: &[f64], by_seed: &[Vec<f64>]) -> Self {
-        let point = |(index, x): (usize, &f64)| {
-            let values: Vec<f64> = by_seed.iter().map(|values| values[index]).collect();
-            let Estimate { mean, half_width } = estimate(&values);
-            Point {
-                x: *x,
-                y: mean,
-                low: mean - half_width,
-                high: mean + half_width,
-            }
-        };
-        Self {
-            name: name.into(),
-            is_theory: false,
-            points: xs.iter().enumerate().map(point).collect(),
-        }
-    }
-
-    /// A curve of exact values.
-    pub fn theory(name: impl Into<String>, points: impl Iterator<Item = (f64, f64)>) -> Self {
-        Self {
-            name: name.into(),
-            is_theory: true,
-            points: points.map(|(x, y)| Point::new(x, y)).collect(),
-        }
-    }
-
-    /// The point with the smallest mean; the first of equals.
-    pub fn lowest(&self) -> Option<&Point> {
-        self.points.iter().min_by(|a, b| a.y.total_cmp(&b.y))
-    }
-}
-
-/// A figure.
+/// A figure of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// Short name in records and links.
     pub id: &'static str,
-    /// Title.
-    pub title: String,
-    /// What the x axis counts.
-    pub x_label: String,
-    /// What the y axis counts.
-    pub y_label: String,
-    /// True for logarithmic axes, x then y.
-    pub logarithmic: (bool, bool),
-    /// The curves.
-    pub curves: Vec<Curve>,
+    /// The curves, theory's as references; the page gives them colours.
+    pub chart: Chart,
     /// How to read it, and what it shows, in sentences.
-    pub reading: String,
-    /// A point to mark, such as an optimum.
-    pub mark: Option<(f64, f64)>,
+    pub reading: &'static str,
+}
+
+/// A measured curve: at each of `xs`, the values of all seeds, `[seed][point]`, with 95 % intervals
+/// over them.
+pub(crate) fn measured(name: impl Into<String>, xs: &[f64], by_seed: &[Vec<f64>]) -> Series {
+    let point = |(index, x): (usize, &f64)| {
+        let values: Vec<f64> = by_seed.iter().map(|values| values[index]).collect();
+        let Estimate { mean, half_width } = estimate(&values);
+        Point {
+            x: *x,
+            y: mean,
+            low: mean - half_width,
+            high: mean + half_width,
+        }
+    };
+    Series {
+        name: name.into(),
+        points: xs.iter().enumerate().map(point).collect(),
+        ..Series::default()
+    }
+}
+
+/// A curve of exact values.
+pub(crate) fn theory(
+    name: impl Into<String>,
+    points: impl IntoIterator<Item = (f64, f64)>,
+) -> Series {
+    Series {
+        name: name.into(),
+        stroke: Stroke::Dashed,
+        is_reference: true,
+        points: points.into_iter().map(|(x, y)| Point::new(x, y)).collect(),
+        ..Series::default()
+    }
 }
 
 /// A fitted exponent beside the theory's.
@@ -132,7 +110,7 @@ impl Finding {
     /// One record a point, fit and check.
     pub fn records(&self) -> Vec<Value> {
         let points = self.figures.iter().flat_map(|figure| {
-            let curves = figure.curves.iter();
+            let curves = figure.chart.series.iter();
             curves.flat_map(|curve| curve.points.iter().map(|p| point(figure.id, curve, p)))
         });
         let fits = self.fits.iter().map(|fit| json!({ "fit": fit }));
@@ -162,11 +140,11 @@ impl Finding {
     }
 }
 
-fn point(figure: &str, curve: &Curve, point: &Point) -> Value {
+fn point(figure: &str, curve: &Series, point: &Point) -> Value {
     json!({
         "figure": figure,
         "curve": curve.name,
-        "theory": curve.is_theory,
+        "theory": curve.is_reference,
         "x": point.x,
         "y": point.y,
         "low": point.low,

@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use ra3_page::{Axis, Scale, Series, Stroke, document, escape, table};
+use ra3_page::{document, escape, table};
 
 use crate::experiments::Settings;
-use crate::finding::{Curve, Figure, Finding};
+use crate::finding::{Figure, Finding};
 
 const STYLE: &str = include_str!("page.css");
 /// Colours of the page; a seventh curve begins again.
@@ -28,9 +28,9 @@ pub fn html(finding: &Finding, settings: &Settings) -> String {
             body,
             "<section id=\"{}\"><h2>{}</h2>{}<p>{}</p></section>",
             figure.id,
-            escape(&figure.title),
-            chart(figure).html(),
-            escape(&figure.reading)
+            escape(&figure.chart.title),
+            chart(figure),
+            escape(figure.reading)
         );
     }
     let _ = write!(
@@ -42,34 +42,12 @@ pub fn html(finding: &Finding, settings: &Settings) -> String {
     document("RA3: the theory, run", STYLE, &body, "")
 }
 
-fn chart(figure: &Figure) -> ra3_page::Figure {
-    let axis = |label: &str, is_logarithmic| Axis {
-        label: label.to_owned(),
-        scale: if is_logarithmic {
-            Scale::Log10
-        } else {
-            Scale::Linear
-        },
-    };
-    let series = |(index, curve): (usize, &Curve)| Series {
-        name: curve.name.clone(),
-        colour: format!("c{}", index % N_COLOURS),
-        stroke: if curve.is_theory {
-            Stroke::Dashed
-        } else {
-            Stroke::Solid
-        },
-        is_reference: curve.is_theory,
-        points: curve.points.clone(),
-    };
-    ra3_page::Figure {
-        title: figure.title.clone(),
-        x: axis(&figure.x_label, figure.logarithmic.0),
-        y: axis(&figure.y_label, figure.logarithmic.1),
-        series: figure.curves.iter().enumerate().map(series).collect(),
-        mark: figure.mark,
-        ..ra3_page::Figure::default()
+fn chart(figure: &Figure) -> String {
+    let mut chart = figure.chart.clone();
+    for (index, curve) in chart.series.iter_mut().enumerate() {
+        curve.colour = format!("c{}", index % N_COLOURS);
     }
+    chart.html()
 }
 
 fn fits(finding: &Finding) -> String {

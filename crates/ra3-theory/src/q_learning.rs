@@ -8,6 +8,11 @@ use crate::mdp::Mdp;
 use crate::option::Course;
 use crate::smdp::distance;
 
+/// Probability with which [`QLearner::explore`] takes any option.
+const EXPLORATION: f64 = 0.2;
+/// Primitive steps of its longest episode.
+const EPISODE_STEPS_MAX: usize = 100;
+
 /// A table of option values that learns.
 #[derive(Clone, Debug)]
 pub struct QLearner<'a> {
@@ -72,6 +77,23 @@ impl<'a> QLearner<'a> {
         self.counts[index] += 1;
         self.values[index] += step * (target - self.values[index]);
         (next, n_steps)
+    }
+
+    /// Episodes from `start` until a budget of primitive steps is spent, `spent` of it before.
+    /// Returns what is spent then: the last option may run beyond the budget.
+    pub fn explore(
+        &mut self,
+        start: usize,
+        mut spent: usize,
+        budget: usize,
+        draws: &mut Draws,
+    ) -> usize {
+        while spent < budget {
+            let left = EPISODE_STEPS_MAX.min(budget - spent);
+            // An episode from a start that is terminal would spend nothing.
+            spent += self.episode(start, EXPLORATION, left, draws).max(1);
+        }
+        spent
     }
 
     /// An episode from `start` that explores with probability `exploration` and breaks ties at

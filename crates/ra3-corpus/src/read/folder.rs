@@ -15,59 +15,50 @@ pub(super) const SUFFIXES: &[&str] = &[".py"];
 /// Folders of the standard library whose files are no code that one would learn from.
 const LIBRARY_SKIPS: &[&str] = &["site-packages", "test", "tests", "idle_test"];
 
-pub(super) fn read_folder(
-    root: &Path,
-    n_files_max: usize,
-    on_error: OnError,
-    reading: &mut Reading,
-) -> Result<(), CorpusError> {
-    let paths = files_below(root, SUFFIXES, &[], on_error, reading)?;
-    read_files(root, &paths, n_files_max, on_error, reading)
+pub(super) fn read_folder(root: &Path, reading: &mut Reading) -> Result<(), CorpusError> {
+    let paths = files_below(root, SUFFIXES, &[], reading)?;
+    read_files(root, &paths, reading)
 }
 
 pub(super) fn read_library(
     python: &Path,
     n_files_max: usize,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    let root = library_of(python)?;
     // An installation may keep parts elsewhere (Debian links a file into /etc), or to itself: such
     // parts are not the user's to mend, so they are dropped and counted.
-    let paths = files_below(&root, SUFFIXES, LIBRARY_SKIPS, OnError::Drop, reading)?;
-    read_files(&root, &paths, n_files_max, on_error, reading)
+    let mut listed = Reading::new(OnError::Drop);
+    let (root, paths) = files_of_library(python, &mut listed)?;
+    reading.n_dropped = listed.n_dropped;
+    read_files(&root, &spread(&paths, n_files_max), reading)
+}
+
+/// At most so many paths, spread evenly.
+fn spread(paths: &[PathBuf], n_max: usize) -> Vec<PathBuf> {
+    let n_kept = paths.len().min(n_max);
+    let kept = (0..n_kept).map(|index| paths[index * paths.len() / n_kept].clone());
+    kept.collect()
 }
 
 /// An interpreter's standard library and its files.
-///
-/// # Errors
-/// There is no such interpreter, or its library cannot be listed.
-pub(super) fn files_of_library(python: &Path) -> Result<(PathBuf, Vec<PathBuf>), CorpusError> {
-    let mut passed_over = Reading::default();
+pub(super) fn files_of_library(
+    python: &Path,
+    reading: &mut Reading,
+) -> Result<(PathBuf, Vec<PathBuf>), CorpusError> {
     let root = library_of(python)?;
-    let files = files_below(
-        &root,
-        SUFFIXES,
-        LIBRARY_SKIPS,
-        OnError::Drop,
-        &mut passed_over,
-    )?;
+    let files = files_below(&root, SUFFIXES, LIBRARY_SKIPS, reading)?;
     Ok((root, files))
 }
 
 /// The files of a source that is a folder or one file. One file that cannot be opened is a source
 /// that is missing.
-///
-/// # Errors
-/// The source is missing, or, with [`OnError::Stop`], something in it cannot be read.
 pub(super) fn files_of(
     root: &Path,
     suffixes: &[&str],
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<Vec<PathBuf>, CorpusError> {
     if root.is_dir() {
-        return files_below(root, suffixes, &[], on_error, reading);
+        return files_below(root, suffixes, &[], reading);
     }
     Regular::open(root)?;
     Ok(vec![root.to_owned()])
@@ -78,7 +69,6 @@ fn files_below(
     root: &Path,
     suffixes: &[&str],
     skips: &[&str],
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<Vec<PathBuf>, CorpusError> {
     // Where links may lead: the folder, by whatever links it is itself reached.
@@ -91,7 +81,7 @@ fn files_below(
         let entries = match entries {
             Ok(entries) => entries,
             Err(error) => {
-                reading.fail(error, on_error)?;
+                reading.fail(error)?;
                 continue;
             }
         };
@@ -105,7 +95,7 @@ fn files_below(
             } else if !kind.is_dir() && is_wanted {
                 match stays_inside(&path, kind.is_symlink(), &inside) {
                     Ok(()) => paths.push(path),
-                    Err(error) => reading.fail(error, on_error)?,
+                    Err(error) => reading.fail(error)?,
                 }
             }
         }
@@ -143,26 +133,15 @@ fn stays_inside(path: &Path, is_link: bool, inside: &Path) -> Result<(), CorpusE
     })
 }
 
-fn read_files(
-    root: &Path,
-    paths: &[PathBuf],
-    n_files_max: usize,
-    on_error: OnError,
-    reading: &mut Reading,
-) -> Result<(), CorpusError> {
-    let n_kept = paths.len().min(n_files_max);
-    for index in 0..n_kept {
-        let path = &paths[index * paths.len() / n_kept];
-        match Regular::open(path).and_then(|mut file| text_of(path, file.read_to_end()?)) {
-            Ok(text) => {
-                let name = path.strip_prefix(root).unwrap_or(path);
-                let name = name.display().to_string();
-                reading.documents.push(document(name, "", &text));
-            }
-            Err(error) => reading.fail(error, on_error)?,
-        }
-    }
-    Ok(())
+fn read_files(root: &Path, paths: &[PathBuf], reading: &mut Reading) -> Result<(), CorpusError> {
+    reading.each(paths, |path, reading| {
+        let text = text_of(path, Regular::open(path)?.read_to_end()?)?;
+        let name = path.strip_prefix(root).unwrap_or(path).display();
+        reading
+            .documents
+            .push(document(name.to_string(), "", &text));
+        Ok(())
+    })
 }
 
 fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
@@ -173,10 +152,7 @@ fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
 }
 
 fn library_of(python: &Path) -> Result<PathBuf, CorpusError> {
-    let fail = |reason: String| CorpusError::Python {
-        python: python.to_owned(),
-        reason,
-    };
+    let fail = |reason: String| CorpusError::Python(python.to_owned(), reason);
     let output = Command::new(python)
         .args([
             "-c",
@@ -357,21 +333,16 @@ mod tests {
 
     #[test]
     fn a_share_of_the_files_is_spread_over_the_paths() {
+        let paths: Vec<PathBuf> = (0..10).map(|n| format!("{n}.py").into()).collect();
+        let kept = spread(&paths, 3);
+        assert_eq!(kept, ["0.py", "3.py", "6.py"].map(PathBuf::from));
+        assert_eq!(spread(&paths, usize::MAX), paths);
+    }
+
+    #[test]
+    fn a_missing_source_is_no_dropped_file() {
         let dir = tempfile::tempdir().unwrap();
-        for index in 0..10 {
-            std::fs::write(dir.path().join(format!("{index}.py")), "x").unwrap();
-        }
-        let mut reading = Reading::default();
-        read_folder(dir.path(), 3, OnError::Stop, &mut reading).unwrap();
-        let names: Vec<&str> = reading.documents.iter().map(|d| d.name.as_str()).collect();
-        assert_eq!(names, ["0.py", "3.py", "6.py"]);
-        let missing = read_folder(
-            &dir.path().join("none"),
-            3,
-            OnError::Drop,
-            &mut Reading::default(),
-        );
-        assert!(missing.is_err(), "a missing source is no dropped file");
+        assert!(read(&source(&dir.path().join("none")), OnError::Drop).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::folder::files_of;
 use super::record::{elements, record};
 use super::regular::Regular;
-use super::{OnError, Reading, compressed, not_utf8, place_name, read_error, without_mark};
+use super::{Reading, compressed, not_utf8, place_name, read_error, without_bom};
 use crate::error::CorpusError;
 
 pub(super) const SUFFIXES: &[&str] = &[
@@ -17,7 +17,7 @@ pub(super) const SUFFIXES: &[&str] = &[
     ".jsonl.zst",
     ".json.zst",
 ];
-const MARK: &[u8] = "\u{feff}".as_bytes();
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// Where a record keeps what.
 #[derive(Clone, Copy, Debug)]
@@ -30,23 +30,16 @@ pub(super) struct Keys<'a> {
 pub(super) fn read_all(
     root: &Path,
     keys: &Keys<'_>,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    for path in files_of(root, SUFFIXES, on_error, reading)? {
-        match read_one(root, &path, keys, on_error, reading) {
-            Ok(()) => (),
-            Err(error) => reading.fail(error, on_error)?,
-        }
-    }
-    Ok(())
+    let files = files_of(root, SUFFIXES, reading)?;
+    reading.each(&files, |path, reading| read_one(root, path, keys, reading))
 }
 
 fn read_one(
     root: &Path,
     path: &Path,
     keys: &Keys<'_>,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
     let regular = Regular::open(path)?;
@@ -57,29 +50,29 @@ fn read_one(
     let mut bytes = compressed::open(&regular.file).map_err(fail)?;
     // What stands before the first record decides; a damaged stream shows when it is read.
     let start = bytes.fill_buf().unwrap_or_default();
-    let start = start.strip_prefix(MARK).unwrap_or(start);
+    let start = start.strip_prefix(BOM).unwrap_or(start);
     let is_list = start.trim_ascii_start().starts_with(b"[");
     let take = |record_text: &[u8], place: &str, index, reading: &mut Reading| {
         let Ok(text) = std::str::from_utf8(record_text) else {
-            return reading.fail(not_utf8(path, place, record_text), on_error);
+            return reading.fail(not_utf8(path, place, record_text));
         };
         match record(text, keys, || place_name(root, path, index)) {
             Ok(document) => {
                 reading.documents.push(document);
                 Ok(())
             }
-            Err(reason) => reading.fail(record_error(path, place, reason), on_error),
+            Err(reason) => reading.fail(record_error(path, place, reason)),
         }
     };
     if is_list {
         let mut whole = Vec::new();
         bytes.read_to_end(&mut whole).map_err(fail)?;
         let text = std::str::from_utf8(&whole).map_err(|_| not_utf8(path, "list", &whole))?;
-        for (index, element) in elements(without_mark(text)).into_iter().enumerate() {
+        for (index, element) in elements(without_bom(text)).into_iter().enumerate() {
             let place = format!("record {}", index + 1);
             match element {
                 Ok(element) => take(element.as_bytes(), &place, index, reading)?,
-                Err(reason) => reading.fail(record_error(path, &place, reason), on_error)?,
+                Err(reason) => reading.fail(record_error(path, &place, reason))?,
             }
         }
     } else {
@@ -94,7 +87,7 @@ fn read_one(
                 }
             };
             if line
-                .strip_prefix(MARK)
+                .strip_prefix(BOM)
                 .unwrap_or(&line)
                 .trim_ascii()
                 .is_empty()
@@ -121,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Rejected;
-    use crate::read::{Source, read};
+    use crate::read::{OnError, Source, read};
 
     const LINES: &str = "{\"id\": 7, \"prompt\": \"def f():\\n\", \"code\": \"    pass\\n\"}\n\n\
                          {\"id\": \"b\", \"prompt\": \"\", \"code\": \"é = 1\\n\"}\n";

@@ -32,10 +32,10 @@ pub fn look(path: &Path) -> Result<Vec<Source>, CorpusError> {
         }
         return Ok(vec![look_at(path, path)?]);
     }
-    let mut passed_over = Reading::default();
+    let mut passed_over = Reading::new(OnError::Drop);
     let (mut found, mut first_error) = (Vec::new(), None);
     for suffixes in KINDS {
-        let files = folder::files_of(path, suffixes, OnError::Drop, &mut passed_over)?;
+        let files = folder::files_of(path, suffixes, &mut passed_over)?;
         match files.first().map(|first| look_at(path, first)) {
             Some(Ok(source)) => found.push(source),
             Some(Err(error)) => first_error = first_error.or(Some(error)),
@@ -63,10 +63,8 @@ fn look_at(path: &Path, file: &Path) -> Result<Source, CorpusError> {
     }
     if ends(file, parquet::SUFFIXES) {
         let opened = Regular::open(file)?.file;
-        let rows = ra3_parquet::Rows::open(opened).map_err(|source| CorpusError::Parquet {
-            path: file.to_owned(),
-            source,
-        })?;
+        let rows = ra3_parquet::Rows::open(opened)
+            .map_err(|source| CorpusError::Parquet(file.to_owned(), source))?;
         let columns = rows.columns().into_iter().map(|name| (name.to_owned(), 0));
         let column = text_of(columns.collect(), file)?;
         return Ok(Source::Parquet { path, column });

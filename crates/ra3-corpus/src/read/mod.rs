@@ -74,8 +74,9 @@ pub enum OnError {
 }
 
 /// What a source gave.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
+    on_error: OnError,
     /// The documents, in a fixed order.
     pub documents: Vec<Document>,
     /// Files and records that gave no document.
@@ -83,9 +84,31 @@ pub struct Reading {
 }
 
 impl Reading {
+    fn new(on_error: OnError) -> Self {
+        Self {
+            on_error,
+            documents: Vec::new(),
+            n_dropped: BTreeMap::new(),
+        }
+    }
+
+    /// Reads files one after the other.
+    fn each(
+        &mut self,
+        files: &[PathBuf],
+        read_one: impl Fn(&Path, &mut Self) -> Result<(), CorpusError>,
+    ) -> Result<(), CorpusError> {
+        for file in files {
+            if let Err(error) = read_one(file, self) {
+                self.fail(error)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Counts an error as a drop, or hands it on.
-    fn fail(&mut self, error: CorpusError, on_error: OnError) -> Result<(), CorpusError> {
-        match on_error {
+    fn fail(&mut self, error: CorpusError) -> Result<(), CorpusError> {
+        match self.on_error {
             OnError::Stop => Err(error),
             OnError::Drop => {
                 let reason = match &error {
@@ -118,18 +141,13 @@ impl Source {
 /// The source is missing, or (with [`OnError::Stop`]) a file cannot be read or a record is not
 /// what the source should hold; the file and the line or row are named.
 pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> {
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(on_error);
     match source {
-        Source::Folder { path } => folder::read_folder(path, usize::MAX, on_error, &mut reading)?,
+        Source::Folder { path } => folder::read_folder(path, &mut reading)?,
         Source::PythonStandardLibrary {
             python,
             n_files_max,
-        } => folder::read_library(
-            python,
-            n_files_max.unwrap_or(usize::MAX),
-            on_error,
-            &mut reading,
-        )?,
+        } => folder::read_library(python, n_files_max.unwrap_or(usize::MAX), &mut reading)?,
         Source::JsonLines {
             path,
             text_key,
@@ -141,11 +159,9 @@ pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> 
                 prefix: prefix_key.as_deref(),
                 name: name_key.as_deref(),
             };
-            json_lines::read_all(path, &keys, on_error, &mut reading)?;
+            json_lines::read_all(path, &keys, &mut reading)?;
         }
-        Source::Parquet { path, column } => {
-            parquet::read_all(path, column, on_error, &mut reading)?;
-        }
+        Source::Parquet { path, column } => parquet::read_all(path, column, &mut reading)?,
     }
     for document in &mut reading.documents {
         source.name().clone_into(&mut document.source);
@@ -159,16 +175,18 @@ pub fn read(source: &Source, on_error: OnError) -> Result<Reading, CorpusError> 
 /// # Errors
 /// The source is missing.
 pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
-    let mut passed_over = Reading::default();
+    let mut passed_over = Reading::new(OnError::Drop);
     let mut of = |path: &Path, suffixes: &[&str]| {
-        let files = folder::files_of(path, suffixes, OnError::Drop, &mut passed_over)?;
+        let files = folder::files_of(path, suffixes, &mut passed_over)?;
         Ok((path.to_owned(), files))
     };
     let (root, files) = match source {
         Source::Folder { path } => of(path, folder::SUFFIXES),
         Source::JsonLines { path, .. } => of(path, json_lines::SUFFIXES),
         Source::Parquet { path, .. } => of(path, parquet::SUFFIXES),
-        Source::PythonStandardLibrary { python, .. } => folder::files_of_library(python),
+        Source::PythonStandardLibrary { python, .. } => {
+            folder::files_of_library(python, &mut passed_over)
+        }
     }?;
     let below = |file: PathBuf| {
         let place = file.strip_prefix(&root).map(Path::to_owned);
@@ -183,16 +201,15 @@ pub fn files(source: &Source) -> Result<Vec<(PathBuf, PathBuf)>, CorpusError> {
 /// A document whose source is filled in by [`read`].
 fn document(name: String, prefix: &str, text: &str) -> Document {
     Document {
-        is_open: false,
         name,
-        source: String::new(),
-        prefix: without_mark(prefix).to_owned(),
-        text: without_mark(text).to_owned(),
+        prefix: without_bom(prefix).to_owned(),
+        text: without_bom(text).to_owned(),
+        ..Document::default()
     }
 }
 
 /// A text without the byte-order mark that editors on Windows put before it.
-fn without_mark(text: &str) -> &str {
+fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
@@ -221,8 +238,5 @@ fn not_utf8(path: &Path, place: &str, bytes: &[u8]) -> CorpusError {
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> CorpusError {
-    CorpusError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    CorpusError::Read(path.to_owned(), source)
 }

@@ -8,7 +8,7 @@ use ra3_parquet::Rows;
 
 use super::folder::files_of;
 use super::regular::Regular;
-use super::{OnError, Reading, document, not_utf8, place_name};
+use super::{Reading, document, not_utf8, place_name};
 use crate::error::CorpusError;
 
 pub(super) const SUFFIXES: &[&str] = &[".parquet"];
@@ -16,37 +16,26 @@ pub(super) const SUFFIXES: &[&str] = &[".parquet"];
 pub(super) fn read_all(
     root: &Path,
     column: &str,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
-    for path in files_of(root, SUFFIXES, on_error, reading)? {
-        match read_one(root, &path, column, on_error, reading) {
-            Ok(()) => (),
-            Err(error) => reading.fail(error, on_error)?,
-        }
-    }
-    Ok(())
+    let files = files_of(root, SUFFIXES, reading)?;
+    reading.each(&files, |path, reading| {
+        read_one(root, path, column, reading)
+    })
 }
 
 fn read_one(
     root: &Path,
     path: &Path,
     column: &str,
-    on_error: OnError,
     reading: &mut Reading,
 ) -> Result<(), CorpusError> {
     let regular = Regular::open(path)?;
     let file = regular
         .file
         .try_clone()
-        .map_err(|source| CorpusError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    let fail = |source| CorpusError::Parquet {
-        path: path.to_owned(),
-        source,
-    };
+        .map_err(|source| CorpusError::Read(path.to_owned(), source))?;
+    let fail = |source| CorpusError::Parquet(path.to_owned(), source);
     let rows = Rows::open(file).map_err(fail)?;
     if !rows.columns().contains(&column) {
         let names = rows.columns().join(", ");
@@ -65,7 +54,7 @@ fn read_one(
                 reading.documents.push(document(name, "", &text));
                 Ok(())
             }
-            Err(error) => reading.fail(error, on_error),
+            Err(error) => reading.fail(error),
         }
     };
     rows.each(Some(column), fail, &mut take)?;
@@ -106,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Rejected;
-    use crate::read::{Source, read};
+    use crate::read::{OnError, Source, read};
 
     fn write(path: &Path, kind: &str, compression: Compression, texts: &[Option<&[u8]>]) {
         let properties = WriterProperties::builder().set_compression(compression);

@@ -10,7 +10,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::json_lines::Keys;
-use super::{document, without_mark};
+use super::{document, without_bom};
 use crate::document::Document;
 
 /// The document of a record.
@@ -19,7 +19,7 @@ pub(super) fn record(
     keys: &Keys<'_>,
     place: impl Fn() -> String,
 ) -> Result<Document, String> {
-    let text = without_mark(text);
+    let text = without_bom(text);
     let found = read(text, keys)
         .or_else(|error| {
             // Only what is refused is looked at twice.
@@ -255,7 +255,7 @@ mod tests {
                 .into_iter()
                 .map(|element| text_of(element.unwrap()).unwrap())
                 .collect();
-            let expected: Vec<&str> = texts.iter().map(|text| without_mark(text)).collect();
+            let expected: Vec<&str> = texts.iter().map(|text| without_bom(text)).collect();
             prop_assert_eq!(found, expected);
             // Cut anywhere, it ends with an error.
             let end = list.trim_end().len() - 1;

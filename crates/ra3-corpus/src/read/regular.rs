@@ -32,7 +32,7 @@ impl Regular {
         let metadata = std::fs::metadata(path).map_err(fail)?;
         if let Some(kind) = other_kind(&metadata) {
             let path = path.to_owned();
-            return Err(CorpusError::NotAFile { path, kind });
+            return Err(CorpusError::NotAFile(path, kind));
         }
         let file = File::open(path).map_err(fail)?;
         Ok(Self {
@@ -59,9 +59,7 @@ impl Regular {
     pub(super) fn check(&self) -> Result<(), CorpusError> {
         match std::fs::metadata(&self.path) {
             Ok(metadata) if stamp(&metadata) == self.stamp => Ok(()),
-            _ => Err(CorpusError::Changed {
-                path: self.path.clone(),
-            }),
+            _ => Err(CorpusError::Changed(self.path.clone())),
         }
     }
 }

@@ -1,69 +1,40 @@
 //! Whether what a program printed is what was expected, where no checker says so.
 //!
 //! LiveCodeBench's comparison (`lcb_runner/evaluation/testing_util.py`): as many lines, and each
-//! line equal as text or, token by token, as decimal numbers of exact value. Two things may be
-//! eased: numbers up to a tolerance, and the case of letters.
+//! line equal as text or, token by token, as decimal numbers of exact value. The case of
+//! letters may be ignored.
 
-/// What is eased.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Comparison {
-    /// Numbers are right up to this, absolutely or relatively; `None` is exactly.
-    pub tolerance: Option<f64>,
-    /// `Yes` is `YES`.
-    pub ignores_case: bool,
+/// True if the output is right; where the case of letters is ignored, `Yes` is `YES`.
+pub fn accepts(output: &str, expected: &str, ignores_case: bool) -> bool {
+    let (outputs, expecteds) = (stripped_lines(output), stripped_lines(expected));
+    let mut lines = outputs.iter().zip(&expecteds);
+    outputs.len() == expecteds.len()
+        && lines.all(|(output, expected)| accepts_line(output, expected, ignores_case))
 }
 
-impl Comparison {
-    /// True if the output is right.
-    pub fn accepts(self, output: &str, expected: &str) -> bool {
-        let (output, expected) = (stripped_lines(output), stripped_lines(expected));
-        output.len() == expected.len()
-            && output
-                .iter()
-                .zip(&expected)
-                .all(|(output, expected)| self.accepts_line(output, expected))
+fn accepts_line(output: &str, expected: &str, ignores_case: bool) -> bool {
+    let is_same_word =
+        |output: &str, expected: &str| ignores_case && output.eq_ignore_ascii_case(expected);
+    if output == expected || is_same_word(output, expected) {
+        return true;
     }
-
-    fn accepts_line(self, output: &str, expected: &str) -> bool {
-        if output == expected || (self.ignores_case && is_same_word(output, expected)) {
-            return true;
-        }
-        let (outputs, expecteds) = (tokens(output), tokens(expected));
-        outputs.len() == expecteds.len()
-            && outputs
-                .iter()
-                .zip(&expecteds)
-                .all(|(output, expected)| self.accepts_token(output, expected))
-    }
-
-    fn accepts_token(self, output: &str, expected: &str) -> bool {
-        if self.ignores_case && is_same_word(output, expected) {
-            return true;
-        }
-        // All tokens of both lines must be numbers, but for the tolerant comparisons.
-        let is_eased = self.tolerance.is_some() || self.ignores_case;
-        if is_eased && output == expected {
-            return true;
-        }
-        let exact = match (Decimal::parse(output), Decimal::parse(expected)) {
-            (Some(output), Some(expected)) => output.equals(&expected),
-            _ => return false,
-        };
-        exact
-            || self.tolerance.is_some_and(|tolerance| {
-                let numbers = (output.parse::<f64>(), expected.parse::<f64>());
-                matches!(numbers, (Ok(a), Ok(b)) if a.is_finite() && b.is_finite()
-                    && (a - b).abs() <= tolerance * b.abs().max(1.0))
-            })
-    }
+    // All tokens of both lines must be numbers, but where the case of letters is ignored.
+    let (outputs, expecteds) = (tokens(output), tokens(expected));
+    let mut pairs = outputs.iter().zip(&expecteds);
+    outputs.len() == expecteds.len()
+        && pairs.all(|(output, expected)| {
+            is_same_word(output, expected) || is_same_number(output, expected)
+        })
 }
 
-fn is_same_word(output: &str, expected: &str) -> bool {
-    output.eq_ignore_ascii_case(expected)
+/// As `==` of two `Decimal`s has it: what is not a number is equal to nothing.
+fn is_same_number(output: &str, expected: &str) -> bool {
+    let output = Decimal::parse(output).filter(|output| *output != Decimal::NotANumber);
+    output.is_some() && output == Decimal::parse(expected)
 }
 
 /// What Python's `str.strip` and `str.split` take for white space.
-fn is_space(character: char) -> bool {
+pub(crate) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }
 
@@ -129,11 +100,6 @@ impl Decimal {
             exponent: if is_zero { 0 } else { point },
         })
     }
-
-    /// As `==` has it: what is not a number is equal to nothing.
-    fn equals(&self, other: &Self) -> bool {
-        *self != Self::NotANumber && self == other
-    }
 }
 
 #[cfg(test)]
@@ -168,28 +134,15 @@ mod tests {
             ("", "", true),
             ("", "0", false),
         ] {
-            let found = Comparison::default().accepts(output, expected);
+            let found = accepts(output, expected, false);
             assert_eq!(found, is_right, "{output:?} for {expected:?}");
         }
     }
 
     #[test]
-    fn what_is_eased_is_eased() {
-        let tolerant = Comparison {
-            tolerance: Some(1e-6),
-            ignores_case: false,
-        };
-        assert!(tolerant.accepts("0.3333334", "0.3333333333"));
-        assert!(tolerant.accepts("1000000.5", "1000000"));
-        assert!(!tolerant.accepts("0.33334", "0.3333333333"));
-        assert!(tolerant.accepts("case 1.0000001", "case 1"));
-        assert!(!tolerant.accepts("nan", "1"));
-        assert!(!tolerant.accepts("YES", "yes"));
-        let loose = Comparison {
-            tolerance: None,
-            ignores_case: true,
-        };
-        assert!(loose.accepts("yEs\nno 3", "YES\nNO 3.0"));
-        assert!(!loose.accepts("yes", "no"));
+    fn case_may_be_ignored() {
+        assert!(accepts("yEs\nno 3", "YES\nNO 3.0", true));
+        assert!(!accepts("yes", "no", true));
+        assert!(!accepts("YES", "yes", false));
     }
 }

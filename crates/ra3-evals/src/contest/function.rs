@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Program};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Limits, Pool, Program, Response};
 
 use crate::contest::task::Test;
 use crate::json;
@@ -79,9 +79,6 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// The tests made ready; the question says whether numbers may be off.
-    ///
-    /// # Errors
-    /// Inputs or outputs are no JSON.
     pub(crate) fn new(
         task_id: &str,
         question: &str,
@@ -146,9 +143,6 @@ impl Calls {
 }
 
 /// The official grader's codes, up to the first test that fails.
-///
-/// # Errors
-/// The sandbox failed.
 pub(crate) fn codes(
     tests: &[Test],
     program: &Program,
@@ -170,8 +164,8 @@ pub(crate) fn codes(
         result_bytes_max: 1 << 28,
     };
     let result = {
-        let mut listener = |heard: Heard<'_>| {
-            let call = heard.into_result();
+        let mut on_response = |response: Response<'_>| {
+            let call = response.into_result();
             let code = code(&is_right, codes.len(), &call);
             codes.push(code);
             if code == Code::Passed {
@@ -180,7 +174,7 @@ pub(crate) fn codes(
             wrong = Some((code, call));
             ControlFlow::Break(())
         };
-        pool.run_heard(program, &rule, limits, &mut listener)
+        pool.run_each(program, &rule, limits, &mut on_response)
     };
     let n_right = codes.len() - usize::from(wrong.is_some());
     let test = tests.get(n_right);
@@ -225,22 +219,15 @@ fn code(is_right: &impl Fn(usize, &Value) -> bool, index: usize, call: &CallResu
 
 /// What a call that did not pass did, in our words, and what it gave.
 fn fault(code: Code, call: &CallResult) -> (Kind, String) {
-    match call {
-        CallResult::Value(Value::Str(text)) => (Kind::WrongAnswer, shown(text)),
-        CallResult::Value(value) => (Kind::WrongAnswer, value.display(SHOWN_CHARS)),
-        CallResult::Raised {
-            error,
-            message,
-            line,
-        } => {
-            let kind = match code {
-                Code::OutOfTime => Kind::TimedOut,
-                Code::Lost => Kind::Died,
-                Code::Raised | Code::Wrong | Code::Passed => Kind::of_error(error),
-            };
-            (kind, Failure::raised(error, message, *line))
-        }
+    if let CallResult::Value(Value::Str(text)) = call {
+        return (Kind::WrongAnswer, shown(text));
     }
+    let kind = match code {
+        Code::OutOfTime => Kind::TimedOut,
+        Code::Lost => Kind::Died,
+        Code::Raised | Code::Wrong | Code::Passed => Kind::of_call(call),
+    };
+    (kind, Failure::got(call, SHOWN_CHARS))
 }
 
 /// Equal, where tuples are lists and numbers may be off by the tolerance.

@@ -12,6 +12,7 @@ use ra3_sandbox::value::Value;
 use ra3_sandbox::{Clock, Limits, Pool, Script, ScriptEnd, ScriptResult};
 
 use crate::contest::answer::for_newer_python;
+use crate::contest::compare::accepts;
 use crate::contest::function::{Calls, Mode, codes};
 use crate::contest::reward::Scheme;
 use crate::contest::task::{Streams, Task, Test};
@@ -127,7 +128,7 @@ impl Task {
         let got = if let Some(checker) = &self.checker {
             check(checker, test, &output, pool)?
         } else {
-            let is_right = self.comparison.accepts(&output, &test.output);
+            let is_right = accepts(&output, &test.output, self.ignores_case);
             (!is_right).then(|| shown(&output))
         };
         Ok(got.map_or_else(|| Part::passed(1), |got| failed(Kind::WrongAnswer, got)))

@@ -71,10 +71,6 @@ fn open_r1(record: &Value) -> Result<Task, Complaint> {
         }
     }
     let mut task = Task::new(text("id"), statement, tests);
-    task.is_complete = matches!(
-        field(record, "official_tests_complete"),
-        Some(Value::Bool(true))
-    );
     if let Some(seconds) = positive(record, "time_limit") {
         task.time_s = seconds;
     }

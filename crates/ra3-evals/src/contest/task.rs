@@ -2,7 +2,6 @@
 
 use ra3_sandbox::value::Value;
 
-use crate::contest::compare::Comparison;
 use crate::json::{text_field, texts_field};
 use crate::records::{Complaint, checksum};
 
@@ -65,8 +64,6 @@ pub struct Task {
     pub tests: Vec<Test>,
     /// How many were left out.
     pub n_tests_cut: usize,
-    /// True if the record says that these are all tests of the contest.
-    pub is_complete: bool,
     /// Seconds of CPU time for a test.
     pub time_s: f64,
     /// Memory in bytes.
@@ -78,8 +75,8 @@ pub struct Task {
     pub function: Option<String>,
     /// Python source that says of an output whether it is right: see [`crate::contest::grade`].
     pub checker: Option<String>,
-    /// How outputs are compared where there is no checker.
-    pub comparison: Comparison,
+    /// True if the case of letters is ignored where there is no checker.
+    pub ignores_case: bool,
     /// The contest's rating of its difficulty, where the record has it.
     pub rating: Option<u32>,
 }
@@ -96,16 +93,12 @@ impl Task {
         Self {
             task_id,
             n_tests_cut: n_tests - tests.len(),
-            is_complete: false,
             time_s: 2.0,
             memory_bytes: 256 << 20,
             streams: Streams::default(),
             function: None,
             checker: None,
-            comparison: Comparison {
-                tolerance: None,
-                ignores_case: says_any_case(&statement),
-            },
+            ignores_case: says_any_case(&statement),
             rating: None,
             statement,
             tests,
@@ -176,7 +169,7 @@ mod tests {
         assert_eq!((task.tests.len(), task.n_tests_cut), (2, 1));
         // echo -n 'Print it.' | md5sum
         assert_eq!(task.task_id, "contest/5aa1dc2d088f");
-        assert!(!task.comparison.ignores_case);
+        assert!(!task.ignores_case);
     }
 
     #[test]
@@ -210,6 +203,6 @@ mod tests {
         assert_eq!(task.tests[0].input.len(), 20);
         assert_eq!(task.tests[14].input.len(), 6);
         assert_eq!(task.time_s, 12.0);
-        assert!(task.comparison.ignores_case);
+        assert!(task.ignores_case);
     }
 }

@@ -111,7 +111,8 @@ fn apply(rule: Rule, arguments: &[Value]) -> Option<Vec<Value>> {
     }
 }
 
-fn items(value: &Value) -> Option<&[Value]> {
+/// Those of a list or a tuple.
+pub(super) fn items(value: &Value) -> Option<&[Value]> {
     match value {
         Value::List(items) | Value::Tuple(items) => Some(items),
         _ => None,

@@ -6,6 +6,7 @@
 use ra3_sandbox::value::Value;
 
 use crate::evalplus::all_close::all_close;
+use crate::evalplus::arguments::items;
 use crate::evalplus::data::{Benchmark, Rules, Task};
 
 /// How a task's outputs are judged.
@@ -169,13 +170,6 @@ fn kind(value: &Value) -> &str {
         Value::Set(_) => "set",
         Value::Dict(_) => "dict",
         Value::Derived(name, _) | Value::Digest(name) | Value::Opaque(name) => name,
-    }
-}
-
-fn items(value: &Value) -> Option<&[Value]> {
-    match value {
-        Value::List(items) | Value::Tuple(items) => Some(items),
-        _ => None,
     }
 }
 

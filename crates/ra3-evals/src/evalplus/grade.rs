@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use ra3_sandbox::value::Value;
 use ra3_sandbox::{
-    Arguments, CallResult, CallRule, End, Heard, Limits, Plain, Pool, Program, RunResult,
+    Arguments, CallResult, CallRule, EncodedValue, End, Limits, Pool, Program, Response, RunResult,
 };
 
 use crate::evalplus::compare::{self, Oracle};
@@ -40,7 +40,7 @@ struct Tests {
     inputs: Vec<Arguments>,
     outputs: Vec<Value>,
     /// Of those that need not be read to be known as right.
-    plain: Vec<Option<Plain>>,
+    encoded: Vec<Option<EncodedValue>>,
     /// What the right program took for all.
     right_s: f64,
     call_s: Vec<f64>,
@@ -75,10 +75,10 @@ fn tests(inputs: &[Value], expected: Expected, oracle: Oracle, rules: Rules) -> 
     if call_s.iter().all(|seconds| *seconds == call_s_min) {
         call_s = vec![call_s_min];
     }
-    let plain = |output| Plain::of(output).filter(|_| oracle.takes_equality());
+    let encoded = |output| EncodedValue::of(output).filter(|_| oracle.takes_equality());
     Tests {
         right_s: expected.seconds.iter().sum(),
-        plain: expected.outputs.iter().map(plain).collect(),
+        encoded: expected.outputs.iter().map(encoded).collect(),
         inputs: inputs
             .iter()
             .map(|input| Arguments::of(input.items()))
@@ -135,15 +135,15 @@ impl Grader {
         let mut n_right = 0;
         let mut wrong = None;
         let result = {
-            let mut listener = |heard: Heard<'_>| {
+            let mut on_response = |response: Response<'_>| {
                 let (input, expected) = (&arguments[n_right], &tests.outputs[n_right]);
-                let plain = tests.plain[n_right].as_ref();
-                if plain.is_some_and(|plain| heard.is(plain)) {
+                let encoded = tests.encoded[n_right].as_ref();
+                if encoded.is_some_and(|encoded| response.is(encoded)) {
                     compare::stick(expected, &mut tolerance);
                     n_right += 1;
                     return ControlFlow::Continue(());
                 }
-                let call = heard.into_result();
+                let call = response.into_result();
                 let is_right = match &call {
                     CallResult::Value(out) => {
                         self.oracle.accepts(input, out, expected, &mut tolerance)
@@ -157,7 +157,7 @@ impl Grader {
                 wrong = Some(call);
                 ControlFlow::Break(())
             };
-            pool.run_heard(&program, &rule, tests.limits, &mut listener)
+            pool.run_each(&program, &rule, tests.limits, &mut on_response)
         };
         part(wrong.as_ref(), n_right, arguments, tests, &result)
     }
@@ -180,17 +180,9 @@ fn part(
         got,
     };
     Ok(match wrong {
-        Some(CallResult::Value(value)) => {
-            let failure = at(value.display(SHOWN_CHARS));
-            Part::failed(Kind::WrongAnswer, failure, n_right, n_tests)
-        }
-        Some(CallResult::Raised {
-            error,
-            message,
-            line,
-        }) => {
-            let failure = at(Failure::raised(error, message, *line));
-            Part::failed(Kind::of_error(error), failure, n_right, n_tests)
+        Some(call) => {
+            let failure = at(Failure::got(call, SHOWN_CHARS));
+            Part::failed(Kind::of_call(call), failure, n_right, n_tests)
         }
         None if result.end == End::Finished && n_right == n_tests => Part::passed(n_tests),
         None => {

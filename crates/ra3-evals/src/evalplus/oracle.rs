@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ra3_sandbox::value::Value;
-use ra3_sandbox::{Arguments, CallResult, CallRule, End, Heard, Limits, Pool, Program};
+use ra3_sandbox::{Arguments, CallResult, CallRule, End, Limits, Pool, Program, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::evalplus::compare::Oracle;
@@ -165,10 +165,10 @@ fn run(
     let mut failure = None;
     let mut since = Instant::now();
     let result = {
-        let mut listener = |heard: Heard<'_>| {
+        let mut on_response = |response: Response<'_>| {
             let seconds = since.elapsed().as_secs_f64();
             since = Instant::now();
-            match heard.into_result() {
+            match response.into_result() {
                 CallResult::Value(value) => {
                     expected.outputs.push(value);
                     expected.seconds.push(seconds);
@@ -180,7 +180,7 @@ fn run(
                 }
             }
         };
-        pool.run_heard(&program, &rule, limits, &mut listener)
+        pool.run_each(&program, &rule, limits, &mut on_response)
     };
     let n_outputs = expected.outputs.len();
     if failure.is_none() && result.end == End::Finished && n_outputs == inputs.len() {

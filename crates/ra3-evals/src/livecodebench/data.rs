@@ -44,12 +44,8 @@ pub struct Task {
     pub question: String,
     /// What a solution begins with; empty where it reads standard input.
     pub starter_code: String,
-    /// `leetcode`, `codeforces` or `atcoder`.
-    pub platform: String,
     /// When it was asked, as `2023-08-21T00:00:00`; empty where the record does not say.
     pub date: String,
-    /// `easy`, `medium` or `hard`.
-    pub difficulty: String,
     /// The method that tests call; `None` where programs read standard input.
     pub function: Option<String>,
     /// Public tests, then private ones.
@@ -124,15 +120,15 @@ fn official(record: &Value) -> Result<Task, Complaint> {
         return Err(("metadata", expected));
     }
     let title = text_field(record, "question_title").unwrap_or_default();
+    // Read nowhere, but a record without it is none of these.
+    text("platform")?;
     let task_id = text("question_id")?;
     let names = [task_id.as_str(), title.as_str()];
     Ok(Task {
         is_erroneous: is_erroneous(&names),
         question: text("question_content")?,
         starter_code: text_field(record, "starter_code").unwrap_or_default(),
-        platform: text("platform")?,
         date: date(text("contest_date")?)?,
-        difficulty: text_field(record, "difficulty").unwrap_or_default(),
         function,
         tests: tests.into_iter().map(|(_, test)| test).collect(),
         task_id,
@@ -191,8 +187,6 @@ fn sandbox_fusion(record: &Value) -> Result<Task, Complaint> {
     Ok(Task {
         task_id: label("task_id"),
         question: text("content")?,
-        platform: label("category"),
-        difficulty: label("difficulty"),
         function: text_field(&tests, "fn_name"),
         tests: columns.ok_or(("test", "as many `inputs` as `outputs` inside"))?,
         is_erroneous: is_erroneous(&[label("task_id").as_str()]),

@@ -20,12 +20,9 @@ pub enum PayloadError {
     /// It does not unpack.
     #[error("not packed by zlib, or more than a gigabyte")]
     Zlib,
-    /// It is no pickle of a text.
-    #[error("byte {at} of its pickle is not what a text is written with")]
-    Pickle {
-        /// The byte, from 0.
-        at: usize,
-    },
+    /// It is no pickle of a text, from this byte on.
+    #[error("byte {0} of its pickle is not what a text is written with")]
+    Pickle(usize),
 }
 
 /// The text in a payload; of a dictionary with one key the text under it.
@@ -73,7 +70,7 @@ pub fn text_of_pickle(bytes: &[u8]) -> Result<String, PayloadError> {
     let mut is_set = false;
     loop {
         let at = reader.at;
-        let refused = PayloadError::Pickle { at };
+        let refused = PayloadError::Pickle(at);
         let operation = reader.take(1)?[0];
         match operation {
             operation::PROTO | operation::PUT => drop(reader.take(1)?),
@@ -112,7 +109,7 @@ impl<'a> Reader<'a> {
             .at
             .checked_add(n)
             .filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or(PayloadError::Pickle { at: self.at })?;
+        let end = end.ok_or(PayloadError::Pickle(self.at))?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -123,8 +120,8 @@ impl<'a> Reader<'a> {
         let mut length = [0u8; 8];
         length[..n_length_bytes].copy_from_slice(self.take(n_length_bytes)?);
         let length = usize::try_from(u64::from_le_bytes(length));
-        let bytes = self.take(length.map_err(|_| PayloadError::Pickle { at })?)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| PayloadError::Pickle { at })?;
+        let bytes = self.take(length.map_err(|_| PayloadError::Pickle(at))?)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| PayloadError::Pickle(at))?;
         Ok(text.to_owned())
     }
 }
@@ -151,10 +148,7 @@ mod tests {
         // pickle.dumps of os.system("id"), as __reduce__ has it.
         let program =
             b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R.";
-        assert_eq!(
-            text_of_pickle(program),
-            Err(PayloadError::Pickle { at: 19 })
-        );
+        assert_eq!(text_of_pickle(program), Err(PayloadError::Pickle(19)));
         for (pickle, at) in [
             (b"cos\nsystem\n".as_slice(), 0),
             (b"\x80\x04", 2),
@@ -167,7 +161,7 @@ mod tests {
             (b"\x8c\x02\xff\xfe.", 1),
         ] {
             let found = text_of_pickle(pickle);
-            assert_eq!(found, Err(PayloadError::Pickle { at }), "{pickle:?}");
+            assert_eq!(found, Err(PayloadError::Pickle(at)), "{pickle:?}");
         }
         assert_eq!(text("!"), Err(PayloadError::Base64));
         assert_eq!(text("AAAA"), Err(PayloadError::Zlib));

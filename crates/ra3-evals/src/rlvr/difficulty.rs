@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Which problems stay.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Band {
     /// Least solve rate; above 0 it leaves out what is never solved.
     pub low: f64,
@@ -18,9 +17,6 @@ pub struct Band {
     pub high: f64,
     /// Programs that a problem has before it may be left out.
     pub n_programs_min: u64,
-    /// What earlier programs weigh after each visit of a problem, above 0 and at most 1, where all
-    /// weigh the same.
-    pub decay: f64,
 }
 
 /// How problems were solved so far.
@@ -32,30 +28,22 @@ pub struct Difficulty {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counts {
-    /// Programs that were written, each once.
+    /// Programs that were written.
     n_programs: u64,
-    /// Of all programs and of right ones, with the weights that they have by now.
-    written: f64,
+    /// Right ones of them, a whole number.
     right: f64,
 }
 
 impl Difficulty {
     /// Counts a visit of a problem: programs that were written and graded, and right ones of them.
-    pub fn record(&mut self, task_id: &str, n_right: usize, n_written: usize, band: &Band) {
+    pub fn record(&mut self, task_id: &str, n_right: usize, n_written: usize) {
         assert!(n_right <= n_written, "right programs are programs");
         if n_written == 0 {
             return;
         }
         let counts = self.counts.entry(task_id.to_owned()).or_default();
         counts.n_programs += n_written as u64;
-        counts.written = band.decay * counts.written + n_written as f64;
-        counts.right = band.decay * counts.right + n_right as f64;
-    }
-
-    /// The weighted share of right programs; `None` where there are none.
-    pub fn solve_rate(&self, task_id: &str) -> Option<f64> {
-        let counts = self.counts.get(task_id)?;
-        Some(counts.right / counts.written)
+        counts.right += n_right as f64;
     }
 
     /// The indices of the problems that stay, in their order: those that were tried too little, and
@@ -73,7 +61,7 @@ impl Difficulty {
 
     fn is_within(&self, task_id: &str, band: &Band) -> bool {
         self.counts.get(task_id).is_none_or(|counts| {
-            let rate = counts.right / counts.written;
+            let rate = counts.right / counts.n_programs as f64;
             counts.n_programs < band.n_programs_min || (band.low..=band.high).contains(&rate)
         })
     }
@@ -89,7 +77,6 @@ mod tests {
         low: 0.2,
         high: 0.8,
         n_programs_min: 4,
-        decay: 1.0,
     };
 
     #[test]
@@ -105,26 +92,18 @@ mod tests {
             ("few", 0, 3),
             ("new", 0, 0),
         ] {
-            difficulty.record(name, n_right, n_written, &BAND);
+            difficulty.record(name, n_right, n_written);
         }
-        let rates = names.map(|name| difficulty.solve_rate(name));
-        assert_eq!(rates, [Some(0.0), Some(0.2), Some(1.0), None, Some(0.0)]);
         // The band's ends are in it.
         assert_eq!(difficulty.staying(&names, &BAND), [1, 3, 4]);
-        difficulty.record("few", 0, 1, &BAND);
+        difficulty.record("few", 0, 1);
         assert_eq!(difficulty.staying(&names, &BAND), [1, 3]);
         // Where none would stay, all do; one that is solved by halves is back alone.
         let hopeless = ["never", "always", "few"];
         assert_eq!(difficulty.staying(&hopeless, &BAND), [0, 1, 2]);
-        difficulty.record("never", 4, 4, &BAND);
+        difficulty.record("never", 4, 4);
         assert_eq!(difficulty.staying(&hopeless, &BAND), [0]);
         assert!(difficulty.staying(&[], &BAND).is_empty());
-        // What was long ago weighs less: 4 of 4 now against 0 of 4 at half the weight.
-        let fading = Band { decay: 0.5, ..BAND };
-        let mut difficulty = Difficulty::default();
-        difficulty.record("a", 0, 4, &fading);
-        difficulty.record("a", 4, 4, &fading);
-        assert_eq!(difficulty.solve_rate("a"), Some(4.0 / 6.0));
     }
 
     /// A problem of a few, and right and all programs of a visit.
@@ -138,59 +117,36 @@ mod tests {
             low in 0.0f64..0.6,
             width in 0.0f64..0.6,
             n_programs_min in 0u64..12,
-            decay in prop_oneof![Just(1.0), 0.1f64..1.0],
         ) -> Band {
-            Band { low, high: (low + width).min(1.0), n_programs_min, decay }
+            Band { low, high: (low + width).min(1.0), n_programs_min }
         }
     }
 
     const NAMES: [&str; 4] = ["a", "b", "ç", "d\n"];
 
-    fn recorded(visits: &[(usize, usize, usize)], band: &Band) -> Difficulty {
+    fn recorded(visits: &[(usize, usize, usize)]) -> Difficulty {
         let mut difficulty = Difficulty::default();
         for (at, n_right, n_written) in visits {
-            difficulty.record(NAMES[*at], *n_right, *n_written, band);
+            difficulty.record(NAMES[*at], *n_right, *n_written);
         }
         difficulty
     }
 
     proptest! {
         #[test]
-        fn rates_are_weighted_means(visits in visits(), band in any_band()) {
-            let difficulty = recorded(&visits, &band);
-            for (at, name) in NAMES.into_iter().enumerate() {
-                let is_own = |visit: &&(usize, usize, usize)| visit.0 == at && visit.2 > 0;
-                let own = visits.iter().rev().filter(is_own).enumerate();
-                let weighted = own.map(|(age, (_, n_right, n_written))| {
-                    let weight = band.decay.powi(age as i32);
-                    (weight * *n_right as f64, weight * *n_written as f64)
-                });
-                let add = |sum: (f64, f64), of: (f64, f64)| (sum.0 + of.0, sum.1 + of.1);
-                let (right, all) = weighted.fold((0.0, 0.0), add);
-                match difficulty.solve_rate(name) {
-                    None => prop_assert_eq!(all, 0.0),
-                    Some(rate) => prop_assert!((rate - right / all).abs() < 1e-12, "{}", rate),
-                }
-            }
-        }
-
-        #[test]
         fn something_always_stays_and_nothing_without_a_reason(
             visits in visits(),
             band in any_band(),
             n_problems in 1usize..4,
         ) {
-            let difficulty = recorded(&visits, &band);
-            let names = &NAMES[..n_problems];
-            let staying = difficulty.staying(names, &band);
-            let n_programs = |at: usize| -> u64 {
-                visits.iter().filter(|visit| visit.0 == at).map(|visit| visit.2 as u64).sum()
-            };
-            let is_good = |at: usize| match difficulty.solve_rate(NAMES[at]) {
-                None => true,
-                Some(rate) => {
-                    n_programs(at) < band.n_programs_min || (band.low <= rate && rate <= band.high)
-                }
+            let staying = recorded(&visits).staying(&NAMES[..n_problems], &band);
+            let is_good = |at: usize| {
+                let own = visits.iter().filter(|visit| visit.0 == at);
+                let (right, all) = own.fold((0, 0), |sum, own| (sum.0 + own.1, sum.1 + own.2));
+                let rate = right as f64 / all as f64;
+                all == 0
+                    || (all as u64) < band.n_programs_min
+                    || (band.low <= rate && rate <= band.high)
             };
             let good: Vec<usize> = (0..n_problems).filter(|at| is_good(*at)).collect();
             let all: Vec<usize> = (0..n_problems).collect();
@@ -199,14 +155,14 @@ mod tests {
 
         /// What is written to a file and read goes on with the same bits.
         #[test]
-        fn a_file_holds_all_of_it(visits in visits(), band in any_band(), at in 0usize..30) {
+        fn a_file_holds_all_of_it(visits in visits(), at in 0usize..30) {
             let (before, after) = visits.split_at(at.min(visits.len()));
-            let text = serde_json::to_string(&recorded(before, &band)).expect("it is plain");
+            let text = serde_json::to_string(&recorded(before)).expect("it is plain");
             let mut resumed: Difficulty = serde_json::from_str(&text).expect("it was just written");
             for (at, n_right, n_written) in after {
-                resumed.record(NAMES[*at], *n_right, *n_written, &band);
+                resumed.record(NAMES[*at], *n_right, *n_written);
             }
-            prop_assert_eq!(resumed, recorded(&visits, &band));
+            prop_assert_eq!(resumed, recorded(&visits));
         }
     }
 }

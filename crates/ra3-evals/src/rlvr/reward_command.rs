@@ -130,13 +130,8 @@ pub enum RewardError {
         reason: String,
     },
     /// The operating system refused to pass something on.
-    #[error("the reward command {command:?} cannot be talked to")]
-    Broken {
-        /// The command.
-        command: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error("the reward command {0:?} cannot be talked to")]
+    Broken(String, #[source] std::io::Error),
 }
 
 /// A command that gives rewards, kept alive.
@@ -219,7 +214,7 @@ impl RewardCommand {
                 last_words,
             },
             NoAnswer::Flooded(reason) => self.refusal(item, self.process.said(), reason.to_owned()),
-            NoAnswer::Broken(source) => RewardError::Broken { command, source },
+            NoAnswer::Broken(source) => RewardError::Broken(command, source),
         }
     }
 

@@ -137,10 +137,7 @@ fn has_own_head(parsed: &[SafeTensors<'_>]) -> bool {
 }
 
 fn shape(path: &Path, reason: String) -> CheckpointError {
-    CheckpointError::Shape {
-        path: path.to_owned(),
-        reason,
-    }
+    CheckpointError::Shape(path.to_owned(), reason)
 }
 
 /// Maps the one file, or all that the index names.
@@ -160,15 +157,10 @@ fn open(folder: &Path) -> Result<Files, CheckpointError> {
             place: None,
         });
     }
-    let bytes = std::fs::read(&index).map_err(|source| CheckpointError::Read {
-        path: index.clone(),
-        source,
-    })?;
-    let parsed: Index =
-        serde_json::from_slice(&bytes).map_err(|source| CheckpointError::Index {
-            path: index.clone(),
-            source,
-        })?;
+    let bytes =
+        std::fs::read(&index).map_err(|source| CheckpointError::Read(index.clone(), source))?;
+    let parsed: Index = serde_json::from_slice(&bytes)
+        .map_err(|source| CheckpointError::Index(index.clone(), source))?;
     let names: BTreeSet<&String> = parsed.weight_map.values().collect();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
         return Err(shape(
@@ -193,10 +185,7 @@ fn open(folder: &Path) -> Result<Files, CheckpointError> {
 }
 
 pub(super) fn map(path: &Path) -> Result<Mapped, CheckpointError> {
-    let fail = |source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let fail = |source| CheckpointError::Read(path.to_owned(), source);
     // A FIFO would hang.
     if !std::fs::metadata(path).map_err(fail)?.is_file() {
         return Err(shape(path, "this is no file".to_owned()));
@@ -208,10 +197,8 @@ pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>,
     if let Some(reason) = pointer(bytes) {
         return Err(shape(path, reason));
     }
-    SafeTensors::deserialize(bytes).map_err(|source| CheckpointError::Damaged {
-        path: path.to_owned(),
-        source,
-    })
+    SafeTensors::deserialize(bytes)
+        .map_err(|source| CheckpointError::Damaged(path.to_owned(), source))
 }
 
 fn find<'a>(

@@ -52,10 +52,7 @@ pub(crate) fn load_optimizer(
     }
     let bytes = map(&path)?;
     let file = parse(&path, &bytes)?;
-    let shape = |reason: &str| CheckpointError::Shape {
-        path: path.clone(),
-        reason: reason.to_owned(),
-    };
+    let shape = |reason: &str| CheckpointError::Shape(path.clone(), reason.to_owned());
     let mut both = [vec![0.0; n_params], vec![0.0; n_params]];
     for (name, place) in ["first", "second"].into_iter().zip(&mut both) {
         let view = file

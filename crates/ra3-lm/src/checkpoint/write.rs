@@ -67,18 +67,16 @@ pub(crate) fn save_weights(
     if config.precision == Precision::Float16
         && let Some(tensor) = tensors.iter().find(|tensor| !fits_half(weights, tensor))
     {
-        return Err(CheckpointError::Shape {
-            path: folder.to_owned(),
-            reason: format!(
+        return Err(CheckpointError::Shape(
+            folder.to_owned(),
+            format!(
                 "tensor {} has numbers beyond float16: write bfloat16 or float32",
                 tensor.name
             ),
-        });
+        ));
     }
-    std::fs::create_dir_all(folder).map_err(|source| CheckpointError::Write {
-        path: folder.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(folder)
+        .map_err(|source| CheckpointError::Write(folder.to_owned(), source))?;
     let json = serde_json::to_vec_pretty(&config.to_json()).expect("JSON is written as JSON");
     write(&folder.join(CONFIG), &json)?;
     let encoded = |tensor| Encoded {
@@ -146,10 +144,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 }
 
 fn failed(error: WriteError) -> CheckpointError {
-    CheckpointError::Write {
-        path: error.path,
-        source: error.source,
-    }
+    CheckpointError::Write(error.path, error.source)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! Weights are read where they lie. A register holds the same number of several rows, and meets a
 //! number of the weight that is repeated; so the rows are packed, and where they are so few that a
-//! register would be empty, the weight is turned on its way instead.
+//! register would be empty, the weight is transposed on its way instead.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -16,7 +16,9 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
-use super::tiles::{COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, tile_256, tile_512, turn};
+use super::tiles::{
+    COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, tile_256, tile_512, transpose,
+};
 
 /// Rows whose packed form exists at once.
 const ROWS_PER_CHUNK: usize = 512;
@@ -27,7 +29,7 @@ const COLUMNS_PER_TASK: [usize; 2] = [24, 96];
 const TASKS: usize = 8;
 /// Below so many numbers of the weight, or so many products, there is one task.
 const SERIAL: [usize; 2] = [1 << 17, 1 << 19];
-/// Up to so many rows the weight is turned.
+/// Up to so many rows the weight is transposed.
 const FEW: usize = 4;
 thread_local! {
     /// The memory of the last packed rows.
@@ -129,7 +131,7 @@ impl<'a> Panels<'a> {
                 .par_chunks_mut(lanes * width)
                 .zip(x.par_chunks(lanes * width))
                 .with_min_len(4)
-                .for_each(|(panel, rows)| turn(rows, width, panel, lanes));
+                .for_each(|(panel, rows)| transpose(rows, width, panel, lanes));
         }
         Self {
             x,
@@ -143,8 +145,8 @@ impl<'a> Panels<'a> {
     /// Some rows times some columns of the weight, of which the first has this number.
     fn times(&self, rows: &Range<usize>, weight: &[f32], first: usize, slots: &Slots) {
         match (self.lanes, self.n_rows) {
-            (0, 1) => self.turned::<1, 2>(rows, weight, first, slots),
-            (0, _) => self.turned::<FEW, 1>(rows, weight, first, slots),
+            (0, 1) => self.transposed::<1, 2>(rows, weight, first, slots),
+            (0, _) => self.transposed::<FEW, 1>(rows, weight, first, slots),
             (8, _) => self.tiles(rows, weight, first, slots, tile_256::<1, 8>),
             (16, _) => self.tiles(rows, weight, first, slots, tile_256::<2, 6>),
             (_, _) => self.tiles(rows, weight, first, slots, tile_512::<6>),
@@ -183,8 +185,8 @@ impl<'a> Panels<'a> {
         }
     }
 
-    /// `R` rows at once with `P` times eight columns, which are turned for them.
-    fn turned<const R: usize, const P: usize>(
+    /// `R` rows at once with `P` times eight columns, which are transposed for them.
+    fn transposed<const R: usize, const P: usize>(
         &self,
         rows: &Range<usize>,
         weight: &[f32],

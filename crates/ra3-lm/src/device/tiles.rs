@@ -22,7 +22,7 @@ pub(super) fn columns<const C: usize>(matrix: &[f32], width: usize, first: usize
 }
 
 /// Writes up to `lanes` rows as columns of a panel; what is in the other lanes is never read.
-pub(super) fn turn(rows: &[f32], width: usize, panel: &mut [f32], lanes: usize) {
+pub(super) fn transpose(rows: &[f32], width: usize, panel: &mut [f32], lanes: usize) {
     let n_rows = rows.len() / width;
     for first in (0..n_rows).step_by(8) {
         let eight: [&[f32]; 8] = columns(rows, width, first);
@@ -30,8 +30,9 @@ pub(super) fn turn(rows: &[f32], width: usize, panel: &mut [f32], lanes: usize) 
         for at in 0..width / 8 {
             #[expect(unsafe_code, reason = "the processor's instructions")]
             // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
-            let turned = unsafe { turn_256(std::array::from_fn(|row| &blocks[row].0[at])) };
-            for (index, lanes_of) in turned.into_iter().enumerate() {
+            let transposed =
+                unsafe { transpose_256(std::array::from_fn(|row| &blocks[row].0[at])) };
+            for (index, lanes_of) in transposed.into_iter().enumerate() {
                 let place = &mut panel[(at * 8 + index) * lanes + first..][..8];
                 place.copy_from_slice(&numbers_of(lanes_of));
             }
@@ -53,8 +54,8 @@ pub(super) fn eight_rows(
     let eight = std::array::from_fn(|column| &sums[column].as_chunks::<8>().0[index]);
     #[expect(unsafe_code, reason = "the processor's instructions")]
     // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
-    let turned = unsafe { turn_256(eight) };
-    turned.map(numbers_of)
+    let transposed = unsafe { transpose_256(eight) };
+    transposed.map(numbers_of)
 }
 
 /// Sums of a panel of `8 V` lanes with `C` columns.
@@ -188,11 +189,11 @@ fn few_256<const R: usize, const P: usize>(
             fetch(ahead, 64 * P * at + LINE * line);
         }
         for p in 0..P {
-            let turned = turn_256(std::array::from_fn(|column| &columns[p][column][at]));
+            let transposed = transpose_256(std::array::from_fn(|column| &columns[p][column][at]));
             for l in 0..8 {
                 for r in 0..R {
                     let x = _mm256_set1_ps(x[r][at][l]);
-                    chains[r][p] = _mm256_fmadd_ps(x, turned[l], chains[r][p]);
+                    chains[r][p] = _mm256_fmadd_ps(x, transposed[l], chains[r][p]);
                 }
             }
         }
@@ -215,8 +216,8 @@ fn fetch(end: *const f32, offset: usize) {
 #[inline]
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "four numbers are half a register")]
-fn turn_256(rows: [&[f32; 8]; 8]) -> [__m256; 8] {
-    let mut turned = [_mm256_setzero_ps(); 8];
+fn transpose_256(rows: [&[f32; 8]; 8]) -> [__m256; 8] {
+    let mut transposed = [_mm256_setzero_ps(); 8];
     for half in 0..2 {
         // SAFETY: half a row is four numbers.
         let load = |row: usize| unsafe { _mm_loadu_ps(rows[row].as_ptr().add(4 * half)) };
@@ -225,12 +226,12 @@ fn turn_256(rows: [&[f32; 8]; 8]) -> [__m256; 8] {
         let [a, b, c, d] = [pair(0), pair(1), pair(2), pair(3)];
         let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
         let (low_2, high_2) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        turned[4 * half] = _mm256_shuffle_ps::<0x44>(low, low_2);
-        turned[4 * half + 1] = _mm256_shuffle_ps::<0xEE>(low, low_2);
-        turned[4 * half + 2] = _mm256_shuffle_ps::<0x44>(high, high_2);
-        turned[4 * half + 3] = _mm256_shuffle_ps::<0xEE>(high, high_2);
+        transposed[4 * half] = _mm256_shuffle_ps::<0x44>(low, low_2);
+        transposed[4 * half + 1] = _mm256_shuffle_ps::<0xEE>(low, low_2);
+        transposed[4 * half + 2] = _mm256_shuffle_ps::<0x44>(high, high_2);
+        transposed[4 * half + 3] = _mm256_shuffle_ps::<0xEE>(high, high_2);
     }
-    turned
+    transposed
 }
 
 #[inline]

@@ -66,14 +66,8 @@ impl ModelConfig {
     /// # Errors
     /// The file is missing, is not JSON of a known architecture, or contradicts itself.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let json = |source| CheckpointError::Config {
-            path: path.to_owned(),
-            source,
-        };
-        let shape = |reason| CheckpointError::Shape {
-            path: path.to_owned(),
-            reason,
-        };
+        let json = |source| CheckpointError::Config(path.to_owned(), source);
+        let shape = |reason| CheckpointError::Shape(path.to_owned(), reason);
         let folder = path.parent().unwrap_or(Path::new("."));
         if let Some(reason) = adapter(folder) {
             return Err(shape(reason));
@@ -82,10 +76,7 @@ impl ModelConfig {
             let is_missing = source.kind() == std::io::ErrorKind::NotFound;
             match missing_weights(folder).filter(|_| is_missing && folder.is_dir()) {
                 Some(reason) => shape(format!("it is not there, and {reason}")),
-                None => CheckpointError::Read {
-                    path: path.to_owned(),
-                    source,
-                },
+                None => CheckpointError::Read(path.to_owned(), source),
             }
         })?;
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);

@@ -7,7 +7,7 @@ use ra3_records::ledger::{Interval, PlanRecord};
 use super::scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 use super::variations::title;
 use super::{ComparedCurve, Comparison};
-use crate::table::{aligned, percent};
+use crate::table::{aligned, dash, digits, percent};
 
 /// A table with its title; the first row is its head.
 pub(super) struct Titled {
@@ -156,9 +156,7 @@ fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -
                     .map(|area| format!("{:.1}", 100.0 * area)),
             ),
             curve.area.as_ref().map_or_else(dash, percent),
-            curve
-                .plateau
-                .map_or_else(dash, |level| format!("{:.1}", 100.0 * level)),
+            digits(curve.plateau.map(|level| 100.0 * level), 1),
         ];
         if against.is_some() {
             let updates = curve.updates_to_plateau_of_other;
@@ -231,8 +229,4 @@ fn signed(interval: &Interval) -> String {
 
 fn listed(numbers: impl Iterator<Item = String>) -> String {
     numbers.collect::<Vec<_>>().join(" ")
-}
-
-fn dash() -> String {
-    "–".to_owned()
 }

@@ -8,6 +8,7 @@ use ra3_lm::weights::Layout;
 
 use super::Shapes;
 use crate::engine::train_settings;
+use crate::free_memory::machine_bytes;
 use crate::plan::{Arm, Method, Plan};
 use crate::run_file::{BaseSection, RunFile, ScorerName};
 
@@ -134,7 +135,8 @@ pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
         return Ok(());
     };
     let held_mib = of(&shapes, plan).held as u64 >> 20;
-    if let Some(here_mib) = memory_of_machine_mib() {
+    if let Some(here) = machine_bytes("MemTotal:") {
+        let here_mib = here as u64 >> 20;
         ensure!(
             held_mib <= here_mib,
             "the model's weights, their gradient and the optimizer's moments take {held_mib} MiB, \
@@ -145,28 +147,13 @@ pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// `None` where the system does not say.
-fn memory_of_machine_mib() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::estimate::estimate;
 
     fn rows(changes: &[&str]) -> usize {
-        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
-        let text = include_str!("../../../../runs/tiny.toml");
-        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
-        let plan = Plan::new(file).unwrap();
+        let plan = Plan::tiny(changes);
         let shapes = Shapes::of(&plan.file, &plan.arms).unwrap();
         let arms = plan.arms.iter().zip(&shapes.arms);
         let rows = arms.map(|(arm, config)| rows_max(config, arm));
@@ -192,15 +179,12 @@ mod tests {
 
     #[test]
     fn what_no_machine_holds_is_refused() {
-        let changes = [
-            "base.model.hidden_size=32768".to_owned(),
-            "base.model.intermediate_size=131072".to_owned(),
-            "base.model.n_layers=1000".to_owned(),
-            "training.cache_mib=1000000".to_owned(),
-        ];
-        let text = include_str!("../../../../runs/tiny.toml");
-        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
-        let plan = Plan::new(file).unwrap();
+        let plan = Plan::tiny(&[
+            "base.model.hidden_size=32768",
+            "base.model.intermediate_size=131072",
+            "base.model.n_layers=1000",
+            "training.cache_mib=1000000",
+        ]);
         assert!(estimate(&plan).unwrap().memory_mib > 1 << 20);
         let message = check_memory(&plan).unwrap_err().to_string();
         assert!(message.contains("base.model"), "{message}");

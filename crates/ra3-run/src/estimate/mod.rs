@@ -335,21 +335,16 @@ fn time(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     /// The training stages of `tiny` with changes, for documents of 10 tokens and one parameter.
     fn counted(changes: &[&str]) -> Vec<(String, u64, f64, f64)> {
-        let changes: Vec<String> = changes.iter().map(|text| (*text).to_owned()).collect();
-        let text = include_str!("../../../../runs/tiny.toml");
-        let file = crate::run_file::parse(text, Path::new("tiny.toml"), &changes).unwrap();
         let costs = |_| Costs {
             n_matmul_params: 1.0,
             document_tokens: 10.0,
             flops_per_second: 1.0,
         };
-        let found = stages(&Plan::new(file).unwrap(), costs).into_iter();
+        let found = stages(&Plan::tiny(changes), costs).into_iter();
         let training = found.filter(|stage| stage.n_updates > 0);
         training
             .map(|it| (it.stage, it.n_updates, it.n_tokens, it.flops))

@@ -21,9 +21,6 @@ pub(crate) struct Shapes {
 
 impl Shapes {
     /// Of a run file and its arms.
-    ///
-    /// # Errors
-    /// A `config.json` is neither in a folder nor in the cache, or cannot be read.
     pub(crate) fn of(file: &RunFile, arms: &[Arm]) -> Result<Self> {
         let base = base(file)?;
         let of_arm = |place| of_arm(&base, arms, place);

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ra3::grpo::Estimator;
-use ra3_evals::bench::{self, Name, Selection};
+use ra3_evals::bench::{self, Name};
 use ra3_evals::contest::reward::Scheme;
-use ra3_evals::livecodebench::Mode;
 use ra3_evals::rlvr::difficulty::Band;
 use ra3_evals::task::Task;
 use ra3_sandbox::Level;
@@ -73,9 +72,9 @@ impl Default for EvaluateSection {
 
 impl EvaluateSection {
     /// What its scores are called.
-    pub(crate) fn name(&self) -> &str {
-        let set = self.problems.set.text();
-        self.name.as_deref().unwrap_or(set)
+    pub(crate) fn name(&self) -> String {
+        let set = self.problems.set;
+        self.name.clone().unwrap_or_else(|| set.text())
     }
 }
 
@@ -185,7 +184,6 @@ impl RlvrSection {
             low: self.solved_min,
             high: self.solved_max,
             n_programs_min: self.solved_after,
-            decay: 1.0,
         })
     }
 }
@@ -235,9 +233,6 @@ pub struct ProblemsSection {
 
 impl ProblemsSection {
     /// The problems of the file.
-    ///
-    /// # Errors
-    /// It cannot be read, or is not of this set.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<Task>> {
         let data = self.data.as_deref().unwrap_or(Path::new(""));
         let name = self.set.bench().context("the testbed has no file")?;
@@ -282,21 +277,9 @@ pub enum ProblemSetName {
 }
 
 impl ProblemSetName {
-    /// The name of the set as `ra3 eval` has it; none of the testbed's.
-    pub(crate) const fn bench(self) -> Option<Name> {
-        Some(match self {
-            Self::Testbed | Self::TestbedHumaneval | Self::TestbedMbpp => return None,
-            Self::Humaneval => Name::HumanEval,
-            Self::HumanevalPlus => Name::HumanEvalPlus,
-            Self::Mbpp => Name::Mbpp,
-            Self::MbppPlus => Name::MbppPlus,
-            Self::Livecodebench => Name::LiveCodeBench(Mode::Right),
-            Self::Leetcode => Name::LeetCode,
-            Self::MbppTrain => Name::MbppTrain,
-            Self::Puzzles => Name::Puzzles,
-            Self::Asserts => Name::AssertLists,
-            Self::Codeforces => Name::Contest(Selection::All),
-        })
+    /// The set as `ra3 eval` has it; none of the testbed's.
+    pub(crate) fn bench(self) -> Option<Name> {
+        Name::of(&self.text())
     }
 
     /// The forms of the testbed's problems that are meant; `None` where others are.
@@ -310,12 +293,9 @@ impl ProblemSetName {
     }
 
     /// As scores call it.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::TestbedHumaneval => "testbed-humaneval",
-            Self::TestbedMbpp => "testbed-mbpp",
-            _ => self.bench().map_or("testbed", Name::text),
-        }
+    pub(crate) fn text(self) -> String {
+        let name = toml::Value::try_from(self).expect("a set is a name");
+        name.as_str().expect("a set is a name").to_owned()
     }
 }
 
@@ -333,6 +313,7 @@ mod tests {
         for name in names {
             let set: ProblemSetName = toml::Value::from(*name).try_into().unwrap();
             assert_eq!(set.text(), *name);
+            assert_eq!(set.bench().is_none(), set.forms().is_some(), "{name}");
         }
     }
 }

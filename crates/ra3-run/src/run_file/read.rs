@@ -15,14 +15,8 @@ use super::{Allowed, RunFile};
 #[derive(Debug, thiserror::Error)]
 pub enum RunFileError {
     /// The file cannot be read.
-    #[error("cannot read run file {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot read run file {0}")]
+    Read(PathBuf, #[source] std::io::Error),
     /// What is written cannot be meant.
     #[error(transparent)]
     Faults(#[from] Faults),
@@ -59,10 +53,7 @@ pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<RunFile, R
 }
 
 fn read(path: &Path) -> Result<String, RunFileError> {
-    std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| RunFileError::Read(path.to_owned(), source))
 }
 
 fn checked(text: &str, path: &Path, overrides: &[String]) -> Result<Table, Faults> {
@@ -172,30 +163,20 @@ fn place(folder: &Path, under: &str, table: &mut Table) {
         let own = ["arms.set.", "study.vary."];
         let own = own.iter().find_map(|start| key.strip_prefix(start));
         let key = own.map_or_else(|| key.clone(), key_of_setting);
-        match value {
-            Value::Table(table) => place(folder, &format!("{key}."), table),
-            Value::Array(values) => {
-                for value in values {
-                    match value {
-                        Value::Table(table) => place(folder, &format!("{key}."), table),
-                        // A script of a command lies beside the run file.
-                        Value::String(text)
-                            if key == "rlvr.reward_command" && folder.join(&*text).is_file() =>
-                        {
-                            *text = folder.join(&*text).display().to_string();
-                        }
-                        Value::String(text) if is_place(&key, text, folder) => {
-                            *text = folder.join(&*text).display().to_string();
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            Value::String(text) if is_place(&key, text, folder) => {
-                *text = folder.join(&*text).display().to_string();
-            }
-            _ => {}
+        place_in(folder, &key, value);
+    }
+}
+
+fn place_in(folder: &Path, key: &str, value: &mut Value) {
+    match value {
+        Value::Table(table) => place(folder, &format!("{key}."), table),
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| place_in(folder, key, value)),
+        Value::String(text) if is_place(key, text, folder) => {
+            *text = folder.join(&*text).display().to_string();
         }
+        _ => {}
     }
 }
 
@@ -211,6 +192,8 @@ fn is_place(key: &str, text: &str, folder: &Path) -> bool {
     match key {
         "base.path" | "arms.from" => looks_local(text) || (text.contains('/') && is_there()),
         "corpus.sources.python" | "engine.python" => text.contains('/'),
+        // A script of a command lies beside the run file.
+        "rlvr.reward_command" => folder.join(text).is_file(),
         _ => super::key(key).is_some_and(|key| key.allowed == Allowed::Path),
     }
 }

@@ -125,7 +125,7 @@ fn name<'v>(list: &str, value: &'v Value) -> Option<std::borrow::Cow<'v, str>> {
     // A measure is called by its problems where it has no name.
     let measure = || value.clone().try_into::<EvaluateSection>().ok();
     let measure = (list == "evaluate").then(measure)??;
-    Some(measure.name().to_owned().into())
+    Some(measure.name().into())
 }
 
 #[cfg(test)]

@@ -113,8 +113,8 @@ fn latent(
     let (documents, n_bytes) = stored
         .iter()
         .map(|stored| {
-            let lifted = &stored.cut.lifted.trajectory;
-            (lifted.clone(), stored.cut.n_lifted_bytes)
+            let annotated = &stored.cut.annotated.trajectory;
+            (annotated.clone(), stored.cut.n_annotated_bytes)
         })
         .unzip();
     let text = Text::new("lifted", documents, n_bytes);
@@ -132,7 +132,7 @@ fn latent(
     let prior = if p_0.is_some() { "reference" } else { "itself" };
     let record = text.record_bounds(&models.name, &found, prior, &all_act);
     for stored in &stored[..stored.len().min(N_SHOWN_DOCUMENTS)] {
-        let document = &stored.cut.lifted.trajectory;
+        let document = &stored.cut.annotated.trajectory;
         let (name, arm) = (&stored.name, &models.name);
         let sample = annotate(policy, document, name, arm, &rule, tokenizer, seed)?;
         folder.sample(&Sample::Document(sample))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ra3::e_step::EStepReport;
 use ra3::em::{Done, Em, EmReport};
 use ra3::model::{Model, Saved};
@@ -20,6 +20,7 @@ use super::rehearsal;
 use super::training::{Step, gap_figure};
 use crate::engine::Engine;
 use crate::model_note::ModelNote;
+use crate::on_disk::read_json;
 use crate::run_file::MomentsName;
 
 /// Copies of the model that the loop compares with, each written once, under a name.
@@ -159,16 +160,9 @@ impl Ra3Course<'_> {
     }
 
     pub(crate) fn load(&mut self, folder: &Path, position: u64) -> Result<()> {
-        let path = folder.join("annotated.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        self.em.annotated = serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} is damaged, or of another version of ra3: begin the stage again with \
-                     --restart-stage",
-                path.display()
-            )
-        })?;
+        let is_wrong = "is damaged, or of another version of ra3: begin the stage again with \
+                        --restart-stage";
+        self.em.annotated = read_json(&folder.join("annotated.json"), is_wrong)?;
         self.em.position = position;
         match self.em.config.place(position) {
             None => Ok(()),
@@ -197,9 +191,7 @@ fn step_of(report: &EmReport) -> Step {
         figures,
         n_corpus_tokens: report.n_corpus_tokens,
         work: report.work,
-        scores: Vec::new(),
-        samples: Vec::new(),
-        notes: Vec::new(),
+        ..Step::default()
     }
 }
 

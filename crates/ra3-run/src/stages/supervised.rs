@@ -40,10 +40,6 @@ pub(crate) struct SupervisedCourse<'a> {
 }
 
 impl SupervisedCourse<'_> {
-    pub(crate) fn total(&self, _position: u64, _spent: &Spent) -> u64 {
-        self.n_updates_expected
-    }
-
     pub(crate) fn step(
         &mut self,
         lm: &mut dyn Model,
@@ -83,9 +79,7 @@ impl SupervisedCourse<'_> {
             ]),
             n_corpus_tokens,
             work: stats.work,
-            scores: Vec::new(),
-            samples: Vec::new(),
-            notes: Vec::new(),
+            ..Step::default()
         }))
     }
 }

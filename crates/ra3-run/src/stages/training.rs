@@ -19,6 +19,7 @@ use super::rehearsal;
 use super::rlvr::RlvrCourse;
 use super::supervised::SupervisedCourse;
 use crate::event::{Event, Watcher};
+use crate::on_disk::read_json;
 use crate::store::StageFolder;
 
 /// How far, in the ledger's figures, an update found drawn tokens from what they were drawn with.
@@ -46,7 +47,7 @@ impl Spent {
 }
 
 /// What one update did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Step {
     /// Which part of the stage.
     pub(crate) phase: &'static str,
@@ -83,10 +84,10 @@ impl Course<'_> {
         }
     }
 
-    /// Updates in all; where a stage ends by FLOPs, the best guess at `position`.
-    fn total(&self, position: u64, spent: &Spent) -> u64 {
+    /// Updates in all; where a stage ends by tokens or FLOPs, the best guess.
+    fn total(&self) -> u64 {
         match self {
-            Self::Supervised(course) => course.total(position, spent),
+            Self::Supervised(course) => course.n_updates_expected,
             Self::Ra3(course) => course.total(),
             Self::Rlvr(course) => course.total(),
         }
@@ -159,7 +160,7 @@ pub(crate) fn drive<'a>(
     watcher(Event::Started {
         stage: stage.clone(),
         position,
-        total: course.total(position, &spent),
+        total: course.total(),
         unit: "updates",
     });
     // Once a stage: what one update has, those after it have.
@@ -265,11 +266,7 @@ fn save_state(folder: &Path, state: &State, lm: &dyn Model, course: &Course<'_>)
 }
 
 fn load_state(folder: &Path, lm: &mut dyn Model, course: &mut Course<'_>) -> Result<State> {
-    let path = folder.join("state.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let state: State =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let state: State = read_json(&folder.join("state.json"), "is damaged")?;
     lm.load_state(&folder.join("model"))
         .map_err(anyhow::Error::from_boxed)?;
     course.load(folder, state.position)?;

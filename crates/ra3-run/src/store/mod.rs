@@ -20,6 +20,7 @@ pub(crate) use progress::{checksum, read_progress};
 pub(crate) use stage_folder::{CLOCK, LEDGER, SAMPLES, StageFolder};
 
 use crate::event::Watcher;
+use crate::on_disk::{entries, read_json};
 use crate::recipe::Recipe;
 
 /// The store's own file: without it a folder that holds something is not a store.
@@ -69,9 +70,6 @@ impl Unused {
 
 impl Store {
     /// Opens or creates a store, and notes that a run uses it.
-    ///
-    /// # Errors
-    /// The folder is somebody else's, or cannot be written.
     pub(crate) fn open(root: &Path, run: &Path) -> Result<Self> {
         std::fs::create_dir_all(root)
             .with_context(|| format!("cannot create the store {}", root.display()))?;
@@ -95,22 +93,18 @@ impl Store {
     fn users(&self) -> Result<Users> {
         let path = self.root.join(FILE);
         if !path.exists() {
-            let entries = std::fs::read_dir(&self.root)
-                .with_context(|| format!("cannot read {}", self.root.display()))?;
-            let mut others = entries.filter_map(Result::ok);
+            let is_ours = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default();
+                name == LOCK || ra3_files::is_leftover(name)
+            };
             ensure!(
-                others.all(|entry| {
-                    let name = entry.file_name();
-                    name == LOCK || ra3_files::is_leftover(&name)
-                }),
+                entries(&self.root)?.iter().all(is_ours),
                 "{} is neither empty nor a store of stages: choose another with --set store=PATH",
                 self.root.display()
             );
             return Ok(Users::default());
         }
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+        read_json(&path, "is damaged")
     }
 
     fn write_users(&self, users: &Users) -> Result<()> {
@@ -124,9 +118,6 @@ impl Store {
     }
 
     /// Opens the folder of a recipe, and waits where another process is at it.
-    ///
-    /// # Errors
-    /// See [`StageFolder::open`].
     pub(crate) fn stage(
         &self,
         recipe: &Recipe,
@@ -139,9 +130,6 @@ impl Store {
 
     /// The stages that no run of those that use the store names, by what `named` says of a run's
     /// directory; runs that are no longer there name none.
-    ///
-    /// # Errors
-    /// The store cannot be read.
     pub(crate) fn unused(
         &self,
         forgets_missing: bool,
@@ -161,9 +149,7 @@ impl Store {
             }
         }
         let mut unused = Vec::new();
-        let context = || format!("cannot read {}", self.root.display());
-        for entry in std::fs::read_dir(&self.root).with_context(context)? {
-            let path = entry.with_context(context)?.path();
+        for path in entries(&self.root)? {
             if path.is_dir() && !used.contains(&path) {
                 let n_bytes = size(&path)?;
                 unused.push(Unused { path, n_bytes });
@@ -175,9 +161,6 @@ impl Store {
 }
 
 /// Opens a file to be locked, and makes it where it is not there.
-///
-/// # Errors
-/// It cannot be opened.
 pub(crate) fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).write(true);
@@ -189,8 +172,7 @@ pub(crate) fn open_lock(path: &Path) -> Result<File> {
 fn size(folder: &Path) -> Result<u64> {
     let context = || format!("cannot read {}", folder.display());
     let mut n_bytes = 0;
-    for entry in std::fs::read_dir(folder).with_context(context)? {
-        let path = entry.with_context(context)?.path();
+    for path in entries(folder)? {
         n_bytes += if path.is_dir() {
             size(&path)?
         } else {

@@ -10,6 +10,7 @@ use ra3_records::journal::Mark;
 use ra3_records::ledger::StageRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::on_disk::{entries, read_json};
 use crate::recipe::Recipe;
 
 pub(super) const FILE: &str = "progress.json";
@@ -81,31 +82,22 @@ pub(super) fn write(root: &Path, progress: &Progress) -> Result<()> {
 }
 
 /// How far the stage in a folder is, without opening it for writing.
-///
-/// # Errors
-/// `progress.json` is there and cannot be read, or is not as it was written.
 pub(crate) fn read_progress(root: &Path) -> Result<Option<Progress>> {
     let path = root.join(FILE);
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let damaged = || {
-        format!(
-            "{} is damaged: remove its folder, and the stage runs again",
-            path.display()
-        )
-    };
-    let sealed: Sealed = serde_json::from_str(&text).with_context(damaged)?;
-    ensure!(seal(&sealed.progress) == sealed.blake3, damaged());
+    let is_wrong = "is damaged: remove its folder, and the stage runs again";
+    let sealed: Sealed = read_json(&path, is_wrong)?;
+    ensure!(
+        seal(&sealed.progress) == sealed.blake3,
+        "{} {is_wrong}",
+        path.display()
+    );
     Ok(Some(sealed.progress))
 }
 
 /// The checksums of all files below a folder or of one file, by their path below `root`.
-///
-/// # Errors
-/// Something cannot be read.
 pub(super) fn checksums(root: &Path, below: &str) -> Result<Checksums> {
     let mut found = Checksums::new();
     collect(root, below, &mut found)?;
@@ -118,18 +110,14 @@ fn collect(root: &Path, below: &str, into: &mut Checksums) -> Result<()> {
         into.insert(below.to_owned(), checksum(&path)?);
         return Ok(());
     }
-    let context = || format!("cannot read {}", path.display());
-    for entry in std::fs::read_dir(&path).with_context(context)? {
-        let name = entry.with_context(context)?.file_name();
-        collect(root, &format!("{below}/{}", name.to_string_lossy()), into)?;
+    for entry in entries(&path)? {
+        let name = entry.file_name().unwrap_or_default();
+        collect(root, &format!("{below}/{}", name.display()), into)?;
     }
     Ok(())
 }
 
 /// blake3 of a file.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn checksum(path: &Path) -> Result<String> {
     let context = || format!("cannot read {}", path.display());
     let file = std::fs::File::open(path).with_context(context)?;

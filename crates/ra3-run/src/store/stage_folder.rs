@@ -27,6 +27,7 @@ use ra3_records::tensorboard::EventFile;
 use super::progress::{self, Checksums, Progress, checksums, verify};
 use super::{LOCK, open_lock};
 use crate::event::{Event, Watcher};
+use crate::on_disk::entries;
 use crate::recipe::Recipe;
 
 pub(crate) const LEDGER: &str = "ledger.jsonl";
@@ -48,9 +49,6 @@ pub(crate) struct StageFolder {
 impl StageFolder {
     /// Opens or creates the folder of a recipe, and cuts off what is not committed. What `events`
     /// names is where its numbers are copied to.
-    ///
-    /// # Errors
-    /// Something is not as it was committed, or it cannot be written.
     pub(super) fn open(
         root: &Path,
         recipe: &Recipe,
@@ -112,9 +110,6 @@ impl StageFolder {
     }
 
     /// Copies the numbers of its ledger to where they are watched.
-    ///
-    /// # Errors
-    /// They cannot be written.
     pub(crate) fn replay(&self, events: &Path) -> Result<()> {
         let ledger = self.root.join(LEDGER);
         let mut events = EventFile::new(events, &self.progress.recipe.key());
@@ -125,9 +120,6 @@ impl StageFolder {
     }
 
     /// Forgets what is not finished.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.progress = Progress::fresh(self.progress.recipe.clone());
         progress::write(&self.root, &self.progress)?;
@@ -138,26 +130,17 @@ impl StageFolder {
     }
 
     /// Appends to the ledger; it counts only after the next commit.
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
         self.ledger.append(record)?;
         self.events.append(record)
     }
 
     /// Appends to the samples; it counts only after the next commit.
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn sample(&mut self, sample: &Sample) -> Result<()> {
         self.samples.append(sample)
     }
 
     /// Records what the stage has spent in all; it counts after [`Self::commit_done`].
-    ///
-    /// # Errors
-    /// The disk is full or gone.
     pub(crate) fn spend(&mut self, spent: StageRecord) -> Result<()> {
         self.record(&Record::Stage(spent.clone()))?;
         self.progress.spent = Some(spent);
@@ -246,9 +229,7 @@ impl StageFolder {
                 .keys()
                 .any(|file| file.starts_with(&below))
         };
-        let context = || format!("cannot read {}", self.root.display());
-        for entry in std::fs::read_dir(&self.root).with_context(context)? {
-            let path = entry.with_context(context)?.path();
+        for path in entries(&self.root)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && !is_named(&name) {
                 std::fs::remove_dir_all(&path)

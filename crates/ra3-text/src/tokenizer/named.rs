@@ -78,7 +78,7 @@ impl Named {
     /// `tokenizer_config.json` as it is written: as it was read, with the names that hold.
     pub(super) fn to_text(&self, end: &str) -> String {
         let mut file = match &self.text {
-            Some(text) => serde_json::from_str(without_mark(text)).expect("it was read"),
+            Some(text) => serde_json::from_str(without_bom(text)).expect("it was read"),
             None => Map::new(),
         };
         let names = [
@@ -105,13 +105,13 @@ fn name_of(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-fn without_mark(text: &str) -> &str {
+fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The object of a file; an empty one where there is no such file.
 fn parse(text: Option<&str>, path: &Path) -> Result<Map<String, Value>, TextError> {
     text.map_or(Ok(Map::new()), |text| {
-        serde_json::from_str(without_mark(text)).map_err(|error| failure(path, error.to_string()))
+        serde_json::from_str(without_bom(text)).map_err(|error| failure(path, error.to_string()))
     })
 }

@@ -4,11 +4,12 @@
 
 use ra3::policy::PolicyError;
 use ra3::seed::Seed;
+use ra3_page::{Axis, Figure as Chart};
 
 use crate::experiments::trade_off::after_budget;
 use crate::experiments::{Settings, column};
 use crate::families::program::Language;
-use crate::finding::{Check, Curve, Figure, Finding};
+use crate::finding::{Check, Figure, Finding, measured, theory};
 use crate::learnt::{Corpus, Learner, Learnt, learn};
 use crate::option::Course;
 use crate::statistics::estimate;
@@ -120,27 +121,28 @@ fn figures(by_seed: &[Found]) -> Vec<Figure> {
     };
     let flat = |name: &str, value: &dyn Fn(&Found) -> f64| {
         let values = column(by_seed, |seed| vec![value(seed); 2]);
-        Curve::measured(name, &[xs[0], xs[COSTS.len() - 1]], &values)
+        measured(name, &[xs[0], xs[COSTS.len() - 1]], &values)
     };
-    let figure = |id, title: &str, y_label: &str, curves, reading: &str| Figure {
+    let figure = |id, title: &str, y_label: &str, curves, reading| Figure {
         id,
-        title: title.to_owned(),
-        x_label: "switch cost c, nats".to_owned(),
-        y_label: y_label.to_owned(),
-        logarithmic: (true, false),
-        curves,
-        mark: None,
-        reading: reading.to_owned(),
+        chart: Chart {
+            title: title.to_owned(),
+            x: Axis::log10("switch cost c, nats"),
+            y: y_label.into(),
+            series: curves,
+            ..Chart::default()
+        },
+        reading,
     };
     let lasting = vec![
-        Curve::measured("lines per latent", &xs, &of(&|l| l.lines_per_latent)),
-        Curve::measured(
+        measured("lines per latent", &xs, &of(&|l| l.lines_per_latent)),
+        measured(
             "choices of the next line, latent given",
             &xs,
             &of(&|l| l.choices),
         ),
         flat("choices without latents", &|f| f.choices_plain),
-        Curve::theory(
+        theory(
             "lines of an idiom",
             [(xs[0], 3.0), (xs[5], 3.0)].into_iter(),
         ),
@@ -148,14 +150,14 @@ fn figures(by_seed: &[Found]) -> Vec<Figure> {
     let regrets = column(by_seed, |seed| seed.regrets.clone());
     let pruning = column(by_seed, |seed| seed.pruning.clone());
     let losing = vec![
-        Curve::measured("learnt by RA3: regret", &xs, &regrets),
-        Curve::measured("learnt by RA3: pruning error", &xs, &pruning),
+        measured("learnt by RA3: regret", &xs, &regrets),
+        measured("learnt by RA3: pruning error", &xs, &pruning),
         flat("true idioms: regret", &|f| f.truth),
         flat("primitive (4 tokens): regret", &|f| f.primitive),
         flat("no E-step: regret", &|f| f.supervised),
         flat("random lines: regret", &|f| f.random),
     ];
-    let found = vec![Curve::measured("idioms found exactly", &xs, &of(&recall))];
+    let found = vec![measured("idioms found exactly", &xs, &of(&recall))];
     vec![
         figure(
             "latents-last",

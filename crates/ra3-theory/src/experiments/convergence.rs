@@ -3,11 +3,13 @@
 //! On a ring without end every option runs exactly τ steps. Sweeps stop where the largest error is
 //! at most ε times the largest value.
 
+use ra3_page::{Axis, Figure as Chart, Series};
+
 use crate::experiments::watching::families;
 use crate::experiments::{Settings, column, mean};
 use crate::families::Family;
 use crate::families::ring::{options, ring};
-use crate::finding::{Check, Curve, Figure, Finding, Fit};
+use crate::finding::{Check, Figure, Finding, Fit, measured, theory};
 use crate::option::OptionModel;
 use crate::smdp::Smdp;
 use crate::statistics::{estimate, exponent};
@@ -61,12 +63,12 @@ pub fn run(settings: &Settings) -> Finding {
     let worst = all.map(|found| found.1).fold(0.0, f64::max);
     let exact = |t: usize| (EPSILON.ln() / (t as f64 * DISCOUNT.ln())).ceil();
     let curves = vec![
-        Curve::measured("measured", &durations, &counts),
-        Curve::theory(
+        measured("measured", &durations, &counts),
+        theory(
             "log(1/ε) / log(1/γ^τ)",
             DURATIONS.map(|t| (t as f64, exact(t))).into_iter(),
         ),
-        Curve::theory(
+        theory(
             "log(1/ε) / (1 − γ^τ)",
             DURATIONS
                 .map(|t| (t as f64, reading_of_theorem(t)))
@@ -84,8 +86,8 @@ pub fn run(settings: &Settings) -> Finding {
             "sweeps-against-options",
             "|Ẑ|, options",
             vec![
-                Curve::measured(format!("measured, τ = {DURATION}"), &sizes, &size_counts),
-                Curve::theory(
+                measured(format!("measured, τ = {DURATION}"), &sizes, &size_counts),
+                theory(
                     "log(1/ε) / (1 − γ^τ)",
                     sizes.map(|n| (n, reading_of_theorem(DURATION))).into_iter(),
                 ),
@@ -180,15 +182,16 @@ const READING_SIZE: &str = "\
     The number of sweeps hardly depends on how many options there are, though each sweep costs \
     in proportion to them.";
 
-fn figure(id: &'static str, x_label: &str, curves: Vec<Curve>, reading: &str) -> Figure {
+fn figure(id: &'static str, x_label: &str, curves: Vec<Series>, reading: &'static str) -> Figure {
     Figure {
         id,
-        title: format!("Value iteration against {x_label} (γ = {DISCOUNT}, ε = {EPSILON})"),
-        x_label: x_label.to_owned(),
-        y_label: "sweeps until the largest error is ε".to_owned(),
-        logarithmic: (true, true),
-        curves,
-        mark: None,
-        reading: reading.to_owned(),
+        chart: Chart {
+            title: format!("Value iteration against {x_label} (γ = {DISCOUNT}, ε = {EPSILON})"),
+            x: Axis::log10(x_label),
+            y: Axis::log10("sweeps until the largest error is ε"),
+            series: curves,
+            ..Chart::default()
+        },
+        reading,
     }
 }

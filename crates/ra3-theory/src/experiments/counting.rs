@@ -1,10 +1,12 @@
 //! How many demonstrations prune every bad option, against `|Z|` and σ, beside the bounds of
 //! [`crate::pruning`]. Corridors: three junctions, one good lane at each, all others bad.
 
+use ra3_page::{Axis, Figure as Chart, Series};
+
 use crate::draws::Draws;
 use crate::experiments::{Settings, column};
 use crate::families::corridors::{Layout, muddy_pool};
-use crate::finding::{Check, Curve, Figure, Finding, Fit};
+use crate::finding::{Check, Figure, Finding, Fit, measured, theory};
 use crate::pruning::{Costs, Demonstration, bound};
 use crate::statistics::{estimate, exponent};
 
@@ -83,10 +85,10 @@ fn against_options(settings: &Settings) -> Finding {
             N_LANES.map(|n| waits(n, SIGMA, kind, seed))
         });
         let needed = column(&by_seed, |seed| seed.iter().map(|w| quantile(w)).collect());
-        curves.push(Curve::measured(name(kind), &sizes, &needed));
+        curves.push(measured(name(kind), &sizes, &needed));
         let limits = N_LANES.map(|n| limit(kind, n, SIGMA));
         let points = sizes.into_iter().zip(limits);
-        curves.push(Curve::theory(format!("bound, {}", name(kind)), points));
+        curves.push(theory(format!("bound, {}", name(kind)), points));
         // What is left of the growth once the logarithm of the theorem is divided out.
         let divided = column(&needed, |needed| {
             let logs = sizes.iter().map(|size| (size / DELTA).ln());
@@ -109,17 +111,17 @@ fn against_options(settings: &Settings) -> Finding {
     finding.figures.push(share_figure(shares));
     finding.figures.push(Figure {
         id: "demonstrations-against-options",
-        title: "Demonstrations needed against |Z|".to_owned(),
-        x_label: "|Z|, options".to_owned(),
-        y_label: format!("demonstrations for probability {}", 1.0 - DELTA),
-        logarithmic: (true, true),
-        curves,
-        mark: None,
+        chart: Chart {
+            title: "Demonstrations needed against |Z|".to_owned(),
+            x: Axis::log10("|Z|, options"),
+            y: Axis::log10(&format!("demonstrations for probability {}", 1.0 - DELTA)),
+            series: curves,
+            ..Chart::default()
+        },
         reading: "With one decision a demonstration, the count grows like |Z| log |Z|, as the \
                   theorem has it. A demonstration that shows all about a task needs no factor \
                   |Z|: the logarithm alone is left. The theorem's factor is thus the price of \
-                  learning about one option at a time."
-            .to_owned(),
+                  learning about one option at a time.",
     });
     finding
 }
@@ -144,7 +146,7 @@ fn failures(kind: Demonstration, by_seed: &[[Vec<usize>; N_LANES.len()]]) -> Che
     }
 }
 
-fn success_curves(by_seed: &[[Vec<usize>; N_LANES.len()]]) -> Vec<Curve> {
+fn success_curves(by_seed: &[[Vec<usize>; N_LANES.len()]]) -> Vec<Series> {
     let xs: Vec<f64> = (1..=24).map(|i| f64::from(i) / 16.0).collect();
     (0..N_LANES.len())
         .map(|index| {
@@ -158,7 +160,7 @@ fn success_curves(by_seed: &[[Vec<usize>; N_LANES.len()]]) -> Vec<Curve> {
                 };
                 xs.iter().map(|x| done(x) as f64 / N_RUNS as f64).collect()
             });
-            Curve::measured(
+            measured(
                 format!("|Z| = {}", N_JUNCTIONS * N_LANES[index]),
                 &xs,
                 &shares,
@@ -167,22 +169,22 @@ fn success_curves(by_seed: &[[Vec<usize>; N_LANES.len()]]) -> Vec<Curve> {
         .collect()
 }
 
-fn share_figure(mut curves: Vec<Curve>) -> Figure {
+fn share_figure(mut curves: Vec<Series>) -> Figure {
     let ends = [(1.0 / 16.0, 1.0 - DELTA), (1.5, 1.0 - DELTA)];
-    curves.push(Curve::theory("1 − δ", ends.into_iter()));
+    curves.push(theory("1 − δ", ends));
     Figure {
         id: "probability-pruned",
-        title: format!("Probability that every bad option is pruned (σ = {SIGMA})"),
-        x_label: "demonstrations ÷ bound |Z| log(B/δ) / σ".to_owned(),
-        y_label: "share of runs".to_owned(),
-        logarithmic: (false, false),
-        curves,
-        mark: None,
-        reading:
-            "One decision a demonstration. Divided by the bound, the curves of sets of 6 to 402 \
-                  options pass 1 − δ at nearly the same place, close to 1: the bound has the right \
-                  growth and almost the right constant. The larger the set, the sharper the rise."
-                .to_owned(),
+        chart: Chart {
+            title: format!("Probability that every bad option is pruned (σ = {SIGMA})"),
+            x: "demonstrations ÷ bound |Z| log(B/δ) / σ".into(),
+            y: "share of runs".into(),
+            series: curves,
+            ..Chart::default()
+        },
+        reading: "One decision a demonstration. Divided by the bound, the curves of sets of 6 to \
+                  402 options pass 1 − δ at nearly the same place, close to 1: the bound has the \
+                  right growth and almost the right constant. The larger the set, the sharper the \
+                  rise.",
     }
 }
 
@@ -196,10 +198,10 @@ fn against_sigma(settings: &Settings) -> Finding {
                 .map(|sigma| quantile(&waits(n_lanes, sigma, kind, seed)))
                 .to_vec()
         });
-        curves.push(Curve::measured(name(kind), &SIGMAS, &needed));
+        curves.push(measured(name(kind), &SIGMAS, &needed));
         let limits = SIGMAS.map(|sigma| (sigma, limit(kind, n_lanes, sigma)));
         let title = format!("bound, {}", name(kind));
-        curves.push(Curve::theory(title, limits.into_iter()));
+        curves.push(theory(title, limits));
         finding.fits.push(Fit::new(
             format!("demonstrations against σ, {}", name(kind)),
             exponent(&SIGMAS, &needed),
@@ -208,19 +210,19 @@ fn against_sigma(settings: &Settings) -> Finding {
     }
     finding.figures.push(Figure {
         id: "demonstrations-against-sigma",
-        title: format!(
-            "Demonstrations needed against σ (|Z| = {})",
-            N_JUNCTIONS * n_lanes
-        ),
-        x_label: "σ, share of tasks on which a bad option costs more than ε".to_owned(),
-        y_label: format!("demonstrations for probability {}", 1.0 - DELTA),
-        logarithmic: (true, true),
-        curves,
-        mark: None,
+        chart: Chart {
+            title: format!(
+                "Demonstrations needed against σ (|Z| = {})",
+                N_JUNCTIONS * n_lanes
+            ),
+            x: Axis::log10("σ, share of tasks on which a bad option costs more than ε"),
+            y: Axis::log10(&format!("demonstrations for probability {}", 1.0 - DELTA)),
+            series: curves,
+            ..Chart::default()
+        },
         reading: "An option that does harm on few tasks takes long to be found out: the count \
                   grows like 1/σ. At large σ it grows a little faster than that, because \
-                  log(1/(1 − σ)) exceeds σ when each demonstration can show all options."
-            .to_owned(),
+                  log(1/(1 − σ)) exceeds σ when each demonstration can show all options.",
     });
     finding
 }

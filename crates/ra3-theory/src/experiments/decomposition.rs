@@ -6,16 +6,15 @@ use crate::draws::Draws;
 use crate::experiments::watching::families;
 use crate::experiments::{Settings, column};
 use crate::families::{Family, Modelled};
-use crate::finding::{Check, Curve, Figure, Finding};
+use crate::finding::{Check, Figure, Finding, measured};
 use crate::q_learning::QLearner;
 use crate::regret::Regret;
 use ra3::seed::Seed;
+use ra3_page::{Axis, Figure as Chart, Series};
 
 /// Primitive steps at which learning is looked at.
 const BUDGETS: [usize; 8] = [50, 100, 200, 400, 800, 1600, 3200, 6400];
 const N_DEMONSTRATIONS: usize = 32;
-const EXPLORATION: f64 = 0.2;
-const EPISODE_STEPS_MAX: usize = 100;
 /// Tasks of the pool that are learnt in each seed.
 const N_TASKS: usize = 4;
 
@@ -40,13 +39,7 @@ fn learn(
         let smdp = modelled.smdp(task, kept);
         let mut spent = 0;
         for (budget, regrets) in BUDGETS.iter().zip(&mut regrets) {
-            while spent < *budget {
-                let budget = EPISODE_STEPS_MAX.min(*budget - spent);
-                // An episode from a start that is terminal would spend nothing.
-                spent += learner
-                    .episode(start, EXPLORATION, budget, &mut draws)
-                    .max(1);
-            }
+            spent = learner.explore(start, spent, *budget, &mut draws);
             regrets.push(Regret {
                 best: best[task],
                 best_kept: best_kept[task],
@@ -99,15 +92,11 @@ pub fn run(settings: &Settings) -> Finding {
                     seed[index][which].iter().map(mean).collect()
                 })
             };
-            curves.push(Curve::measured(
-                format!("{set}: regret"),
-                &xs,
-                &of(&Regret::total),
-            ));
+            curves.push(measured(format!("{set}: regret"), &xs, &of(&Regret::total)));
             if which == 1 {
                 let (pruning, rl) = (of(&Regret::pruning_error), of(&Regret::rl_error));
-                curves.push(Curve::measured("options: pruning error", &xs, &pruning));
-                curves.push(Curve::measured("options: RL error", &xs, &rl));
+                curves.push(measured("options: pruning error", &xs, &pruning));
+                curves.push(measured("options: RL error", &xs, &rl));
             }
         }
         finding.figures.push(figure(index, family, curves));
@@ -139,7 +128,7 @@ fn checks(regrets: &[Regret]) -> Vec<Check> {
     ]
 }
 
-fn figure(index: usize, family: &str, curves: Vec<Curve>) -> Figure {
+fn figure(index: usize, family: &str, curves: Vec<Series>) -> Figure {
     let ids = ["regret-chain", "regret-rooms", "regret-program"];
     let readings = [
         "The regret of the options is the sum of its two parts, at every point of every seed. \
@@ -158,12 +147,13 @@ fn figure(index: usize, family: &str, curves: Vec<Curve>) -> Figure {
     ];
     Figure {
         id: ids[index],
-        title: format!("Regret during learning in the family {family}"),
-        x_label: "primitive steps of interaction on a task".to_owned(),
-        y_label: "value lost at the start".to_owned(),
-        logarithmic: (true, false),
-        curves,
-        mark: None,
-        reading: readings[index].to_owned(),
+        chart: Chart {
+            title: format!("Regret during learning in the family {family}"),
+            x: Axis::log10("primitive steps of interaction on a task"),
+            y: "value lost at the start".into(),
+            series: curves,
+            ..Chart::default()
+        },
+        reading: readings[index],
     }
 }

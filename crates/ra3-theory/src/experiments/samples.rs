@@ -2,12 +2,13 @@
 //! options and the size of the set; counted in decisions and in primitive steps.
 
 use ra3::seed::Seed;
+use ra3_page::{Axis, Figure as Chart};
 
 use crate::draws::Draws;
 use crate::experiments::{Settings, column};
 use crate::families::corridors::Layout;
 use crate::families::ring::{options, ring};
-use crate::finding::{Check, Curve, Figure, Finding, Fit};
+use crate::finding::{Check, Figure, Finding, Fit, measured, theory};
 use crate::option::{Course, OptionModel};
 use crate::policy_gradient::PolicyGradient;
 use crate::q_learning::{QLearner, decisions_to_tolerance};
@@ -175,30 +176,31 @@ fn figures(
     by_size: &[Vec<f64>],
 ) -> Vec<Figure> {
     let (durations, sizes) = (DURATIONS.map(|t| t as f64), SIZES.map(|n| n as f64));
-    let measured = Curve::measured("decisions", &durations, decisions);
+    let decisions = measured("decisions", &durations, decisions);
     // The theory has no constant of its own here: it is put through the first point.
     let horizon = |t: usize| 1.0 / (1.0 - DISCOUNT.powi(t as i32));
-    let scale = measured.points[0].y / horizon(1);
-    let theory = DURATIONS.map(|t| (t as f64, scale * horizon(t)));
-    let against_size = Curve::measured(format!("decisions, τ = {DURATION}"), &sizes, by_size);
+    let scale = decisions.points[0].y / horizon(1);
+    let expected = DURATIONS.map(|t| (t as f64, scale * horizon(t)));
+    let against_size = measured(format!("decisions, τ = {DURATION}"), &sizes, by_size);
     let scale = against_size.points[0].y / sizes[0];
     let linear = sizes.map(|n| (n, scale * n));
-    let figure = |id, x_label: &str, curves, reading: &str| Figure {
+    let figure = |id, x_label: &str, curves, reading| Figure {
         id,
-        title: format!("Samples of {} against {x_label}", learner.name()),
-        x_label: x_label.to_owned(),
-        y_label: "samples until the error is small".to_owned(),
-        logarithmic: (true, true),
-        curves,
-        mark: None,
-        reading: reading.to_owned(),
+        chart: Chart {
+            title: format!("Samples of {} against {x_label}", learner.name()),
+            x: Axis::log10(x_label),
+            y: Axis::log10("samples until the error is small"),
+            series: curves,
+            ..Chart::default()
+        },
+        reading,
     };
     let by_duration = vec![
-        measured,
-        Curve::measured("primitive steps", &durations, steps),
-        Curve::theory("∝ 1/(1 − γ^τ)", theory.into_iter()),
+        decisions,
+        measured("primitive steps", &durations, steps),
+        theory("∝ 1/(1 − γ^τ)", expected),
     ];
-    let by_size = vec![against_size, Curve::theory("∝ |Ẑ|", linear.into_iter())];
+    let by_size = vec![against_size, theory("∝ |Ẑ|", linear)];
     let [first, second] = learner.ids();
     vec![
         figure(

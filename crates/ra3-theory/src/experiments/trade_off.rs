@@ -2,13 +2,14 @@
 //! everything to a few lines: what a compact set wins in learning and loses in reach.
 
 use ra3::seed::Seed;
+use ra3_page::{Axis, Figure as Chart};
 
 use crate::demonstrations::{Uses, experts};
 use crate::draws::Draws;
 use crate::experiments::{Settings, column};
 use crate::families::Modelled;
 use crate::families::program::Language;
-use crate::finding::{Check, Curve, Figure, Finding};
+use crate::finding::{Check, Figure, Finding, measured};
 use crate::option::Course;
 use crate::q_learning::QLearner;
 use crate::regret::Regret;
@@ -21,10 +22,8 @@ const N_SLOTS: usize = 4;
 const N_DEMONSTRATIONS: usize = 24;
 /// Primitive steps of interaction on each task.
 const BUDGET: usize = 240;
-const EXPLORATION: f64 = 0.2;
-/// Tasks that are learnt in each seed, and the longest episode.
+/// Tasks that are learnt in each seed.
 const N_TASKS: usize = 8;
-const EPISODE_STEPS_MAX: usize = 100;
 /// Options that are kept of the ranked list.
 const KEPT: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 18, 30, 48];
 
@@ -48,17 +47,13 @@ pub(super) fn after_budget(
     for task in 0..n_tasks {
         let mdp = &modelled.family.tasks[task];
         let mut draws = Draws::new(seed.nth(task as u64));
-        let mut spent = 0;
         let reached = if kept.is_empty() {
             0.0
         } else {
             let courses = kept.iter().map(|option| &modelled.courses[*option]);
             // Tasks are deterministic: a whole step forgets nothing that is still true.
             let mut learner = QLearner::new(mdp, courses.collect(), 0.0);
-            while spent < budget {
-                let left = EPISODE_STEPS_MAX.min(budget - spent);
-                spent += learner.episode(start, EXPLORATION, left, &mut draws).max(1);
-            }
+            learner.explore(start, 0, budget, &mut draws);
             modelled.smdp(task, kept).evaluate_mixed(&learner.policy())[start]
         };
         sum.best += share * best[task];
@@ -156,15 +151,16 @@ pub fn run(settings: &Settings) -> Finding {
     };
     let flat = |name: &str, of: &dyn Fn(&Ladder) -> f64| {
         let values = column(&by_seed, |seed| vec![of(seed); 2]);
-        Curve::measured(name, &[xs[0], xs[KEPT.len() - 1]], &values)
+        measured(name, &[xs[0], xs[KEPT.len() - 1]], &values)
     };
-    let total = Curve::measured("lines: regret", &xs, &part(&|l| &l.lines, 0));
-    let optimum = total.lowest().copied();
+    let total = measured("lines: regret", &xs, &part(&|l| &l.lines, 0));
+    let lowest = total.points.iter().min_by(|a, b| a.y.total_cmp(&b.y));
+    let optimum = lowest.copied();
     let curves = vec![
         total,
-        Curve::measured("lines: pruning error", &xs, &part(&|l| &l.lines, 1)),
-        Curve::measured("lines: RL error", &xs, &part(&|l| &l.lines, 2)),
-        Curve::measured("pairs of lines: regret", &xs, &part(&|l| &l.pairs, 0)),
+        measured("lines: pruning error", &xs, &part(&|l| &l.lines, 1)),
+        measured("lines: RL error", &xs, &part(&|l| &l.lines, 2)),
+        measured("pairs of lines: regret", &xs, &part(&|l| &l.pairs, 0)),
         flat("primitive (6 tokens): regret", &|l| l.primitive[0]),
         flat("tokens and all lines (54): regret", &|l| l.everything[0]),
     ];
@@ -182,13 +178,15 @@ pub fn run(settings: &Settings) -> Finding {
     Finding {
         figures: vec![Figure {
             id: "trade-off",
-            title: format!("Regret after {N_DEMONSTRATIONS} demonstrations and {BUDGET} steps"),
-            x_label: "|Ẑ|: options kept, the most used first".to_owned(),
-            y_label: "share of V* lost".to_owned(),
-            logarithmic: (true, false),
-            curves,
-            mark: optimum.map(|point| (point.x, point.y)),
-            reading: READING.to_owned(),
+            chart: Chart {
+                title: format!("Regret after {N_DEMONSTRATIONS} demonstrations and {BUDGET} steps"),
+                x: Axis::log10("|Ẑ|: options kept, the most used first"),
+                y: "share of V* lost".into(),
+                series: curves,
+                mark: optimum.map(|point| (point.x, point.y)),
+                ..Chart::default()
+            },
+            reading: READING,
         }],
         fits: Vec::new(),
         checks: check.into_iter().collect(),

@@ -3,13 +3,14 @@
 //! experts; and the size of the smallest set that is good enough.
 
 use ra3::seed::Seed;
+use ra3_page::{Axis, Figure as Chart, Series};
 
 use crate::demonstrations::{Uses, experts};
 use crate::draws::Draws;
 use crate::experiments::{Settings, column, mean};
 use crate::families::program::Language;
 use crate::families::{Family, Modelled, chain::chain, rooms::rooms};
-use crate::finding::{Check, Curve, Figure, Finding};
+use crate::finding::{Check, Figure, Finding, measured};
 use crate::statistics::estimate;
 
 const DEMONSTRATIONS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -118,8 +119,8 @@ pub fn run(settings: &Settings) -> Finding {
             };
             let xs = DEMONSTRATIONS.map(|n| n as f64);
             let (careful, careless) = (of(&|w| w.errors.clone()), of(&|w| w.careless.clone()));
-            curves.push(Curve::measured(kind, &xs, &careful));
-            curves.push(Curve::measured(format!("{kind}, careless"), &xs, &careless));
+            curves.push(measured(kind, &xs, &careful));
+            curves.push(measured(format!("{kind}, careless"), &xs, &careless));
             let last = DEMONSTRATIONS.len() - 1;
             let figures = of(&|w| vec![w.n_options, w.n_enough, w.n_decisions, w.errors[last]]);
             finding.checks.push(sizes(family, kind, &figures));
@@ -145,7 +146,7 @@ fn sizes(family: &str, kind: &str, figures: &[Vec<f64>]) -> Check {
     }
 }
 
-fn figure(index: usize, family: &str, curves: Vec<Curve>) -> Figure {
+fn figure(index: usize, family: &str, curves: Vec<Series>) -> Figure {
     let ids = ["watching-chain", "watching-rooms", "watching-program"];
     let readings = [
         "Two primitive actions are seen almost at once, so there is hardly anything to prune. \
@@ -165,12 +166,13 @@ fn figure(index: usize, family: &str, curves: Vec<Curve>) -> Figure {
     ];
     Figure {
         id: ids[index],
-        title: format!("Pruning error in the family {family}"),
-        x_label: "demonstrations".to_owned(),
-        y_label: "V* lost, share".to_owned(),
-        logarithmic: (true, false),
-        curves,
-        mark: None,
-        reading: readings[index].to_owned(),
+        chart: Chart {
+            title: format!("Pruning error in the family {family}"),
+            x: Axis::log10("demonstrations"),
+            y: "V* lost, share".into(),
+            series: curves,
+            ..Chart::default()
+        },
+        reading: readings[index],
     }
 }

@@ -26,6 +26,7 @@ use super::training::{Course, Spent, Step, drive, gap_figure};
 use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
+use crate::on_disk::read_json;
 use crate::plan::Arm;
 use crate::programs::{Evaluation, ProblemSet, evaluate, writing_rule};
 use crate::run_file::RlvrSection;
@@ -200,11 +201,11 @@ impl RlvrCourse<'_> {
         Ok(Some(Step {
             phase: "grpo",
             figures,
-            n_corpus_tokens: 0,
             work: report.work,
             scores,
             samples,
             notes: report.notes,
+            ..Step::default()
         }))
     }
 
@@ -287,13 +288,12 @@ impl RlvrCourse<'_> {
                 .ask(command, &of, &programs, &graded, self.tokenizer)?;
             components = written::set_rewards(&mut graded, &answers);
         }
-        if let Some(band) = section.difficulty() {
+        if section.difficulty().is_some() {
             for (problem, graded) in problems.iter().zip(graded.chunks(config.group_size)) {
                 let earned = graded.iter().flatten();
                 let n_right = earned.filter(|earned| earned.verdict.is_passed()).count();
                 let task_id = self.train.tasks[*problem].task_id();
-                self.difficulty
-                    .record(task_id, n_right, graded.len(), &band);
+                self.difficulty.record(task_id, n_right, graded.len());
             }
         }
         let written = Written::of(&problems, programs, &graded)?;
@@ -322,11 +322,7 @@ impl RlvrCourse<'_> {
     }
 
     pub(crate) fn load(&mut self, folder: &Path) -> Result<()> {
-        let path = folder.join(DIFFICULTY);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        self.difficulty = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
+        self.difficulty = read_json(&folder.join(DIFFICULTY), "is damaged")?;
         Ok(())
     }
 
