@@ -229,9 +229,9 @@ pub(super) fn gap_figure(update: &UpdateStats) -> Option<(String, f64)> {
 fn gap_note(figures: &BTreeMap<String, f64>) -> Option<String> {
     let gap = figures.get(GAP).filter(|gap| **gap > GAP_NOTED)?;
     Some(format!(
-        "the pass that trains gives drawn tokens log-probabilities {gap:.3} nats a token from those \
-         that they were drawn with (more than {GAP_NOTED}): the gradient is of a policy that did \
-         not draw them; engine.dtype = \"float32\" keeps the two together"
+        "the pass that trains gives drawn tokens log-probabilities {gap:.3} nats a token from \
+         those that they were drawn with (more than {GAP_NOTED}): the gradient is of a policy that \
+         did not draw them; engine.dtype = \"float32\" keeps the two together"
     ))
 }
 
