@@ -32,6 +32,15 @@ fn study(directory: &Path, more: &[&str]) -> std::process::Command {
     command
 }
 
+/// What `ra3 compare` says of finished runs.
+fn compared(place: &Path) -> Value {
+    let place = place.display().to_string();
+    let output = ra3(&["compare", &place, "--against", "ntp", "--json"]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 fn n_stages(place: &Path, name: &str) -> usize {
     let entries = std::fs::read_dir(place.join("stages")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
@@ -93,15 +102,7 @@ fn what_runs_have_in_common_is_made_once_and_a_kill_changes_nothing() {
         &folder.path().join("killed-study").join(&run).join("models"),
     );
     // The same of finished runs.
-    let compared = ra3(&["compare", &place.display().to_string(), "--against", "ntp"])
-        .arg("--json")
-        .output()
-        .unwrap();
-    assert!(compared.status.success(), "{}", text_of(&compared));
-    assert_eq!(
-        serde_json::from_slice::<Value>(&compared.stdout).unwrap(),
-        found
-    );
+    assert_eq!(compared(&place), found);
 }
 
 #[test]
@@ -128,20 +129,7 @@ fn what_is_kept_is_not_run_again() {
         found
     );
     // The same from what was kept alone, which names no place of a machine.
-    let compared = ra3(&[
-        "compare",
-        &results.display().to_string(),
-        "--against",
-        "ntp",
-    ])
-    .arg("--json")
-    .output()
-    .unwrap();
-    assert!(compared.status.success(), "{}", text_of(&compared));
-    assert_eq!(
-        serde_json::from_slice::<Value>(&compared.stdout).unwrap(),
-        found
-    );
+    assert_eq!(compared(&results), found);
     let run = std::fs::read_to_string(results.join("seed-1/run.json")).unwrap();
     assert!(
         run.contains("\"store\": null") && run.contains("\"models\": []"),

@@ -268,16 +268,18 @@ fn with_latents(latents: &[Option<Latent>; 2]) -> Annotated {
     }
 }
 
+/// Another one for each kind of token.
+const WEIGHTS: TokenWeights = TokenWeights {
+    prefix: 0.5,
+    line: 1.0,
+    decision: 0.25,
+    rationale: 2.0,
+};
+
 /// Shares multiply the weights of a draw's tokens, and the batch is a mean over documents' tokens:
 /// draws that share a document do not count as two.
 #[test]
 fn an_m_step_by_hand() {
-    let weights = TokenWeights {
-        prefix: 0.5,
-        line: 1.0,
-        decision: 0.25,
-        rationale: 2.0,
-    };
     let think = Latent::Switch {
         rationale: vec![7],
         forced_close: true,
@@ -301,7 +303,7 @@ fn an_m_step_by_hand() {
     ];
     let mut policy = Scripted::new(&[], |_, _| -1.0);
     let stats =
-        m_step::update(&mut policy, &batch, &[], &MARKERS, weights, 0.125).expect("no failure");
+        m_step::update(&mut policy, &batch, &[], &MARKERS, WEIGHTS, 0.125).expect("no failure");
     assert_eq!(stats.loss, 1.0, "the policy's own report");
     assert_eq!(policy.updates[0].1.learning_rate, 0.125);
     assert_eq!(policy.updates[0].1.surrogate, Surrogate::LogLikelihood);
@@ -330,12 +332,6 @@ fn an_m_step_by_hand() {
 /// mean is over what is learnt of all.
 #[test]
 fn latents_of_documents_for_lines_are_not_learnt() {
-    let weights = TokenWeights {
-        prefix: 0.5,
-        line: 1.0,
-        decision: 0.25,
-        rationale: 2.0,
-    };
     let think = Latent::Switch {
         rationale: vec![7],
         forced_close: false,
@@ -343,7 +339,7 @@ fn latents_of_documents_for_lines_are_not_learnt() {
     let document = AnnotatedDocument::single(with_latents(&[Some(think), Some(Latent::Keep)]), 0);
     let (batch, for_lines) = (std::slice::from_ref(&document), [document.clone()]);
     let mut policy = Scripted::new(&[], |_, _| -1.0);
-    m_step::update(&mut policy, batch, &for_lines, &MARKERS, weights, 0.125).expect("no failure");
+    m_step::update(&mut policy, batch, &for_lines, &MARKERS, WEIGHTS, 0.125).expect("no failure");
     let examples = policy.trained();
     // END 5 THINK 7 CLOSE 6 NEWLINE ACT END: 8 with all of it, 3.5 with prefix and lines alone.
     let learnt = [0.0, 0.5, 0.25, 2.0, 2.0, 1.0, 1.0, 0.25, 1.0];
