@@ -226,13 +226,23 @@ def load(folder: Path, settings: Settings) -> Model:
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder}: {error}") from error
+    return of(network, config, settings)
+
+
+def of(network: nn.Module, config: dict, settings: Settings) -> Model:
+    """The model of a network that attends by `attention.NAME`, on its device, ready to train."""
     if settings.n_pass_max > settings.tile:
         for module in network.modules():
             if type(module) is nn.Linear:
                 module.__class__ = TiledLinear
     network.to(settings.device).train()
-    if settings.recompute:
-        # The second is the older name of the same.
-        enable = getattr(network, "activation_checkpointing_enable", None)
-        (enable or network.gradient_checkpointing_enable)()
+    recompute(network, settings.recompute)
     return Model(network, config)
+
+
+def recompute(network: nn.Module, is_on: bool) -> None:
+    """Says whether layers run again for a gradient, instead of keeping what they computed."""
+    verb = "enable" if is_on else "disable"
+    # The second is the older name of the same.
+    names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
+    next(getattr(network, name) for name in names if hasattr(network, name))()
