@@ -81,7 +81,8 @@ def run_parts(parts, machine, limits, report):
         end = time.perf_counter() + limits[name]
         for title, case in cases:
             left = end - time.perf_counter()
-            found = run_case(case, left) if left > 0 else {"failure": "out of time"}
+            late = {"failure": "out of time", "wall_s": 0.0}
+            found = run_case(case, left) if left > 0 else late
             machine.tidy()
             report(name, title, found)
 

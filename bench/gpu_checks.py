@@ -77,39 +77,37 @@ def correctness(machine, base, stored):
     return [case(dtype) for dtype in STORED]
 
 
-def _trie(rng, n_rows):
-    """A forest of sequences that begin alike."""
-    trunk = [rng.randrange(50) for _ in range(n_rows // 4)]
-    examples = []
-    for _ in range(6):
-        n_shared = rng.randrange(len(trunk))
-        own = [rng.randrange(50) for _ in range(n_rows // 8)]
-        examples.append(Example(trunk[:n_shared] + own, [], {}, []))
-    whole = [tree for tree in grow(examples)]
-    ends, start = [], 0
-    for tree in whole:
-        ends += [end + start for end in tree.ends]
-        start = len(ends)
+def _tries(rng, n_rows):
+    """Sequences that begin alike, three times."""
+    ends = []
+    for _ in range(3):
+        trunk = [rng.randrange(50) for _ in range(n_rows // 4)]
+        examples = []
+        for _ in range(6):
+            own = [rng.randrange(50) for _ in range(n_rows // 8)]
+            examples.append(Example(trunk[: rng.randrange(len(trunk))] + own, [], {}, []))
+        for tree in grow(examples):
+            start = len(ends)
+            ends += [end + start for end in tree.ends]
     return ends
 
 
 def _ancestors(ends):
     """The rows that each row sees, itself the last."""
-    return [
-        [key for key in range(row + 1) if row < ends[key]] for row in range(len(ends))
-    ]
+    return [[key for key in range(row + 1) if row < ends[key]] for row in range(len(ends))]
 
 
 def _formula(q, k, v, paths, scale):
-    """`softmax(q k^T scale) v` row by row: `[1, heads, rows, width]` to `[1, rows, heads, width]`.
+    """`softmax(q k^T scale) v` over each row's path: `[1, heads, rows, width]` to `[1, rows, heads,
+    width]`.
     """
     n_each = q.shape[1] // k.shape[1]
     k, v = (part.repeat_interleave(n_each, 1) for part in (k, v))
-    found = []
+    hidden = torch.ones(len(paths), len(paths), dtype=torch.bool)
     for row, path in enumerate(paths):
-        weights = ((q[0, :, row, None] * k[0, :, path]).sum(-1) * scale).softmax(-1)
-        found.append((weights[..., None] * v[0, :, path]).sum(1))
-    return torch.stack(found)[None]
+        hidden[row, path] = False
+    scores = (q @ k.transpose(2, 3) * scale).masked_fill(hidden, -math.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2)
 
 
 def _distance(found, known):
@@ -123,7 +121,7 @@ def attention(machine):
     scale = 1.0 / math.sqrt(width)
 
     def inputs(seed, dtype):
-        ends = _trie(random.Random(seed), 400 if large else 60)
+        ends = _tries(random.Random(seed), 400 if large else 60)
         torch.manual_seed(seed)
         shapes = [(1, n, len(ends), width) for n in (n_heads, n_keys, n_keys, n_heads)]
         # As the device has them: the formula gets the same numbers.
@@ -138,7 +136,7 @@ def attention(machine):
             known = _formula(*wide, _ancestors(ends), scale)
             (known * pull.double()).sum().backward()
             ours = [part.to(machine.device).requires_grad_() for part in parts]
-            plan = ForestPlan.of(ends, torch.device(machine.device))
+            plan = ForestPlan.of(ends, torch.device(machine.device), dtype)
             found = plan.attend(0, *ours, scale)
             (found * pull.to(machine.device)).sum().backward()
             figures = {"forward": _distance(found, known)}
@@ -148,7 +146,7 @@ def attention(machine):
             passes = all(value <= at_most for value in figures.values())
             return {"passes": passes, **figures, "at_most": at_most, "rows": len(ends)}
 
-        return f"forest, {str(dtype)[6:]}, trie {seed}", job
+        return f"forest, {str(dtype)[6:]}, tries {seed}", job
 
     @torch.no_grad()
     def paths(dtype, seed):

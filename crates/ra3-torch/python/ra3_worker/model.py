@@ -54,10 +54,15 @@ class Settings:
         """Rows of a pass while drawing and scoring."""
         return self.tile * (TILES_CPU if torch.device(self.device).type == "cpu" else 1)
 
+    @property
+    def computed(self) -> torch.dtype:
+        """`dtype`, as PyTorch has it."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
     def compute(self) -> torch.autocast:
         """Passes inside of it compute in `dtype`; weights stay `float32`."""
         kind = torch.device(self.device).type
-        is_short = self.dtype == "bfloat16"
+        is_short = self.computed == torch.bfloat16
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short)
 
 

@@ -150,7 +150,7 @@ def _add_gradient(
 ) -> None:
     device = torch.device(settings.device)
     rows = sorted({target.row for target in forest.targets})
-    with attending(ForestPlan.of(forest.ends, device)):
+    with attending(ForestPlan.of(forest.ends, device, settings.computed)):
         with settings.compute():
             hidden = model.hidden(
                 torch.tensor(forest.tokens, device=device),

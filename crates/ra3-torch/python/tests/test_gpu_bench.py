@@ -47,7 +47,8 @@ def test_a_case_fails_alone():
         def tidy(self):
             pass
 
-    def report(_part, title, figures):
+    def report(part, title, figures):
+        assert gpu.line_of(part, title, figures).startswith(f"| {part} | {title} | ")
         found[title] = figures.get("failure")
 
     parts = {"one": cases, "two": [("well", dict)]}

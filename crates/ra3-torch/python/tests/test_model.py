@@ -7,7 +7,7 @@ import torch
 from conftest import FAMILIES, write_model
 from transformers import AutoModelForCausalLM
 
-from ra3_worker import draw, model, run, state, update
+from ra3_worker import attention, draw, model, run, state, update
 from ra3_worker.draw import Rule
 from ra3_worker.model import Settings
 from ra3_worker.trie import Example
@@ -56,7 +56,7 @@ def logprobs(network, examples):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [False, True])
-def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, family, tied):
+def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, monkeypatch, family, tied):
     folder = write_model(tmp_path, family, tied)
     examples = sequences(3)
     network, expected = reference(folder, examples)
@@ -66,7 +66,8 @@ def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, family, tied):
     )
     loss.backward()
     wide = dict(network.named_parameters())
-    for recompute in (False, True):
+    for recompute, n_span in ((False, 512), (True, 512), (False, 1)):
+        monkeypatch.setattr(attention, "SPAN_ROWS", n_span)
         settings = Settings(n_tokens_micro=100, recompute=recompute)
         ours = model.load(folder, settings)
         scores, _ = run.score(ours, settings, examples)
@@ -124,6 +125,16 @@ def test_a_pool_that_is_too_small_says_so(folder):
     with pytest.raises(run.PoolTooSmall) as error:
         run.score(ours, Settings(cache_bytes_max=19 * n_bytes), [example])
     assert error.value.args == (20, 19, 20 * n_bytes)
+
+
+def test_trees_attend_together_up_to_a_number_of_rows():
+    assert attention._spans([]) == []
+    # Trees of 3, 200, 309, 1, 600 and 2 rows.
+    ends, start = [], 0
+    for n in (3, 200, 309, 1, 600, 2):
+        ends += [start + n] * n
+        start += n
+    assert attention._spans(ends) == [(0, 512), (512, 513), (513, 1113), (1113, 1115)]
 
 
 def test_the_optimizer_is_adamw(folder):
