@@ -162,6 +162,27 @@ def test_the_optimizer_is_adamw(folder):
     assert square <= 1e-10 * sum(value.square().sum() for value in wide.values())
 
 
+def test_a_gradient_that_has_to_be_the_same_is_strict(folder, monkeypatch):
+    ours = model.load(folder, SETTINGS)
+    seen = []
+    add = update._add_gradient
+
+    def watched(*parts):
+        seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        add(*parts)
+
+    monkeypatch.setattr(update, "_add_gradient", watched)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        update.gradient(ours, SETTINGS, sequences(6), PLAIN)
+        assert seen and not any(seen)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    update.gradient(ours, SETTINGS, sequences(6), PLAIN)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_the_gap_is_the_distance_from_what_was_sampled(folder):
     ours = model.load(folder, SETTINGS)
     examples = sequences(6)
