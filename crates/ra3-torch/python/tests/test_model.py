@@ -268,8 +268,21 @@ def test_short_floats_are_near(folder):
         for a, b in zip(row, other, strict=True)
     ]
     assert 0.0 < max(distances) < 1.0 and sum(distances) / len(distances) < 0.05
-    stats = update.update(model.load(folder, short), short, examples, PLAIN)
+    ours = model.load(folder, short)
+    stats = update.update(ours, short, examples, PLAIN)
     assert stats.norm > 0.0
+    # Weights that are made short once have the bits of those that each pass makes short.
+    for is_trained in (False, True):
+        if is_trained:
+            update.update(ours, short, examples, PLAIN)
+        known, _ = run.score(ours, short, examples)
+        assert known != found
+        for product in ours.network.modules():
+            product.is_short = False
+        assert run.score(ours, short, examples)[0] == known
+        for product in ours.network.modules():
+            product.is_short = True
+        found = known
 
 
 def test_draws_invert_the_distribution():
