@@ -154,7 +154,37 @@ def train(machine):
         return f"{n_documents} x {n_tokens} tokens by {n_rows} rows{again}", job
 
     cases = [case(*some) for some in TRAIN[machine.size]]
-    return [*cases, ("one update, by kernel", lambda: kernels(machine, _one_update(machine)))]
+    cases.append(("one update, by kernel", lambda: kernels(machine, _one_update(machine))))
+    n_rows = 4096 if machine.size == "1.5B" else 64
+    for n_trees in (1, 8):
+        title = f"attention of {n_rows} rows in {n_trees} trees"
+        cases.append((title, lambda n_trees=n_trees: attending(machine, n_rows, n_trees)))
+    return cases
+
+
+def attending(machine, n_rows, n_trees):
+    """One layer's attention, forward and backward: as it is, and where sums may differ each time.
+    """
+    shape, device = SHAPES[machine.size], torch.device(machine.device)
+    n_heads, n_keys = shape["num_attention_heads"], shape["num_key_value_heads"]
+    width, n_each = shape["hidden_size"] // n_heads, n_rows // n_trees
+    ends = [at - at % n_each + n_each for at in range(n_rows)]
+    parts = [
+        torch.randn(1, n, n_rows, width, dtype=torch.bfloat16, device=device, requires_grad=True)
+        for n in (n_heads, n_keys, n_keys)
+    ]
+    plan = attention.ForestPlan.of(ends, device, torch.bfloat16)
+    found = {}
+    for name, may_warn in (("strict_ms", False), ("loose_ms", True)):
+        seconds = []
+        for _ in range(6):
+            torch.use_deterministic_algorithms(True, warn_only=may_warn)
+            began = machine.now()
+            plan.attend(0, *parts, width**-0.5).sum().backward()
+            seconds.append(machine.now() - began)
+        found[name] = 1e3 * sorted(seconds[1:])[2]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return {**found, **machine.memory()}
 
 
 def _one_update(machine):
