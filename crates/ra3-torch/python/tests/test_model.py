@@ -96,8 +96,13 @@ def draws(ours, settings, prompts, seeds, rule):
     return [found[index] for index in range(len(prompts))]
 
 
-@pytest.mark.parametrize("n_slots", [160, 100_000])
-def test_a_row_depends_on_no_other_and_scores_are_the_draws(folder, n_slots):
+@pytest.mark.parametrize(
+    ("n_slots", "n_gathered"), [(160, 1 << 12), (100_000, 64), (100_000, 1 << 17)]
+)
+def test_a_row_depends_on_no_other_and_scores_are_the_draws(
+    folder, monkeypatch, n_slots, n_gathered
+):
+    monkeypatch.setattr(run, "GATHERED_CPU", n_gathered)
     wide = model.load(folder, SETTINGS)
     n_bytes = run.Pool(wide, SETTINGS).n_bytes * n_slots
     settings = Settings(cache_bytes_max=n_bytes)
