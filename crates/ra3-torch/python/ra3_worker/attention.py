@@ -1,8 +1,8 @@
 """The one attention function that `transformers` models are given, over tries.
 
-What a pass attends to is said by a plan that is set around it: `ForestPlan` for training, a
-boolean mask over the rows of a forest; `PathPlan` for drawing and scoring, in which each row
-gathers the keys and values of its own path.
+What a pass attends to is said by a plan that is set around it: `ForestPlan` for training, masks
+over the rows of trees; `PathPlan` for drawing and scoring, in which each row gathers the keys and
+values of its own path.
 """
 
 from __future__ import annotations
@@ -19,25 +19,66 @@ from transformers import AttentionInterface, AttentionMaskInterface
 NAME = "ra3_trie"
 
 
+# Trees attend together up to so many rows: products of few rows are slow, and of many trees most is
+# masked.
+SPAN_ROWS = 512
+
+
 @dataclass
 class ForestPlan:
-    """Row `q` of a forest sees row `k` where `mask[q, k]`."""
+    """Whole trees of a forest in a row: how many rows they have, and what is added to the scores of
+    those.
+    """
 
-    mask: Tensor
+    spans: list[tuple[int, Tensor]]
 
     @classmethod
-    def of(cls, ends: list[int], device: torch.device) -> ForestPlan:
-        """The plan of a forest whose row `k` has the rows up to `ends[k]` below it."""
-        rows = torch.arange(len(ends), device=device)
-        query, key = rows[:, None], rows[None, :]
-        return cls((key <= query) & (query < torch.tensor(ends, device=device)[None, :]))
+    def of(cls, ends: list[int], device: torch.device, dtype: torch.dtype) -> ForestPlan:
+        """The plan of a forest whose row `k` has the rows up to `ends[k]` below it, for products in
+        `dtype`.
+        """
+        all_ends, spans = torch.tensor(ends, device=device), []
+        for start, end in _spans(ends):
+            n = end - start
+            rows = torch.arange(n, device=device)
+            query, key = rows[:, None], rows[None, :]
+            sees = (key <= query) & (query < all_ends[None, start:end] - start)
+            # The kernel of a GPU would copy a mask whose rows are not aligned, in each layer.
+            mask = torch.zeros(n, n + -n % 16, dtype=dtype, device=device)[:, :n]
+            spans.append((n, mask.masked_fill_(~sees, -torch.inf)))
+        return cls(spans)
 
     def attend(self, _layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """`[1, heads, rows, width]` to `[1, rows, heads, width]`."""
-        found = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=self.mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        return found.transpose(1, 2)
+        sizes = [n for n, _ in self.spans]
+        # No kernel that keeps its memory small takes both a mask and heads that share keys.
+        parts = (q, _each_head(k, q.shape[1]), _each_head(v, q.shape[1]))
+        found = [
+            F.scaled_dot_product_attention(*span, attn_mask=mask, scale=scale)
+            for (_, mask), *span in zip(
+                self.spans, *(part.split(sizes, 2) for part in parts), strict=True
+            )
+        ]
+        return torch.cat(found, 2).transpose(1, 2)
+
+
+def _spans(ends: list[int]) -> list[tuple[int, int]]:
+    """Where trees begin and end that attend together; a larger tree is alone."""
+    spans, start = [], 0
+    while start < len(ends):
+        end = ends[start]
+        if spans and end - spans[-1][0] <= SPAN_ROWS:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+        start = end
+    return spans
+
+
+def _each_head(shared: Tensor, n_heads: int) -> Tensor:
+    """Keys or values of every head; the sum of its gradient has one order."""
+    n_each = n_heads // shared.shape[1]
+    return shared[:, :, None].expand(-1, -1, n_each, -1, -1).flatten(1, 2)
 
 
 @dataclass

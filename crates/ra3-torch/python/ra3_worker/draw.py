@@ -121,8 +121,10 @@ def pick(rows: Tensor, uniforms: list[float]) -> list[int]:
 
 def _among(row: Tensor, rule: Rule, share: float, ids: range | tuple[int, ...]) -> int:
     """A place by greedy choice, top-k or top-p; ties go to the lowest id."""
-    order = sorted(range(len(ids)), key=lambda place: ids[place])
-    by_id = row[order]
+    # By id: all tokens are already, and are too many to sort for each row.
+    n = len(ids)
+    order = ids if isinstance(ids, range) else sorted(range(n), key=lambda place: ids[place])
+    by_id = row if isinstance(ids, range) else row[order]
     if rule.temperature <= 0:
         return order[int((by_id == by_id.max()).nonzero()[0])] if by_id.isfinite().any() else 0
     kept, likeliest = weights(by_id[None], [rule.temperature])[0].sort(descending=True, stable=True)

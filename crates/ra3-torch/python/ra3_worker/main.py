@@ -180,6 +180,8 @@ def _prepare(settings: dict, local: int = 0) -> dict:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings["n_threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else all memory that is about to be written is filled first.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     has_gpu = torch.cuda.is_available()
     if settings["device"] == "auto":
         settings["device"] = "cuda" if has_gpu else "cpu"

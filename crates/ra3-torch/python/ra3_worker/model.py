@@ -54,25 +54,48 @@ class Settings:
         """Rows of a pass while drawing and scoring."""
         return self.tile * (TILES_CPU if torch.device(self.device).type == "cpu" else 1)
 
+    @property
+    def computed(self) -> torch.dtype:
+        """`dtype`, as PyTorch has it."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
     def compute(self) -> torch.autocast:
         """Passes inside of it compute in `dtype`; weights stay `float32`."""
         kind = torch.device(self.device).type
-        is_short = self.dtype == "bfloat16"
+        is_short = self.computed == torch.bfloat16
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short)
 
 
-class TiledLinear(nn.Linear):
-    """A product that runs in tiles where it is not trained.
+class Product(nn.Linear):
+    """A product that has ways of its own where it is not trained.
 
-    The order of a product's sums depends on its number of rows: so it is always the same.
+    The order of a product's sums depends on its number of rows: so it is always the same. And
+    weights are made short once, not in each pass: passes of few rows would do nothing else.
     """
+
+    # Rows of a tile; 0 where a pass is one. Both are an instance's own.
+    n_tile = 0
+    is_short = False
+    _short: tuple[Tensor, Tensor | None] | None = None
+
+    def train(self, mode: bool = True) -> Product:
+        """Short weights are those of the moment at which training was left."""
+        super().train(mode)
+        self._short = None
+        if self.is_short and not mode:
+            bias = None if self.bias is None else self.bias.detach().bfloat16()
+            self._short = self.weight.detach().bfloat16(), bias
+        return self
 
     def forward(self, rows: Tensor) -> Tensor:
         """`[..., rows, width]`, and outside of training a multiple of a tile."""
         if self.training:
             return super().forward(rows)
+        weight, bias = self._short or (self.weight, self.bias)
+        if not self.n_tile:
+            return F.linear(rows, weight, bias)
         flat = rows.reshape(-1, rows.shape[-1])
-        tiles = [F.linear(tile, self.weight, self.bias) for tile in flat.split(TILE_CPU)]
+        tiles = [F.linear(tile, weight, bias) for tile in flat.split(self.n_tile)]
         return torch.cat(tiles).view(*rows.shape[:-1], -1)
 
 
@@ -176,7 +199,7 @@ class Model:
     def copy(self) -> Model:
         """The model as it is, without its moments."""
         self.network.zero_grad(set_to_none=True)
-        return Model(copy.deepcopy(self.network), copy.deepcopy(self.config))
+        return Model(copy.deepcopy(self.network).train(), copy.deepcopy(self.config))
 
     def grow(self, n_vocabulary: int, noise: list[list[float]]) -> None:
         """Adds rows to the vocabulary: the mean row and noise of a hundredth of their size."""
@@ -226,13 +249,24 @@ def load(folder: Path, settings: Settings) -> Model:
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder}: {error}") from error
-    if settings.n_pass_max > settings.tile:
-        for module in network.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = TiledLinear
+    return of(network, config, settings)
+
+
+def of(network: nn.Module, config: dict, settings: Settings) -> Model:
+    """The model of a network that attends by `attention.NAME`, on its device, ready to train."""
+    for module in network.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Product
+            module.n_tile = settings.tile if settings.n_pass_max > settings.tile else 0
+            module.is_short = settings.computed == torch.bfloat16
     network.to(settings.device).train()
-    if settings.recompute:
-        # The second is the older name of the same.
-        enable = getattr(network, "activation_checkpointing_enable", None)
-        (enable or network.gradient_checkpointing_enable)()
+    recompute(network, settings.recompute)
     return Model(network, config)
+
+
+def recompute(network: nn.Module, is_on: bool) -> None:
+    """Says whether layers run again for a gradient, instead of keeping what they computed."""
+    verb = "enable" if is_on else "disable"
+    # The second is the older name of the same.
+    names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
+    next(getattr(network, name) for name in names if hasattr(network, name))()

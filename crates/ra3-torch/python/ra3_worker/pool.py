@@ -20,8 +20,7 @@ class Pool:
         width = getattr(config, "head_dim", None) or config.hidden_size // n_heads
         self._n_each = config.num_key_value_heads * width
         self._device = torch.device(settings.device)
-        short = settings.dtype == "bfloat16"
-        self._dtype = torch.bfloat16 if short else torch.float32
+        self._dtype = settings.computed
         n_layers = config.num_hidden_layers
         size = torch.finfo(self._dtype).bits // 8
         self.n_bytes = 2 * n_layers * self._n_each * size + 4 * config.hidden_size

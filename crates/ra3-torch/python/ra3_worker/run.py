@@ -24,8 +24,8 @@ LIVE_ROWS_MAX = 512
 STEP_TOKENS_MAX = 4096
 GROWTH_MIN = 64
 BUCKET_MIN = 16
-# Slots whose keys are gathered at a time.
-GATHERED_MAX = 4096
+# Slots whose keys are gathered at a time: on a processor few enough for them to stay near.
+GATHERED_CPU, GATHERED_GPU = 1 << 12, 1 << 17
 
 
 class NotANumber(Exception):
@@ -201,7 +201,8 @@ class Engine:
                 length *= 2
             rows_of.setdefault(length, []).append(place)
         buckets = []
-        for length, places in _pieces(rows_of):
+        is_near = self.device.type == "cpu"
+        for length, places in _pieces(rows_of, GATHERED_CPU if is_near else GATHERED_GPU):
             lanes = torch.tensor([fresh[place][1].lane for place in places], device=self.device)
             depths = torch.tensor([fresh[place][2] for place in places], device=self.device)
             mask = torch.arange(length, device=self.device)[None, :] <= depths[:, None]
@@ -285,10 +286,10 @@ class Engine:
         self.waiting.appendleft(row)
 
 
-def _pieces(rows_of: dict[int, list[int]]) -> Iterator[tuple[int, list[int]]]:
-    """Lengths of paths and the rows that have them, few enough for their keys to stay near."""
+def _pieces(rows_of: dict[int, list[int]], n_slots: int) -> Iterator[tuple[int, list[int]]]:
+    """Lengths of paths and the rows that have them, of so many slots together if that can be."""
     for length, rows in rows_of.items():
-        n_most = max(GATHERED_MAX // length, 1)
+        n_most = max(n_slots // length, 1)
         for start in range(0, len(rows), n_most):
             yield length, rows[start : start + n_most]
 

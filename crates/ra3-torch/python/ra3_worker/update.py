@@ -11,6 +11,8 @@ tell each other before, so that all of them move or none.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
 import torch
@@ -107,12 +109,29 @@ def _own_gradient(
     in_trees = [example for group in groups(batch) for example in group]
     own = ranks.own(in_trees, [len(example.tokens) for example in in_trees])
     try:
-        for forest in micro_batches(grow(own), settings.n_tokens_micro):
-            _add_gradient(model, settings, forest, objective, stats)
+        with _strict():
+            for forest in micro_batches(grow(own), settings.n_tokens_micro):
+                _add_gradient(model, settings, forest, objective, stats)
         stats.norm = math.sqrt(_square(model))
     except Exception as error:
         return stats, error
     return stats, None
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Where results have to be the same each time, inside of it a warning is not enough.
+
+    The backward pass of attention on a GPU splits its sums by chance, unless it is told that it
+    must not: where it may warn, it warns and does.
+    """
+    is_on = torch.are_deterministic_algorithms_enabled()
+    may_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(is_on)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(is_on, warn_only=may_warn)
 
 
 def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
@@ -150,7 +169,7 @@ def _add_gradient(
 ) -> None:
     device = torch.device(settings.device)
     rows = sorted({target.row for target in forest.targets})
-    with attending(ForestPlan.of(forest.ends, device)):
+    with attending(ForestPlan.of(forest.ends, device, settings.computed)):
         with settings.compute():
             hidden = model.hidden(
                 torch.tensor(forest.tokens, device=device),

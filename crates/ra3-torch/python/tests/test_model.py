@@ -7,7 +7,7 @@ import torch
 from conftest import FAMILIES, write_model
 from transformers import AutoModelForCausalLM
 
-from ra3_worker import draw, model, run, state, update
+from ra3_worker import attention, draw, model, run, state, update
 from ra3_worker.draw import Rule
 from ra3_worker.model import Settings
 from ra3_worker.trie import Example
@@ -56,7 +56,7 @@ def logprobs(network, examples):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [False, True])
-def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, family, tied):
+def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, monkeypatch, family, tied):
     folder = write_model(tmp_path, family, tied)
     examples = sequences(3)
     network, expected = reference(folder, examples)
@@ -66,7 +66,8 @@ def test_scores_and_gradients_are_those_of_plain_passes(tmp_path, family, tied):
     )
     loss.backward()
     wide = dict(network.named_parameters())
-    for recompute in (False, True):
+    for recompute, n_span in ((False, 512), (True, 512), (False, 1)):
+        monkeypatch.setattr(attention, "SPAN_ROWS", n_span)
         settings = Settings(n_tokens_micro=100, recompute=recompute)
         ours = model.load(folder, settings)
         scores, _ = run.score(ours, settings, examples)
@@ -95,8 +96,13 @@ def draws(ours, settings, prompts, seeds, rule):
     return [found[index] for index in range(len(prompts))]
 
 
-@pytest.mark.parametrize("n_slots", [160, 100_000])
-def test_a_row_depends_on_no_other_and_scores_are_the_draws(folder, n_slots):
+@pytest.mark.parametrize(
+    ("n_slots", "n_gathered"), [(160, 1 << 12), (100_000, 64), (100_000, 1 << 17)]
+)
+def test_a_row_depends_on_no_other_and_scores_are_the_draws(
+    folder, monkeypatch, n_slots, n_gathered
+):
+    monkeypatch.setattr(run, "GATHERED_CPU", n_gathered)
     wide = model.load(folder, SETTINGS)
     n_bytes = run.Pool(wide, SETTINGS).n_bytes * n_slots
     settings = Settings(cache_bytes_max=n_bytes)
@@ -126,6 +132,16 @@ def test_a_pool_that_is_too_small_says_so(folder):
     assert error.value.args == (20, 19, 20 * n_bytes)
 
 
+def test_trees_attend_together_up_to_a_number_of_rows():
+    assert attention._spans([]) == []
+    # Trees of 3, 200, 309, 1, 600 and 2 rows.
+    ends, start = [], 0
+    for n in (3, 200, 309, 1, 600, 2):
+        ends += [start + n] * n
+        start += n
+    assert attention._spans(ends) == [(0, 512), (512, 513), (513, 1113), (1113, 1115)]
+
+
 def test_the_optimizer_is_adamw(folder):
     ours = model.load(folder, SETTINGS)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -149,6 +165,27 @@ def test_the_optimizer_is_adamw(folder):
     # All together: keys' biases have no gradient but rounding, which the moments divide by itself.
     square = sum((value - wide[name]).square().sum() for name, value in ours.parameters().items())
     assert square <= 1e-10 * sum(value.square().sum() for value in wide.values())
+
+
+def test_a_gradient_that_has_to_be_the_same_is_strict(folder, monkeypatch):
+    ours = model.load(folder, SETTINGS)
+    seen = []
+    add = update._add_gradient
+
+    def watched(*parts):
+        seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        add(*parts)
+
+    monkeypatch.setattr(update, "_add_gradient", watched)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        update.gradient(ours, SETTINGS, sequences(6), PLAIN)
+        assert seen and not any(seen)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    update.gradient(ours, SETTINGS, sequences(6), PLAIN)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_gap_is_the_distance_from_what_was_sampled(folder):
@@ -236,8 +273,21 @@ def test_short_floats_are_near(folder):
         for a, b in zip(row, other, strict=True)
     ]
     assert 0.0 < max(distances) < 1.0 and sum(distances) / len(distances) < 0.05
-    stats = update.update(model.load(folder, short), short, examples, PLAIN)
+    ours = model.load(folder, short)
+    stats = update.update(ours, short, examples, PLAIN)
     assert stats.norm > 0.0
+    # Weights that are made short once have the bits of those that each pass makes short.
+    for is_trained in (False, True):
+        if is_trained:
+            update.update(ours, short, examples, PLAIN)
+        known, _ = run.score(ours, short, examples)
+        assert known != found
+        for product in ours.network.modules():
+            product.is_short = False
+        assert run.score(ours, short, examples)[0] == known
+        for product in ours.network.modules():
+            product.is_short = True
+        found = known
 
 
 def test_draws_invert_the_distribution():
