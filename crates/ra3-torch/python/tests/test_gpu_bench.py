@@ -63,9 +63,3 @@ def test_a_case_fails_alone():
     assert gpu.is_wrong("bits", {"failure": "out of memory"})
     assert gpu.is_wrong("attention", {"passes": False})
     assert not gpu.is_wrong("train", {"failure": "out of memory"})
-
-
-def test_a_card_has_its_own_peak():
-    assert gpu.peak_of("NVIDIA H200") == gpu.peak_of("NVIDIA H100 80GB HBM3") == 989e12
-    assert gpu.peak_of("NVIDIA H100 PCIe") == 756e12
-    assert gpu.peak_of("processor") is None
