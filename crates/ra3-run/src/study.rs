@@ -78,10 +78,6 @@ pub fn runs(file: &RunFile) -> Result<Vec<StudyRun>> {
 /// continues from there.
 pub fn run(file: &RunFile, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<Vec<PathBuf>> {
     let runs = runs(file)?;
-    // The page goes there, also where no run has to.
-    let place = directory(file);
-    std::fs::create_dir_all(&place)
-        .with_context(|| format!("cannot create {}", place.display()))?;
     let results = file.study.as_ref().and_then(|it| it.results.as_deref());
     let kept: Vec<Option<PathBuf>> = match results {
         Some(results) => {
@@ -92,6 +88,10 @@ pub fn run(file: &RunFile, start: Start<'_>, watcher: &mut Watcher<'_>) -> Resul
         }
         None => vec![None; runs.len()],
     };
+    // The page goes there, also where no run has to.
+    let folder = directory(file);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     let mut directories = Vec::new();
     for (place, (run, kept)) in runs.iter().zip(kept).enumerate() {
         let title = format!(
