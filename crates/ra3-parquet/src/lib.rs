@@ -6,9 +6,12 @@
 //! with the file and with its pages. What is left is caught where it is asserted.
 //! Not done here: what a row means.
 
+mod delta;
+
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
@@ -166,10 +169,12 @@ impl RowGroupReader for Group<'_> {
     }
 
     fn get_column_page_reader(&self, i: usize) -> Result<Box<dyn PageReader>, ParquetError> {
-        let n_values = self.metadata().column(i).num_values();
+        let column = self.metadata().column(i);
+        let descriptor = column.column_descr();
         Ok(Box::new(Pages {
             inner: self.inner.get_column_page_reader(i)?,
-            n_left: u64::try_from(n_values)?,
+            n_left: u64::try_from(column.num_values())?,
+            max_levels: [descriptor.max_rep_level(), descriptor.max_def_level()],
         }))
     }
 
@@ -186,6 +191,44 @@ impl RowGroupReader for Group<'_> {
 struct Pages {
     inner: Box<dyn PageReader>,
     n_left: u64,
+    /// Of repetition and definition.
+    max_levels: [i16; 2],
+}
+
+/// What follows a data page's levels of repetition and definition, or `None` if they have no end.
+fn values_of(page: &Page, max_levels: [i16; 2]) -> Option<&[u8]> {
+    match page {
+        Page::DictionaryPage { .. } => None,
+        Page::DataPageV2 {
+            buf,
+            rep_levels_byte_len,
+            def_levels_byte_len,
+            ..
+        } => buf.get(rep_levels_byte_len.checked_add(*def_levels_byte_len)? as usize..),
+        Page::DataPage {
+            buf,
+            num_values,
+            def_level_encoding,
+            rep_level_encoding,
+            ..
+        } => {
+            let mut rest = &buf[..];
+            let encodings = [rep_level_encoding, def_level_encoding];
+            for (max_level, encoding) in max_levels.into_iter().zip(encodings) {
+                let n_bytes = match encoding {
+                    _ if max_level == 0 => 0,
+                    Encoding::RLE => u32::from_le_bytes(*rest.split_off(..4)?.as_array()?) as usize,
+                    // Of old writers: as many bits a level as the highest needs.
+                    _ => {
+                        let n_bits = i16::BITS - max_level.leading_zeros();
+                        (*num_values as usize * n_bits as usize).div_ceil(8)
+                    }
+                };
+                rest.split_off(..n_bytes)?;
+            }
+            Some(rest)
+        }
+    }
 }
 
 impl PageReader for Pages {
@@ -206,11 +249,14 @@ impl PageReader for Pages {
                 )));
             }
             None | Some(Page::DictionaryPage { .. }) => (),
-            Some(Page::DataPage { num_values, .. } | Page::DataPageV2 { num_values, .. }) => {
+            Some(page @ (Page::DataPage { .. } | Page::DataPageV2 { .. })) => {
                 self.n_left = self
                     .n_left
-                    .checked_sub(u64::from(*num_values))
+                    .checked_sub(u64::from(page.num_values()))
                     .ok_or_else(|| damaged("its pages have more values than its footer says"))?;
+                let values = values_of(page, self.max_levels)
+                    .ok_or_else(|| damaged("a page ends before its levels do"))?;
+                delta::check(page.encoding(), values, page.num_values())?;
             }
         }
         Ok(page)
@@ -296,6 +342,7 @@ mod tests {
         let pages = Pages {
             inner,
             n_left: n_values,
+            max_levels: [0, 0],
         };
         let read: Result<Vec<Page>, ParquetError> = pages.collect();
         read.map(|pages| pages.len())
