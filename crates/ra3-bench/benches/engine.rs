@@ -1,11 +1,12 @@
 //! The jobs without the rest of the product, which takes minutes to build: JSON lines.
 //!
 //! ```text
-//! cargo bench -p ra3-bench --bench engine -- S 7 train,score    # size, runs, jobs
+//! cargo bench -p ra3-bench --bench engine -- S 7 train,score bfloat16    # size, runs, jobs
 //! ```
 #![expect(clippy::print_stdout, reason = "the results go to standard output")]
 
 use ra3_bench::{BenchError, Request, measure};
+use ra3_lm::config::Precision;
 
 fn main() -> Result<(), BenchError> {
     // Cargo itself adds `--bench`.
@@ -18,6 +19,10 @@ fn main() -> Result<(), BenchError> {
         jobs: word(2).map_or(Vec::new(), |jobs| {
             jobs.split(',').map(str::to_owned).collect()
         }),
+        compute: match word(3) {
+            Some("bfloat16") => Precision::Bfloat16,
+            _ => Precision::Float32,
+        },
         n_runs: word(1).map_or(7, |n| n.parse().expect("the number of runs is a number")),
         n_threads: None,
     };

@@ -133,13 +133,14 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) fn new(config: &ModelConfig) -> Self {
+    pub(crate) fn new(config: &ModelConfig, compute: Precision) -> Self {
         let settings = TrainSettings {
             weight_decay: 0.01,
             clip_norm: 1.0,
             n_tokens_micro: 4096,
             recompute: false,
             cache_bytes_max: 4 << 30,
+            compute,
             moments: Precision::Float32,
             frozen: Precision::Float32,
         };
@@ -234,20 +235,20 @@ impl Subject {
 fn avoid(lm: &mut Lm, tokens: [TokenId; 2]) {
     const LARGE: f32 = 0.5;
     let d = lm.config().hidden_size;
-    let weights = lm.weights_mut();
-    for tensor in &weights.layout.tensors {
-        if matches!(
-            tensor.name.as_str(),
-            "model.embed_tokens.weight" | "lm_head.weight"
-        ) {
-            let rows = weights.data[tensor.range.clone()].chunks_mut(d);
-            for (token, row) in rows.enumerate() {
-                row[0] = if tokens.contains(&(token as TokenId)) {
-                    -LARGE
-                } else {
-                    LARGE
-                };
-            }
+    let layout = &lm.weights().layout;
+    let is_vocabulary =
+        |name: &str| ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
+    let tensors = layout.tensors.iter();
+    let tensors = tensors.filter(|tensor| is_vocabulary(&tensor.name));
+    let places: Vec<_> = tensors.map(|tensor| tensor.range.clone()).collect();
+    for place in places {
+        let rows = lm.weights_mut().data_mut()[place].chunks_mut(d);
+        for (token, row) in rows.enumerate() {
+            row[0] = if tokens.contains(&(token as TokenId)) {
+                -LARGE
+            } else {
+                LARGE
+            };
         }
     }
 }

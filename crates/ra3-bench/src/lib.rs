@@ -14,6 +14,7 @@ use std::time::Instant;
 use ra3::policy::{PolicyError, Work};
 use ra3_lm::checkpoint::CheckpointError;
 use ra3_lm::config::ModelConfig;
+pub use ra3_lm::config::Precision;
 
 use job::{Job, Subject};
 pub use result::{Figure, Machine, Measured};
@@ -27,6 +28,8 @@ pub struct Request {
     pub size: String,
     /// How the names of the jobs begin; every job where it is empty.
     pub jobs: Vec<String>,
+    /// Precision of the operands of matrix products.
+    pub compute: Precision,
     /// How often a job runs, after once that does not count.
     pub n_runs: usize,
     /// Threads of the engine; as many as the machine runs at once where it is left out.
@@ -92,12 +95,12 @@ pub fn measure(request: &Request, watcher: &mut dyn FnMut(&str)) -> Result<Measu
     ra3_lm::set_threads(n_threads);
     watcher("the machine");
     let mut measured = Measured {
-        machine: Machine::measure(n_threads, model::n_bytes(&config)),
+        machine: Machine::measure(n_threads, request.compute, model::n_params(&config)),
         figures: Vec::new(),
     };
     for job in jobs {
         watcher(&job.to_string());
-        let (seconds, work) = repeat(job, &name, &config, request.n_runs)?;
+        let (seconds, work) = repeat(job, &name, &config, request)?;
         let figure = Figure::of(job, &name, &measured.machine, seconds, work);
         measured.figures.push(figure);
     }
@@ -109,7 +112,7 @@ fn repeat(
     job: Job,
     model: &str,
     config: &ModelConfig,
-    n_runs: usize,
+    request: &Request,
 ) -> Result<(Vec<f64>, Work), BenchError> {
     let (n_context, n_needed) = (config.max_position_embeddings, job.n_positions());
     if n_context < n_needed {
@@ -120,7 +123,7 @@ fn repeat(
             n_needed,
         });
     }
-    let mut subject = Subject::new(config);
+    let mut subject = Subject::new(config, request.compute);
     let mut timed = || -> Result<(f64, Work), BenchError> {
         let began = Instant::now();
         let work = job.run(&mut subject).map_err(|source| BenchError::Engine {
@@ -131,7 +134,7 @@ fn repeat(
         Ok((began.elapsed().as_secs_f64(), work))
     };
     let (_, work) = timed()?;
-    let runs = (0..n_runs).map(|_| timed());
+    let runs = (0..request.n_runs).map(|_| timed());
     let runs: Vec<(f64, Work)> = runs.collect::<Result<_, _>>()?;
     let seconds = runs.into_iter().map(|(seconds, _)| seconds).collect();
     Ok((seconds, work))

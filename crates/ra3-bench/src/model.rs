@@ -39,7 +39,7 @@ fn qwen2([width, n_layers, n_heads, n_key, ff, vocabulary]: [usize; 6]) -> Model
     }
 }
 
-/// Bytes of its weights in memory.
-pub(crate) fn n_bytes(config: &ModelConfig) -> usize {
-    Layout::new(config).n_params() * size_of::<f32>()
+/// Number of its parameters.
+pub(crate) fn n_params(config: &ModelConfig) -> usize {
+    Layout::new(config).n_params()
 }

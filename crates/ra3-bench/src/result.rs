@@ -1,6 +1,7 @@
 //! What was measured, for programs and for readers.
 
 use ra3::policy::Work;
+use ra3_lm::config::Precision;
 use serde::Serialize;
 
 use crate::job::Job;
@@ -12,7 +13,9 @@ pub struct Machine {
     pub processor: String,
     /// Threads of the engine.
     pub n_threads: usize,
-    /// Of a large product in `f32`, all threads together.
+    /// Precision of the operands of products, whose sums are `f32`.
+    pub compute: Precision,
+    /// Of a large product, all threads together.
     pub gflops: f64,
     /// Of reading as many bytes as the model has, again and again.
     pub gbytes_per_s: f64,
@@ -21,11 +24,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn measure(n_threads: usize, n_bytes: usize) -> Self {
+    pub(crate) fn measure(n_threads: usize, compute: Precision, n_params: usize) -> Self {
+        let n_bytes = n_params * compute.n_bytes();
         Self {
             processor: processor(),
             n_threads,
-            gflops: ra3_lm::machine::flops_per_second() / 1e9,
+            compute,
+            gflops: ra3_lm::machine::flops_per_second(compute) / 1e9,
             gbytes_per_s: ra3_lm::machine::bytes_per_second(n_bytes) / 1e9,
             model_mib: n_bytes as f64 / f64::from(1 << 20),
         }

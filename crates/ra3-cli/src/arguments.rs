@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ra3_bench::Precision;
 
 use crate::engine_options::EngineOptions;
 
@@ -344,6 +345,9 @@ pub(crate) struct BenchOptions {
     /// Jobs whose names begin like this; all where it is left out.
     #[arg(long, value_delimiter = ',')]
     pub(crate) jobs: Vec<String>,
+    /// Precision of the operands of matrix products (`training.compute_precision` of a run file).
+    #[arg(long, value_enum, default_value_t = Compute::Float32)]
+    pub(crate) compute: Compute,
     /// Runs of each job, after one that does not count.
     #[arg(long, default_value_t = 3, value_parser = from_one_to(1000))]
     pub(crate) runs: usize,
@@ -353,6 +357,25 @@ pub(crate) struct BenchOptions {
     /// Print JSON lines instead of a table: the machine first, then a line a job.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Precision of the operands of matrix products.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Compute {
+    /// Single precision.
+    Float32,
+    /// Half the digits, where the processor has instructions for it in half the time.
+    Bfloat16,
+}
+
+impl Compute {
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::Float32 => Precision::Float32,
+            Self::Bfloat16 => Precision::Bfloat16,
+        }
+    }
 }
 
 /// How programs are graded.

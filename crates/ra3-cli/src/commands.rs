@@ -353,6 +353,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
         model: options.model.clone(),
         size: options.size.clone(),
         jobs: options.jobs.clone(),
+        compute: options.compute.precision(),
         n_runs: options.runs,
         n_threads: options.threads,
     };

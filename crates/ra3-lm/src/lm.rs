@@ -89,6 +89,11 @@ impl Lm {
         self.settings.cache_bytes_max = n_bytes;
     }
 
+    /// Sets the precision of the operands of matrix products.
+    pub fn set_compute_precision(&mut self, compute: Precision) {
+        self.settings.compute = compute;
+    }
+
     /// Sets the precision of the weights on disk.
     pub fn set_precision_on_disk(&mut self, precision: Precision) {
         self.transformer.config.precision = precision;
@@ -119,7 +124,7 @@ impl Lm {
     /// # Errors
     /// The sequence is too long, or a token is not in the vocabulary.
     pub fn logits(&self, tokens: &[TokenId]) -> Result<Vec<f32>, PolicyError> {
-        generate::logits(&self.transformer, &self.weights, tokens)
+        generate::logits(&self.transformer, &self.weights, &self.settings, tokens)
     }
 
     /// The model's shape.
@@ -196,7 +201,7 @@ impl Policy for Lm {
         } else {
             1.0
         };
-        let n_params = self.weights.data.len();
+        let n_params = self.weights.data().len();
         let optimizer = self
             .optimizer
             .get_or_insert_with(|| AdamW::new(n_params, self.settings.moments));
@@ -245,7 +250,7 @@ impl Model for Lm {
             .zip(&self.weights.layout.tensors)
             .enumerate()
         {
-            let source = &self.weights.data[was.range.clone()];
+            let source = &self.weights.data()[was.range.clone()];
             let place = &mut data[new.range.clone()];
             place[..source.len()].copy_from_slice(source);
             if place.len() > source.len() {
@@ -265,10 +270,10 @@ impl Model for Lm {
     fn restart_tokens(&mut self, tokens: &[TokenId], seed: Seed) {
         let d = self.config().hidden_size;
         let layout = &self.weights.layout;
-        let mut ranges = vec![&layout.embedding, &layout.head.weight];
+        let mut ranges = vec![layout.embedding.clone(), layout.head.weight.clone()];
         ranges.dedup();
         for (index, range) in ranges.into_iter().enumerate() {
-            let rows = &mut self.weights.data[range.clone()];
+            let rows = &mut self.weights.data_mut()[range];
             let mut fresh = vec![0.0; rows.len() + tokens.len() * d];
             grow_rows(&mut fresh, rows, d, seed.nth(index as u64));
             let n = rows.len();
@@ -316,7 +321,7 @@ impl Model for Lm {
             let path = folder.to_owned();
             return Err(CheckpointError::Shape(path, reason).into());
         }
-        let (n_params, precision) = (weights.data.len(), self.settings.moments);
+        let (n_params, precision) = (weights.data().len(), self.settings.moments);
         self.optimizer = checkpoint::load_optimizer(folder, n_params, precision)?;
         self.weights = weights;
         Ok(())

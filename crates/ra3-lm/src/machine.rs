@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::device::matrix::{Threads, View, multiply};
+use crate::config::Precision;
+use crate::device::matrix::View;
 use crate::model::lanes::sum;
+use crate::model::linear::Kernel;
 
 /// Rows and columns of the product: large enough that packing is nothing.
 const N: usize = 1024;
@@ -14,13 +16,14 @@ const N_RUNS: usize = 5;
 const BYTES_MIN: usize = 1 << 28;
 const NUMBERS_PER_TASK: usize = 1 << 16;
 
-/// Floating point operations a second of a large `f32` product, on all threads.
-pub fn flops_per_second() -> f64 {
+/// Floating point operations a second of a large product of operands in a precision, on all
+/// threads.
+pub fn flops_per_second(compute: Precision) -> f64 {
     let (lhs, rhs) = (vec![1.0f32; N * N], vec![1.0f32; N * N]);
-    let mut out = vec![0.0; N * N];
+    let (mut out, kernel) = (vec![0.0; N * N], Kernel::of_training(compute));
     let seconds = fastest(|| {
         let (lhs, rhs) = (View::new(&lhs, N, N), View::new(&rhs, N, N));
-        rayon::scope(|_| multiply(&mut out, false, lhs, rhs, Threads::All));
+        rayon::scope(|_| kernel.multiply(&mut out, false, lhs, rhs));
     });
     2.0 * (N * N * N) as f64 / seconds
 }

@@ -10,10 +10,15 @@
 //! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
 //! backward     n · (4 d + 4 q + 4 kv + ff)                one layer's gradients, and its copies
 //! again        as kept, of one layer, and n · ff          with `recompute` only
+//! packed       (W + max(n ff, V d) + max(n ff, 512 V)) / 2   with products in `bf16` only: the W
+//!                                                         numbers of matrices, a product's operands
 //! ```
 //!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
-//! batch itself, tiles of attention, and the packed operands of products, a few MiB a thread.
+//! batch itself, tiles of attention, and in `f32` the packed operands of products, a few MiB a
+//! thread.
+
+use half::bf16;
 
 use crate::config::{ModelConfig, Precision};
 use crate::model::cross_entropy::ROWS_PER_CHUNK;
@@ -31,6 +36,8 @@ pub struct UpdateMemory {
     pub loss: usize,
     /// What is live in one layer's backward pass only.
     pub backward: usize,
+    /// Operands of products in `bf16`.
+    pub packed: usize,
 }
 
 impl UpdateMemory {
@@ -55,12 +62,28 @@ impl UpdateMemory {
             kept: bytes(n_rows * config.num_hidden_layers * kept),
             loss: bytes(n_rows * (3 * d + 1) + n_chunk * (config.vocab_size + 2 * d)),
             backward: bytes(n_rows * (4 * d + 4 * q + 4 * kv + ff + again)),
+            packed: match packed_weights(config, settings.compute) {
+                0 => 0,
+                weights => {
+                    let right = (n_rows * ff).max(config.vocab_size * d);
+                    let left = (n_rows * ff).max(n_chunk * config.vocab_size);
+                    weights + (left + right) * size_of::<bf16>()
+                }
+            },
         }
     }
 
     /// All bytes at the peak.
     pub fn total(&self) -> usize {
-        self.parameters + self.kept + self.loss.max(self.backward)
+        self.parameters + self.kept + self.packed + self.loss.max(self.backward)
+    }
+}
+
+/// Bytes of a model's matrices as products in this precision read them, beside the weights.
+pub fn packed_weights(config: &ModelConfig, compute: Precision) -> usize {
+    match compute {
+        Precision::Float32 => 0,
+        Precision::Bfloat16 | Precision::Float16 => config.n_matmul_params() * size_of::<bf16>(),
     }
 }
 
@@ -126,6 +149,7 @@ mod tests {
             n_tokens_micro: 7,
             recompute: false,
             cache_bytes_max: 0,
+            compute: Precision::Float32,
             moments: Precision::Float32,
             frozen: Precision::Float32,
         };
@@ -136,6 +160,12 @@ mod tests {
         assert_eq!(memory.kept, 4 * 7 * 3 * 44);
         assert_eq!(memory.loss, 4 * (7 * 13 + 7 * 18));
         assert_eq!(memory.backward, 4 * 7 * (32 + 8 + 6));
+        assert_eq!(memory.packed, 0);
+        settings.compute = Precision::Bfloat16;
+        // Of a layer's parameters 8 are of norms; 42 are n · ff, and 70 those of a chunk's logits.
+        let packed = UpdateMemory::of(&config, &settings, 7).packed;
+        assert_eq!(packed, 2 * (3 * 120 + 40 + 42 + 70));
+        settings.compute = Precision::Float32;
         settings.moments = Precision::Bfloat16;
         assert_eq!(UpdateMemory::of(&config, &settings, 7).parameters, 12 * 428);
         let run = RunMemory::of(&config, Precision::Bfloat16, 7);

@@ -3,7 +3,7 @@
 mod contract_model;
 
 use ra3::policy::Policy;
-use ra3_lm::config::Architecture;
+use ra3_lm::config::{Architecture, Precision};
 
 use contract_model::{N_CONTEXT, model, subject};
 
@@ -21,4 +21,14 @@ fn the_engine_keeps_the_contract() {
 fn the_engine_keeps_the_contract_with_room_for_one_sequence() {
     let make = || boxed(Architecture::Llama, false, N_CONTEXT);
     ra3_contract::check(subject(make, false));
+}
+
+#[test]
+fn the_engine_keeps_the_contract_in_bf16() {
+    let make = || -> Box<dyn Policy> {
+        let mut lm = model(Architecture::Qwen2, false, 100_000);
+        lm.set_compute_precision(Precision::Bfloat16);
+        Box::new(lm)
+    };
+    ra3_contract::check(subject(make, true));
 }

@@ -32,11 +32,12 @@ fn model(n_tokens: usize) -> Lm {
         n_tokens_micro: 4096,
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config(), n_tokens),
+        compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,
     };
     let mut lm = Lm::random(config(), settings, Seed::root(3));
-    lm.weights_mut().data.iter_mut().for_each(|w| {
+    lm.weights_mut().data_mut().iter_mut().for_each(|w| {
         if *w != 1.0 {
             *w *= 20.0;
         }

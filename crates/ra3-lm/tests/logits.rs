@@ -26,11 +26,12 @@ fn model(architecture: Architecture, tied: bool) -> Lm {
         n_tokens_micro: 64,
         recompute: false,
         cache_bytes_max: 1 << 20,
+        compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,
     };
     let mut lm = Lm::random(config, settings, Seed::root(8));
-    lm.weights_mut().data.iter_mut().for_each(|weight| {
+    lm.weights_mut().data_mut().iter_mut().for_each(|weight| {
         if *weight != 1.0 {
             *weight *= 15.0;
         }

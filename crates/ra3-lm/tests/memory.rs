@@ -4,7 +4,7 @@
 
 use ra3::policy::{Example, Objective, Policy, Surrogate, TokenId};
 use ra3::seed::Seed;
-use ra3_lm::config::{Architecture, ModelConfig};
+use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::memory::UpdateMemory;
 use ra3_lm::{Lm, TrainSettings};
 
@@ -24,7 +24,7 @@ const N_DOCUMENTS: usize = 24;
 const N_TOKENS: usize = 256;
 
 /// Peak of three updates over what the process had, and the estimate.
-fn measure(recompute: bool) -> Option<(usize, usize)> {
+fn measure(recompute: bool, compute: Precision) -> Option<(usize, usize)> {
     let config = ModelConfig {
         vocab_size: 4096,
         hidden_size: 128,
@@ -41,8 +41,9 @@ fn measure(recompute: bool) -> Option<(usize, usize)> {
         n_tokens_micro: N_DOCUMENTS * N_TOKENS,
         recompute,
         cache_bytes_max: 0,
-        moments: ra3_lm::config::Precision::Float32,
-        frozen: ra3_lm::config::Precision::Float32,
+        compute,
+        moments: Precision::Float32,
+        frozen: Precision::Float32,
     };
     let document = |index: u64| {
         let mut weights = vec![1e-3; N_TOKENS];
@@ -74,19 +75,20 @@ fn measure(recompute: bool) -> Option<(usize, usize)> {
 #[test]
 fn the_estimate_is_within_a_fifth_of_the_peak() {
     // The smaller one first: the peak of a process never falls, and the first has almost none.
-    let Some((taken, estimate)) = measure(true) else {
-        println!("skipped: this system does not say what a process takes");
-        return;
-    };
-    let ratio = taken as f64 / estimate as f64;
-    println!("recompute: {taken} bytes, {estimate} estimated");
-    assert!((0.8..1.2).contains(&ratio), "recompute: {taken} {estimate}");
-    let (more, estimate_of_more) = measure(false).unwrap();
-    let ratio = (taken + more) as f64 / estimate_of_more as f64;
-    let taken = taken + more;
-    println!("kept: {taken} bytes, {estimate_of_more} estimated");
-    assert!(
-        (0.8..1.2).contains(&ratio),
-        "kept: {taken} {estimate_of_more}"
-    );
+    let mut taken = 0;
+    for (recompute, compute) in [
+        (true, Precision::Float32),
+        (false, Precision::Float32),
+        (false, Precision::Bfloat16),
+    ] {
+        let Some((more, estimate)) = measure(recompute, compute) else {
+            println!("skipped: this system does not say what a process takes");
+            return;
+        };
+        taken += more;
+        let what = format!("{recompute} {compute:?}: {taken} bytes, {estimate} estimated");
+        println!("{what}");
+        let ratio = taken as f64 / estimate as f64;
+        assert!((0.8..1.2).contains(&ratio), "{what}");
+    }
 }

@@ -15,7 +15,7 @@ use ra3_lm::{Lm, TrainSettings};
 /// Large enough that every product and loop is cut, with sizes that no cut divides.
 const N_VOCABULARY: usize = 1501;
 
-fn model(architecture: Architecture, recompute: bool, frozen: Precision) -> Lm {
+fn model(architecture: Architecture, recompute: bool, [compute, frozen]: [Precision; 2]) -> Lm {
     let config = ModelConfig {
         vocab_size: N_VOCABULARY,
         hidden_size: 140,
@@ -34,6 +34,7 @@ fn model(architecture: Architecture, recompute: bool, frozen: Precision) -> Lm {
         n_tokens_micro: 1000,
         recompute,
         cache_bytes_max: 1 << 22,
+        compute,
         moments: Precision::Float32,
         frozen,
     };
@@ -107,7 +108,7 @@ fn outcome(mut lm: Lm) -> Outcome {
     };
     let stats = (0..2).map(|_| lm.update(&documents, objective).unwrap());
     let stats = stats.collect();
-    let weights = bits(&lm.weights().data);
+    let weights = bits(lm.weights().data());
     let frozen = lm.snapshot();
     let (scores, _) = frozen.score(&documents).unwrap();
     let row = |(index, document): (usize, &Example)| Writer {
@@ -135,13 +136,15 @@ fn outcome(mut lm: Lm) -> Outcome {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    for (architecture, recompute, frozen) in [
-        (Architecture::Qwen2, false, Precision::Float32),
-        (Architecture::Qwen3, true, Precision::Bfloat16),
+    let (whole, half) = (Precision::Float32, Precision::Bfloat16);
+    for (architecture, recompute, precisions) in [
+        (Architecture::Qwen2, false, [whole, whole]),
+        (Architecture::Qwen3, true, [whole, half]),
+        (Architecture::Llama, false, [half, half]),
     ] {
         let of_threads = |n_threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads);
-            let lm = model(architecture, recompute, frozen);
+            let lm = model(architecture, recompute, precisions);
             pool.build().unwrap().install(|| outcome(lm))
         };
         let alone = of_threads(1);
@@ -149,7 +152,7 @@ fn the_number_of_threads_changes_no_bit() {
         for n_threads in [2, 3] {
             assert!(
                 of_threads(n_threads) == alone,
-                "{architecture:?}: {n_threads}"
+                "{architecture:?} {precisions:?}: {n_threads}"
             );
         }
     }

@@ -30,6 +30,7 @@ fn model(tied: bool, moments: Precision) -> Lm {
         n_tokens_micro: 64,
         recompute: false,
         cache_bytes_max: 1 << 20,
+        compute: Precision::Float32,
         moments,
         frozen: Precision::Float32,
     };
@@ -45,7 +46,7 @@ fn rows(lm: &Lm, name: &str) -> Vec<Vec<f32>> {
         .unwrap()
         .range
         .clone();
-    lm.weights().data[range]
+    lm.weights().data()[range]
         .chunks(WIDTH)
         .map(<[f32]>::to_vec)
         .collect()
@@ -138,7 +139,7 @@ fn a_run_resumes_with_the_same_bits_whatever_the_moments_precision() {
         lm.save(folder.path(), Saved::State).unwrap();
         let mut resumed = model(false, precision);
         resumed.load_state(folder.path()).unwrap();
-        assert_eq!(resumed.weights().data, lm.weights().data);
+        assert_eq!(resumed.weights().data(), lm.weights().data());
         let mut forgetful = resumed.clone();
         forgetful.reset_optimizer();
         for salt in 4..6 {
@@ -146,10 +147,14 @@ fn a_run_resumes_with_the_same_bits_whatever_the_moments_precision() {
             assert_eq!(resumed.update(&batch(salt), objective).unwrap(), expected);
             forgetful.update(&batch(salt), objective).unwrap();
         }
-        assert_eq!(resumed.weights().data, lm.weights().data, "{precision:?}");
+        assert_eq!(
+            resumed.weights().data(),
+            lm.weights().data(),
+            "{precision:?}"
+        );
         assert_ne!(
-            forgetful.weights().data,
-            lm.weights().data,
+            forgetful.weights().data(),
+            lm.weights().data(),
             "moments matter"
         );
     }

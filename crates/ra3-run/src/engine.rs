@@ -67,6 +67,7 @@ pub(crate) fn train_settings(section: &TrainingSection) -> TrainSettings {
         n_tokens_micro: section.micro_batch_tokens,
         recompute: section.recompute,
         cache_bytes_max: section.cache_mib << 20,
+        compute: section.compute_precision,
         moments: section.moment_precision,
         frozen: section.frozen_precision,
     }
@@ -146,6 +147,7 @@ pub(crate) fn load_to_run(folder: &Path) -> Result<Box<dyn Model>> {
         n_tokens_micro: 4096,
         recompute: false,
         cache_bytes_max: CACHE_BYTES,
+        compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,
     };

@@ -81,6 +81,11 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
     })?;
     for file in [file].into_iter().chain(arms.iter().map(|arm| &arm.file)) {
         ensure!(
+            file.training.compute_precision == Precision::Float32,
+            "training.compute_precision = \"bfloat16\" is for engine.kind = \"native\": PyTorch \
+             computes in engine.dtype"
+        );
+        ensure!(
             file.training.frozen_precision == Precision::Float32,
             "training.frozen_precision = \"bfloat16\" is for engine.kind = \"native\": PyTorch's \
              frozen models are kept in float32"

@@ -74,18 +74,13 @@ pub(crate) fn load_weights(
     for tensor in &layout.tensors {
         find(&files, &parsed, tensor, config)?;
     }
-    let mut weights = Weights::wide(layout, Vec::new());
-    let n_params = weights.layout.n_params();
+    let n_params = layout.n_params();
+    let (mut data, mut halves) = (Vec::new(), Vec::new());
     if is_half {
-        weights.halves = vec![bf16::ZERO; n_params];
+        halves = vec![bf16::ZERO; n_params];
     } else {
-        weights.data = vec![0.0; n_params];
+        data = vec![0.0; n_params];
     }
-    let Weights {
-        layout,
-        data,
-        halves,
-    } = &mut weights;
     for tensor in &layout.tensors {
         let (shard, view) = find(&files, &parsed, tensor, config)?;
         let n_odd = if is_half {
@@ -114,7 +109,11 @@ pub(crate) fn load_weights(
         }
         files.maps[shard].1.forget(view.data());
     }
-    Ok(weights)
+    Ok(if is_half {
+        Weights::half(layout, halves)
+    } else {
+        Weights::wide(layout, data)
+    })
 }
 
 fn n_not_finite<T: Copy + Sync>(numbers: &[T], is_finite: fn(T) -> bool) -> usize {

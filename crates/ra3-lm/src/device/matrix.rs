@@ -24,10 +24,10 @@ const COLUMN_GRAIN: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
     data: &'a [f32],
-    n_rows: usize,
-    n_columns: usize,
+    pub(super) n_rows: usize,
+    pub(super) n_columns: usize,
     row_stride: usize,
-    column_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> View<'a> {
@@ -45,6 +45,17 @@ impl<'a> View<'a> {
             row_stride: n_columns,
             column_stride: 1,
         }
+    }
+
+    /// A row of a matrix whose rows lie together.
+    pub(super) fn row(&self, index: usize) -> &'a [f32] {
+        assert!(self.column_stride == 1 && index < self.n_rows, "{index}");
+        &self.data[index * self.row_stride..][..self.n_columns]
+    }
+
+    /// [`Self::row`] if there is one.
+    pub(super) fn row_or_none(&self, index: usize) -> Option<&'a [f32]> {
+        (index < self.n_rows).then(|| self.row(index))
     }
 
     /// The first `n` rows, and the rest.

@@ -3,6 +3,7 @@
 
 pub(crate) mod allocator;
 pub(crate) mod dots;
+pub(crate) mod halves;
 pub(crate) mod mapped;
 pub(crate) mod matrix;
 pub(crate) mod rows;

@@ -12,6 +12,7 @@ use crate::model::workspace::Workspace;
 pub(crate) fn forward(
     transformer: &Transformer,
     weights: &Weights,
+    kernel: Kernel,
     cache: &mut Cache,
     fresh: &[usize],
     workspace: &mut Workspace,
@@ -25,7 +26,7 @@ pub(crate) fn forward(
         transformer,
         weights,
         positions: &positions,
-        kernel: Kernel::Rows,
+        kernel,
         // One layer's activations: each next one works in them.
         workspace,
     };

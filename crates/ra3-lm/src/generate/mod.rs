@@ -81,6 +81,7 @@ fn drive(
     let mut engine = Engine {
         transformer,
         weights,
+        kernel: Kernel::of_generation(settings.compute),
         cache: Cache::new(&transformer.config, settings.cache_bytes_max),
         work: Work::default(),
         workspace: Workspace::default(),
@@ -102,6 +103,7 @@ fn drive(
 pub(crate) fn logits(
     transformer: &Transformer,
     weights: &Weights,
+    settings: &TrainSettings,
     tokens: &[TokenId],
 ) -> Result<Vec<f32>, PolicyError> {
     let (n, config) = (tokens.len(), &transformer.config);
@@ -115,13 +117,16 @@ pub(crate) fn logits(
         path.push(cache.insert(path.last().copied(), *token));
     }
     let mut workspace = Workspace::default();
-    forward::forward(transformer, weights, &mut cache, &path, &mut workspace);
-    Ok(logits_of(weights, &cache, &path, &mut workspace))
+    let kernel = Kernel::of_generation(settings.compute);
+    let (cache, workspace) = (&mut cache, &mut workspace);
+    forward::forward(transformer, weights, kernel, cache, &path, workspace);
+    Ok(logits_of(weights, kernel, cache, &path, workspace))
 }
 
 /// Logits of the next token after nodes that are computed, `[nodes, vocabulary]`.
 fn logits_of(
     weights: &Weights,
+    kernel: Kernel,
     cache: &Cache,
     nodes: &[usize],
     workspace: &mut Workspace,
@@ -132,7 +137,7 @@ fn logits_of(
         place.copy_from_slice(cache.hidden(*node));
     }
     let mut logits = workspace.take(nodes.len() * head.n_out);
-    head.forward(Kernel::Rows, &mut logits, weights, &hidden);
+    head.forward(kernel, &mut logits, weights, &hidden);
     workspace.give([hidden]);
     logits
 }
@@ -140,6 +145,7 @@ fn logits_of(
 struct Engine<'a> {
     transformer: &'a Transformer,
     weights: &'a Weights,
+    kernel: Kernel,
     cache: Cache,
     work: Work,
     /// Buffers of the last step.
@@ -175,7 +181,8 @@ impl Engine<'_> {
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         rayon::scope(|_| {
             let (cache, workspace) = (&mut self.cache, &mut self.workspace);
-            forward::forward(self.transformer, self.weights, cache, &fresh, workspace);
+            let (transformer, weights) = (self.transformer, self.weights);
+            forward::forward(transformer, weights, self.kernel, cache, &fresh, workspace);
         });
         self.count_pass(&fresh);
         let mut questions = Vec::new();
@@ -237,7 +244,8 @@ impl Engine<'_> {
         for groups in groups.chunks(LOGIT_ROWS_MAX) {
             let nodes = groups.iter().map(|group| questions[group[0]].node);
             let nodes: Vec<usize> = nodes.collect();
-            let logits = logits_of(self.weights, &self.cache, &nodes, &mut self.workspace);
+            let (weights, workspace) = (self.weights, &mut self.workspace);
+            let logits = logits_of(weights, self.kernel, &self.cache, &nodes, workspace);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(config.vocab_size)
                 .zip(groups)
@@ -304,6 +312,7 @@ mod tests {
         let mut engine = Engine {
             transformer: &transformer,
             weights: &weights,
+            kernel: Kernel::Rows,
             cache,
             work: Work::default(),
             workspace: Workspace::default(),

@@ -10,8 +10,7 @@ use rayon::prelude::*;
 
 use super::forest::Target;
 use super::lanes::{exp, log_sum_exp, log_sum_exp_among};
-use super::workspace::Workspace;
-use crate::device::matrix::{Threads, View, multiply};
+use super::layer::Pass;
 
 /// Rows whose logits exist at once.
 pub(crate) const ROWS_PER_CHUNK: usize = 512;
@@ -44,25 +43,21 @@ impl std::ops::AddAssign for Loss {
     }
 }
 
-/// Loss and gradients: writes `dhidden` (zero first) and adds to `dhead`.
+/// Loss and gradients: writes `dhidden` (zero first) and adds to the head's.
 ///
 /// # Shapes
-/// `hidden` `[rows, d]`, `head` `[vocabulary, d]`; targets by rising row.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two operands, their gradients, and what the loss is"
-)]
+/// `hidden` `[rows, d]`; targets by rising row; `gradient` has the layout of the weights.
 pub(crate) fn forward_backward(
+    pass: &mut Pass<'_>,
     hidden: &[f32],
-    head: &[f32],
-    d: usize,
     targets: &[Target],
     surrogate: Surrogate,
     dhidden: &mut [f32],
-    dhead: &mut [f32],
-    workspace: &mut Workspace,
+    gradient: &mut [f32],
 ) -> Loss {
-    let n_vocabulary = head.len() / d;
+    let (kernel, weights) = (pass.kernel, pass.weights);
+    let (head, workspace) = (&weights.layout.head, &mut *pass.workspace);
+    let (d, n_vocabulary) = (head.n_in, head.n_out);
     let rows = rows_with_targets(targets);
     let mut total = Loss::default();
     for rows in rows.chunks(ROWS_PER_CHUNK) {
@@ -72,34 +67,19 @@ pub(crate) fn forward_backward(
             place.copy_from_slice(&hidden[row * d..(row + 1) * d]);
         }
         let mut logits = workspace.take(n * n_vocabulary);
-        let gathered_view = View::new(&gathered, n, d);
-        let head_view = View::new(head, n_vocabulary, d);
-        multiply(
-            &mut logits,
-            false,
-            gathered_view,
-            head_view.transposed(),
-            Threads::All,
-        );
+        head.forward(kernel, &mut logits, weights, &gathered);
         let losses: Vec<Loss> = logits
             .par_chunks_mut(n_vocabulary)
             .zip(rows)
             .map(|(logits, (_, range))| row_loss(logits, &targets[range.clone()], surrogate))
             .collect();
         losses.into_iter().for_each(|loss| total += loss);
-        let dlogits = View::new(&logits, n, n_vocabulary);
         let mut dgathered = workspace.take(n * d);
-        multiply(&mut dgathered, false, dlogits, head_view, Threads::All);
+        head.back_to_input(kernel, &mut dgathered, false, weights, &logits);
         for ((row, _), values) in rows.iter().zip(dgathered.chunks(d)) {
             dhidden[row * d..(row + 1) * d].copy_from_slice(values);
         }
-        multiply(
-            dhead,
-            true,
-            dlogits.transposed(),
-            gathered_view,
-            Threads::All,
-        );
+        head.back_to_weight(kernel, gradient, &logits, &gathered);
         workspace.give([gathered, logits, dgathered]);
     }
     total

@@ -186,9 +186,10 @@ impl Pass<'_> {
     ) {
         let weights = self.weights;
         let mut h = self.workspace.take(kept.gate.len());
-        layer.down.back_to_input(&mut h, false, weights, dx);
+        let kernel = self.kernel;
+        layer.down.back_to_input(kernel, &mut h, false, weights, dx);
         swiglu::backward(&mut kept.gate, &mut kept.up, &mut h);
-        layer.down.back_to_weight(gradient, dx, &h);
+        layer.down.back_to_weight(kernel, gradient, dx, &h);
         let parts = [(&layer.gate, kept.gate.as_slice()), (&layer.up, &kept.up)];
         let dnormed = self.linears_backward(parts, &kept.middle_normed, gradient);
         let gain = &layer.mlp_norm;
@@ -209,8 +210,9 @@ impl Pass<'_> {
     ) {
         let mut dattended = self.workspace.take(kept.attended.len());
         let output = &layer.output;
-        output.back_to_input(&mut dattended, false, self.weights, dx);
-        output.back_to_weight(gradient, dx, &kept.attended);
+        let kernel = self.kernel;
+        output.back_to_input(kernel, &mut dattended, false, self.weights, dx);
+        output.back_to_weight(kernel, gradient, dx, &kept.attended);
         let [mut dq, mut dk, dv] = self.heads_backward(forest, kept, &dattended);
         if let (Some(gains), Some(raw)) = (&layer.head_norms, &kept.raw) {
             for ((gain, [x, inverse]), dy) in gains.iter().zip(raw).zip([&mut dq, &mut dk]) {
@@ -264,8 +266,8 @@ impl Pass<'_> {
     ) -> Vec<f32> {
         let mut dx = self.workspace.take(x.len());
         for (index, (part, dy)) in parts.into_iter().enumerate() {
-            part.back_to_input(&mut dx, index > 0, self.weights, dy);
-            part.back_to_weight(gradient, dy, x);
+            part.back_to_input(self.kernel, &mut dx, index > 0, self.weights, dy);
+            part.back_to_weight(self.kernel, gradient, dy, x);
         }
         dx
     }

@@ -1,10 +1,12 @@
 //! Products with a weight `[out, in]`: forward, back to the input, back to the weight.
 
+use super::config::Precision;
 use super::weights::{Linear, Weights};
+use crate::device::halves;
 use crate::device::matrix::{Threads, View, multiply};
 use crate::device::rows::multiply_rows;
 
-/// Who sums the products of a forward pass.
+/// Who sums the products of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kernel {
     /// The library, for training: the fastest for many rows, whose order depends on their number.
@@ -12,6 +14,35 @@ pub(crate) enum Kernel {
     /// `device/rows.rs`, for generation: a row has the same bits whatever runs beside it, and the
     /// weight may be `bf16`.
     Rows,
+    /// `device/halves`, for both: operands are rounded to `bf16`, and a row has the same bits in
+    /// training as in generation.
+    Halves,
+}
+
+impl Kernel {
+    /// That of training in this precision.
+    pub(crate) fn of_training(compute: Precision) -> Self {
+        match compute {
+            Precision::Float32 => Self::Packed,
+            Precision::Bfloat16 | Precision::Float16 => Self::Halves,
+        }
+    }
+
+    /// That of generation in this precision.
+    pub(crate) fn of_generation(compute: Precision) -> Self {
+        match compute {
+            Precision::Float32 => Self::Rows,
+            Precision::Bfloat16 | Precision::Float16 => Self::Halves,
+        }
+    }
+
+    /// `out = lhs · rhs`, or `out += lhs · rhs`, where neither operand is a weight that is packed.
+    pub(crate) fn multiply(self, out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'_>) {
+        match self {
+            Self::Packed | Self::Rows => multiply(out, accumulate, lhs, rhs, Threads::All),
+            Self::Halves => halves::multiply(out, accumulate, lhs, rhs),
+        }
+    }
 }
 
 impl Linear {
@@ -51,12 +82,17 @@ impl Linear {
             Kernel::Rows => {
                 multiply_rows(y, accumulate, x, self.n_in, weights.matrix(&self.weight));
             }
+            Kernel::Halves => {
+                let x = View::new(x, x.len() / self.n_in, self.n_in);
+                halves::multiply_panels(y, accumulate, x, weights.panels(self));
+            }
         }
     }
 
     /// `dx (+)= dy · weight`.
     pub(crate) fn back_to_input(
         &self,
+        kernel: Kernel,
         dx: &mut [f32],
         accumulate: bool,
         weights: &Weights,
@@ -64,11 +100,17 @@ impl Linear {
     ) {
         let dy = View::new(dy, dy.len() / self.n_out, self.n_out);
         let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
-        multiply(dx, accumulate, dy, weight, Threads::All);
+        kernel.multiply(dx, accumulate, dy, weight);
     }
 
     /// `dweight += dyᵀ · x`, `dbias += Σ_rows dy`.
-    pub(crate) fn back_to_weight(&self, gradient: &mut [f32], dy: &[f32], x: &[f32]) {
+    pub(crate) fn back_to_weight(
+        &self,
+        kernel: Kernel,
+        gradient: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+    ) {
         let n = dy.len() / self.n_out;
         if let Some(bias) = &self.bias {
             let dbias = &mut gradient[bias.clone()];
@@ -76,7 +118,7 @@ impl Linear {
         }
         let dweight = &mut gradient[self.weight.clone()];
         let dy = View::new(dy, n, self.n_out).transposed();
-        multiply(dweight, true, dy, View::new(x, n, self.n_in), Threads::All);
+        kernel.multiply(dweight, true, dy, View::new(x, n, self.n_in));
     }
 }
 

@@ -18,6 +18,7 @@ use super::linear::{Kernel, add};
 use super::rope::RopeTable;
 use super::weights::{LayerLayout, Weights};
 use super::workspace::Workspace;
+use crate::train::TrainSettings;
 
 /// A model's shape and its rotary table.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Transformer {
         forest: &Forest,
         workspace: &mut Workspace,
         surrogate: Surrogate,
-        recompute: bool,
+        settings: &TrainSettings,
         gradient: &mut [f32],
     ) -> Loss {
         let (layout, d) = (&weights.layout, self.config.hidden_size);
@@ -60,7 +61,7 @@ impl Transformer {
             transformer: self,
             weights,
             positions: &forest.positions,
-            kernel: Kernel::Packed,
+            kernel: Kernel::of_training(settings.compute),
             workspace,
         };
         let forward = |pass: &mut Pass<'_>, layer: &LayerLayout, x: &[f32]| {
@@ -74,7 +75,7 @@ impl Transformer {
         for layer in &layout.layers {
             let (output, activations) = forward(&mut pass, layer, &x);
             let input = std::mem::replace(&mut x, output);
-            if recompute {
+            if settings.recompute {
                 activations.give_back(pass.workspace);
                 kept.push((input, None));
             } else {
@@ -109,19 +110,12 @@ fn head(
     surrogate: Surrogate,
     gradient: &mut [f32],
 ) -> (Loss, Vec<f32>) {
-    let (weights, layout) = (pass.weights, &pass.weights.layout);
+    let layout = &pass.weights.layout;
     let [hidden, inverse] = pass.norm(&layout.final_norm, &x);
     let mut dhidden = pass.workspace.zeros(x.len());
-    let loss = cross_entropy::forward_backward(
-        &hidden,
-        weights.at(&layout.head.weight),
-        pass.transformer.config.hidden_size,
-        &forest.targets,
-        surrogate,
-        &mut dhidden,
-        &mut gradient[layout.head.weight.clone()],
-        pass.workspace,
-    );
+    let targets = &forest.targets;
+    let loss =
+        cross_entropy::forward_backward(pass, &hidden, targets, surrogate, &mut dhidden, gradient);
     let mut dx = pass.workspace.zeros(x.len());
     pass.norm_backward(
         &layout.final_norm,

@@ -4,12 +4,15 @@
 //! are loops over flat slices. Matrices are row-major `[out, in]`, as on disk.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use half::bf16;
 use ra3::seed::Seed;
 
 use super::config::{Biases, ModelConfig};
+use crate::device::halves::Panels;
 use crate::device::matrix::Matrix;
 
 /// Where a tensor lies.
@@ -94,6 +97,15 @@ impl Layout {
         }
     }
 
+    /// All products with weights.
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let others = [&layer.output, &layer.gate, &layer.up, &layer.down];
+            layer.projections.iter().chain(others)
+        });
+        layers.chain([&self.head])
+    }
+
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
         self.tensors.last().map_or(0, |tensor| tensor.range.end)
@@ -163,9 +175,12 @@ pub struct Weights {
     /// Where everything lies.
     pub layout: Layout,
     /// The numbers; empty where `halves` has them.
-    pub data: Vec<f32>,
+    data: Vec<f32>,
     /// The numbers of a model that is run and not trained, at half the memory.
-    pub(crate) halves: Vec<bf16>,
+    halves: Vec<bf16>,
+    /// The matrices as products in `bf16` read them, by where each begins; made at the first such
+    /// product after a change.
+    panels: OnceLock<HashMap<usize, Panels>>,
 }
 
 impl Weights {
@@ -196,7 +211,34 @@ impl Weights {
             layout,
             data,
             halves: Vec::new(),
+            panels: OnceLock::new(),
         }
+    }
+
+    /// Weights that are run and not trained.
+    pub(crate) fn half(layout: Layout, halves: Vec<bf16>) -> Self {
+        Self {
+            layout,
+            data: Vec::new(),
+            halves,
+            panels: OnceLock::new(),
+        }
+    }
+
+    /// All numbers, in the order of the arena; none of weights in `bf16`.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// All numbers, to be changed.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        self.parts_mut().1
+    }
+
+    /// [`Self::data_mut`], and where everything lies in it.
+    pub(crate) fn parts_mut(&mut self) -> (&Layout, &mut [f32]) {
+        self.panels = OnceLock::new();
+        (&self.layout, &mut self.data)
     }
 
     /// True if the numbers are `bf16`, for running only.
@@ -209,6 +251,7 @@ impl Weights {
         if !self.is_half() {
             self.halves = self.data.iter().map(|w| bf16::from_f32(*w)).collect();
             self.data = Vec::new();
+            self.panels = OnceLock::new();
         }
     }
 
@@ -217,6 +260,7 @@ impl Weights {
         if self.is_half() {
             self.data = self.halves.iter().map(|w| w.to_f32()).collect();
             self.halves = Vec::new();
+            self.panels = OnceLock::new();
         }
     }
 
@@ -242,6 +286,19 @@ impl Weights {
         } else {
             Matrix::F32(self.at(range))
         }
+    }
+
+    /// A matrix in `bf16`, packed for products.
+    pub(crate) fn panels(&self, linear: &Linear) -> &Panels {
+        let all = self.panels.get_or_init(|| {
+            let linears = self.layout.linears();
+            let pack = |linear: &Linear| {
+                let weight = self.matrix(&linear.weight);
+                (linear.weight.start, Panels::of_weight(weight, linear.n_in))
+            };
+            linears.map(pack).collect()
+        });
+        &all[&linear.weight.start]
     }
 }
 

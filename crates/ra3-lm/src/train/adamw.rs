@@ -90,7 +90,7 @@ impl AdamW {
     ) {
         self.n_steps += 1;
         let exponent = i32::try_from(self.n_steps).unwrap_or(i32::MAX);
-        let Weights { layout, data, .. } = weights;
+        let (layout, data) = weights.parts_mut();
         for tensor in &layout.tensors {
             let rates = Rates {
                 scale,
@@ -175,10 +175,10 @@ mod tests {
         let mut adam = AdamW::new(1, Precision::Float32);
         adam.step(&mut weights, &[0.5], 1.0, 0.1, 0.1);
         // m̂ = g and v̂ = g² at the first step: w = 1 − 0.1 (1 + 0.1).
-        assert!((weights.data[0] - 0.89).abs() < 1e-6);
+        assert!((weights.data()[0] - 0.89).abs() < 1e-6);
         adam.step(&mut weights, &[-1.0], 0.5, 0.1, 0.0);
         // g = −0.5: m = 0.9·0.05 − 0.05 = −0.005, m̂ = −0.005/0.19; v̂ = 0.25.
-        assert!((weights.data[0] - (0.89 + 0.1 * (0.005 / 0.19) / 0.5)).abs() < 1e-6);
+        assert!((weights.data()[0] - (0.89 + 0.1 * (0.005 / 0.19) / 0.5)).abs() < 1e-6);
     }
 
     /// `m̂ = √v̂ = g` at the first step, so a gradient of `ε` makes half a step and one of `3 ε`
@@ -188,7 +188,7 @@ mod tests {
         for (gradient, expected) in [(0.0, 0.0), (EPSILON, 0.05), (-3.0 * EPSILON, -0.075)] {
             let mut weights = Weights::wide(one_weight(), vec![0.0]);
             AdamW::new(1, Precision::Float32).step(&mut weights, &[gradient], 1.0, 0.1, 0.0);
-            let found = weights.data[0];
+            let found = weights.data()[0];
             assert!((found + expected).abs() < 1e-6, "{gradient}: {found}");
         }
     }
@@ -201,10 +201,10 @@ mod tests {
             let mut adam = AdamW::new(1, precision);
             (0..300)
                 .map(|step| {
-                    let before = weights.data[0];
+                    let before = weights.data()[0];
                     let gradient = 0.3 + 0.1 * (step as f32 * 0.7).sin();
                     adam.step(&mut weights, &[gradient], 1.0, 1e-2, 0.0);
-                    before - weights.data[0]
+                    before - weights.data()[0]
                 })
                 .collect::<Vec<f32>>()
         };

@@ -24,6 +24,8 @@ pub struct TrainSettings {
     pub recompute: bool,
     /// Bytes of the key and value cache while generating.
     pub cache_bytes_max: usize,
+    /// Precision of the operands of matrix products with weights, whose sums are `f32`.
+    pub compute: Precision,
     /// Precision in memory of the optimizer's moments: `f32`, or `bf16` for a model whose training
     /// would not fit otherwise.
     pub moments: Precision,
@@ -54,7 +56,7 @@ pub(crate) fn batch_gradient(
     }
     transformer.config.limits().check_batch(batch, objective)?;
     let trees = grow(batch, objective.surrogate != Surrogate::LogLikelihood);
-    let mut gradient = workspace.zeros(weights.data.len());
+    let mut gradient = workspace.zeros(weights.data().len());
     let mut loss = Loss::default();
     let mut work = Work::default();
     for micro in micro_batches(&trees, settings.n_tokens_micro) {
@@ -67,7 +69,7 @@ pub(crate) fn batch_gradient(
                 &forest,
                 workspace,
                 objective.surrogate,
-                settings.recompute,
+                settings,
                 &mut gradient,
             )
         });

@@ -30,13 +30,14 @@ pub(crate) fn model(architecture: Architecture, tied: bool, n_tokens: usize) -> 
         n_tokens_micro: 40,
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config, n_tokens),
+        compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,
     };
     let d = config.hidden_size;
     let mut lm = Lm::random(config, settings, Seed::root(3));
     let weights = lm.weights_mut();
-    weights.data.iter_mut().for_each(|weight| {
+    weights.data_mut().iter_mut().for_each(|weight| {
         if *weight != 1.0 {
             *weight *= 15.0;
         }
@@ -50,7 +51,7 @@ pub(crate) fn model(architecture: Architecture, tied: bool, n_tokens: usize) -> 
     let head = tensors.iter().find(|tensor| tensor.name == name);
     let head = head.expect("a projection to the vocabulary").range.start;
     let [from, to] = TWINS.map(|token| head + token as usize * d);
-    weights.data.copy_within(from..from + d, to);
+    weights.data_mut().copy_within(from..from + d, to);
     lm
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use ra3_lm::config::ModelConfig;
-use ra3_lm::memory::UpdateMemory;
+use ra3_lm::memory::{UpdateMemory, packed_weights};
 use ra3_lm::weights::Layout;
 
 use super::Shapes;
@@ -41,7 +41,8 @@ fn of_update(config: &ModelConfig, file: &RunFile, n_rows: usize, n_frozen: usiz
     let settings = train_settings(&file.training);
     let update = UpdateMemory::of(config, &settings, n_rows);
     let number_bytes = file.training.frozen_precision.n_bytes();
-    let frozen = n_frozen * Layout::new(config).n_params() * number_bytes;
+    let packed = packed_weights(config, settings.compute);
+    let frozen = n_frozen * (Layout::new(config).n_params() * number_bytes + packed);
     Memory {
         held: update.parameters + frozen,
         peak: update.total() + frozen + settings.cache_bytes_max,

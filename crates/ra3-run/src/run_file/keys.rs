@@ -157,6 +157,7 @@ pub const KEYS: &[Key] = &[
     key("training.micro_batch_tokens", Whole(1, 1 << 24)).of("tokens"),
     key("training.recompute", Flag),
     key("training.cache_mib", Whole(1, 1 << 24)).of("MiB"),
+    key("training.compute_precision", PRECISIONS),
     key("training.moment_precision", PRECISIONS),
     key("training.frozen_precision", PRECISIONS),
     // The supervised updates.

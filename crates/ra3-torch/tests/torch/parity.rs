@@ -23,6 +23,7 @@ fn native(folder: &Path) -> Lm {
         n_tokens_micro: 400,
         recompute: false,
         cache_bytes_max: 1 << 28,
+        compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,
     };
@@ -75,7 +76,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 fn weights(model: &dyn Model) -> Vec<f32> {
     let folder = tempfile::tempdir().expect("a folder");
     model.save(folder.path(), Saved::Weights).expect("files");
-    native(folder.path()).weights().data.clone()
+    native(folder.path()).weights().data().to_vec()
 }
 
 /// Feeds, then draws by some rules in turn, and keeps what it draws.

@@ -1,0 +1,316 @@
+//! Matrix products of operands that are rounded to `bf16`, with sums in `f32`: for training and
+//! for generation alike, so that a row has the same sums in both.
+//!
+//! Every number of a result is one chain over its terms, two at a time: to the sum so far the
+//! product of the second of both is added, then that of the first, each rounded to `f32` once. The
+//! processor's instruction does that, where there is one; what runs beside a row, who works on it,
+//! and how many terms are taken in one go change no bit.
+//!
+//! Terms lie in pairs. The left operand is read number by number and is only rounded; the right
+//! one is packed in panels of sixteen columns, a register of pairs beside the next. Weights are
+//! packed once for all products until they change.
+//! Not done here: what is rounded when. Whoever asks for a product in `bf16` has operands in `f32`.
+
+mod pack;
+mod tile;
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::matrix::{Matrix, View};
+use pack::{Left, Pair};
+use tile::{Instructions, LANES, Place};
+
+/// Rows and columns of a task.
+const ROWS_PER_TASK: usize = 64;
+const PANELS_PER_TASK: usize = 6;
+/// Pairs of terms that a task takes in one go: their panels stay in the cache beside it.
+const PAIRS_PER_RUN: usize = 256;
+/// Below so many numbers of the right operand, or so many products, there is one task.
+const SERIAL: [usize; 2] = [1 << 17, 1 << 20];
+thread_local! {
+    /// The memory of the last operands that were packed for one product.
+    static LEFT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
+    static RIGHT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
+}
+
+/// A right operand `[terms, columns]` in panels, `[panel, pair of terms, column of the panel]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Panels {
+    pairs: Vec<Pair>,
+    n_terms: usize,
+    n_columns: usize,
+}
+
+impl Panels {
+    /// The panels of `weightᵀ`, for a weight `[columns, width]`.
+    pub(crate) fn of_weight(weight: Matrix<'_>, width: usize) -> Self {
+        let n_columns = weight.n_numbers() / width;
+        let mut pairs = Vec::new();
+        match weight {
+            Matrix::F32(numbers) => {
+                let view = View::new(numbers, n_columns, width).transposed();
+                pack::panels(view, &mut pairs);
+            }
+            Matrix::Bf16(numbers) => pack::panels_of_halves(numbers, width, &mut pairs),
+        }
+        Self {
+            pairs,
+            n_terms: width,
+            n_columns,
+        }
+    }
+
+    fn n_pairs(&self) -> usize {
+        self.n_terms.div_ceil(2)
+    }
+}
+
+/// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
+pub(crate) fn multiply(out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'_>) {
+    let mut pairs = RIGHT.take();
+    pack::panels(rhs, &mut pairs);
+    let panels = Panels {
+        pairs,
+        n_terms: rhs.n_rows,
+        n_columns: rhs.n_columns,
+    };
+    multiply_panels(out, accumulate, lhs, &panels);
+    RIGHT.set(panels.pairs);
+}
+
+/// [`multiply`] with an operand that is packed already.
+pub(crate) fn multiply_panels(out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: &Panels) {
+    multiply_with(Instructions::found(), out, accumulate, lhs, rhs);
+}
+
+fn multiply_with(
+    instructions: Instructions,
+    out: &mut [f32],
+    accumulate: bool,
+    lhs: View<'_>,
+    rhs: &Panels,
+) {
+    let (n_rows, n_columns) = (lhs.n_rows, rhs.n_columns);
+    assert_eq!(lhs.n_columns, rhs.n_terms, "inner sizes of a product");
+    assert!(out.len() >= n_rows * n_columns, "numbers of a product");
+    if n_rows * n_columns == 0 {
+        return;
+    }
+    let mut pairs = LEFT.take();
+    let product = Product {
+        instructions,
+        left: Left::pack(lhs, &mut pairs),
+        right: rhs,
+        start: out.as_mut_ptr(),
+        n_rows,
+        accumulate,
+    };
+    product.run();
+    LEFT.set(pairs);
+}
+
+/// A product whose operands are packed.
+struct Product<'a> {
+    instructions: Instructions,
+    left: Left<'a>,
+    right: &'a Panels,
+    /// Of `n_rows · right.n_columns` numbers.
+    start: *mut f32,
+    n_rows: usize,
+    accumulate: bool,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "tasks of one product write to disjoint blocks, see run"
+)]
+// SAFETY: blocks of rows and panels are disjoint, and `multiply_with` borrows `out` mutably for as
+// long as its tasks run.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    /// Cuts the product into blocks of rows and panels, by its shape alone.
+    fn run(&self) {
+        let n_panels = self.right.n_columns.div_ceil(LANES);
+        let n_blocks = [
+            self.n_rows.div_ceil(ROWS_PER_TASK),
+            n_panels.div_ceil(PANELS_PER_TASK),
+        ];
+        let task = |index: usize| {
+            let row = index / n_blocks[1] * ROWS_PER_TASK;
+            let panel = index % n_blocks[1] * PANELS_PER_TASK;
+            let rows = row..(row + ROWS_PER_TASK).min(self.n_rows);
+            self.block(&rows, panel..(panel + PANELS_PER_TASK).min(n_panels));
+        };
+        let tasks = 0..n_blocks[0] * n_blocks[1];
+        let n_numbers = self.right.n_terms * self.right.n_columns;
+        if n_numbers < SERIAL[0] && n_numbers * self.n_rows < SERIAL[1] {
+            tasks.for_each(task);
+        } else {
+            tasks.into_par_iter().for_each(task);
+        }
+    }
+
+    /// A block's sums, some terms after others.
+    fn block(&self, rows: &Range<usize>, panels: Range<usize>) {
+        let n_pairs = self.right.n_pairs();
+        if n_pairs == 0 && !self.accumulate {
+            self.tiles(rows, panels, 0..0);
+            return;
+        }
+        for pair in (0..n_pairs).step_by(PAIRS_PER_RUN) {
+            let pairs = pair..(pair + PAIRS_PER_RUN).min(n_pairs);
+            self.tiles(rows, panels.clone(), pairs);
+        }
+    }
+
+    /// Adds some terms to the sums of a block, in tiles that fill the registers.
+    fn tiles(&self, rows: &Range<usize>, panels: Range<usize>, pairs: Range<usize>) {
+        let mut row = rows.start;
+        while row < rows.end {
+            let [n_rows, n_panels] = self.instructions.tile_shape(rows.end - row);
+            let mut panel = panels.start;
+            while panel < panels.end {
+                // A row of panels that is not full goes panel by panel.
+                let n_panels = if panels.end - panel < n_panels {
+                    1
+                } else {
+                    n_panels
+                };
+                let place = self.place(row, panel);
+                let right: [&[Pair]; PANELS_PER_TASK] = std::array::from_fn(|index| {
+                    if index < n_panels {
+                        self.panel(panel + index, &pairs)
+                    } else {
+                        &[]
+                    }
+                });
+                let is_sum = self.accumulate || pairs.start > 0;
+                let left = self.left.from(row, pairs.start);
+                self.instructions
+                    .tile([n_rows, n_panels], left, &right, place, is_sum);
+                panel += n_panels;
+            }
+            row += n_rows;
+        }
+    }
+
+    fn panel(&self, panel: usize, pairs: &Range<usize>) -> &[Pair] {
+        let start = panel * self.right.n_pairs();
+        &self.right.pairs[(start + pairs.start) * LANES..(start + pairs.end) * LANES]
+    }
+
+    /// Where the numbers of a tile begin that starts in this row and panel.
+    fn place(&self, row: usize, panel: usize) -> Place {
+        let n_columns = self.right.n_columns;
+        let at = row * n_columns + panel * LANES;
+        Place::new(self.start, self.n_rows * n_columns, at, n_columns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::device::numbers;
+
+    fn rounded(numbers: &[f32]) -> Vec<f32> {
+        let halves = numbers.iter().map(|x| bf16::from_f32(*x).to_f32());
+        halves.collect()
+    }
+
+    /// The chain of the module's words: `of` has the terms of a row or a column.
+    fn chain(start: f32, row: &[f32], column: &[f32]) -> f32 {
+        let pairs = row.chunks(2).zip(column.chunks(2));
+        pairs.fold(start, |sum, (x, w)| {
+            let sum = match (x.get(1), w.get(1)) {
+                (Some(x), Some(w)) => x.mul_add(*w, sum),
+                _ => sum,
+            };
+            x[0].mul_add(w[0], sum)
+        })
+    }
+
+    /// Shapes on both sides of every bound; operands in rows and in columns; sums anew and on top.
+    #[test]
+    fn a_number_is_one_chain_whatever_is_beside_it() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 192, 200),
+            (2, 3, 5),
+            (3, 16, 7),
+            (5, 33, 100),
+            (9, 50, 49),
+            (67, 64, 113),
+            (130, 40, 100),
+            (8, 1100, 48),
+            (23, 515, 17),
+        ] {
+            let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
+            let (of_rows, of_columns) = (rounded(&x), rounded(&w));
+            let turned = |data: &[f32], rows: usize| -> Vec<f32> {
+                let width = data.len() / rows;
+                let at = |index: usize| data[index % rows * width + index / rows];
+                (0..data.len()).map(at).collect()
+            };
+            let (x_turned, w_turned) = (turned(&x, m), turned(&w, n));
+            let left = [View::new(&x, m, k), View::new(&x_turned, k, m).transposed()];
+            let right = [View::new(&w, n, k).transposed(), View::new(&w_turned, k, n)];
+            let halves: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+            let halves = Panels::of_weight(Matrix::Bf16(&halves), k);
+            for accumulate in [false, true] {
+                let expected: Vec<f32> = (0..m * n)
+                    .map(|at| {
+                        let (row, column) = (at / n * k, at % n * k);
+                        let start = if accumulate { 0.3 } else { 0.0 };
+                        chain(
+                            start,
+                            &of_rows[row..row + k],
+                            &of_columns[column..column + k],
+                        )
+                    })
+                    .collect();
+                let product = |instructions, lhs, rhs: &Panels| {
+                    let mut out = vec![0.3; m * n];
+                    multiply_with(instructions, &mut out, accumulate, lhs, rhs);
+                    out
+                };
+                for instructions in [Instructions::Portable, Instructions::found()] {
+                    for lhs in left {
+                        let found = product(instructions, lhs, &halves);
+                        assert!(found == expected, "{instructions:?}: {m} {k} {n}");
+                    }
+                }
+                for rhs in right {
+                    let mut out = vec![0.3; m * n];
+                    multiply(&mut out, accumulate, left[0], rhs);
+                    assert!(out == expected, "{m} {k} {n} {accumulate}");
+                }
+            }
+        }
+    }
+
+    /// What is no number stays none, and nothing is read of sums that are made anew.
+    #[test]
+    fn what_is_no_number_is_seen() {
+        let mut x = numbers(9 * 6, 1);
+        let w = numbers(5 * 6, 2);
+        x[3 * 6 + 5] = f32::NAN;
+        let mut out = vec![f32::NAN; 9 * 5];
+        let rhs = View::new(&w, 5, 6).transposed();
+        multiply(&mut out, false, View::new(&x, 9, 6), rhs);
+        for (row, out) in out.chunks(5).enumerate() {
+            assert!(out.iter().all(|x| x.is_nan() == (row == 3)), "row {row}");
+        }
+        let mut out = [1.0; 4];
+        let none = View::new(&[], 2, 0);
+        multiply(&mut out, true, none, View::new(&[], 0, 2));
+        assert_eq!(out, [1.0; 4]);
+        multiply(&mut out, false, none, View::new(&[], 0, 2));
+        assert_eq!(out, [0.0; 4]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Sums of a few rows with a few panels, in the processor's registers.
+
+use std::arch::x86_64::{
+    __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+};
+
+use super::PANELS_PER_TASK;
+use super::pack::{Left, Pair};
+
+/// Columns of a panel.
+pub(super) const LANES: usize = 16;
+
+/// What a tile is computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instructions {
+    /// AVX-512's for `bf16`.
+    Bf16,
+    /// Any processor's: numbers are widened, and their products fused into the sums.
+    Portable,
+}
+
+/// The first number of a tile, and the numbers from one row to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    start: *mut f32,
+    stride: usize,
+    /// From the first number on: in its row, and in all.
+    n_columns: usize,
+    n: usize,
+}
+
+impl Place {
+    /// In a matrix of `n` numbers at `start`, `stride` a row, from number `at` on.
+    pub(super) fn new(start: *mut f32, n: usize, at: usize, stride: usize) -> Self {
+        assert!(at < n, "{at} is outside {n}");
+        Self {
+            start: start.wrapping_add(at),
+            stride,
+            n_columns: stride - at % stride,
+            n: n - at,
+        }
+    }
+
+    /// Columns of each of a tile's panels, of which there are `n_rows` rows here.
+    fn widths<const C: usize>(&self, n_rows: usize) -> [usize; C] {
+        let widths =
+            std::array::from_fn(|panel| LANES.min(self.n_columns.saturating_sub(panel * LANES)));
+        let n: usize = widths.iter().sum();
+        let n = (n_rows - 1) * self.stride + n;
+        assert!(n <= self.n, "{n} numbers are not inside {}", self.n);
+        widths
+    }
+}
+
+impl Instructions {
+    pub(super) fn found() -> Self {
+        let has_them =
+            is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f");
+        if has_them { Self::Bf16 } else { Self::Portable }
+    }
+
+    /// Rows and panels of the tile that fills the registers, for at most so many rows.
+    pub(super) fn tile_shape(self, n_rows: usize) -> [usize; 2] {
+        match (self, n_rows) {
+            (Self::Bf16, 8..) => [8, 3],
+            (Self::Bf16, 4..8) => [4, PANELS_PER_TASK],
+            (Self::Bf16, 2..4) => [2, PANELS_PER_TASK],
+            (Self::Bf16, _) => [1, PANELS_PER_TASK],
+            (Self::Portable, 4..) => [4, 1],
+            (Self::Portable, 2..4) => [2, 1],
+            (Self::Portable, _) => [1, 1],
+        }
+    }
+
+    /// Computes a tile of one of these shapes, or of one panel: the terms of `right`, added to the
+    /// sums at `place` if there are any yet.
+    pub(super) fn tile(
+        self,
+        shape: [usize; 2],
+        left: Left<'_>,
+        right: &[&[Pair]; PANELS_PER_TASK],
+        place: Place,
+        is_sum: bool,
+    ) {
+        match shape {
+            [8, 3] => self.of::<8, 3>(left, right, place, is_sum),
+            [8, 1] => self.of::<8, 1>(left, right, place, is_sum),
+            [4, 6] => self.of::<4, 6>(left, right, place, is_sum),
+            [4, 1] => self.of::<4, 1>(left, right, place, is_sum),
+            [2, 6] => self.of::<2, 6>(left, right, place, is_sum),
+            [2, 1] => self.of::<2, 1>(left, right, place, is_sum),
+            [1, 6] => self.of::<1, 6>(left, right, place, is_sum),
+            [1, 1] => self.of::<1, 1>(left, right, place, is_sum),
+            [n_rows, n_panels] => unreachable!("a tile of {n_rows} rows and {n_panels} panels"),
+        }
+    }
+
+    fn of<const R: usize, const C: usize>(
+        self,
+        left: Left<'_>,
+        right: &[&[Pair]; PANELS_PER_TASK],
+        place: Place,
+        is_sum: bool,
+    ) {
+        let right: [&[[Pair; LANES]]; C] = std::array::from_fn(|panel| right[panel].as_chunks().0);
+        let n_pairs = right[0].len();
+        assert!(right.iter().all(|panel| panel.len() == n_pairs));
+        if n_pairs > 0 {
+            let last = (R - 1) * left.row_stride + (n_pairs - 1) * left.pair_stride;
+            assert!(last < left.pairs.len(), "rows of a tile");
+        }
+        let widths = place.widths::<C>(R);
+        let tile = Tile {
+            left,
+            right,
+            place,
+            widths,
+            is_sum,
+        };
+        #[expect(unsafe_code, reason = "the processor's instructions, and raw pointers")]
+        // SAFETY: AVX-512 with bf16 was found; both operands and the place were held to their
+        // bounds above, and a tile's numbers are its task's alone.
+        unsafe {
+            match self {
+                Self::Bf16 => tile.add_up_512::<R>(),
+                Self::Portable => tile.add_up::<R>(),
+            }
+        }
+    }
+}
+
+struct Tile<'a, const C: usize> {
+    left: Left<'a>,
+    right: [&'a [[Pair; LANES]]; C],
+    place: Place,
+    widths: [usize; C],
+    is_sum: bool,
+}
+
+impl<const C: usize> Tile<'_, C> {
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[expect(unsafe_code, reason = "sixteen numbers are a register")]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "loops over constants are unrolled, and every sum stays in its register"
+    )]
+    unsafe fn add_up_512<const R: usize>(&self) {
+        let masks = self.widths.map(|width| ((1u32 << width) - 1) as u16);
+        let at = |r: usize, c: usize| {
+            self.place
+                .start
+                .wrapping_add(r * self.place.stride + c * LANES)
+        };
+        let mut sums = [[_mm512_setzero_ps(); C]; R];
+        if self.is_sum {
+            for r in 0..R {
+                for c in 0..C {
+                    // SAFETY: the tile's numbers, see `Instructions::of`.
+                    sums[r][c] = unsafe { _mm512_maskz_loadu_ps(masks[c], at(r, c)) };
+                }
+            }
+        }
+        let left = self.left.pairs.as_ptr();
+        let [row_stride, pair_stride] = [self.left.row_stride, self.left.pair_stride];
+        for pair in 0..self.right[0].len() {
+            let mut columns = [bf16s(_mm512_set1_epi32(0)); C];
+            for c in 0..C {
+                // SAFETY: all panels have as many pairs, and sixteen of them are a register.
+                columns[c] =
+                    bf16s(unsafe { _mm512_loadu_si512(self.right[c].as_ptr().add(pair).cast()) });
+            }
+            for r in 0..R {
+                // SAFETY: the last row's last pair is inside, see `Instructions::of`.
+                let row = unsafe { *left.add(r * row_stride + pair * pair_stride) };
+                let row = bf16s(_mm512_set1_epi32(row.cast_signed()));
+                for c in 0..C {
+                    sums[r][c] = _mm512_dpbf16_ps(sums[r][c], row, columns[c]);
+                }
+            }
+        }
+        for r in 0..R {
+            for c in 0..C {
+                // SAFETY: the tile's numbers, see `Instructions::of`.
+                unsafe { _mm512_mask_storeu_ps(at(r, c), masks[c], sums[r][c]) };
+            }
+        }
+    }
+
+    #[inline(never)]
+    #[expect(unsafe_code, reason = "the tile's numbers are behind a pointer")]
+    unsafe fn add_up<const R: usize>(&self) {
+        let row_of = |r: usize, c: usize| {
+            let start = self
+                .place
+                .start
+                .wrapping_add(r * self.place.stride + c * LANES);
+            // SAFETY: the tile's numbers, see `Instructions::of`.
+            unsafe { std::slice::from_raw_parts_mut(start, self.widths[c]) }
+        };
+        let mut sums = [[[0.0f32; LANES]; C]; R];
+        if self.is_sum {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (c, sums) in sums.iter_mut().enumerate() {
+                    sums[..self.widths[c]].copy_from_slice(row_of(r, c));
+                }
+            }
+        }
+        let [row_stride, pair_stride] = [self.left.row_stride, self.left.pair_stride];
+        for pair in 0..self.right[0].len() {
+            let columns = self.right.map(|panel| panel[pair].map(widened));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let row = widened(self.left.pairs[r * row_stride + pair * pair_stride]);
+                for (sums, columns) in sums.iter_mut().zip(&columns) {
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = row[1].mul_add(column[1], *sum);
+                        *sum = row[0].mul_add(column[0], *sum);
+                    }
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (c, sums) in sums.iter().enumerate() {
+                row_of(r, c).copy_from_slice(&sums[..self.widths[c]]);
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "the same bytes")]
+fn bf16s(register: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(register) }
+}
+
+/// Both numbers of a pair.
+#[inline]
+fn widened(pair: Pair) -> [f32; 2] {
+    [
+        f32::from_bits(pair << 16),
+        f32::from_bits(pair & 0xffff_0000),
+    ]
+}
