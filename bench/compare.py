@@ -33,6 +33,9 @@ JOBS = [
     "e-step-0.05-1",
 ]
 PACKAGES = ["torch==2.15.0", "transformers==5.24.0"]
+PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
+# Ours first.
+SIDES = ["ra3 f32", "ra3 bf16", "peer f32", "peer bf16"]
 BUILD = ["cargo", "bench", "--package", "ra3-bench", "--bench", "engine", "--no-run"]
 
 
@@ -49,7 +52,7 @@ def engine():
 
 
 def precisions():
-    """The peer's: without instructions for bf16 it trains ten times slower in it than in f32."""
+    """Of both sides: without instructions for bf16 either is slower in it than in f32."""
     processor = pathlib.Path("/proc/cpuinfo").read_text()
     has_half = "avx512_bf16" in processor or "amx_bf16" in processor
     return ["f32", "bf16"] if has_half else ["f32"]
@@ -67,34 +70,34 @@ def python_in(folder):
 
 
 def compare(size, job, binary, python, options):
-    """One job, both sides in turn; the medians of the rounds' medians."""
-    found = {"ra3": [], "f32": [], "bf16": []}
+    """One job, both sides and precisions in turn; the medians of the rounds' medians."""
+    found = {side: [] for side in SIDES}
     runs = str(options.runs)
     for _ in range(options.rounds):
-        machine, figure = lines_of([binary, size, runs, job])
-        found["ra3"].append(figure)
         for dtype in options.dtypes.split(","):
+            machine, figure = lines_of([binary, size, runs, job, PRECISIONS[dtype]])
+            found[f"ra3 {dtype}"].append(figure)
             peer = [python, str(HERE / "peer.py"), "--size", size, "--job", job]
             peer += ["--dtype", dtype, "--runs", runs, "--threads", str(machine["n_threads"])]
-            found[dtype] += lines_of(peer)
+            found[f"peer {dtype}"] += lines_of(peer)
     median = lambda side, key: statistics.median(line[key] for line in found[side])
-    record = {"size": size, "job": job, "share_of_bound": median("ra3", "share_of_bound")}
+    record = {"size": size, "job": job}
     for side in filter(found.get, found):
-        record[side] = {
-            "seconds": median(side, "seconds"),
-            "peak_rss_mib": median(side, "peak_rss_mib"),
-        }
-    best = min((side for side in record if side in ("f32", "bf16")), key=lambda side: record[side]["seconds"])
-    record["peer"] = best
-    record["ratio"] = record[best]["seconds"] / record["ra3"]["seconds"]
-    record["memory"] = record["ra3"]["peak_rss_mib"] / record[best]["peak_rss_mib"]
-    return record, machine, found[best][0]["versions"]
+        keys = ("seconds", "peak_rss_mib", "share_of_bound")
+        record[side] = {key: median(side, key) for key in keys if key in found[side][0]}
+    best = lambda of: min(filter(record.get, SIDES[of]), key=lambda side: record[side]["seconds"])
+    ours, peer = best(slice(0, 2)), best(slice(2, 4))
+    record["best"] = [ours, peer]
+    record["ratio"] = record[peer]["seconds"] / record[ours]["seconds"]
+    record["memory"] = record[ours]["peak_rss_mib"] / record[peer]["peak_rss_mib"]
+    return record, machine, found[peer][0]["versions"]
 
 
 def row(record):
     seconds = lambda side: f"{record[side]['seconds']:.3f}" if side in record else "–"
-    cells = [record["size"], record["job"], seconds("ra3"), seconds("f32"), seconds("bf16")]
-    cells += [f"{record['ratio']:.2f}", f"{record['memory']:.2f}", f"{record['share_of_bound']:.0%}"]
+    cells = [record["size"], record["job"], *map(seconds, SIDES)]
+    share = record[record["best"][0]]["share_of_bound"]
+    cells += [f"{record['ratio']:.2f}", f"{record['memory']:.2f}", f"{share:.0%}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -119,8 +122,8 @@ def main():
                     print(f"{machine['processor']}, {machine['n_threads']} threads, {platform.system()};")
                     print(f"ra3 at {commit.stdout.strip()}; {versions};")
                     print(f"medians of {options.rounds} rounds of {options.runs} runs\n")
-                    print("| size | job | ra3 s | f32 s | bf16 s | ratio | memory | bound |")
-                    print("|---|---|---|---|---|---|---|---|")
+                    print(f"| size | job | {' s | '.join(SIDES)} s | ratio | memory | bound |")
+                    print("|" + 9 * "---|")
                 print(row(record), flush=True)
                 records.append(record)
     if options.out:

@@ -3,6 +3,7 @@
 use ra3_records::ledger::Interval;
 use ra3_statistics::curves::{area, band, mean_curve, plateau, updates_to_reach};
 use ra3_statistics::over_seeds;
+use ra3_statistics::pass_at_k::Estimate;
 use serde::Serialize;
 
 use super::scores::curves_by_seed;
@@ -21,14 +22,70 @@ pub struct ComparedCurve {
     pub mean: Vec<f64>,
     /// Its interval over seeds at each point; empty with one seed.
     pub band: Vec<Interval>,
-    /// Mean height of the curve by seed.
-    pub areas: Vec<f64>,
-    /// Their mean, with its interval over seeds.
-    pub area: Option<Interval>,
-    /// Where the mean curve ends: the mean of its last quarter.
-    pub plateau: Option<f64>,
-    /// Updates after which the mean curve is at the plateau of the arm that it is compared with.
+    /// Mean height of the curve.
+    pub area: Level,
+    /// Where the curve ends: the mean of its last quarter.
+    pub plateau: Level,
+    /// Updates after which the mean curve is at the plateau of the mean curve of the arm that it is
+    /// compared with.
     pub updates_to_plateau_of_other: Option<f64>,
+}
+
+/// One number of each seed's curve.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Level {
+    /// The number, by seed.
+    pub by_seed: Vec<f64>,
+    /// Their mean, with its interval over seeds; none with one seed.
+    pub mean: Option<Interval>,
+    /// What it is more than the other arm's of the same seed.
+    pub difference: Option<Interval>,
+}
+
+impl Level {
+    fn new(figures: &BySeed, other: Option<&BySeed>) -> Self {
+        let by_seed: Vec<f64> = figures.iter().map(|(_, figure)| *figure).collect();
+        let difference = other.and_then(|other| {
+            let differences = figures.iter().filter_map(|(seed, figure)| {
+                let same = other.iter().find(|(of_other, _)| of_other == seed)?;
+                Some(figure - same.1)
+            });
+            over_seeds::interval(&differences.collect::<Vec<_>>())
+        });
+        Self {
+            mean: over_seeds::interval(&by_seed).map(share),
+            difference: difference.map(Interval::from),
+            by_seed,
+        }
+    }
+}
+
+/// A number of each seed.
+type BySeed = Vec<(u64, f64)>;
+
+/// What is asked of an arm's curves.
+struct Figures {
+    areas: BySeed,
+    plateaus: BySeed,
+    mean: Vec<f64>,
+}
+
+impl Figures {
+    fn new(updates: &[f64], values: &[(u64, Vec<f64>)]) -> Self {
+        let of = |figure: &dyn Fn(&[f64]) -> Option<f64>| -> BySeed {
+            let figures = values.iter().map(|(seed, row)| Some((*seed, figure(row)?)));
+            figures.flatten().collect()
+        };
+        Self {
+            areas: of(&|row| area(updates, row)),
+            plateaus: of(&plateau),
+            mean: mean_curve(&rows(values)),
+        }
+    }
+}
+
+fn rows(values: &[(u64, Vec<f64>)]) -> Vec<Vec<f64>> {
+    values.iter().map(|(_, row)| row.clone()).collect()
 }
 
 pub(super) fn curves(
@@ -38,15 +95,16 @@ pub(super) fn curves(
 ) -> Vec<ComparedCurve> {
     let mut found = Vec::new();
     for variation in variations(runs) {
-        let level = against.and_then(|arm| {
-            let (_, values) = curves_by_seed(runs, variation, arm);
-            (!values.is_empty()).then(|| mean_curve(&values))
-        });
-        let level = level.and_then(|curve| plateau(&curve));
-        for arm in arms {
+        let of = |arm: &str| {
             let (updates, values) = curves_by_seed(runs, variation, arm);
-            if !values.is_empty() {
-                found.push(curve(variation, arm, updates, &values, level));
+            (!values.is_empty()).then_some((updates, values))
+        };
+        let other = against.and_then(of);
+        let other = other.map(|(updates, values)| Figures::new(&updates, &values));
+        for arm in arms {
+            if let Some((updates, values)) = of(arm) {
+                let other = other.as_ref().filter(|_| Some(arm.as_str()) != against);
+                found.push(curve(variation, arm, updates, &values, other));
             }
         }
     }
@@ -57,26 +115,28 @@ fn curve(
     variation: &str,
     arm: &str,
     updates: Vec<f64>,
-    values: &[Vec<f64>],
-    level: Option<f64>,
+    values: &[(u64, Vec<f64>)],
+    other: Option<&Figures>,
 ) -> ComparedCurve {
-    let mean = mean_curve(values);
-    let areas: Vec<f64> = values
-        .iter()
-        .filter_map(|row| area(&updates, row))
-        .collect();
-    let band = band(values).unwrap_or_default();
-    let share = |found| Interval::from(found).within(0.0, 1.0);
+    let figures = Figures::new(&updates, values);
+    let level = other.and_then(|other| plateau(&other.mean));
     ComparedCurve {
         variation: variation.to_owned(),
         arm: arm.to_owned(),
-        band: band.into_iter().map(share).collect(),
-        area: over_seeds::interval(&areas).map(share),
-        areas,
-        plateau: plateau(&mean),
+        band: band(&rows(values))
+            .unwrap_or_default()
+            .into_iter()
+            .map(share)
+            .collect(),
+        area: Level::new(&figures.areas, other.map(|other| &other.areas)),
+        plateau: Level::new(&figures.plateaus, other.map(|other| &other.plateaus)),
         updates_to_plateau_of_other: level
-            .and_then(|level| updates_to_reach(&updates, &mean, level)),
+            .and_then(|level| updates_to_reach(&updates, &figures.mean, level)),
         updates,
-        mean,
+        mean: figures.mean,
     }
+}
+
+fn share(found: Estimate) -> Interval {
+    Interval::from(found).within(0.0, 1.0)
 }

@@ -19,7 +19,7 @@ use anyhow::{Result, bail, ensure};
 use ra3_records::ledger::Record;
 use serde::Serialize;
 
-pub use curves::ComparedCurve;
+pub use curves::{ComparedCurve, Level};
 pub use scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 pub use variations::name_variations;
 

@@ -212,14 +212,15 @@ pub(super) fn held_out(runs: &[RunRecords], arms: &[String]) -> Vec<HeldOutText>
     found
 }
 
-/// The scores that RLVR takes on its way, by seed; those of as many points as the first.
+/// The scores that RLVR takes on its way, with their seed; those of as many points as
+/// the first.
 pub(super) fn curves_by_seed(
     runs: &[RunRecords],
     variation: &str,
     arm: &str,
-) -> (Vec<f64>, Vec<Vec<f64>>) {
+) -> (Vec<f64>, Vec<(u64, Vec<f64>)>) {
     let stage = format!("rlvr-{arm}");
-    let (mut updates, mut values): (Vec<f64>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
+    let (mut updates, mut values): (Vec<f64>, Vec<(u64, Vec<f64>)>) = Default::default();
     for run in runs.iter().filter(|run| run.variation == variation) {
         let points = run.ledger.iter().filter_map(|record| match record {
             Record::Score(score) if score.stage == stage => {
@@ -230,11 +231,11 @@ pub(super) fn curves_by_seed(
         let (positions, means): (Vec<f64>, Vec<f64>) = points.unzip();
         if updates.is_empty() {
             updates = positions;
-            values.push(means);
+            values.push((run.seed, means));
         } else if positions == updates {
-            values.push(means);
+            values.push((run.seed, means));
         }
     }
-    values.retain(|row| !row.is_empty());
+    values.retain(|(_, row)| !row.is_empty());
     (updates, values)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ra3_records::ledger::{PlanRecord, ScoreRecord};
+use ra3_records::ledger::{Interval, PlanRecord, ScoreRecord};
 
 use super::*;
 
@@ -109,6 +109,64 @@ fn programs_with_a_plan_are_counted_over_seeds() {
     let row = text.lines().find(|line| line.contains("ra3  before RLVR"));
     assert!(
         row.is_some_and(|row| row.contains("25.0") && row.contains("50.0")),
+        "{text}"
+    );
+}
+
+/// Curves of two points each, and a seed that one arm has not.
+#[test]
+fn curves_are_compared_seed_by_seed() {
+    let points = |arm: &'static str, heights: [f64; 2]| {
+        let point = move |(index, height): (u64, f64)| {
+            let mut score = ScoreRecord {
+                stage: format!("rlvr-{arm}"),
+                arm: arm.to_owned(),
+                position: 10 * index,
+                ..ScoreRecord::default()
+            };
+            let pass_at_1 = Interval {
+                mean: height,
+                low: height,
+                high: height,
+            };
+            score.pass_at.insert("1".to_owned(), pass_at_1);
+            Record::Score(score)
+        };
+        (0..).zip(heights).map(point)
+    };
+    let seed = |seed: u64, of_base: Option<[f64; 2]>, of_ra3: [f64; 2]| {
+        let mut run = run(&seed.to_string(), seed, &[], &[1]);
+        let of_base = of_base
+            .into_iter()
+            .flat_map(|heights| points("base", heights));
+        run.ledger.extend(of_base.chain(points("ra3", of_ra3)));
+        run
+    };
+    let runs = named(vec![
+        seed(1, Some([0.2, 0.4]), [0.5, 0.5]),
+        seed(2, None, [0.9, 0.9]),
+        seed(3, Some([0.4, 0.8]), [0.6, 0.8]),
+    ]);
+    let found = Comparison::new(&runs, Some("base")).unwrap();
+    let [base, ra3] = &found.curves[..] else {
+        panic!("two arms: {:?}", found.curves);
+    };
+    assert!((base.area.mean.unwrap().mean - 0.45).abs() < 1e-12);
+    assert_eq!(
+        (base.area.difference, base.plateau.difference),
+        (None, None)
+    );
+    assert_eq!(ra3.plateau.by_seed, [0.5, 0.9, 0.8]);
+    // Of seeds 1 and 3 alone: (0.5 − 0.3 + 0.7 − 0.6) / 2, and (0.5 − 0.4 + 0.8 − 0.8) / 2.
+    assert!((ra3.area.difference.unwrap().mean - 0.15).abs() < 1e-12);
+    assert!((ra3.plateau.difference.unwrap().mean - 0.05).abs() < 1e-12);
+    // The mean curve of the base ends at 0.6; RA3's begins at two thirds.
+    assert_eq!(ra3.updates_to_plateau_of_other, Some(0.0));
+    let text = found.to_text();
+    assert!(text.contains("over its updates, mean height"), "{text}");
+    let ends = text.split("the last quarter\n").nth(1).unwrap();
+    assert!(
+        ends.contains("+5.0 [") && ends.contains("updates to base's"),
         "{text}"
     );
 }

@@ -6,8 +6,8 @@ use ra3_records::ledger::{Interval, PlanRecord};
 
 use super::scores::{ComparedBenchmark, ComparedScore, HeldOutText};
 use super::variations::title;
-use super::{ComparedCurve, Comparison};
-use crate::table::{aligned, dash, digits, percent};
+use super::{ComparedCurve, Comparison, Level};
+use crate::table::{aligned, dash, percent};
 
 /// A table with its title; the first row is its head.
 pub(super) struct Titled {
@@ -34,7 +34,7 @@ pub(super) fn tables(comparison: &Comparison) -> Vec<Titled> {
     }
     found.extend(of_plans(comparison));
     for variation in variations(comparison.curves.iter().map(|curve| &curve.variation)) {
-        found.push(of_curves(&comparison.curves, variation, against));
+        found.extend(of_curves(&comparison.curves, variation, against));
     }
     for variation in variations(comparison.held_out.iter().map(|row| &row.variation)) {
         found.push(of_held_out(&comparison.held_out, variation));
@@ -140,37 +140,51 @@ fn of_plans(comparison: &Comparison) -> Option<Titled> {
     })
 }
 
-fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -> Titled {
-    let mut head = ["arm", "area by seed", "area [95 %]", "plateau"]
-        .map(str::to_owned)
-        .to_vec();
-    head.extend(against.map(|arm| format!("updates to {arm}'s")));
-    let rows = curves.iter().filter(|curve| curve.variation == variation);
-    let rows = rows.map(|curve| {
-        let mut cells = vec![
-            curve.arm.clone(),
-            listed(
-                curve
-                    .areas
-                    .iter()
-                    .map(|area| format!("{:.1}", 100.0 * area)),
+/// The mean height of RLVR's curves, and where they end.
+fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -> [Titled; 2] {
+    let curves = || curves.iter().filter(|curve| curve.variation == variation);
+    let of = |title: &str, level: fn(&ComparedCurve) -> &Level| {
+        let mut head = ["arm", "by seed", "pass@1 [95 %]"]
+            .map(str::to_owned)
+            .to_vec();
+        head.extend(against.map(|arm| format!("less {arm} [95 %]")));
+        let rows = curves().map(|curve| {
+            let level = level(curve);
+            let shares = level
+                .by_seed
+                .iter()
+                .map(|share| format!("{:.1}", 100.0 * share));
+            let mut cells = vec![
+                curve.arm.clone(),
+                listed(shares),
+                level.mean.as_ref().map_or_else(dash, percent),
+            ];
+            if against.is_some() {
+                cells.push(level.difference.as_ref().map_or_else(dash, signed));
+            }
+            cells
+        });
+        Titled {
+            title: titled(
+                format!("RLVR: held-out pass@1 over its updates, {title}"),
+                variation,
             ),
-            curve.area.as_ref().map_or_else(dash, percent),
-            digits(curve.plateau.map(|level| 100.0 * level), 1),
-        ];
-        if against.is_some() {
-            let updates = curve.updates_to_plateau_of_other;
-            cells.push(updates.map_or_else(|| "never".to_owned(), |n| format!("{n:.0}")));
+            cells: std::iter::once(head).chain(rows).collect(),
         }
-        cells
-    });
-    Titled {
-        title: titled(
-            "RLVR: held-out pass@1 over its updates (mean height; the last quarter)".to_owned(),
-            variation,
-        ),
-        cells: std::iter::once(head).chain(rows).collect(),
+    };
+    let mut ends = of("the last quarter", |curve| &curve.plateau);
+    if let Some(arm) = against {
+        ends.cells[0].push(format!("updates to {arm}'s"));
+        for (cells, curve) in ends.cells[1..].iter_mut().zip(curves()) {
+            let updates = curve.updates_to_plateau_of_other;
+            cells.push(match updates {
+                Some(updates) => format!("{updates:.0}"),
+                None if curve.arm == arm => dash(),
+                None => "never".to_owned(),
+            });
+        }
     }
+    [of("mean height", |curve| &curve.area), ends]
 }
 
 fn of_held_out(all: &[HeldOutText], variation: &str) -> Titled {
