@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use ra3_bench::Precision;
+use clap::{Args, Parser, Subcommand};
 
-use crate::engine_options::EngineOptions;
+use crate::engine_options::{Compute, EngineOptions};
 
 /// No model's context is longer; the run file has the same bound.
 const CONTEXT_MAX: u64 = 1 << 20;
@@ -357,25 +356,6 @@ pub(crate) struct BenchOptions {
     /// Print JSON lines instead of a table: the machine first, then a line a job.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Precision of the operands of matrix products.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "lower")]
-pub(crate) enum Compute {
-    /// Single precision.
-    Float32,
-    /// Half the digits, where the processor has instructions for it in half the time.
-    Bfloat16,
-}
-
-impl Compute {
-    pub(crate) fn precision(self) -> Precision {
-        match self {
-            Self::Float32 => Precision::Float32,
-            Self::Bfloat16 => Precision::Bfloat16,
-        }
-    }
 }
 
 /// How programs are graded.

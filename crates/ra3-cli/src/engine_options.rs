@@ -1,6 +1,7 @@
 //! The engine, as options of a command; in a run file it is the section `[engine]`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ra3_bench::Precision;
 use ra3_run::run_file::EngineSection;
 
 /// An engine, and where it is.
@@ -33,5 +34,24 @@ impl EngineOptions {
             "dtype": self.dtype,
         });
         serde_json::from_value(section).expect("clap has let nothing else through")
+    }
+}
+
+/// Precision of the operands of matrix products.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Compute {
+    /// Single precision.
+    Float32,
+    /// Half the digits, where the processor has instructions for it in half the time.
+    Bfloat16,
+}
+
+impl Compute {
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::Float32 => Precision::Float32,
+            Self::Bfloat16 => Precision::Bfloat16,
+        }
     }
 }

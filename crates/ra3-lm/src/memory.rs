@@ -10,8 +10,8 @@
 //! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
 //! backward     n · (4 d + 4 q + 4 kv + ff)                one layer's gradients, and its copies
 //! again        as kept, of one layer, and n · ff          with `recompute` only
-//! packed       (W + max(n ff, V d) + max(n ff, 512 V)) / 2   with products in `bf16` only: the W
-//!                                                         numbers of matrices, a product's operands
+//! packed       (W + max(n ff, V d) + max(n ff, 512 V)) / 2    with products in `bf16` only: the W
+//!                                                         numbers of matrices, and two operands
 //! ```
 //!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the

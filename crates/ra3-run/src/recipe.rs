@@ -39,6 +39,10 @@ pub(crate) const FREE: [&str; 6] = [
     "engine.listen",
 ];
 
+/// What `training.compute_precision` was before there was such a key: stages that have it keep
+/// theirs.
+const COMPUTED_IN: (&str, &str) = ("training.compute_precision", "float32");
+
 /// What a stage depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,10 +203,15 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
         }
         Task::HeldOut(_) => (
             &plan.file,
-            named(&["seed", "held_out.", "training.micro_batch_tokens"]),
+            named(&[
+                "seed",
+                "held_out.",
+                "training.micro_batch_tokens",
+                COMPUTED_IN.0,
+            ]),
         ),
         Task::Evaluate(_, place) => {
-            let mut sections = named(&["seed", "grading."]);
+            let mut sections = named(&["seed", "grading.", COMPUTED_IN.0]);
             sections.push(measure(place));
             (&plan.file, sections)
         }
@@ -227,6 +236,10 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     };
     let leaves = leaves(file).into_iter();
     let leaves = leaves.filter(|leaf| is_read(&leaf.path) && !is_script(leaf));
+    let says_nothing = |leaf: &Leaf| {
+        (leaf.path.as_str(), leaf.value.as_str()) == (COMPUTED_IN.0, Some(COMPUTED_IN.1))
+    };
+    let leaves = leaves.filter(|leaf| !says_nothing(leaf));
     // A measure is known by what it is, not by its place among the others.
     let name = |path: String| match task {
         Task::Evaluate(_, place) => path.replacen(&measure(place), "evaluate.", 1),
@@ -363,6 +376,21 @@ mod tests {
             assert!(!settings.keys().any(is_of_engine), "{task:?}");
         }
         assert_eq!(read_by_stages(&["engine={kind='native'}"]), found);
+    }
+
+    #[test]
+    fn what_products_are_computed_in_is_in_the_keys_of_all_stages_that_run_models() {
+        let of = |settings: &BTreeMap<String, String>| settings.get(COMPUTED_IN.0).cloned();
+        let whole = read_by_stages(&[]);
+        assert!(whole.iter().all(|(_, settings)| of(settings).is_none()));
+        let half = read_by_stages(&["training.compute_precision='bfloat16'"]);
+        for ((task, mut settings), (_, as_before)) in half.into_iter().zip(whole) {
+            let computes = !matches!(task, Task::Corpus | Task::Checkpoint(_));
+            let expected = computes.then(|| r#""bfloat16""#.to_owned());
+            assert_eq!(of(&settings), expected, "{task:?}");
+            settings.remove(COMPUTED_IN.0);
+            assert_eq!(settings, as_before, "{task:?}");
+        }
     }
 
     #[test]

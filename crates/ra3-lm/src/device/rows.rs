@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::matrix::Matrix;
 use super::tiles::{
-    COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, tile_256, tile_512, transpose,
+    COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, has_wide, tile, tile_wide, transpose,
 };
 
 /// Rows whose packed form exists at once.
@@ -120,7 +120,7 @@ impl<'a> Panels<'a> {
             0
         } else if n_rows <= 8 {
             8
-        } else if n_rows > 16 && is_x86_feature_detected!("avx512f") {
+        } else if n_rows > 16 && has_wide() {
             LANES_MAX
         } else {
             16
@@ -147,9 +147,9 @@ impl<'a> Panels<'a> {
         match (self.lanes, self.n_rows) {
             (0, 1) => self.transposed::<1, 2>(rows, weight, first, slots),
             (0, _) => self.transposed::<FEW, 1>(rows, weight, first, slots),
-            (8, _) => self.tiles(rows, weight, first, slots, tile_256::<1, 8>),
-            (16, _) => self.tiles(rows, weight, first, slots, tile_256::<2, 6>),
-            (_, _) => self.tiles(rows, weight, first, slots, tile_512::<6>),
+            (8, _) => self.tiles(rows, weight, first, slots, tile::<1, 8>),
+            (16, _) => self.tiles(rows, weight, first, slots, tile::<2, 6>),
+            (_, _) => self.tiles(rows, weight, first, slots, tile_wide::<6>),
         }
     }
 

@@ -135,18 +135,11 @@ pub struct TrainingSection {
     /// Precision of the operands of matrix products with weights, whose sums are `f32`, in
     /// training and in generation. `bfloat16` takes about half the time on processors with
     /// AVX512-BF16, and longer on others (`ra3 bench --compute bfloat16`).
-    #[serde(skip_serializing_if = "is_float32")]
     pub compute_precision: Precision,
     /// Precision in memory of the optimizer's moments.
     pub moment_precision: Precision,
     /// Precision in memory of models that are not trained: a frozen scorer, the reference.
     pub frozen_precision: Precision,
-}
-
-/// What goes without saying changes no stage's recipe.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it on so")]
-fn is_float32(precision: &Precision) -> bool {
-    *precision == Precision::Float32
 }
 
 impl Default for TrainingSection {

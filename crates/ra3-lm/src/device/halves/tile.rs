@@ -1,9 +1,7 @@
 //! Sums of a few rows with a few panels, in the processor's registers.
 
-use std::arch::x86_64::{
-    __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-};
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::PANELS_PER_TASK;
 use super::pack::{Left, Pair};
@@ -15,6 +13,7 @@ pub(super) const LANES: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instructions {
     /// AVX-512's for `bf16`.
+    #[cfg(target_arch = "x86_64")]
     Bf16,
     /// Any processor's: numbers are widened, and their products fused into the sums.
     Portable,
@@ -55,22 +54,27 @@ impl Place {
 
 impl Instructions {
     pub(super) fn found() -> Self {
-        let has_them =
-            is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f");
-        if has_them { Self::Bf16 } else { Self::Portable }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
+            return Self::Bf16;
+        }
+        Self::Portable
     }
 
     /// Rows and panels of the tile that fills the registers, for at most so many rows.
     pub(super) fn tile_shape(self, n_rows: usize) -> [usize; 2] {
-        match (self, n_rows) {
-            (Self::Bf16, 8..) => [8, 3],
-            (Self::Bf16, 4..8) => [4, PANELS_PER_TASK],
-            (Self::Bf16, 2..4) => [2, PANELS_PER_TASK],
-            (Self::Bf16, _) => [1, PANELS_PER_TASK],
-            (Self::Portable, 4..) => [4, 1],
-            (Self::Portable, 2..4) => [2, 1],
-            (Self::Portable, _) => [1, 1],
-        }
+        let shapes: &[[usize; 2]] = match self {
+            Self::Portable => &[[4, 1], [2, 1], [1, 1]],
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16 => &[
+                [8, 3],
+                [4, PANELS_PER_TASK],
+                [2, PANELS_PER_TASK],
+                [1, PANELS_PER_TASK],
+            ],
+        };
+        let fits = shapes.iter().find(|shape| shape[0] <= n_rows);
+        *fits.expect("a row fits into the last")
     }
 
     /// Computes a tile of one of these shapes, or of one panel: the terms of `right`, added to the
@@ -123,6 +127,7 @@ impl Instructions {
         // bounds above, and a tile's numbers are its task's alone.
         unsafe {
             match self {
+                #[cfg(target_arch = "x86_64")]
                 Self::Bf16 => tile.add_up_512::<R>(),
                 Self::Portable => tile.add_up::<R>(),
             }
@@ -139,55 +144,6 @@ struct Tile<'a, const C: usize> {
 }
 
 impl<const C: usize> Tile<'_, C> {
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    #[expect(unsafe_code, reason = "sixteen numbers are a register")]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "loops over constants are unrolled, and every sum stays in its register"
-    )]
-    unsafe fn add_up_512<const R: usize>(&self) {
-        let masks = self.widths.map(|width| ((1u32 << width) - 1) as u16);
-        let at = |r: usize, c: usize| {
-            self.place
-                .start
-                .wrapping_add(r * self.place.stride + c * LANES)
-        };
-        let mut sums = [[_mm512_setzero_ps(); C]; R];
-        if self.is_sum {
-            for r in 0..R {
-                for c in 0..C {
-                    // SAFETY: the tile's numbers, see `Instructions::of`.
-                    sums[r][c] = unsafe { _mm512_maskz_loadu_ps(masks[c], at(r, c)) };
-                }
-            }
-        }
-        let left = self.left.pairs.as_ptr();
-        let [row_stride, pair_stride] = [self.left.row_stride, self.left.pair_stride];
-        for pair in 0..self.right[0].len() {
-            let mut columns = [bf16s(_mm512_set1_epi32(0)); C];
-            for c in 0..C {
-                // SAFETY: all panels have as many pairs, and sixteen of them are a register.
-                columns[c] =
-                    bf16s(unsafe { _mm512_loadu_si512(self.right[c].as_ptr().add(pair).cast()) });
-            }
-            for r in 0..R {
-                // SAFETY: the last row's last pair is inside, see `Instructions::of`.
-                let row = unsafe { *left.add(r * row_stride + pair * pair_stride) };
-                let row = bf16s(_mm512_set1_epi32(row.cast_signed()));
-                for c in 0..C {
-                    sums[r][c] = _mm512_dpbf16_ps(sums[r][c], row, columns[c]);
-                }
-            }
-        }
-        for r in 0..R {
-            for c in 0..C {
-                // SAFETY: the tile's numbers, see `Instructions::of`.
-                unsafe { _mm512_mask_storeu_ps(at(r, c), masks[c], sums[r][c]) };
-            }
-        }
-    }
-
     #[inline(never)]
     #[expect(unsafe_code, reason = "the tile's numbers are behind a pointer")]
     unsafe fn add_up<const R: usize>(&self) {
@@ -226,14 +182,6 @@ impl<const C: usize> Tile<'_, C> {
             }
         }
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "the same bytes")]
-fn bf16s(register: __m512i) -> __m512bh {
-    // SAFETY: both are 64 bytes.
-    unsafe { std::mem::transmute::<__m512i, __m512bh>(register) }
 }
 
 /// Both numbers of a pair.

@@ -1,6 +1,4 @@
-//! Sums of a few rows with a few columns, in the processor's registers: what `rows.rs` is made of.
-//!
-//! Every sum is one chain of fused terms, in a tile of any shape and width.
+//! The tiles of x86-64, whose floor is AVX2 and FMA (.cargo/config.toml), and AVX-512's.
 
 use std::arch::x86_64::{
     __m256, _MM_HINT_T0, _mm_loadu_ps, _mm_prefetch, _mm256_castps128_ps256, _mm256_fmadd_ps,
@@ -9,58 +7,20 @@ use std::arch::x86_64::{
     _mm512_storeu_ps,
 };
 
+use super::{COLUMNS_MAX, LANES_MAX};
+
 /// Numbers of a line of the processor's caches.
 const LINE: usize = 16;
-/// Most numbers of a tile's column, and most columns of a tile.
-pub(super) const LANES_MAX: usize = 32;
-pub(super) const COLUMNS_MAX: usize = 8;
 
-/// Rows of a matrix from one on; behind the last it is repeated.
-pub(super) fn columns<const C: usize>(matrix: &[f32], width: usize, first: usize) -> [&[f32]; C] {
-    let last = matrix.len() / width - 1;
-    std::array::from_fn(|index| &matrix[(first + index).min(last) * width..][..width])
-}
-
-/// Writes up to `lanes` rows as columns of a panel; what is in the other lanes is never read.
-pub(super) fn transpose(rows: &[f32], width: usize, panel: &mut [f32], lanes: usize) {
-    let n_rows = rows.len() / width;
-    for first in (0..n_rows).step_by(8) {
-        let eight: [&[f32]; 8] = columns(rows, width, first);
-        let blocks = eight.map(|row| row.as_chunks::<8>());
-        for at in 0..width / 8 {
-            #[expect(unsafe_code, reason = "the processor's instructions")]
-            // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
-            let transposed =
-                unsafe { transpose_256(std::array::from_fn(|row| &blocks[row].0[at])) };
-            for (index, lanes_of) in transposed.into_iter().enumerate() {
-                let place = &mut panel[(at * 8 + index) * lanes + first..][..8];
-                place.copy_from_slice(&numbers_of(lanes_of));
-            }
-        }
-        for at in width / 8 * 8..width {
-            for (lane, row) in eight.iter().enumerate() {
-                panel[at * lanes + first + lane] = row[at];
-            }
-        }
-    }
-}
-
-/// Sums by row, for eight lanes of a tile: those from `8 · index` on.
+/// True if [`tile_wide`] may be called.
 #[inline]
-pub(super) fn eight_rows(
-    sums: &[[f32; LANES_MAX]; COLUMNS_MAX],
-    index: usize,
-) -> [[f32; 8]; COLUMNS_MAX] {
-    let eight = std::array::from_fn(|column| &sums[column].as_chunks::<8>().0[index]);
-    #[expect(unsafe_code, reason = "the processor's instructions")]
-    // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
-    let transposed = unsafe { transpose_256(eight) };
-    transposed.map(numbers_of)
+pub(in super::super) fn has_wide() -> bool {
+    is_x86_feature_detected!("avx512f")
 }
 
 /// Sums of a panel of `8 V` lanes with `C` columns.
 #[inline]
-pub(super) fn tile_256<const V: usize, const C: usize>(
+pub(in super::super) fn tile<const V: usize, const C: usize>(
     panel: &[f32],
     columns: &[&[f32]; C],
     sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
@@ -100,9 +60,9 @@ fn sums_256<const V: usize, const C: usize>(
     }
 }
 
-/// [`tile_256`] in two registers of twice the width: the same sums.
+/// [`tile`] of 32 lanes in two registers of twice the width: the same sums.
 #[inline]
-pub(super) fn tile_512<const C: usize>(
+pub(in super::super) fn tile_wide<const C: usize>(
     panel: &[f32],
     columns: &[&[f32]; C],
     sums: &mut [[f32; LANES_MAX]; COLUMNS_MAX],
@@ -146,33 +106,18 @@ fn sums_512<const C: usize>(
     }
 }
 
-/// Sums of `R` rows with `P` times eight columns.
+/// Sums of rows with columns, but for the last numbers, which fill no register.
 pub(super) fn few<const R: usize, const P: usize>(
     x: &[&[f32]; R],
     columns: &[[&[f32]; 8]; P],
 ) -> [[[f32; 8]; P]; R] {
-    let n = x[0].len();
-    let all = x.iter().chain(columns.as_flattened());
-    assert!(
-        all.into_iter().all(|row| row.len() == n),
-        "rows of one width"
-    );
     #[expect(unsafe_code, reason = "the processor's instructions")]
     // SAFETY: every processor that this crate is built for has AVX2 and FMA (.cargo/config.toml).
-    let mut sums = unsafe { few_256(x, columns) };
-    for (sums, x) in sums.iter_mut().zip(x) {
-        for (sums, columns) in sums.iter_mut().zip(columns) {
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                for at in n / 8 * 8..n {
-                    *sum = x[at].mul_add(column[at], *sum);
-                }
-            }
-        }
+    unsafe {
+        few_256(x, columns)
     }
-    sums
 }
 
-/// [`few`] without the last numbers, which fill no register.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn few_256<const R: usize, const P: usize>(
@@ -213,6 +158,14 @@ fn fetch(end: *const f32, offset: usize) {
 }
 
 /// Eight times eight numbers, rows as columns.
+#[inline]
+pub(super) fn transpose_eight(rows: [&[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    #[expect(unsafe_code, reason = "the processor's instructions")]
+    // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
+    let transposed = unsafe { transpose_256(rows) };
+    transposed.map(numbers_of)
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "four numbers are half a register")]
