@@ -66,7 +66,7 @@ fn measure(recompute: bool, compute: Precision) -> Option<(usize, usize)> {
         surrogate: Surrogate::LogLikelihood,
         learning_rate: 1e-3,
     };
-    for _ in 0..3 {
+    for _ in 0..2 {
         lm.update(&batch, objective).expect("a finite update");
     }
     Some((peak_bytes()? - before, estimate))
