@@ -46,15 +46,12 @@ pub(super) fn attention(
         let at = |node: usize| node * kv + task.head * heads.width;
         let key = |node: usize| &keys[at(node)..][..heads.width];
         let value = |node: usize| &values[at(node)..][..heads.width];
-        let mut out = vec![0.0; task.rows.len() * width];
-        let n_before = task.path.len() - task.rows.len();
-        for (index, out) in out.chunks_mut(width).enumerate() {
-            let first = (task.rows.start + index) * heads.query_width() + task.head * width;
-            let path = &task.path[..=n_before + index];
-            let q = &q[first..first + width];
-            attend(q, heads, path, key, value, scores, out);
-        }
-        out
+        let rows = task.rows.clone().flat_map(|row| {
+            let first = row * heads.query_width() + task.head * width;
+            &q[first..first + width]
+        });
+        let scaled: Vec<f32> = rows.map(|q| q * heads.scale()).collect();
+        attend(&scaled, heads, task, key, value, scores)
     };
     let n_seen = tasks.iter().map(|task| task.rows.len() * task.path.len());
     let done: Vec<Vec<f32>> = if 2 * width * n_seen.sum::<usize>() < SERIAL {
@@ -88,28 +85,32 @@ fn tasks(heads: Heads, runs: &[Run]) -> Vec<Task<'_>> {
     tasks
 }
 
-/// `softmax(q kᵀ / √width) v` of the query heads that share a key head, for one row.
+/// `softmax(q kᵀ) v` of a task's rows, for the query heads that share its key head. All rows meet
+/// all keys at once, the few behind a row too, which it then does not see.
 fn attend<'a>(
     q: &[f32],
     heads: Heads,
-    path: &[usize],
+    task: &Task<'_>,
     key: impl Fn(usize) -> &'a [f32],
     value: impl Fn(usize) -> &'a [f32],
     scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    let (n, width) = (path.len(), heads.width);
-    let scaled: Vec<f32> = q.iter().map(|q| q * heads.scale()).collect();
-    scores.resize(heads.group() * n, 0.0);
+) -> Vec<f32> {
+    let (path, n, width) = (task.path, task.path.len(), heads.width);
+    let n_queries = q.len() / width;
+    scores.resize(n_queries * n, 0.0);
     products(
-        heads.group(),
-        |head| &scaled[head * width..][..width],
+        n_queries,
+        |query| &q[query * width..][..width],
         n,
         |index| key(path[index]),
-        |head, index, score| scores[head * n + index] = score,
+        |query, index, score| scores[query * n + index] = score,
     );
-    for (scores, out) in scores.chunks_mut(n).zip(out.chunks_mut(width)) {
-        softmax(scores, n);
+    let mut out = vec![0.0; q.len()];
+    let queries = scores.chunks_mut(n).zip(out.chunks_mut(width));
+    for (query, (scores, out)) in queries.enumerate() {
+        let n_seen = n + 1 - task.rows.len() + query / heads.group();
+        let (scores, path) = (&mut scores[..n_seen], &path[..n_seen]);
+        softmax(scores, n_seen);
         let (wide, rest) = out.as_chunks_mut::<64>();
         let (narrow, rest) = rest.as_chunks_mut::<16>();
         let (single, _) = rest.as_chunks_mut::<1>();
@@ -119,6 +120,7 @@ fn attend<'a>(
         weigh(scores, path, &value, after_wide, narrow);
         weigh(scores, path, &value, after_narrow, single);
     }
+    out
 }
 
 /// `Σ weight · value`, term by term along the path, in blocks of `N` numbers that begin at number

@@ -49,25 +49,12 @@ fn walk<'r, 'c, const R: usize, const C: usize>(
         }
         let mut r = 0;
         while r < n_rows {
-            if r + R <= n_rows {
-                let mut rows: [&[f32]; R] = [&[]; R];
-                for (i, place) in rows.iter_mut().enumerate() {
-                    *place = row(r + i);
-                }
-                let sums: [[f32; C]; R] = tile(is_wide, &rows, &columns);
-                for (i, sums) in sums.iter().enumerate() {
-                    for (j, sum) in sums.iter().enumerate() {
-                        put(r + i, c + j, *sum);
-                    }
-                }
-                r += R;
-            } else {
-                let [sums]: [[f32; C]; 1] = tile(is_wide, &[row(r)], &columns);
-                for (j, sum) in sums.iter().enumerate() {
-                    put(r, c + j, *sum);
-                }
-                r += 1;
-            }
+            let at = [r, c];
+            r += match n_rows - r {
+                n if n >= R => tile_at::<R, C>(is_wide, at, &row, &columns, &mut put),
+                n if n >= 2 => tile_at::<2, C>(is_wide, at, &row, &columns, &mut put),
+                _ => tile_at::<1, C>(is_wide, at, &row, &columns, &mut put),
+            };
         }
     }
     for c in whole..n_columns {
@@ -75,6 +62,28 @@ fn walk<'r, 'c, const R: usize, const C: usize>(
             put(r, c, tile(is_wide, &[row(r)], &[column(c)])[0][0]);
         }
     }
+}
+
+/// A tile whose first row and column are `at`; its number of rows.
+#[inline]
+fn tile_at<'r, const R: usize, const C: usize>(
+    is_wide: bool,
+    at: [usize; 2],
+    row: &impl Fn(usize) -> &'r [f32],
+    columns: &[&[f32]; C],
+    put: &mut impl FnMut(usize, usize, f32),
+) -> usize {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (i, place) in rows.iter_mut().enumerate() {
+        *place = row(at[0] + i);
+    }
+    let sums: [[f32; C]; R] = tile(is_wide, &rows, columns);
+    for (i, sums) in sums.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            put(at[0] + i, at[1] + j, *sum);
+        }
+    }
+    R
 }
 
 /// The sums of a tile; each has the same order of terms in a tile of any shape and width.
