@@ -3,8 +3,8 @@
 //!
 //! Every number of a result is one chain over its terms, two at a time: to the sum so far the
 //! product of the second of both is added, then that of the first, each rounded to `f32` once. The
-//! processor's instruction does that, where there is one; what runs beside a row, who works on it,
-//! and how many terms are taken in one go change no bit.
+//! processor's instruction is used where there is one that does just that; what runs beside a row,
+//! who works on it, and how many terms are taken in one go change no bit.
 //!
 //! Terms lie in pairs. The left operand is read number by number and is only rounded; the right
 //! one is packed in panels of sixteen columns, a register of pairs beside the next. Weights are
@@ -216,7 +216,15 @@ mod tests {
     use half::bf16;
 
     use super::*;
-    use crate::device::numbers;
+
+    /// Numbers of many sizes: sums are rounded at each step.
+    fn numbers(n: usize, salt: usize) -> Vec<f32> {
+        let numbers = crate::device::numbers(n, salt).into_iter().enumerate();
+        let size = |index: usize| 2f32.powi(((index + salt) * 31 % 13) as i32 - 6);
+        numbers
+            .map(|(index, number)| number * size(index))
+            .collect()
+    }
 
     fn rounded(numbers: &[f32]) -> Vec<f32> {
         let halves = numbers.iter().map(|x| bf16::from_f32(*x).to_f32());

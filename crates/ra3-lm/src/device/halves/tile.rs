@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::sync::OnceLock;
+
 use super::PANELS_PER_TASK;
 use super::pack::{Left, Pair};
 
@@ -53,12 +55,36 @@ impl Place {
 }
 
 impl Instructions {
+    /// Those of this processor, if it has some that round as the chain does.
     pub(super) fn found() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
-            return Self::Bf16;
-        }
-        Self::Portable
+        static FOUND: OnceLock<Instructions> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx512bf16")
+                && is_x86_feature_detected!("avx512f")
+                && Self::Bf16.sample() == Self::Portable.sample()
+            {
+                return Self::Bf16;
+            }
+            Self::Portable
+        })
+    }
+
+    /// The sums of a row of pairs and a panel, whose last digits tell how they were made.
+    #[cfg(target_arch = "x86_64")]
+    fn sample(self) -> [f32; LANES] {
+        let (row, panel) = (sample_pairs(0, 64), sample_pairs(64, 64 * LANES));
+        let mut panels: [&[Pair]; PANELS_PER_TASK] = [&[]; PANELS_PER_TASK];
+        panels[0] = &panel;
+        let left = Left {
+            pairs: &row,
+            row_stride: row.len(),
+            pair_stride: 1,
+        };
+        let mut sums = [0.0; LANES];
+        let place = Place::new(sums.as_mut_ptr(), LANES, 0, LANES);
+        self.tile([1, 1], left, &panels, place, false);
+        sums
     }
 
     /// Rows and panels of the tile that fills the registers, for at most so many rows.
@@ -191,4 +217,47 @@ fn widened(pair: Pair) -> [f32; 2] {
         f32::from_bits(pair << 16),
         f32::from_bits(pair & 0xffff_0000),
     ]
+}
+
+/// Pairs of numbers of many sizes, so that sums are rounded at each step.
+#[cfg(target_arch = "x86_64")]
+fn sample_pairs(first: usize, n: usize) -> Vec<Pair> {
+    let half = |index: usize| {
+        let number = (index * 7919 % 1009) as f32 / 504.0 - 1.0;
+        let size = (index * 31 % 13) as i32 - 6;
+        Pair::from(half::bf16::from_f32(number * 2f32.powi(size)).to_bits())
+    };
+    let pair = |index: usize| half(2 * index) | half(2 * index + 1) << 16;
+    (first..first + n).map(pair).collect()
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    type Add = fn(f32, [f32; 2], [f32; 2]) -> f32;
+
+    /// A sum in another order, or whose products are rounded by themselves, has other digits in
+    /// some lane.
+    #[test]
+    fn the_sample_tells_how_it_was_made() {
+        let (row, panel) = (sample_pairs(0, 64), sample_pairs(64, 64 * LANES));
+        let sums = |add: Add| -> [f32; LANES] {
+            std::array::from_fn(|lane| {
+                let pairs = row.iter().zip(panel.iter().skip(lane).step_by(LANES));
+                pairs.fold(0.0, |sum, (x, w)| add(sum, widened(*x), widened(*w)))
+            })
+        };
+        let chain =
+            |sum: f32, x: [f32; 2], w: [f32; 2]| x[0].mul_add(w[0], x[1].mul_add(w[1], sum));
+        assert_eq!(Instructions::Portable.sample(), sums(chain));
+        let others: [Add; 3] = [
+            |sum, x, w| x[1].mul_add(w[1], x[0].mul_add(w[0], sum)),
+            |sum, x, w| sum + x[1].mul_add(w[1], x[0] * w[0]),
+            |sum, x, w| (f64::from(sum) + f64::from(x[0] * w[0]) + f64::from(x[1] * w[1])) as f32,
+        ];
+        for other in others {
+            assert_ne!(Instructions::Portable.sample(), sums(other));
+        }
+    }
 }
