@@ -20,8 +20,9 @@ fn main() -> Result<(), BenchError> {
             jobs.split(',').map(str::to_owned).collect()
         }),
         compute: match word(3) {
+            None | Some("float32") => Precision::Float32,
             Some("bfloat16") => Precision::Bfloat16,
-            _ => Precision::Float32,
+            Some(other) => panic!("{other:?} is neither float32 nor bfloat16"),
         },
         n_runs: word(1).map_or(7, |n| n.parse().expect("the number of runs is a number")),
         n_threads: None,

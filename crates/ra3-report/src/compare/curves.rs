@@ -103,8 +103,15 @@ pub(super) fn curves(
         let other = other.map(|(updates, values)| Figures::new(&updates, &values));
         for arm in arms {
             if let Some((updates, values)) = of(arm) {
-                let other = other.as_ref().filter(|_| Some(arm.as_str()) != against);
-                found.push(curve(variation, arm, updates, &values, other));
+                let is_other = Some(arm.as_str()) == against;
+                found.push(curve(
+                    variation,
+                    arm,
+                    updates,
+                    &values,
+                    other.as_ref(),
+                    is_other,
+                ));
             }
         }
     }
@@ -117,9 +124,12 @@ fn curve(
     updates: Vec<f64>,
     values: &[(u64, Vec<f64>)],
     other: Option<&Figures>,
+    is_other: bool,
 ) -> ComparedCurve {
     let figures = Figures::new(&updates, values);
     let level = other.and_then(|other| plateau(&other.mean));
+    // An arm is not compared with itself, but it too has a time at which it is at its plateau.
+    let other = other.filter(|_| !is_other);
     ComparedCurve {
         variation: variation.to_owned(),
         arm: arm.to_owned(),

@@ -212,8 +212,7 @@ pub(super) fn held_out(runs: &[RunRecords], arms: &[String]) -> Vec<HeldOutText>
     found
 }
 
-/// The scores that RLVR takes on its way, with their seed; those of as many points as
-/// the first.
+/// The scores that RLVR takes on its way, with their seed; those of as many points as the first.
 pub(super) fn curves_by_seed(
     runs: &[RunRecords],
     variation: &str,

@@ -156,6 +156,7 @@ fn curves_are_compared_seed_by_seed() {
         (base.area.difference, base.plateau.difference),
         (None, None)
     );
+    assert_eq!(base.updates_to_plateau_of_other, Some(10.0));
     assert_eq!(ra3.plateau.by_seed, [0.5, 0.9, 0.8]);
     // Of seeds 1 and 3 alone: (0.5 − 0.3 + 0.7 − 0.6) / 2, and (0.5 − 0.4 + 0.8 − 0.8) / 2.
     assert!((ra3.area.difference.unwrap().mean - 0.15).abs() < 1e-12);

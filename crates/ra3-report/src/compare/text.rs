@@ -177,11 +177,7 @@ fn of_curves(curves: &[ComparedCurve], variation: &str, against: Option<&str>) -
         ends.cells[0].push(format!("updates to {arm}'s"));
         for (cells, curve) in ends.cells[1..].iter_mut().zip(curves()) {
             let updates = curve.updates_to_plateau_of_other;
-            cells.push(match updates {
-                Some(updates) => format!("{updates:.0}"),
-                None if curve.arm == arm => dash(),
-                None => "never".to_owned(),
-            });
+            cells.push(updates.map_or_else(|| "never".to_owned(), |n| format!("{n:.0}")));
         }
     }
     [of("mean height", |curve| &curve.area), ends]
