@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Tables of docs/results.md that `ra3 compare` does not print, from the records of finished runs.
+
+    python3 results/tables.py families results/miniature
+    python3 results/tables.py e-step results/miniature
+    python3 results/tables.py curves results/miniature-1e-4:ra3 results/miniature:ntp
+
+`families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
+means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
+round. `curves`: one arm's RLVR less another's over the seeds that both have, of one study or of
+two; intervals are of Student's t over seeds.
+"""
+
+import collections
+import json
+import math
+import pathlib
+import statistics
+import sys
+
+FAMILIES = ["pipeline", "record", "order", "worked", "cups", "days"]
+# Quantiles at 0.975, by degrees of freedom.
+T = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
+UPDATES_OF_ROUND, UPDATES_OF_ROW = 20, 5
+
+
+def records(folder):
+    """Every record with its seed's folder."""
+    for path in sorted(pathlib.Path(folder).glob("seed-*/ledger.jsonl")):
+        for line in path.read_text().splitlines():
+            yield path.parent.name, json.loads(line)
+
+
+def families(folder):
+    scores = collections.defaultdict(list)
+    for _, record in records(folder):
+        if record["record"] == "score" and record["stage"].startswith("evaluate-"):
+            scores[record["stage"], record["decision"]].append(record)
+    print("stage, decision: all", *FAMILIES)
+    for (stage, decision), found in scores.items():
+        mean = lambda k: statistics.mean(score["pass_at"][k]["mean"] for score in found)
+        passed = [f"@{k} {100 * mean(k):.1f}" for k in found[0]["pass_at"]]
+        count = lambda family, key: sum(score["plans"][family][key] for score in found)
+        share = lambda family, key: f"{100 * count(family, key) / count(family, 'n_programs'):.0f}"
+        cells = [f"{share(it, 'n_right')} ({share(it, 'n_planned')})" for it in FAMILIES]
+        print(f"{stage}, {decision}:", *passed, *cells)
+
+
+def e_step(folder):
+    figures, n_before = collections.defaultdict(list), collections.Counter()
+    for seed, record in records(folder):
+        if record["record"] == "update" and record.get("phase") == "e_step":
+            index = n_before[seed]
+            n_before[seed] += 1
+            row = (index // UPDATES_OF_ROUND, index % UPDATES_OF_ROUND // UPDATES_OF_ROW)
+            figures[row].append(record["figures"])
+    for (part, row), found in sorted(figures.items()):
+        keys = ["mean_gain", "think_rate", "persistence", "rationale_tokens"]
+        means = [f"{key} {statistics.mean(it[key] for it in found):.3f}" for key in keys]
+        first = row * UPDATES_OF_ROW + 1
+        print(f"round {part + 1}, updates {first} to {first + UPDATES_OF_ROW - 1}:", *means)
+
+
+def curves_of(place):
+    folder, arm = place.rsplit(":", 1)
+    curves = collections.defaultdict(list)
+    for seed, record in records(folder):
+        if record["record"] == "score" and record["stage"] == f"rlvr-{arm}":
+            curves[seed].append((record["position"], record["pass_at"]["1"]["mean"]))
+    return curves
+
+
+def area(curve):
+    pieces = zip(curve, curve[1:])
+    sums = [(after[0] - before[0]) * (after[1] + before[1]) / 2 for before, after in pieces]
+    return sum(sums) / (curve[-1][0] - curve[0][0])
+
+
+def plateau(curve):
+    return statistics.mean(height for _, height in curve[-math.ceil(len(curve) / 4) :])
+
+
+def reached(curve, level):
+    for before, after in zip([None, *curve], curve):
+        if after[1] >= level:
+            if before is None:
+                return after[0]
+            return before[0] + (after[0] - before[0]) * (level - before[1]) / (after[1] - before[1])
+    return math.inf
+
+
+def interval(values):
+    half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.mean(values)
+    return f"{100 * mean:+.1f} [{100 * (mean - half):+.1f}, {100 * (mean + half):+.1f}]"
+
+
+def curves(place, other_place):
+    one, other = curves_of(place), curves_of(other_place)
+    seeds = sorted(one.keys() & other.keys())
+    for name, figure in [("mean height", area), ("last quarter", plateau)]:
+        print(f"{name}:", interval([figure(one[seed]) - figure(other[seed]) for seed in seeds]))
+    means = []
+    for found in (one, other):
+        points = zip(*(found[seed] for seed in seeds))
+        means.append([(point[0][0], statistics.mean(it[1] for it in point)) for point in points])
+    level = plateau(means[1])
+    print(f"at the other's last quarter, {100 * level:.1f}, after updates:", end=" ")
+    print(*(f"{reached(mean, level):.0f}" for mean in means))
+
+
+if __name__ == "__main__":
+    {"families": families, "e-step": e_step, "curves": curves}[sys.argv[1]](*sys.argv[2:])
