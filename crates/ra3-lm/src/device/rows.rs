@@ -15,10 +15,9 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::has_wide_registers;
 use super::matrix::Matrix;
-use super::tiles::{
-    COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, has_wide, tile, tile_wide, transpose,
-};
+use super::tiles::{COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, tile, tile_wide, transpose};
 
 /// Rows whose packed form exists at once.
 const ROWS_PER_CHUNK: usize = 512;
@@ -120,7 +119,7 @@ impl<'a> Panels<'a> {
             0
         } else if n_rows <= 8 {
             8
-        } else if n_rows > 16 && has_wide() {
+        } else if n_rows > 16 && has_wide_registers() {
             LANES_MAX
         } else {
             16

@@ -14,6 +14,8 @@ use portable as processor;
 #[cfg(target_arch = "x86_64")]
 use x86 as processor;
 
+use super::has_wide_registers;
+
 /// Lanes of a sum.
 const LANES: usize = 16;
 /// Every row times every column, in tiles.
@@ -26,7 +28,7 @@ pub(crate) fn products<'r, 'c>(
     put: impl FnMut(usize, usize, f32),
 ) {
     // As many sums as there are registers.
-    if processor::has_wide() {
+    if has_wide_registers() {
         walk::<4, 4>(true, [n_rows, n_columns], row, column, put);
     } else {
         walk::<2, 3>(false, [n_rows, n_columns], row, column, put);

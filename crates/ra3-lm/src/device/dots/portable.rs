@@ -2,12 +2,6 @@
 
 use super::{LANES, wholes};
 
-/// True if sixteen numbers fit into a register.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn has_wide() -> bool {
-    false
-}
-
 /// The sums without the last numbers that fill no register.
 pub(super) fn tile<const R: usize, const C: usize>(
     _is_wide: bool,

@@ -9,12 +9,6 @@ use std::arch::x86_64::{
 
 use super::{LANES, wholes};
 
-/// True if sixteen numbers fit into a register.
-#[inline]
-pub(super) fn has_wide() -> bool {
-    is_x86_feature_detected!("avx512f")
-}
-
 /// The sums without the last numbers that fill no register.
 #[inline]
 #[expect(unsafe_code, reason = "the processor's instructions")]

@@ -12,7 +12,7 @@ use portable as processor;
 #[cfg(target_arch = "x86_64")]
 use x86 as processor;
 
-pub(super) use processor::{has_wide, tile, tile_wide};
+pub(super) use processor::{tile, tile_wide};
 
 /// Most numbers of a tile's column, and most columns of a tile.
 pub(super) const LANES_MAX: usize = 32;
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(found, expected);
         panel.fill(0.5);
         panel[..8 * n].copy_from_slice(&rows);
-        if has_wide() {
+        if crate::device::has_wide_registers() {
             tile_wide(&panel, &columns, &mut found);
             portable::tile_wide(&panel, &columns, &mut expected);
             assert_eq!(found, expected);

@@ -2,12 +2,6 @@
 
 use super::{COLUMNS_MAX, LANES_MAX};
 
-/// True if [`tile_wide`] may be called.
-#[cfg(not(target_arch = "x86_64"))]
-pub(in super::super) fn has_wide() -> bool {
-    false
-}
-
 /// Sums of a panel of `8 V` lanes with `C` columns.
 pub(in super::super) fn tile<const V: usize, const C: usize>(
     panel: &[f32],

@@ -12,12 +12,6 @@ use super::{COLUMNS_MAX, LANES_MAX};
 /// Numbers of a line of the processor's caches.
 const LINE: usize = 16;
 
-/// True if [`tile_wide`] may be called.
-#[inline]
-pub(in super::super) fn has_wide() -> bool {
-    is_x86_feature_detected!("avx512f")
-}
-
 /// Sums of a panel of `8 V` lanes with `C` columns.
 #[inline]
 pub(in super::super) fn tile<const V: usize, const C: usize>(
