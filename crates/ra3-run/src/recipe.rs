@@ -39,9 +39,16 @@ pub(crate) const FREE: [&str; 6] = [
     "engine.listen",
 ];
 
-/// What `training.compute_precision` was before there was such a key: stages that have it keep
-/// theirs.
-const COMPUTED_IN: (&str, &str) = ("training.compute_precision", "float32");
+/// The key of what products are computed in, which all stages with models read.
+const COMPUTE_PRECISION: &str = "training.compute_precision";
+
+/// What settings were before there were keys for them: stages that have these keep their own keys.
+const AS_BEFORE: [(&str, &str); 4] = [
+    (COMPUTE_PRECISION, r#""float32""#),
+    ("corpus.testbed.stale_comment_share", "0.0"),
+    ("corpus.testbed.vague_comment_share", "0.0"),
+    ("supervised.ntp_documents", r#""all""#),
+];
 
 /// What a stage depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,11 +214,11 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
                 "seed",
                 "held_out.",
                 "training.micro_batch_tokens",
-                COMPUTED_IN.0,
+                COMPUTE_PRECISION,
             ]),
         ),
         Task::Evaluate(_, place) => {
-            let mut sections = named(&["seed", "grading.", COMPUTED_IN.0]);
+            let mut sections = named(&["seed", "grading.", COMPUTE_PRECISION]);
             sections.push(measure(place));
             (&plan.file, sections)
         }
@@ -236,10 +243,9 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     };
     let leaves = leaves(file).into_iter();
     let leaves = leaves.filter(|leaf| is_read(&leaf.path) && !is_script(leaf));
-    let says_nothing = |leaf: &Leaf| {
-        (leaf.path.as_str(), leaf.value.as_str()) == (COMPUTED_IN.0, Some(COMPUTED_IN.1))
-    };
-    let leaves = leaves.filter(|leaf| !says_nothing(leaf));
+    let is_as_before =
+        |leaf: &Leaf| AS_BEFORE.contains(&(leaf.path.as_str(), shown(&leaf.value).as_str()));
+    let leaves = leaves.filter(|leaf| !is_as_before(leaf));
     // A measure is known by what it is, not by its place among the others.
     let name = |path: String| match task {
         Task::Evaluate(_, place) => path.replacen(&measure(place), "evaluate.", 1),
@@ -380,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_products_are_computed_in_is_in_the_keys_of_all_stages_that_run_models() {
-        let of = |settings: &BTreeMap<String, String>| settings.get(COMPUTED_IN.0).cloned();
+        let of = |settings: &BTreeMap<String, String>| settings.get(COMPUTE_PRECISION).cloned();
         let whole = read_by_stages(&[]);
         assert!(whole.iter().all(|(_, settings)| of(settings).is_none()));
         let half = read_by_stages(&["training.compute_precision='bfloat16'"]);
@@ -388,8 +394,23 @@ mod tests {
             let computes = !matches!(task, Task::Corpus | Task::Checkpoint(_));
             let expected = computes.then(|| r#""bfloat16""#.to_owned());
             assert_eq!(of(&settings), expected, "{task:?}");
-            settings.remove(COMPUTED_IN.0);
+            settings.remove(COMPUTE_PRECISION);
             assert_eq!(settings, as_before, "{task:?}");
+        }
+    }
+
+    #[test]
+    fn later_settings_are_in_no_key_where_they_are_as_before() {
+        let before = read_by_stages(&[]);
+        for setting in [
+            "corpus.testbed.stale_comment_share=0.5",
+            "corpus.testbed.vague_comment_share=0.5",
+            "supervised.ntp_documents='with_comments'",
+        ] {
+            let (name, _) = setting.split_once('=').unwrap();
+            let is_read = |(_, settings): &(_, BTreeMap<_, _>)| settings.contains_key(name);
+            assert!(!before.iter().any(is_read), "{name}");
+            assert!(read_by_stages(&[setting]).iter().any(is_read), "{name}");
         }
     }
 

@@ -8,6 +8,7 @@
 mod body;
 mod catalogue;
 mod chain;
+mod comments;
 mod draw;
 mod family;
 mod form;
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 use ra3::seed::Seed;
 use serde::{Deserialize, Serialize};
 
+pub use self::comments::CommentShares;
 pub use self::family::Family;
 pub use self::form::Form;
 
@@ -39,10 +41,8 @@ pub struct TestbedConfig {
     pub n_train_problems: usize,
     /// Problems for evaluation, each with a held-out composition where its family composes.
     pub n_held_out_problems: usize,
-    /// The share of documents written with their rationales as comments.
-    pub comment_share: f64,
-    /// In those, the share of boilerplate lines that get a comment of no use.
-    pub idle_comment_share: f64,
+    /// Which documents have comments, and what these are worth.
+    pub comments: CommentShares,
     /// The share of compositions held out.
     pub held_out_share: f64,
     /// The share of documents and problems in MBPP's form.
@@ -66,7 +66,8 @@ pub struct FamilyShare {
 }
 
 impl TestbedConfig {
-    /// The mix that experiments use: mostly chains, where rationales pay, next to controls.
+    /// The mix that experiments use: mostly chains, where rationales pay, next to controls. All
+    /// comments are true.
     pub fn standard(
         n_documents: usize,
         n_train_problems: usize,
@@ -84,8 +85,12 @@ impl TestbedConfig {
             n_documents,
             n_train_problems,
             n_held_out_problems,
-            comment_share,
-            idle_comment_share: 0.2,
+            comments: CommentShares {
+                documents: comment_share,
+                stale: 0.0,
+                vague: 0.0,
+                idle: 0.2,
+            },
             held_out_share: 0.1,
             mbpp_share,
             mix: vec![
@@ -167,14 +172,20 @@ pub fn generate(config: &TestbedConfig, seed: Seed) -> Testbed {
         } else {
             Form::Humaneval
         };
-        let text = if draw.chance(config.comment_share) {
-            sketch.commented_solution(form, config.idle_comment_share, &mut draw)
+        let prefix = sketch.prompt(form);
+        let text = if draw.chance(config.comments.documents) {
+            // Draws of their own: true comments are the same beside others.
+            let mut wear = Draw::new(seed.child("wear").nth(idx as u64));
+            let (family, n_steps) = (sketch.family, sketch.n_steps);
+            let another = |draw: &mut Draw| one_side(config, family, n_steps, false, draw);
+            let worn = comments::worn(sketch, &config.comments, &mut wear, another);
+            worn.commented_solution(form, config.comments.idle, &mut draw)
         } else {
             sketch.solution(form)
         };
         TestbedDocument {
             id: format!("testbed/document/{idx}"),
-            prefix: sketch.prompt(form),
+            prefix,
             text,
         }
     });
@@ -234,8 +245,19 @@ fn draw_sketch(config: &TestbedConfig, held_out: bool, draw: &mut Draw) -> Sketc
     let share = config.mix[draw.weighted(&weights)];
     let low = share.n_steps_min.max(1);
     let n_steps = draw.between(low as i64, share.n_steps_max.max(low) as i64) as usize;
+    one_side(config, share.family, n_steps, held_out, draw)
+}
+
+/// A program of a family and a length from one side of the split.
+fn one_side(
+    config: &TestbedConfig,
+    family: Family,
+    n_steps: usize,
+    held_out: bool,
+    draw: &mut Draw,
+) -> Sketch {
     loop {
-        let sketch = sketch(share.family, n_steps, draw);
+        let sketch = sketch(family, n_steps, draw);
         let keys = sketch.composition.keys();
         if keys.is_empty() || sketch.composition.is_held_out(config.held_out_share) == held_out {
             return sketch;

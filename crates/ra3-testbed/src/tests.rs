@@ -145,10 +145,10 @@ fn held_out_pipelines_are_not_readable_in_any_training_document() {
 fn comments_change_nothing_but_add_lines() {
     let mut config = config(300, 0);
     let without = {
-        config.comment_share = 0.0;
+        config.comments.documents = 0.0;
         generate(&config, Seed::root(3)).documents
     };
-    config.comment_share = 1.0;
+    config.comments.documents = 1.0;
     let with = generate(&config, Seed::root(3)).documents;
     for (plain, commented) in without.iter().zip(&with) {
         let code: String = commented
@@ -162,6 +162,64 @@ fn comments_change_nothing_but_add_lines() {
     }
     let n_commented = with.iter().filter(|d| d.text.contains('#')).count();
     assert!(n_commented > 240, "{n_commented}");
+}
+
+/// Documents without lines that are comments.
+fn code(documents: &[TestbedDocument]) -> Vec<String> {
+    let is_code = |line: &&str| !line.trim_start().starts_with('#');
+    let code_of = |document: &TestbedDocument| -> Vec<String> {
+        let lines = document.text.lines().filter(is_code);
+        lines.map(str::to_owned).collect()
+    };
+    documents.iter().map(|d| code_of(d).join("\n")).collect()
+}
+
+#[test]
+fn worn_comments_change_no_line_and_no_problem() {
+    let mut config = config(600, 50);
+    config.comments.documents = 1.0;
+    let fresh = generate(&config, Seed::root(9));
+    config.comments.stale = 0.5;
+    config.comments.vague = 0.5;
+    let worn = generate(&config, Seed::root(9));
+    assert_eq!(fresh.held_out_problems, worn.held_out_problems);
+    assert_eq!(fresh.train_problems, worn.train_problems);
+    assert_eq!(code(&fresh.documents), code(&worn.documents));
+    let n_lines = |testbed: &Testbed| {
+        let texts = testbed.documents.iter().map(|d| d.text.lines().count());
+        texts.sum::<usize>()
+    };
+    assert_eq!(n_lines(&fresh), n_lines(&worn));
+}
+
+/// In programs with one rationale, by hand: 0.4 stale, half of the others vague. A stale plan is
+/// the true one by chance in few programs.
+#[test]
+fn comments_are_worn_by_their_shares() {
+    let mut config = config(4000, 0);
+    config.mix.retain(|share| share.family == Family::Days);
+    config.comments.documents = 1.0;
+    config.comments.idle = 0.0;
+    let fresh = generate(&config, Seed::root(10)).documents;
+    config.comments.stale = 0.4;
+    config.comments.vague = 0.5;
+    let worn = generate(&config, Seed::root(10)).documents;
+    let comment = |document: &TestbedDocument| {
+        let found = document.text.lines().find(|line| line.contains('#'));
+        found.expect("a comment").trim().to_owned()
+    };
+    let pairs: Vec<_> = fresh
+        .iter()
+        .map(comment)
+        .zip(worn.iter().map(comment))
+        .collect();
+    let share = |n: usize| n as f64 / pairs.len() as f64;
+    let is_plan = |text: &str| text.contains("day");
+    let kept = share(pairs.iter().filter(|(fresh, worn)| fresh == worn).count());
+    let vague = share(pairs.iter().filter(|(_, worn)| !is_plan(worn)).count());
+    assert!((kept - 0.3).abs() < 0.04, "{kept}");
+    assert!((vague - 0.3).abs() < 0.03, "{vague}");
+    assert!(pairs.iter().all(|(fresh, _)| is_plan(fresh)));
 }
 
 #[test]

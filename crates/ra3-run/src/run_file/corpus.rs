@@ -96,6 +96,11 @@ pub struct TestbedSection {
     pub n_documents: usize,
     /// Share of the training documents that carry comments.
     pub comment_share: f64,
+    /// Share of their rationales that are another program's, as comments are that were left behind
+    /// when the code changed.
+    pub stale_comment_share: f64,
+    /// Share of the others that say nothing of the line below them.
+    pub vague_comment_share: f64,
     /// Share of documents and problems in MBPP's form, a text with an assert and a whole function;
     /// the others are in HumanEval's, a signature with a docstring and its body.
     pub mbpp_share: f64,
@@ -119,6 +124,8 @@ impl Default for TestbedSection {
         Self {
             n_documents: 12_000,
             comment_share: 0.5,
+            stale_comment_share: 0.0,
+            vague_comment_share: 0.0,
             mbpp_share: 0.5,
             n_train_problems: 400,
             n_held_out_problems: 200,

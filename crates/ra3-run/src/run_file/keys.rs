@@ -40,6 +40,7 @@ const PROBLEM_SETS: Allowed = OneOf(&[
     "codeforces",
 ]);
 const PRECISIONS: Allowed = OneOf(&["float32", "bfloat16"]);
+const DOCUMENTS: Allowed = OneOf(&["all", "with_comments"]);
 
 const fn key(path: &'static str, allowed: Allowed) -> Key {
     Key {
@@ -111,6 +112,8 @@ pub const KEYS: &[Key] = &[
     key("corpus.sources.column", Text(1000)),
     key("corpus.testbed.n_documents", Whole(0, 10_000_000)).of("documents"),
     key("corpus.testbed.comment_share", SHARE),
+    key("corpus.testbed.stale_comment_share", SHARE),
+    key("corpus.testbed.vague_comment_share", SHARE),
     key("corpus.testbed.mbpp_share", SHARE),
     key("corpus.testbed.n_train_problems", Whole(0, 10_000)).of("problems"),
     key("corpus.testbed.n_held_out_problems", Whole(0, 10_000)).of("problems"),
@@ -162,12 +165,13 @@ pub const KEYS: &[Key] = &[
     key("training.frozen_precision", PRECISIONS),
     // The supervised updates.
     key("supervised.batch_documents", Whole(1, BATCH_MAX)).of("documents"),
+    key("supervised.ntp_documents", DOCUMENTS),
     key("supervised.peak", STEP_SIZE),
     key("supervised.warmup", Whole(0, COUNT_MAX)).of("updates"),
     key("supervised.floor_share", SHARE),
     // RA3.
     key("ra3.cold_start_updates", Whole(0, COUNT_MAX)).of("updates"),
-    key("ra3.cold_start_documents", OneOf(&["all", "with_comments"])),
+    key("ra3.cold_start_documents", DOCUMENTS),
     key("ra3.cold_start_lines_share", Real(Closed(0.0), Open(1.0))),
     key("ra3.rounds", Whole(0, 1_000_000))
         .of("rounds")

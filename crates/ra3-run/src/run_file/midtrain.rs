@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct SupervisedSection {
     /// Documents of an update.
     pub batch_documents: usize,
+    /// The documents of NTP; those of the cold start are `ra3.cold_start_documents`.
+    pub ntp_documents: DocumentChoice,
     /// The largest step size; 0 moves nothing.
     pub peak: f32,
     /// Updates of linear warm-up; where there are fewer updates, the peak is not reached.
@@ -25,6 +27,7 @@ impl Default for SupervisedSection {
     fn default() -> Self {
         Self {
             batch_documents: 32,
+            ntp_documents: DocumentChoice::All,
             peak: 2e-5,
             warmup: 10,
             floor_share: 0.1,
@@ -39,7 +42,7 @@ pub struct Ra3Section {
     /// Updates on the corpus' own comments as latents; 0 for no cold start.
     pub cold_start_updates: u64,
     /// The documents of the cold start.
-    pub cold_start_documents: ColdStartDocuments,
+    pub cold_start_documents: DocumentChoice,
     /// Share of a cold start batch that is drawn among all documents for its lines alone: of these
     /// decisions and rationales are not learnt. It keeps a model from learning the few documents
     /// with comments by heart.
@@ -64,7 +67,7 @@ impl Default for Ra3Section {
     fn default() -> Self {
         Self {
             cold_start_updates: 100,
-            cold_start_documents: ColdStartDocuments::All,
+            cold_start_documents: DocumentChoice::All,
             cold_start_lines_share: 0.0,
             rounds: 2,
             e_updates: 20,
@@ -77,11 +80,11 @@ impl Default for Ra3Section {
     }
 }
 
-/// Which documents the cold start learns from.
+/// Which documents are learnt from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ColdStartDocuments {
-    /// All: the model thinks as often as the corpus has comments.
+pub enum DocumentChoice {
+    /// All: after a cold start on them the model thinks as often as the corpus has comments.
     All,
     /// Those with comments: where they are rare the model still thinks often, and the E-step finds
     /// out where it pays. All, where none has any.

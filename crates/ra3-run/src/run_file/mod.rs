@@ -44,7 +44,7 @@ pub use measure::{
 };
 pub(crate) use merge::merged;
 pub use midtrain::{
-    ColdStartDocuments, EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName,
+    DocumentChoice, EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName,
     SupervisedSection,
 };
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};

@@ -54,6 +54,7 @@ pub(crate) fn run(
             let lm = engine.create(config, seed.child("weights"))?;
             let course = Course::Supervised(SupervisedCourse {
                 documents: &documents,
+                among: (0..documents.len()).collect(),
                 batch_documents: *batch_documents,
                 prefix_weight: file.training.prefix_weight,
                 schedule: *schedule,

@@ -222,13 +222,16 @@ fn generate(section: &TestbedSection, seed: Seed) -> Testbed {
 
 /// The testbed that a section names.
 pub(crate) fn testbed_config(section: &TestbedSection) -> TestbedConfig {
-    TestbedConfig::standard(
+    let mut config = TestbedConfig::standard(
         section.n_documents,
         section.n_train_problems,
         section.n_held_out_problems,
         section.comment_share,
         section.mbpp_share,
-    )
+    );
+    config.comments.stale = section.stale_comment_share;
+    config.comments.vague = section.vague_comment_share;
+    config
 }
 
 fn config(plan: &Plan) -> CorpusConfig {

@@ -29,7 +29,7 @@ use crate::model_note::ModelNote;
 use crate::plan::{Arm, Method};
 use crate::recipe::{Before, budget_of};
 use crate::run_file::{
-    Budget, ColdStartDocuments, EStepSection, RunFile, ScorerName, SupervisedSection,
+    Budget, DocumentChoice, EStepSection, RunFile, ScorerName, SupervisedSection,
 };
 use crate::store::StageFolder;
 
@@ -67,7 +67,7 @@ pub(crate) fn run(
             };
             Course::Ra3(Box::new(Ra3Course {
                 em: Em {
-                    cold_start_documents: cold_start_documents(file, &documents),
+                    cold_start_documents: chosen(file.ra3.cold_start_documents, &documents),
                     ..Em::new(em_config(file), tokenizer.markers())
                 },
                 documents: &documents,
@@ -95,7 +95,8 @@ fn ntp_course<'a>(
     seed: Seed,
 ) -> SupervisedCourse<'a> {
     let section = &file.supervised;
-    let per_update = mean_document_tokens(documents) * section.batch_documents as f64;
+    let among = chosen(section.ntp_documents, documents);
+    let per_update = mean_document_tokens(documents, &among) * section.batch_documents as f64;
     let expected = |n_tokens: f64| ((n_tokens / per_update).ceil() as u64).max(1);
     let (until, n_updates_expected) = match *budget {
         Budget::Updates(n) => (Until::Updates(n), n),
@@ -105,6 +106,7 @@ fn ntp_course<'a>(
     };
     SupervisedCourse {
         documents,
+        among,
         batch_documents: section.batch_documents,
         prefix_weight: file.training.prefix_weight,
         schedule: supervised_schedule(section),
@@ -114,12 +116,14 @@ fn ntp_course<'a>(
     }
 }
 
-/// The documents that the cold start draws from, where it is not all of them.
-fn cold_start_documents(file: &RunFile, documents: &Shards) -> Vec<usize> {
-    let is_meant = |index: &usize| documents.document(*index).annotated.has_rationale();
-    match file.ra3.cold_start_documents {
-        ColdStartDocuments::All => Vec::new(),
-        ColdStartDocuments::WithComments => (0..documents.len()).filter(is_meant).collect(),
+/// The documents of a choice; all, where none has a comment.
+fn chosen(choice: DocumentChoice, documents: &Shards) -> Vec<usize> {
+    let all = 0..documents.len();
+    let has_comment = |index: &usize| documents.document(*index).annotated.has_rationale();
+    let with_comments: Vec<usize> = all.clone().filter(has_comment).collect();
+    match choice {
+        DocumentChoice::WithComments if !with_comments.is_empty() => with_comments,
+        DocumentChoice::WithComments | DocumentChoice::All => all.collect(),
     }
 }
 
@@ -135,11 +139,12 @@ fn untrained_markers(base: &ModelNote, tokenizer: &Tokenizer) -> Vec<TokenId> {
     untrained.map(|(_, id)| *id).collect()
 }
 
-fn mean_document_tokens(documents: &Shards) -> f64 {
-    let step = (documents.len() / 1000).max(1);
-    let lengths: Vec<usize> = (0..documents.len())
+fn mean_document_tokens(documents: &Shards, among: &[usize]) -> f64 {
+    let step = (among.len() / 1000).max(1);
+    let lengths: Vec<usize> = among
+        .iter()
         .step_by(step)
-        .map(|i| documents.trajectory(i).n_tokens())
+        .map(|index| documents.trajectory(*index).n_tokens())
         .collect();
     lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64
 }

@@ -25,6 +25,8 @@ pub(crate) enum Until {
 pub(crate) struct SupervisedCourse<'a> {
     /// The training documents.
     pub(crate) documents: &'a Shards,
+    /// Those that are learnt from.
+    pub(crate) among: Vec<usize>,
     /// Documents of an update.
     pub(crate) batch_documents: usize,
     /// Loss weight of a prefix's token.
@@ -54,15 +56,10 @@ impl SupervisedCourse<'_> {
         if is_over {
             return Ok(None);
         }
-        let order = schedule::batch(
-            self.documents.len(),
-            self.batch_documents,
-            position,
-            self.seed,
-        );
+        let order = schedule::batch(self.among.len(), self.batch_documents, position, self.seed);
         let batch: Vec<_> = order
             .into_iter()
-            .map(|i| self.documents.trajectory(i))
+            .map(|place| self.documents.trajectory(self.among[place]))
             .collect();
         let n_corpus_tokens = batch
             .iter()
