@@ -4,17 +4,22 @@
     python3 results/tables.py families results/miniature
     python3 results/tables.py e-step results/miniature
     python3 results/tables.py curves results/miniature-1e-4:ra3 results/miniature:ntp
+    python3 results/tables.py estimator results/estimator
 
 `families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
 means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
 round. `curves`: one arm's RLVR less another's over the seeds that both have, of one study or of
-two; intervals are of Student's t over seeds.
+two; intervals are of Student's t over seeds. `estimator`: the E-step's gradient by the arms of
+runs/estimator.toml: with batches of b and 8 b rollouts the mean squared norm is |g|^2 + v and
+|g|^2 + v / 8; printed are |g|, the noise sqrt(v) of 64 rollouts and v / |g|^2 (with the 95 %
+interval of a bootstrap over updates), and the tokens that an update of 64 rollouts draws.
 """
 
 import collections
 import json
 import math
 import pathlib
+import random
 import statistics
 import sys
 
@@ -109,5 +114,34 @@ def curves(place, other_place):
     print(*(f"{reached(mean, level):.0f}" for mean in means))
 
 
+def estimator(folder):
+    squares, drawn = collections.defaultdict(list), collections.defaultdict(list)
+    for _, record in records(folder):
+        if record["record"] == "update" and record.get("phase") == "e_step":
+            squares[record["stage"]].append(record["figures"]["gradient_norm"] ** 2)
+            drawn[record["stage"]].append(record["n_tokens_sampled"])
+
+    def parts(small, large):
+        signal = max((8 * statistics.mean(large) - statistics.mean(small)) / 7, 0)
+        return signal, statistics.mean(small) - signal
+
+    draws = random.Random(0)
+    again = lambda values: draws.choices(values, k=len(values))
+    for stage in [stage for stage in squares if stage.endswith("-small")]:
+        name = stage.removesuffix("-small")
+        small, large = squares[stage], squares[f"{name}-large"]
+        signal, noise = parts(small, large)
+        pairs = [parts(again(small), again(large)) for _ in range(4000)]
+        ratios = sorted(noise / signal if signal > 0 else math.inf for signal, noise in pairs)
+        low, high = ratios[99], ratios[3899]
+        ratio = noise / signal if signal > 0 else math.inf
+        print(
+            f"{name}: |g| {math.sqrt(signal):.1f} noise {math.sqrt(max(noise, 0)):.1f}",
+            f"ratio {ratio:.2f} [{low:.2f}, {high:.2f}]",
+            f"tokens {statistics.mean(drawn[stage]):.0f}",
+        )
+
+
 if __name__ == "__main__":
-    {"families": families, "e-step": e_step, "curves": curves}[sys.argv[1]](*sys.argv[2:])
+    tables = {"families": families, "e-step": e_step, "curves": curves, "estimator": estimator}
+    tables[sys.argv[1]](*sys.argv[2:])
