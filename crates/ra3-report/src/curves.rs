@@ -32,12 +32,17 @@ pub(super) fn training(ledger: &[Record]) -> String {
 }
 
 /// What is drawn of a stage: name in the ledger, title, unit.
-const FIGURES: [(&str, &str, &str); 7] = [
+const FIGURES: [(&str, &str, &str); 8] = [
     ("loss", "loss", "nats a token"),
     ("mean_return", "return of the E-step", "nats a rollout"),
     ("think_rate", "think rate", "share of lines"),
     ("persistence", "persistence of latents", "lines a latent"),
     ("rationale_tokens", "length of rationales", "tokens"),
+    (
+        "rationale_nats",
+        "entropy of rationales, by draws",
+        "nats a rationale",
+    ),
     (
         "mean_gain",
         "gain of a think over an act in its group",

@@ -55,6 +55,9 @@ pub struct RolloutStats {
     pub latents: LatentStats,
     /// Mean difference of `R_t` between thinks and acts of one group at one line, where both occur.
     pub mean_gain: f64,
+    /// Mean over switches of `−log q` of the rationale as it was drawn, in nats: an estimate of the
+    /// entropy of rationales, whose exponential is how many the model chooses among.
+    pub rationale_nats: f64,
     /// Share of lines whose decision was `<act>` by force, for want of room.
     pub out_of_room_share: f64,
 }
@@ -85,9 +88,25 @@ impl RolloutStats {
                     .map(|rollout| rollout.trace.latent_lengths()),
             ),
             mean_gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
+            rationale_nats: mean_rationale_nats(rollouts),
             out_of_room_share: rollouts.iter().map(n_out_of_room).sum::<usize>() as f64 / n_lines,
         }
     }
+}
+
+/// Of tokens that were forced the log-probability is 0.
+fn mean_rationale_nats(rollouts: &[Scored]) -> f64 {
+    let nats = |rollout: &Scored| -> Vec<f64> {
+        let trace = &rollout.trace;
+        let thinks = trace.lines.iter().filter(|span| span.is_think());
+        let nats_of = |span: &LineSpan| {
+            let logprobs = trace.logprobs[span.rationale()].iter();
+            -logprobs.map(|logprob| f64::from(*logprob)).sum::<f64>()
+        };
+        thinks.map(nats_of).collect()
+    };
+    let nats: Vec<f64> = rollouts.iter().flat_map(nats).collect();
+    nats.iter().sum::<f64>() / nats.len().max(1) as f64
 }
 
 /// Acts that were forced. (Where every decision is an act, nothing is learnt from rollouts.)

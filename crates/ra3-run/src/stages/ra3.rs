@@ -212,6 +212,7 @@ fn e_step_figures(report: &EStepReport) -> BTreeMap<String, f64> {
     figures.insert("mean_return".to_owned(), rollouts.mean_return);
     figures.insert("mean_line_logprob".to_owned(), rollouts.mean_line_logprob);
     figures.insert("mean_gain".to_owned(), rollouts.mean_gain);
+    figures.insert("rationale_nats".to_owned(), rollouts.rationale_nats);
     figures.insert("out_of_room_share".to_owned(), rollouts.out_of_room_share);
     latent_figures(&rollouts.latents, &mut figures);
     figures

@@ -178,6 +178,7 @@ fn is_finite(report: &EStepReport) -> bool {
         rollouts.mean_return,
         rollouts.mean_line_logprob,
         rollouts.mean_gain,
+        rollouts.rationale_nats,
         rollouts.out_of_room_share,
         rollouts.latents.think_rate,
         rollouts.latents.persistence,

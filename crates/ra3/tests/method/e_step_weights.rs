@@ -164,6 +164,8 @@ fn the_report_by_hand() {
     // Line 0: −15/8 against the mean of −13/4 and −11/4. Line 1: −3/2 against that of −5/2 and
     // −5/4: 9/8 and 3/8. At the last line nobody thinks.
     close(rollouts.mean_gain, 3.0 / 4.0);
+    // Mean of `7` and `</think>`, 3/8 + 1/8, and `6 7`, whose end was forced, 1 + 3/8.
+    close(rollouts.rationale_nats, 15.0 / 16.0);
     close(rollouts.latents.think_rate, 2.0 / 9.0);
     close(rollouts.latents.rationale_tokens, 1.5);
     // Latents: the second rollout's one; two each of which one is empty in the third; one empty.
