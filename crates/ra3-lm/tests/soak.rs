@@ -167,6 +167,7 @@ fn em_config(draw: &mut Draw) -> EmConfig {
         cold_start_updates: draw.number(0, 2) as u64,
         cold_start_lines_share: 0.0,
         rounds: draw.number(0, 2) as u64,
+        selection_rounds: 0,
         e_updates: draw.number(0, 2) as u64,
         e_batch_documents: draw.number(1, 3),
         annotate_documents,

@@ -43,11 +43,12 @@ pub(crate) const FREE: [&str; 6] = [
 const COMPUTE_PRECISION: &str = "training.compute_precision";
 
 /// What settings were before there were keys for them: stages that have these keep their own keys.
-const AS_BEFORE: [(&str, &str); 4] = [
+const AS_BEFORE: [(&str, &str); 5] = [
     (COMPUTE_PRECISION, r#""float32""#),
     ("corpus.testbed.stale_comment_share", "0.0"),
     ("corpus.testbed.vague_comment_share", "0.0"),
     ("supervised.ntp_documents", r#""all""#),
+    ("ra3.selection_rounds", "0"),
 ];
 
 /// What a stage depends on.
@@ -406,6 +407,7 @@ mod tests {
             "corpus.testbed.stale_comment_share=0.5",
             "corpus.testbed.vague_comment_share=0.5",
             "supervised.ntp_documents='with_comments'",
+            "ra3.selection_rounds=1",
         ] {
             let (name, _) = setting.split_once('=').unwrap();
             let is_read = |(_, settings): &(_, BTreeMap<_, _>)| settings.contains_key(name);

@@ -179,6 +179,12 @@ fn check_ra3(ra3: &Ra3Section) -> Result<()> {
         "ra3.e_step.group_size = 1 leaves nothing for a leave-one-out baseline, and a group's mean \
          is the rollout itself: take 2 or more, or baseline = \"none\""
     );
+    ensure!(
+        ra3.selection_rounds <= ra3.rounds,
+        "ra3.selection_rounds = {} are more than ra3.rounds = {}, whose first ones they are",
+        ra3.selection_rounds,
+        ra3.rounds
+    );
     let trains_on_annotated = ra3.rounds > 0 && ra3.m_updates > 0;
     ensure!(
         ra3.annotate_documents > 0 || !trains_on_annotated,

@@ -171,6 +171,7 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
         cold_start_updates: 20,
         cold_start_lines_share: 0.0,
         rounds: 12,
+        selection_rounds: 0,
         e_updates: match learner {
             Learner::Ra3 => 8,
             Learner::Supervised => 0,

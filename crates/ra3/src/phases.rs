@@ -15,7 +15,10 @@ pub struct EmConfig {
     pub cold_start_lines_share: f32,
     /// `K`.
     pub rounds: u64,
-    /// E-step updates of a round.
+    /// Rounds at the beginning that have no E-step: the M-step's choice among draws is all that
+    /// finds latents there.
+    pub selection_rounds: u64,
+    /// E-step updates of each other round.
     pub e_updates: u64,
     /// Documents of an E-step update.
     pub e_batch_documents: usize,
@@ -82,7 +85,12 @@ impl EmConfig {
         let n_batches = self.annotate_documents.div_ceil(self.m_batch_documents) as u64;
         let mut phases = vec![(Phase::ColdStart, 0, self.cold_start_updates)];
         for round in 0..self.rounds {
-            phases.push((Phase::EStep, round, self.e_updates));
+            let searches = round >= self.selection_rounds;
+            phases.push((
+                Phase::EStep,
+                round,
+                if searches { self.e_updates } else { 0 },
+            ));
             phases.push((Phase::Annotate, round, n_batches));
             phases.push((Phase::MStep, round, self.m_updates));
         }
@@ -96,14 +104,16 @@ impl EmConfig {
 
     /// The place of a position; `None` past the end.
     pub fn place(&self, position: u64) -> Option<Place> {
+        let phases = self.phases();
         let mut index = position;
-        for (phase, round, n) in self.phases() {
+        for (at, &(phase, round, n)) in phases.iter().enumerate() {
             if index < n {
+                let before = phases[..at].iter().filter(|(other, ..)| *other == phase);
                 return Some(Place {
                     phase,
                     round,
                     index,
-                    nth: round * n + index,
+                    nth: before.map(|(.., n)| n).sum::<u64>() + index,
                 });
             }
             index -= n;
@@ -125,7 +135,7 @@ impl EmConfig {
 
     /// E-step updates in all.
     pub fn n_e_updates(&self) -> u64 {
-        self.rounds * self.e_updates
+        self.rounds.saturating_sub(self.selection_rounds) * self.e_updates
     }
 
     /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of

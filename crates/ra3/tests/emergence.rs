@@ -62,6 +62,7 @@ fn config() -> EmConfig {
         cold_start_updates: 20,
         cold_start_lines_share: 0.0,
         rounds: 12,
+        selection_rounds: 0,
         e_updates: 8,
         e_batch_documents: 16,
         annotate_documents: 64,

@@ -56,6 +56,7 @@ fn config(cost: f32) -> EmConfig {
         cold_start_updates: 3,
         cold_start_lines_share: 0.0,
         rounds: 2,
+        selection_rounds: 0,
         e_updates: 2,
         e_batch_documents: 4,
         annotate_documents: 8,

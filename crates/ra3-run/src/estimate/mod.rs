@@ -165,7 +165,7 @@ impl Costs {
     fn ra3(&self, file: &RunFile) -> StageEstimate {
         let em = em_config(file);
         let group = em.e_step.group_size;
-        let searched_by = self.documents(em.rounds * em.e_updates, em.e_batch_documents);
+        let searched_by = self.documents(em.n_e_updates(), em.e_batch_documents);
         let rollouts = searched_by * group as f64;
         let n_annotated = em.annotate_documents.next_multiple_of(em.m_batch_documents);
         let searched =

@@ -176,6 +176,7 @@ pub const KEYS: &[Key] = &[
     key("ra3.rounds", Whole(0, 1_000_000))
         .of("rounds")
         .symbol("K"),
+    key("ra3.selection_rounds", Whole(0, 1_000_000)).of("rounds"),
     key("ra3.e_updates", Whole(0, COUNT_MAX)).of("updates"),
     key("ra3.annotate_documents", Whole(0, 10_000_000)).of("documents"),
     key("ra3.m_updates", Whole(0, COUNT_MAX)).of("updates"),

@@ -49,7 +49,10 @@ pub struct Ra3Section {
     pub cold_start_lines_share: f32,
     /// Rounds of E-step and M-step; 0 leaves the cold start alone.
     pub rounds: u64,
-    /// E-step updates of a round; 0 searches for nothing.
+    /// Rounds at the beginning without an E-step: latents are chosen among draws there, and the
+    /// search begins from a model whose rationales help more often than they harm.
+    pub selection_rounds: u64,
+    /// E-step updates of each other round; 0 searches for nothing.
     pub e_updates: u64,
     /// Documents annotated in a round, over and over where there are fewer; 0 only without M-step.
     pub annotate_documents: usize,
@@ -70,6 +73,7 @@ impl Default for Ra3Section {
             cold_start_documents: DocumentChoice::All,
             cold_start_lines_share: 0.0,
             rounds: 2,
+            selection_rounds: 0,
             e_updates: 20,
             annotate_documents: 1280,
             m_updates: 40,

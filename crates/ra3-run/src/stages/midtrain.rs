@@ -164,6 +164,7 @@ pub(crate) fn em_config(file: &RunFile) -> EmConfig {
         cold_start_updates: ra3.cold_start_updates,
         cold_start_lines_share: ra3.cold_start_lines_share,
         rounds: ra3.rounds,
+        selection_rounds: ra3.selection_rounds,
         e_updates: ra3.e_updates,
         e_batch_documents: ra3.e_step.batch_documents,
         // What nothing learns from is not drawn.

@@ -82,7 +82,7 @@ fn scorer_name(round: u64) -> String {
 
 /// The round whose scorer a run reads that continues at `place`.
 fn scorer_needed(em: &Em, place: Place) -> Option<u64> {
-    let has_scorers = em.config.e_updates > 0 && em.config.scorer_is_frozen;
+    let has_scorers = em.config.n_e_updates() > 0 && em.config.scorer_is_frozen;
     let is_needed = has_scorers && place.phase != Phase::ColdStart && !place.begins_e_step();
     is_needed.then_some(place.round)
 }

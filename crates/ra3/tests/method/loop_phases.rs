@@ -11,7 +11,9 @@ fn listed(config: &EmConfig) -> Vec<Place> {
     let mut phases = vec![Phase::ColdStart; config.cold_start_updates as usize];
     let mut rounds = vec![0; phases.len()];
     for round in 0..config.rounds {
-        phases.extend((0..config.e_updates).map(|_| Phase::EStep));
+        if round >= config.selection_rounds {
+            phases.extend((0..config.e_updates).map(|_| Phase::EStep));
+        }
         phases.extend((0..n_batches).map(|_| Phase::Annotate));
         phases.extend((0..config.m_updates).map(|_| Phase::MStep));
         rounds.resize(phases.len(), round);
@@ -80,6 +82,40 @@ fn phases_by_hand() {
     );
 }
 
+/// The search begins in the second round, and counts from there.
+#[test]
+fn rounds_of_selection_by_hand() {
+    let config = EmConfig {
+        cold_start_updates: 0,
+        rounds: 3,
+        selection_rounds: 1,
+        e_updates: 1,
+        annotate_documents: 4,
+        m_batch_documents: 4,
+        m_updates: 1,
+        ..em()
+    };
+    let places = (0..config.n_positions()).filter_map(|at| config.place(at));
+    let found: Vec<_> = places.map(|it| (it.phase, it.round, it.nth)).collect();
+    let expected = [
+        (Phase::Annotate, 0, 0),
+        (Phase::MStep, 0, 0),
+        (Phase::EStep, 1, 0),
+        (Phase::Annotate, 1, 1),
+        (Phase::MStep, 1, 1),
+        (Phase::EStep, 2, 1),
+        (Phase::Annotate, 2, 2),
+        (Phase::MStep, 2, 2),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(config.n_e_updates(), 2);
+    let none = EmConfig {
+        selection_rounds: 5,
+        ..config
+    };
+    assert_eq!(none.n_e_updates(), 0);
+}
+
 /// What a comparison leaves out has no positions.
 #[test]
 fn what_is_left_out_has_no_place() {
@@ -123,6 +159,7 @@ prop_compose! {
     fn any_config()(
         cold_start_updates in 0u64..4,
         rounds in 0u64..4,
+        selection_rounds in 0u64..4,
         e_updates in 0u64..4,
         m_updates in 0u64..4,
         annotate_documents in 0usize..12,
@@ -132,6 +169,7 @@ prop_compose! {
         leave_out(EmConfig {
             cold_start_updates,
             rounds,
+            selection_rounds,
             e_updates,
             m_updates,
             annotate_documents,
@@ -152,6 +190,8 @@ proptest! {
             |place: &&Place| matches!(place.phase, Phase::ColdStart | Phase::MStep);
         let n_supervised = expected.iter().filter(is_supervised).count() as u64;
         prop_assert_eq!(config.n_supervised_updates(), n_supervised);
+        let n_searching = expected.iter().filter(|place| place.phase == Phase::EStep).count();
+        prop_assert_eq!(config.n_e_updates(), n_searching as u64);
         for (position, place) in expected.iter().enumerate() {
             prop_assert_eq!(config.place(position as u64), Some(*place));
         }

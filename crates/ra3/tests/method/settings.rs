@@ -73,6 +73,7 @@ pub(crate) fn em() -> EmConfig {
         cold_start_updates: 2,
         cold_start_lines_share: 0.0,
         rounds: 2,
+        selection_rounds: 0,
         e_updates: 3,
         e_batch_documents: 4,
         annotate_documents: 8,
