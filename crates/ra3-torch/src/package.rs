@@ -8,10 +8,14 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 17] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
+    ),
+    (
+        "adapters.py",
+        include_str!("../python/ra3_worker/adapters.py"),
     ),
     (
         "attention.py",
@@ -23,6 +27,10 @@ const FILES: [(&str, &str); 15] = [
     ("main.py", include_str!("../python/ra3_worker/main.py")),
     ("model.py", include_str!("../python/ra3_worker/model.py")),
     ("pool.py", include_str!("../python/ra3_worker/pool.py")),
+    (
+        "product.py",
+        include_str!("../python/ra3_worker/product.py"),
+    ),
     ("ranks.py", include_str!("../python/ra3_worker/ranks.py")),
     ("run.py", include_str!("../python/ra3_worker/run.py")),
     ("serve.py", include_str!("../python/ra3_worker/serve.py")),

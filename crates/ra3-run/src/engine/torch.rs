@@ -98,6 +98,7 @@ impl TorchSettings {
                 recompute: training.recompute,
                 cache_bytes_max: training.cache_mib << 20,
                 moments: text(training.moment_precision),
+                lora: None,
             },
         }
     }

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from . import attention
+from . import adapters, attention
+from .adapters import Adapters, Lora
+from .product import Product
 
 # Rows of a product while drawing and scoring. A processor has few: a row alone pays for all of
 # them. A pass on a GPU has one tile, since its sums over a row depend on the number of rows.
@@ -43,6 +44,14 @@ class Settings:
     recompute: bool = False
     cache_bytes_max: int = 1 << 30
     moments: str = "float32"
+    # None trains all weights.
+    lora: Lora | None = None
+
+    def __post_init__(self) -> None:
+        """As JSON has them."""
+        if isinstance(self.lora, dict):
+            targets = tuple(self.lora["target_modules"])
+            self.lora = Lora(**{**self.lora, "target_modules": targets})
 
     @property
     def tile(self) -> int:
@@ -66,39 +75,6 @@ class Settings:
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short)
 
 
-class Product(nn.Linear):
-    """A product that has ways of its own where it is not trained.
-
-    The order of a product's sums depends on its number of rows: so it is always the same. And
-    weights are made short once, not in each pass: passes of few rows would do nothing else.
-    """
-
-    # Rows of a tile; 0 where a pass is one. Both are an instance's own.
-    n_tile = 0
-    is_short = False
-    _short: tuple[Tensor, Tensor | None] | None = None
-
-    def train(self, mode: bool = True) -> Product:
-        """Short weights are those of the moment at which training was left."""
-        super().train(mode)
-        self._short = None
-        if self.is_short and not mode:
-            bias = None if self.bias is None else self.bias.detach().bfloat16()
-            self._short = self.weight.detach().bfloat16(), bias
-        return self
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """`[..., rows, width]`, and outside of training a multiple of a tile."""
-        if self.training:
-            return super().forward(rows)
-        weight, bias = self._short or (self.weight, self.bias)
-        if not self.n_tile:
-            return F.linear(rows, weight, bias)
-        flat = rows.reshape(-1, rows.shape[-1])
-        tiles = [F.linear(tile, weight, bias) for tile in flat.split(self.n_tile)]
-        return torch.cat(tiles).view(*rows.shape[:-1], -1)
-
-
 @dataclass
 class Moments:
     """The state of the optimizer: by parameter, its first and second moments."""
@@ -115,10 +91,47 @@ class Model:
     network: nn.Module
     config: dict
     moments: Moments = field(default_factory=Moments)
+    # What is trained where not all of it is; and the tokens whose rows have been added or started
+    # anew, which are trained too.
+    lora: Lora | None = None
+    adapters: Adapters | None = None
+    fresh: set[int] = field(default_factory=set)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by the names that checkpoints use; a tied projection is the embedding."""
         return dict(self.network.named_parameters())
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What the optimizer steps: all parameters, or what adapts them."""
+        return self.adapters.parameters() if self.adapters else self.parameters()
+
+    def whole(self) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of a checkpoint that says what this model says, one after the other."""
+        for name, value in self.parameters().items():
+            value = value.detach()
+            yield name, self.adapters.merged(name, value) if self.adapters else value
+
+    def adapt(self) -> None:
+        """Has adapters from now on, if that is what is trained."""
+        if self.lora and not self.adapters:
+            self.adapters = adapters.attach(self.network, self.lora, self.fresh)
+
+    def freeze(self) -> None:
+        """Is run and scored with from now on."""
+        self.moments = Moments()
+        if self.adapters:
+            adapters.fold(self.network.train())
+            self.adapters = None
+
+    def settle(self) -> None:
+        """What the optimizer has stepped is in its place."""
+        if self.adapters:
+            adapters.settle(self.network, self.adapters)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradient."""
+        for parameter in self.trained().values():
+            parameter.grad = None
 
     @property
     def embedding(self) -> nn.Parameter:
@@ -181,6 +194,22 @@ class Model:
         """FLOPs of the projection of so many rows."""
         return 2.0 * self.embedding.numel() * n_rows
 
+    def training_flops(
+        self, positions: list[int], n_targets: int, recomputes: bool
+    ) -> tuple[float, float]:
+        """FLOPs of a forward and a backward pass: of the layers, and of the projection of so many
+        rows.
+        """
+        layers, head = self.layer_flops(positions), self.head_flops(n_targets)
+        n_passes = 4.0 if recomputes else 3.0
+        if not self.adapters:
+            return n_passes * layers, 3.0 * head
+        # Weights that are not trained have no gradient; what adapts them has all three passes.
+        still = 2.0 * (self.n_matmul_params() - self.embedding.numel()) * len(positions)
+        own = sum(adapter.numel() for adapter in self.adapters.parameters().values())
+        added = 2.0 * n_passes * own * len(positions)
+        return n_passes * layers - still + added, 2.0 * head
+
     def shape(self) -> dict:
         """What `ra3` has to know of it."""
         parameters = self.parameters()
@@ -197,9 +226,16 @@ class Model:
         }
 
     def copy(self) -> Model:
-        """The model as it is, without its moments."""
-        self.network.zero_grad(set_to_none=True)
-        return Model(copy.deepcopy(self.network).train(), copy.deepcopy(self.config))
+        """The model as it is, without its moments, and with nothing that adapts it."""
+        self.zero_grad()
+        if self.adapters:
+            # Merged weights are made again: they are no part of it.
+            self.network.train()
+        found = Model(copy.deepcopy(self.network).train(), copy.deepcopy(self.config))
+        if self.adapters:
+            adapters.fold(found.network)
+        found.lora = self.lora
+        return found
 
     def grow(self, n_vocabulary: int, noise: list[list[float]]) -> None:
         """Adds rows to the vocabulary: the mean row and noise of a hundredth of their size."""
@@ -208,18 +244,30 @@ class Model:
         for module, normals in zip(modules[: 1 if tied else 2], noise, strict=True):
             old = module.weight.detach()
             fresh = _fresh_rows(old, normals)
-            module.weight = nn.Parameter(torch.cat([old, fresh]))
+            is_trained = module.weight.requires_grad
+            module.weight = nn.Parameter(torch.cat([old, fresh]), requires_grad=is_trained)
         if tied:
             self.head.weight = self.embedding
+        n_before = modules[0].num_embeddings
         modules[0].num_embeddings = modules[1].out_features = n_vocabulary
         self.network.config.vocab_size = self.config["vocab_size"] = n_vocabulary
         self.moments = Moments()
+        self._add_fresh(range(n_before, n_vocabulary))
 
     def restart(self, tokens: list[int], noise: list[list[float]]) -> None:
         """Starts the rows of some tokens anew, as `grow` starts added ones."""
         weights = [self.embedding] if self.is_tied else [self.embedding, self.head.weight]
         for weight, normals in zip(weights, noise, strict=True):
             weight.data[tokens] = _fresh_rows(weight.detach(), normals)
+        self._add_fresh(tokens)
+
+    def _add_fresh(self, tokens: Iterable[int]) -> None:
+        self.fresh.update(tokens)
+        if self.adapters:
+            for name in map(adapters.row_name, self.adapters.rows):
+                self.moments.first.pop(name, None)
+                self.moments.second.pop(name, None)
+            adapters.set_rows(self.network, self.adapters, self.fresh)
 
 
 def _fresh_rows(rows: Tensor, normals: list[float]) -> Tensor:
@@ -261,7 +309,7 @@ def of(network: nn.Module, config: dict, settings: Settings) -> Model:
             module.is_short = settings.computed == torch.bfloat16
     network.to(settings.device).train()
     recompute(network, settings.recompute)
-    return Model(network, config)
+    return Model(network, config, lora=settings.lora)
 
 
 def recompute(network: nn.Module, is_on: bool) -> None:

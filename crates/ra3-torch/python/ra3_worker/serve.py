@@ -41,7 +41,7 @@ class Server:
             Kind.LOAD_STATE: self._load_state,
             Kind.COPY: self._copy,
             Kind.DROP: self._drop,
-            Kind.FREEZE: self._reset,
+            Kind.FREEZE: self._freeze,
             Kind.RESET: self._reset,
             Kind.GROW: self._grow,
             Kind.RESTART: self._restart,
@@ -101,6 +101,11 @@ class Server:
     def _reset(self, columns: list) -> Columns:
         [[slot]] = columns
         self.models[slot].moments = models.Moments()
+        return Columns()
+
+    def _freeze(self, columns: list) -> Columns:
+        [[slot]] = columns
+        self.models[slot].freeze()
         return Columns()
 
     def _grow(self, columns: list) -> Columns:
@@ -168,7 +173,7 @@ class Server:
         model, objective = self.models[slot], _objective(objective)
         examples = list(_read_batch(batch))
         stats = update.gradient(model, self.settings, examples, objective, self.ranks)
-        model.network.zero_grad(set_to_none=True)
+        model.zero_grad()
         return _stats(stats)
 
 

@@ -72,7 +72,7 @@ def update(
     clip = settings.clip_norm
     scale = clip / stats.norm if stats.norm > clip else 1.0
     step(model, settings, scale, objective.learning_rate, ranks)
-    model.network.zero_grad(set_to_none=True)
+    model.zero_grad()
     return stats
 
 
@@ -86,17 +86,18 @@ def gradient(
     """Leaves the gradient of a batch at the parameters, of several ranks at their owners; none
     after an error.
     """
-    model.network.zero_grad(set_to_none=True)
+    model.adapt()
+    model.zero_grad()
     model.network.train()
     try:
         stats = _total(*_own_gradient(model, settings, batch, objective, ranks), ranks)
         if ranks.size > 1:
-            ranks.add_up(model.parameters())
+            ranks.add_up(model.trained())
             stats.norm = math.sqrt(sum(square for [square] in ranks.gather([_square(model)])))
         if not math.isfinite(stats.norm):
             raise NonFinite(False, stats.norm, None)
     except BaseException:
-        model.network.zero_grad(set_to_none=True)
+        model.zero_grad()
         raise
     return stats
 
@@ -158,7 +159,7 @@ def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
 def _square(model: Model) -> float:
     squares = [
         parameter.grad.double().square().sum()
-        for parameter in model.parameters().values()
+        for parameter in model.trained().values()
         if parameter.grad is not None
     ]
     return float(sum(squares))
@@ -188,10 +189,9 @@ def _add_gradient(
             _surrogate(logits, chunk, targets, objective, stats).backward()
         if rows:
             hidden.backward(pulled.grad)
-    n_passes = 4.0 if settings.recompute else 3.0
     stats.n_run += len(forest.tokens)
-    stats.flops += n_passes * model.layer_flops(forest.positions)
-    stats.flops += 3.0 * model.head_flops(len(rows))
+    for flops in model.training_flops(forest.positions, len(rows), settings.recompute):
+        stats.flops += flops
 
 
 def _surrogate(
@@ -259,7 +259,7 @@ def step(
     kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
     correction_1 = 1.0 - BETA_1**moments.n_steps
     correction_2 = 1.0 - BETA_2**moments.n_steps
-    parameters = model.parameters()
+    parameters = model.trained()
     for name, owner in ranks.owners(parameters).items():
         if owner != ranks.rank:
             continue
@@ -274,6 +274,7 @@ def step(
         moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
     if ranks.size > 1:
         ranks.spread(parameters)
+    model.settle()
 
 
 def _moments(moments: Moments, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
