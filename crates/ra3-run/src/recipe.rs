@@ -42,6 +42,9 @@ pub(crate) const FREE: [&str; 6] = [
 /// The key of what products are computed in, which all stages with models read.
 const COMPUTE_PRECISION: &str = "training.compute_precision";
 
+/// The section of what is trained in place of all weights.
+const LORA: &str = "engine.lora.";
+
 /// What settings were before there were keys for them: stages that have these keep their own keys.
 const AS_BEFORE: [(&str, &str); 4] = [
     (COMPUTE_PRECISION, r#""float32""#),
@@ -231,7 +234,12 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     if task != Task::Corpus && file.engine != (EngineSection::Native {}) {
         sections.push("engine.".to_owned());
     }
+    // Only what is trained has adapters.
+    let trains = matches!(task, Task::Midtrain(_) | Task::Rlvr(_));
     let is_read = |path: &str| {
+        if path.starts_with(LORA) && !trains {
+            return false;
+        }
         let is_of = |section: &String| path.starts_with(section.as_str());
         let is_path = key(path).is_some_and(|key| key.allowed == Allowed::Path);
         sections.iter().any(is_of) && !FREE.contains(&path) && !is_path
@@ -432,5 +440,24 @@ mod tests {
         let elsewhere = ", device='cpu', deadline_s=7, processes=2, listen='localhost:29400'";
         assert_eq!(torch(elsewhere), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
+    }
+
+    #[test]
+    fn adapters_are_in_the_keys_of_stages_that_train() {
+        let torch = |more: &str| {
+            let engine = format!("engine={{kind='torch', python='python3'{more}}}");
+            let base = "base={kind='checkpoint', path='../../assets/base'}";
+            read_by_stages(&[base, "tokenizer={kind='base'}", &engine])
+        };
+        let adapted = torch(", lora={rank=4}").into_iter();
+        for ((task, mut settings), (_, plain)) in adapted.zip(torch("")) {
+            let trains = matches!(task, Task::Midtrain(_) | Task::Rlvr(_));
+            let own = ["rank", "alpha", "target_modules[0]"];
+            let own = own.map(|name| settings.remove(&format!("{LORA}{name}")));
+            let expected = ["4", "32.0", r#""all-linear""#].map(|text| Some(text.to_owned()));
+            let is_own = own == if trains { expected } else { [None, None, None] };
+            assert!(is_own, "{task:?}");
+            assert_eq!(settings, plain, "{task:?}");
+        }
     }
 }

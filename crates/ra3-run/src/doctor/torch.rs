@@ -95,7 +95,8 @@ pub fn examine(
         micro_batch_tokens: n_max,
         ..TrainingSection::default()
     };
-    let engine = |section| Engines::new(section, n_threads, log.path()).engine(&training);
+    let seed = Seed::root(0);
+    let engine = |section| Engines::new(section, seed, n_threads, log.path()).engine(&training);
     let torch = engine(section);
     watcher(Event::Note("starting PyTorch".to_owned()));
     let about = torch.start()?.context("engine.kind is not \"torch\"")?;

@@ -34,7 +34,79 @@ pub enum EngineSection {
         /// line that a run says; without it one is started here.
         #[serde(default)]
         listen: Option<String>,
+        /// Adapters of low rank (LoRA), which alone are trained, with the rows of tokens that the
+        /// model does not know; all weights are trained where it is not there.
+        #[serde(default)]
+        lora: Option<LoraSection>,
     },
+}
+
+/// Adapters: `W + alpha / rank B A` in the place of the weight of a product.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraSection {
+    /// Rows of `A`, and columns of `B`.
+    pub rank: usize,
+    /// Times `1 / rank`, what `B A` is multiplied with.
+    pub alpha: f64,
+    /// Products that have an adapter.
+    #[schemars(extend("x-default" = "[\"all-linear\"]"))]
+    pub target_modules: Vec<LoraTarget>,
+}
+
+impl Default for LoraSection {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            target_modules: vec![LoraTarget::AllLinear],
+        }
+    }
+}
+
+/// Products of a layer, by their names in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum LoraTarget {
+    /// All products of the layers; it stands alone.
+    #[serde(rename = "all-linear")]
+    AllLinear,
+    /// Queries.
+    #[serde(rename = "q_proj")]
+    Queries,
+    /// Keys.
+    #[serde(rename = "k_proj")]
+    Keys,
+    /// Values.
+    #[serde(rename = "v_proj")]
+    Values,
+    /// What attention found.
+    #[serde(rename = "o_proj")]
+    Output,
+    /// The gate of the feed-forward part.
+    #[serde(rename = "gate_proj")]
+    Gate,
+    /// What is gated.
+    #[serde(rename = "up_proj")]
+    Up,
+    /// The way back.
+    #[serde(rename = "down_proj")]
+    Down,
+}
+
+impl LoraTarget {
+    /// As it is written.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::AllLinear => "all-linear",
+            Self::Queries => "q_proj",
+            Self::Keys => "k_proj",
+            Self::Values => "v_proj",
+            Self::Output => "o_proj",
+            Self::Gate => "gate_proj",
+            Self::Up => "up_proj",
+            Self::Down => "down_proj",
+        }
+    }
 }
 
 impl Default for EngineSection {
