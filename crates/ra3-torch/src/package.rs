@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -34,6 +34,10 @@ const FILES: [(&str, &str); 17] = [
     ("ranks.py", include_str!("../python/ra3_worker/ranks.py")),
     ("run.py", include_str!("../python/ra3_worker/run.py")),
     ("serve.py", include_str!("../python/ra3_worker/serve.py")),
+    (
+        "sharding.py",
+        include_str!("../python/ra3_worker/sharding.py"),
+    ),
     ("state.py", include_str!("../python/ra3_worker/state.py")),
     ("trie.py", include_str!("../python/ra3_worker/trie.py")),
     ("update.py", include_str!("../python/ra3_worker/update.py")),

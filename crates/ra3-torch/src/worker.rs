@@ -42,6 +42,8 @@ pub struct Settings {
     pub moments: String,
     /// What is trained in place of all weights; `None` trains these.
     pub lora: Option<Lora>,
+    /// Whether each of several processes has a part of every tensor (`full`), or all (`none`).
+    pub sharding: String,
 }
 
 /// Adapters of low rank, which alone are trained.

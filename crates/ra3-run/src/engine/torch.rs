@@ -112,6 +112,7 @@ impl TorchSettings {
                 cache_bytes_max: training.cache_mib << 20,
                 moments: text(training.moment_precision),
                 lora: self.lora(),
+                sharding: "none".to_owned(),
             },
         }
     }

@@ -9,7 +9,7 @@ There is no dropout, no quantized weight, and one set of adapters at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -64,8 +64,19 @@ def row_name(module: str) -> str:
     return f"{module}.token_adapter.trainable_tokens_delta"
 
 
-def attach(network: nn.Module, lora: Lora, tokens: Iterable[int]) -> Adapters:
-    """Gives a network adapters, and rows that are trained; nothing else of it is from now on."""
+def _itself(matrix: Tensor) -> Tensor:
+    return matrix
+
+
+def attach(
+    network: nn.Module,
+    lora: Lora,
+    tokens: Iterable[int],
+    whole: Callable[[Tensor], Tensor] = _itself,
+) -> Adapters:
+    """Gives a network adapters, and rows that are trained; nothing else of it is from now on.
+    `whole` gives a matrix of which this rank may have a part.
+    """
     network.requires_grad_(False)
     adapters, head = Adapters(lora), network.get_output_embeddings()
     targets = [
@@ -84,11 +95,16 @@ def attach(network: nn.Module, lora: Lora, tokens: Iterable[int]) -> Adapters:
         scale = lora.alpha / lora.rank
         product.adapter = Adapter(nn.Parameter(down.to(weight.device)), nn.Parameter(up), scale)
         adapters.products[name] = product.adapter
-    set_rows(network, adapters, tokens)
+    set_rows(network, adapters, tokens, whole)
     return adapters
 
 
-def set_rows(network: nn.Module, adapters: Adapters, tokens: Iterable[int]) -> None:
+def set_rows(
+    network: nn.Module,
+    adapters: Adapters,
+    tokens: Iterable[int],
+    whole: Callable[[Tensor], Tensor] = _itself,
+) -> None:
     """The rows of some tokens are trained, as they are in their matrices now."""
     tokens, adapters.rows = list(tokens), {}
     if not tokens:
@@ -98,17 +114,11 @@ def set_rows(network: nn.Module, adapters: Adapters, tokens: Iterable[int]) -> N
     table.rows = head.rows = None
     # As in the checkpoint: a tied projection is the embedding.
     names = {module: name for name, module in network.named_modules()}
-    table.rows = adapters.rows[names[table]] = Rows.of(table.weight, tokens)
+    table.rows = adapters.rows[names[table]] = Rows.of(whole(table.weight), tokens)
     if head.weight is table.weight:
         head.rows = table.rows
     else:
-        head.rows = adapters.rows[names[head]] = Rows.of(head.weight, tokens)
-
-
-def settle(network: nn.Module, adapters: Adapters) -> None:
-    """Writes rows that were trained into their matrices."""
-    for name, rows in adapters.rows.items():
-        rows.settle(network.get_submodule(name).weight.data)
+        head.rows = adapters.rows[names[head]] = Rows.of(whole(head.weight), tokens)
 
 
 def fold(network: nn.Module) -> None:

@@ -96,7 +96,9 @@ class Beat:
         """
         if self.place.rank:
             return Columns().text(self.phase).numbers(1, [int(self.is_waiting)])
-        behind = self.hub.behind() if self.hub and self.is_waiting else []
+        behind = []
+        if self.hub:
+            behind = self.hub.behind() if self.is_waiting else self.hub.silent()
         waited = ", ".join(map(self.hub.said, behind)) if behind else ""
         text = f"{self.phase}, waiting for {waited}" if waited else self.phase
         return Columns().text(text).numbers(1, behind)

@@ -53,9 +53,11 @@ class Rows:
         return cls(ids, places, nn.Parameter(matrix.detach()[ids].clone()))
 
     @torch.no_grad()
-    def settle(self, matrix: Tensor) -> None:
-        """Writes them into their matrix."""
-        matrix[self.tokens] = self.values
+    def settle(self, matrix: Tensor, start: int = 0) -> None:
+        """Writes them into the rows of their matrix from `start` on, where they are among these."""
+        places = self.tokens - start
+        is_here = (places >= 0) & (places < len(matrix))
+        matrix[places[is_here]] = self.values[is_here]
 
 
 class Product(nn.Linear):

@@ -75,7 +75,7 @@ class Server:
 
     def _load(self, columns: list) -> Columns:
         [slot], folder = columns
-        self.models[slot] = models.load(Path(folder), self.settings)
+        self.models[slot] = models.load(Path(folder), self.settings, self.ranks)
         return Columns().text(json.dumps(self.models[slot].shape()))
 
     def _save(self, columns: list) -> Columns:
@@ -120,6 +120,8 @@ class Server:
 
     def _run_begin(self, columns: list) -> Columns:
         [[slot]] = columns
+        # What it has put together goes first.
+        self.engine = None
         self.engine = run.Engine(self.models[slot], self.settings)
         self.rows, self._rank_of = {}, {}
         return Columns()

@@ -21,6 +21,7 @@ from torch import Tensor
 from .attention import ForestPlan, attending
 from .model import Model, Moments, Settings
 from .ranks import ALONE, OtherRank, Ranks
+from .sharding import local
 from .trie import Example, Forest, Target, groups, grow, micro_batches
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.95, 1e-8
@@ -92,7 +93,8 @@ def gradient(
     try:
         stats = _total(*_own_gradient(model, settings, batch, objective, ranks), ranks)
         if ranks.size > 1:
-            ranks.add_up(model.trained())
+            if not model.is_spread:
+                ranks.add_up(model.trained())
             stats.norm = math.sqrt(sum(square for [square] in ranks.gather([_square(model)])))
         if not math.isfinite(stats.norm):
             raise NonFinite(False, stats.norm, None)
@@ -110,13 +112,30 @@ def _own_gradient(
     in_trees = [example for group in groups(batch) for example in group]
     own = ranks.own(in_trees, [len(example.tokens) for example in in_trees])
     try:
+        batches = micro_batches(grow(own), settings.n_tokens_micro)
+        n_idle = _n_idle(model, len(batches), ranks)
         with _strict():
-            for forest in micro_batches(grow(own), settings.n_tokens_micro):
+            for forest in batches:
                 _add_gradient(model, settings, forest, objective, stats)
-        stats.norm = math.sqrt(_square(model))
+            for _ in range(n_idle):
+                _add_gradient(model, settings, Forest([0], [0], [1]), objective, Stats())
+        if not model.is_spread:
+            stats.norm = math.sqrt(_square(model))
     except Exception as error:
+        if model.sharding:
+            # The others wait for this rank in the middle of a pass: nothing can be said to them.
+            raise
         return stats, error
     return stats, None
+
+
+def _n_idle(model: Model, n_batches: int, ranks: Ranks) -> int:
+    """Micro-batches that others have and this rank has not: in each of them all ranks of a sharded
+    model make its layers whole, so this one runs a row that nothing is learnt from.
+    """
+    if not model.sharding:
+        return 0
+    return int(max(n for [n] in ranks.gather([float(n_batches)]))) - n_batches
 
 
 @contextmanager
@@ -158,7 +177,7 @@ def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
 
 def _square(model: Model) -> float:
     squares = [
-        parameter.grad.double().square().sum()
+        local(parameter.grad).double().square().sum()
         for parameter in model.trained().values()
         if parameter.grad is not None
     ]
@@ -187,7 +206,12 @@ def _add_gradient(
             with settings.compute():
                 logits = model.logits(pulled[torch.tensor(chunk, device=device)])
             _surrogate(logits, chunk, targets, objective, stats).backward()
-        if rows:
+        if model.sharding and not rows:
+            # All ranks add up the gradients of the same tensors: of the projection's, too.
+            with settings.compute():
+                logits = model.logits(pulled[:1])
+            (0.0 * logits).sum().backward()
+        if pulled.grad is not None:
             hidden.backward(pulled.grad)
     stats.n_run += len(forest.tokens)
     for flops in model.training_flops(forest.positions, len(rows), settings.recompute):
@@ -259,12 +283,8 @@ def step(
     kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
     correction_1 = 1.0 - BETA_1**moments.n_steps
     correction_2 = 1.0 - BETA_2**moments.n_steps
-    parameters = model.trained()
-    for name, owner in ranks.owners(parameters).items():
-        if owner != ranks.rank:
-            continue
-        weight = parameters[name]
-        g = torch.zeros_like(weight) if weight.grad is None else weight.grad * scale
+    for name, weight, gradient in model.stepped(ranks):
+        g = torch.zeros_like(weight) if gradient is None else gradient * scale
         m, v = _moments(moments, name, weight)
         m = BETA_1 * m + (1.0 - BETA_1) * g
         v = BETA_2 * v + (1.0 - BETA_2) * g * g
@@ -272,8 +292,8 @@ def step(
         decay = settings.weight_decay if weight.ndim == 2 else 0.0
         weight -= learning_rate * (m / correction_1 / size + decay * weight)
         moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
-    if ranks.size > 1:
-        ranks.spread(parameters)
+    if ranks.size > 1 and not model.is_spread:
+        ranks.spread(model.trained())
     model.settle()
 
 

@@ -61,6 +61,7 @@ fn settings(command: &[&str], folder: &Path) -> WorkerSettings {
             cache_bytes_max: 1 << 28,
             moments: "float32".to_owned(),
             lora: None,
+            sharding: "none".to_owned(),
         },
     }
 }
