@@ -28,7 +28,7 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-pub(crate) const FREE: [&str; 6] = [
+pub(crate) const FREE: [&str; 7] = [
     "training.cache_mib",
     "grading.n_workers",
     // As a processor of another family does, a device may change the last bits, and so may a number
@@ -36,6 +36,7 @@ pub(crate) const FREE: [&str; 6] = [
     "engine.device",
     "engine.deadline_s",
     "engine.processes",
+    "engine.sharding",
     "engine.listen",
 ];
 
@@ -437,8 +438,9 @@ mod tests {
             assert_eq!(engine, if has_model { expected } else { [None, None] });
             assert_eq!(settings, natively, "{task:?}");
         }
-        let elsewhere = ", device='cpu', deadline_s=7, processes=2, listen='localhost:29400'";
+        let elsewhere = ", device='cpu', deadline_s=7, processes=2, sharding='full'";
         assert_eq!(torch(elsewhere), found);
+        assert_eq!(torch(", listen='localhost:29400'"), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
     }
 

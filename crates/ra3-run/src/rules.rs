@@ -13,7 +13,7 @@ use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
     BaseSection, CorpusSection, EngineSection, EvaluateSection, LoraSection, LoraTarget,
-    ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile,
+    ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile, Sharding,
     TokenizerSection,
 };
 
@@ -66,6 +66,8 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
         python,
         listen,
         lora,
+        processes,
+        sharding,
         ..
     } = &file.engine
     else {
@@ -74,6 +76,11 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
     if let Some(lora) = lora {
         check_lora(file, lora)?;
     }
+    ensure!(
+        *sharding == Sharding::None || *processes > 1 || listen.is_some(),
+        "engine.sharding = \"full\" with engine.processes = 1: one process has all of a model; set \
+         engine.processes"
+    );
     if let Some(address) = listen {
         let port = address
             .rsplit_once(':')

@@ -10,7 +10,9 @@ use ra3_lm::Lm;
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_torch::{Lora, Port, Settings, TorchModel, Worker, WorkerSettings};
 
-use crate::run_file::{DeviceName, EngineSection, LoraSection, LoraTarget, TrainingSection};
+use crate::run_file::{
+    DeviceName, EngineSection, LoraSection, LoraTarget, Sharding, TrainingSection,
+};
 
 /// The worker's log, in the run directory.
 const LOG: &str = "worker.log";
@@ -42,6 +44,8 @@ pub(crate) struct TorchSettings {
     pub(crate) deadline_s: u64,
     /// Processes that share the work.
     pub(crate) processes: usize,
+    /// What each of them has of a model.
+    pub(crate) sharding: Sharding,
     /// Where a worker comes to that is started elsewhere.
     pub(crate) listen: Option<String>,
     /// Adapters that are trained in place of all weights.
@@ -70,6 +74,7 @@ impl TorchSettings {
                 dtype,
                 deadline_s,
                 processes,
+                sharding,
                 listen,
                 lora,
             } => Some(Self {
@@ -78,6 +83,7 @@ impl TorchSettings {
                 dtype: *dtype,
                 deadline_s: *deadline_s,
                 processes: *processes,
+                sharding: *sharding,
                 listen: listen.clone(),
                 lora: lora.clone(),
                 seed: seed.child("lora").value(),
@@ -112,7 +118,7 @@ impl TorchSettings {
                 cache_bytes_max: training.cache_mib << 20,
                 moments: text(training.moment_precision),
                 lora: self.lora(),
-                sharding: "none".to_owned(),
+                sharding: self.sharding.text().to_owned(),
             },
         }
     }

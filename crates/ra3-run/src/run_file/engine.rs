@@ -30,6 +30,10 @@ pub enum EngineSection {
         /// of `n_threads`. Another number may change the last bits.
         #[serde(default = "processes")]
         processes: usize,
+        /// What each of several processes has of a model that is trained. Changes the last bits at
+        /// most.
+        #[serde(default)]
+        sharding: Sharding,
         /// `HOST:PORT` of this machine where the worker comes to that is started elsewhere, by the
         /// line that a run says; without it one is started here.
         #[serde(default)]
@@ -157,6 +161,27 @@ impl DeviceName {
             Self::Auto => "auto",
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// What each of several processes has of the weights, the gradient and the optimizer's moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharding {
+    /// All weights, the gradient of all of them, and the moments of some.
+    #[default]
+    None,
+    /// A part of each tensor, by FSDP2.
+    Full,
+}
+
+impl Sharding {
+    /// As it is written.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Full => "full",
         }
     }
 }

@@ -95,6 +95,7 @@ pub const KEYS: &[Key] = &[
     key("engine.dtype", PRECISIONS),
     key("engine.deadline_s", Whole(1, 1_000_000)).of("seconds"),
     key("engine.processes", Whole(1, 1_024)).of("processes"),
+    key("engine.sharding", OneOf(&["none", "full"])),
     key("engine.listen", Text(300)),
     key("engine.lora.rank", Whole(1, 65_536)),
     key("engine.lora.alpha", Real(Open(0.0), Closed(1e6))),
