@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 18] = [
+const FILES: [(&str, &str); 19] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -20,6 +20,10 @@ const FILES: [(&str, &str); 18] = [
     (
         "attention.py",
         include_str!("../python/ra3_worker/attention.py"),
+    ),
+    (
+        "compiled.py",
+        include_str!("../python/ra3_worker/compiled.py"),
     ),
     ("draw.py", include_str!("../python/ra3_worker/draw.py")),
     ("hub.py", include_str!("../python/ra3_worker/hub.py")),

@@ -44,6 +44,8 @@ pub struct Settings {
     pub lora: Option<Lora>,
     /// Whether each of several processes has a part of every tensor (`full`), or all (`none`).
     pub sharding: String,
+    /// Layers are compiled for passes that train.
+    pub compile: bool,
 }
 
 /// Adapters of low rank, which alone are trained.

@@ -119,6 +119,7 @@ impl TorchSettings {
                 moments: text(training.moment_precision),
                 lora: self.lora(),
                 sharding: self.sharding.text().to_owned(),
+                compile: false,
             },
         }
     }

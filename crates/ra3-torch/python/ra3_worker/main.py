@@ -175,8 +175,12 @@ def _prepare(settings: dict, local: int = 0) -> dict:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Threads that wait sleep: one that spins takes the core that another works on.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # One process compiles, in itself: all layers have the same code.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
     import transformers
+
+    from . import compiled
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -195,6 +199,8 @@ def _prepare(settings: dict, local: int = 0) -> dict:
         wrong = f"there are more processes than the {n_gpus} GPUs of its machine"
     elif settings["device"] == "cuda":
         settings["device"] = f"cuda:{local}"
+    if settings.get("compile") and not wrong:
+        wrong = compiled.fault(settings["device"])
     gpus = [_gpu(index) for index in range(torch.cuda.device_count() if has_gpu else 0)]
     return {"device": settings["device"], "gpus": gpus, "fault": wrong}
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from . import adapters, attention
 from .adapters import Adapters, Lora
+from .compiled import CompiledLayers
 from .product import Product
 from .ranks import ALONE, Ranks
 from .sharding import FULL, Sharding, local
@@ -50,6 +51,8 @@ class Settings:
     lora: Lora | None = None
     # Whether several ranks have a part of each model, or all of it: `full` or `none`.
     sharding: str = "none"
+    # Whether layers are compiled for passes that train.
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """As JSON has them."""
@@ -104,6 +107,7 @@ class Model:
     fresh: set[int] = field(default_factory=set)
     # Of a model of which this rank has a part.
     sharding: Sharding | None = None
+    compiled: CompiledLayers | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by the names that checkpoints use; a tied projection is the embedding."""
@@ -171,7 +175,7 @@ class Model:
     def _shard(self, network: nn.Module) -> None:
         """Has the parts of a whole network from now on."""
         ranks = self.sharding.ranks
-        self.network, self.sharding = network, None
+        self.network, self.sharding, self.compiled = network, None, None
         self.sharding = Sharding.of(network.train(), self.device, ranks)
 
     @property

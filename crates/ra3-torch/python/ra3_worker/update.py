@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .attention import ForestPlan, attending
+from .compiled import FIRST_ROWS, CompiledLayers
 from .model import Model, Moments, Settings
 from .ranks import ALONE, OtherRank, Ranks
 from .sharding import local
@@ -114,7 +115,7 @@ def _own_gradient(
     try:
         batches = micro_batches(grow(own), settings.n_tokens_micro)
         n_idle = _n_idle(model, len(batches), ranks)
-        with _strict():
+        with _strict(), _compiled(model, settings):
             for forest in batches:
                 _add_gradient(model, settings, forest, objective, stats)
             for _ in range(n_idle):
@@ -127,6 +128,25 @@ def _own_gradient(
             raise
         return stats, error
     return stats, None
+
+
+@contextmanager
+def _compiled(model: Model, settings: Settings) -> Iterator[None]:
+    """Inside of it layers are compiled, where that is wished."""
+    if not settings.compile:
+        yield
+        return
+    model.compiled = model.compiled or CompiledLayers(model.network)
+    with model.compiled.running():
+        if not model.compiled.has_run:
+            rows = list(range(FIRST_ROWS))
+            forest = Forest([0] * FIRST_ROWS, rows, [FIRST_ROWS] * FIRST_ROWS)
+            forest.targets = [Target(0, 0, 0.0, None, None)]
+            likelihood = Objective(False, 0.0, 0.0, 0.0)
+            _add_gradient(model, settings, forest, likelihood, Stats())
+            model.zero_grad()
+            model.compiled.has_run = True
+        yield
 
 
 def _n_idle(model: Model, n_batches: int, ranks: Ranks) -> int:

@@ -62,6 +62,7 @@ fn settings(command: &[&str], folder: &Path) -> WorkerSettings {
             moments: "float32".to_owned(),
             lora: None,
             sharding: "none".to_owned(),
+            compile: false,
         },
     }
 }
