@@ -43,12 +43,14 @@ pub(crate) const FREE: [&str; 7] = [
 /// The key of what products are computed in, which all stages with models read.
 const COMPUTE_PRECISION: &str = "training.compute_precision";
 
-/// The section of what is trained in place of all weights.
+/// Keys of the engine that stages read which train, and no others.
 const LORA: &str = "engine.lora.";
+const COMPILE: &str = "engine.compile";
 
 /// What settings were before there were keys for them: stages that have these keep their own keys.
-const AS_BEFORE: [(&str, &str); 4] = [
+const AS_BEFORE: [(&str, &str); 5] = [
     (COMPUTE_PRECISION, r#""float32""#),
+    (COMPILE, "false"),
     ("corpus.testbed.stale_comment_share", "0.0"),
     ("corpus.testbed.vague_comment_share", "0.0"),
     ("supervised.ntp_documents", r#""all""#),
@@ -235,10 +237,9 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     if task != Task::Corpus && file.engine != (EngineSection::Native {}) {
         sections.push("engine.".to_owned());
     }
-    // Only what is trained has adapters.
-    let trains = matches!(task, Task::Midtrain(_) | Task::Rlvr(_));
+    let trains = trains(plan, task);
     let is_read = |path: &str| {
-        if path.starts_with(LORA) && !trains {
+        if (path.starts_with(LORA) || path == COMPILE) && !trains {
             return false;
         }
         let is_of = |section: &String| path.starts_with(section.as_str());
@@ -263,6 +264,15 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     leaves
         .map(|leaf| (name(leaf.path), shown(&leaf.value)))
         .collect()
+}
+
+/// True for a stage that trains a model.
+fn trains(plan: &Plan, task: Task) -> bool {
+    match task {
+        Task::Midtrain(_) | Task::Rlvr(_) => true,
+        Task::Base => matches!(plan.file.base, BaseSection::Pretrain { .. }),
+        Task::Corpus | Task::Checkpoint(_) | Task::HeldOut(_) | Task::Evaluate(..) => false,
+    }
 }
 
 fn named(sections: &[&str]) -> Vec<String> {
@@ -442,6 +452,20 @@ mod tests {
         assert_eq!(torch(elsewhere), found);
         assert_eq!(torch(", listen='localhost:29400'"), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
+    }
+
+    #[test]
+    fn compiled_passes_are_in_the_keys_of_stages_that_train() {
+        let torch = |more: &str| {
+            read_by_stages(&[&format!("engine={{kind='torch', python='python3'{more}}}")])
+        };
+        let plain = torch("");
+        assert_eq!(torch(", compile=false"), plain);
+        for ((task, mut settings), (_, plain)) in torch(", compile=true").into_iter().zip(plain) {
+            let trains = matches!(task, Task::Base | Task::Midtrain(_) | Task::Rlvr(_));
+            assert_eq!(settings.remove(COMPILE).is_some(), trains, "{task:?}");
+            assert_eq!(settings, plain, "{task:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
         lora,
         processes,
         sharding,
+        compile,
         ..
     } = &file.engine
     else {
@@ -106,6 +107,11 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
             file.training.frozen_precision == Precision::Float32,
             "training.frozen_precision = \"bfloat16\" is for engine.kind = \"native\": PyTorch's \
              frozen models are kept in float32"
+        );
+        ensure!(
+            !(*compile && file.training.recompute),
+            "engine.compile = true with training.recompute = true: PyTorch compiles no layers that \
+             it runs again; set one of them"
         );
     }
     Ok(())

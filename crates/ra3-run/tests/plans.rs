@@ -129,6 +129,9 @@ fn rules_between_keys_are_checked() {
         let message = error_of(&tiny(), &[change]);
         assert!(message.contains(expected), "{change}: {message}");
     }
+    let recompute = "arms.ra3.set={training={recompute=true}}";
+    let message = error_of(&tiny(), &["engine={kind='torch', compile=true}", recompute]);
+    assert!(message.contains("engine.compile"), "{message}");
     for (targets, expected) in [
         ("[]", "target_modules is empty"),
         ("['all-linear', 'q_proj']", "stands alone"),

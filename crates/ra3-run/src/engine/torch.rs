@@ -40,6 +40,8 @@ pub(crate) struct TorchSettings {
     pub(crate) device: DeviceName,
     /// What passes are computed in.
     pub(crate) dtype: Precision,
+    /// Whether passes that train are compiled.
+    pub(crate) compile: bool,
     /// The time that it has for an answer.
     pub(crate) deadline_s: u64,
     /// Processes that share the work.
@@ -72,6 +74,7 @@ impl TorchSettings {
                 python,
                 device,
                 dtype,
+                compile,
                 deadline_s,
                 processes,
                 sharding,
@@ -81,6 +84,7 @@ impl TorchSettings {
                 python: python.clone(),
                 device: *device,
                 dtype: *dtype,
+                compile: *compile,
                 deadline_s: *deadline_s,
                 processes: *processes,
                 sharding: *sharding,
@@ -119,7 +123,7 @@ impl TorchSettings {
                 moments: text(training.moment_precision),
                 lora: self.lora(),
                 sharding: self.sharding.text().to_owned(),
-                compile: false,
+                compile: self.compile,
             },
         }
     }

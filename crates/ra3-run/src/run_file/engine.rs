@@ -22,6 +22,10 @@ pub enum EngineSection {
         /// What passes are computed in; weights, gradients and the optimizer are float32.
         #[serde(default = "dtype")]
         dtype: Precision,
+        /// Layers are compiled (`torch.compile`) for passes that train; those that draw and score
+        /// are as they were.
+        #[serde(default)]
+        compile: bool,
         /// How long a request, such as an update, may go without an answer; then the run ends with
         /// an error, and goes on from its last commit.
         #[serde(default = "deadline_s")]
