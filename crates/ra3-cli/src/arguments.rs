@@ -95,7 +95,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         ra3 doctor assets/base\n  \
         ra3 doctor Qwen/Qwen2.5-1.5B --train-tokens 512\n  \
-        ra3 doctor assets/base --engine torch --python venv/bin/python")]
+        ra3 doctor assets/base --engine torch --python venv/bin/python\n  \
+        ra3 doctor assets/base --engine torch --processes 2 --sharding full")]
     Doctor(DoctorOptions),
     /// Measure how fast the engine is here: training, scoring, generation, E-step.
     #[command(after_help = "Examples:\n  \

@@ -1,5 +1,6 @@
 //! The engine, as options of a command; in a run file it is the section `[engine]`.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use ra3_bench::Precision;
 use ra3_run::run_file::EngineSection;
@@ -19,6 +20,13 @@ pub(crate) struct EngineOptions {
     /// What PyTorch's passes are computed in.
     #[arg(long, default_value = "float32", value_parser = ["float32", "bfloat16"])]
     pub(crate) dtype: String,
+    /// Processes of PyTorch, on a GPU of their own each; the document is cut into as many parts.
+    #[arg(long, default_value_t = 1)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub(crate) processes: usize,
+    /// What each of them has of the model.
+    #[arg(long, default_value = "none", value_parser = ["none", "full"])]
+    pub(crate) sharding: String,
 }
 
 impl EngineOptions {
@@ -32,6 +40,8 @@ impl EngineOptions {
             "python": self.python,
             "device": self.device,
             "dtype": self.dtype,
+            "processes": self.processes,
+            "sharding": self.sharding,
         });
         serde_json::from_value(section).expect("clap has let nothing else through")
     }

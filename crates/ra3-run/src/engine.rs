@@ -30,13 +30,19 @@ pub(crate) struct Engines {
 impl Engines {
     /// Those of a run, whose worker's log lies in its directory.
     pub(crate) fn of(file: &RunFile) -> Self {
-        Self::new(&file.engine, file.n_threads, &file.directory)
+        let seed = Seed::root(file.seed);
+        Self::new(&file.engine, seed, file.n_threads, &file.directory)
     }
 
     /// As [`Self::of`], of a section.
-    pub(crate) fn new(section: &EngineSection, n_threads: usize, directory: &Path) -> Self {
+    pub(crate) fn new(
+        section: &EngineSection,
+        seed: Seed,
+        n_threads: usize,
+        directory: &Path,
+    ) -> Self {
         Self {
-            torch: TorchSettings::of(section, n_threads, directory),
+            torch: TorchSettings::of(section, seed, n_threads, directory),
             running: Arc::default(),
         }
     }

@@ -78,7 +78,7 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
             }
         } else {
             if let Some(engines) = not_started.take() {
-                start_engine(engines, plan, watcher)?;
+                start_engine(engines, plan, start, watcher)?;
             }
             begin(&mut folder, &events, &mut restart, watcher)?;
             let is_whole = folder.state().is_none();
@@ -108,7 +108,12 @@ pub fn run(plan: &Plan, start: Start<'_>, watcher: &mut Watcher<'_>) -> Result<T
 }
 
 /// Before the first stage that runs, also where it has no model: what is missing is said now.
-fn start_engine(engines: &Engines, plan: &Plan, watcher: &mut Watcher<'_>) -> Result<()> {
+fn start_engine(
+    engines: &Engines,
+    plan: &Plan,
+    start: Start<'_>,
+    watcher: &mut Watcher<'_>,
+) -> Result<()> {
     let engine = engines.engine(&plan.file.training);
     if let Some(line) = engine.line()? {
         watcher(Event::Note(format!(
@@ -117,6 +122,9 @@ fn start_engine(engines: &Engines, plan: &Plan, watcher: &mut Watcher<'_>) -> Re
     }
     if let Some(about) = engine.start()? {
         watcher(Event::Note(about.to_string()));
+        if !start.ignores_memory {
+            estimate::check_devices(plan, &about)?;
+        }
     }
     Ok(())
 }

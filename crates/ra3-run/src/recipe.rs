@@ -28,7 +28,7 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-pub(crate) const FREE: [&str; 6] = [
+pub(crate) const FREE: [&str; 7] = [
     "training.cache_mib",
     "grading.n_workers",
     // As a processor of another family does, a device may change the last bits, and so may a number
@@ -36,15 +36,21 @@ pub(crate) const FREE: [&str; 6] = [
     "engine.device",
     "engine.deadline_s",
     "engine.processes",
+    "engine.sharding",
     "engine.listen",
 ];
 
 /// The key of what products are computed in, which all stages with models read.
 const COMPUTE_PRECISION: &str = "training.compute_precision";
 
+/// Keys of the engine that stages read which train, and no others.
+const LORA: &str = "engine.lora.";
+const COMPILE: &str = "engine.compile";
+
 /// What settings were before there were keys for them: stages that have these keep their own keys.
-const AS_BEFORE: [(&str, &str); 5] = [
+const AS_BEFORE: [(&str, &str); 6] = [
     (COMPUTE_PRECISION, r#""float32""#),
+    (COMPILE, "false"),
     ("corpus.testbed.stale_comment_share", "0.0"),
     ("corpus.testbed.vague_comment_share", "0.0"),
     ("supervised.ntp_documents", r#""all""#),
@@ -232,7 +238,11 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     if task != Task::Corpus && file.engine != (EngineSection::Native {}) {
         sections.push("engine.".to_owned());
     }
+    let trains = trains(plan, task);
     let is_read = |path: &str| {
+        if (path.starts_with(LORA) || path == COMPILE) && !trains {
+            return false;
+        }
         let is_of = |section: &String| path.starts_with(section.as_str());
         let is_path = key(path).is_some_and(|key| key.allowed == Allowed::Path);
         sections.iter().any(is_of) && !FREE.contains(&path) && !is_path
@@ -255,6 +265,15 @@ fn settings(plan: &Plan, task: Task) -> BTreeMap<String, String> {
     leaves
         .map(|leaf| (name(leaf.path), shown(&leaf.value)))
         .collect()
+}
+
+/// True for a stage that trains a model.
+fn trains(plan: &Plan, task: Task) -> bool {
+    match task {
+        Task::Midtrain(_) | Task::Rlvr(_) => true,
+        Task::Base => matches!(plan.file.base, BaseSection::Pretrain { .. }),
+        Task::Corpus | Task::Checkpoint(_) | Task::HeldOut(_) | Task::Evaluate(..) => false,
+    }
 }
 
 fn named(sections: &[&str]) -> Vec<String> {
@@ -431,8 +450,42 @@ mod tests {
             assert_eq!(engine, if has_model { expected } else { [None, None] });
             assert_eq!(settings, natively, "{task:?}");
         }
-        let elsewhere = ", device='cpu', deadline_s=7, processes=2, listen='localhost:29400'";
+        let elsewhere = ", device='cpu', deadline_s=7, processes=2, sharding='full'";
         assert_eq!(torch(elsewhere), found);
+        assert_eq!(torch(", listen='localhost:29400'"), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
+    }
+
+    #[test]
+    fn compiled_passes_are_in_the_keys_of_stages_that_train() {
+        let torch = |more: &str| {
+            read_by_stages(&[&format!("engine={{kind='torch', python='python3'{more}}}")])
+        };
+        let plain = torch("");
+        assert_eq!(torch(", compile=false"), plain);
+        for ((task, mut settings), (_, plain)) in torch(", compile=true").into_iter().zip(plain) {
+            let trains = matches!(task, Task::Base | Task::Midtrain(_) | Task::Rlvr(_));
+            assert_eq!(settings.remove(COMPILE).is_some(), trains, "{task:?}");
+            assert_eq!(settings, plain, "{task:?}");
+        }
+    }
+
+    #[test]
+    fn adapters_are_in_the_keys_of_stages_that_train() {
+        let torch = |more: &str| {
+            let engine = format!("engine={{kind='torch', python='python3'{more}}}");
+            let base = "base={kind='checkpoint', path='../../assets/base'}";
+            read_by_stages(&[base, "tokenizer={kind='base'}", &engine])
+        };
+        let adapted = torch(", lora={rank=4}").into_iter();
+        for ((task, mut settings), (_, plain)) in adapted.zip(torch("")) {
+            let trains = matches!(task, Task::Midtrain(_) | Task::Rlvr(_));
+            let own = ["rank", "alpha", "target_modules[0]"];
+            let own = own.map(|name| settings.remove(&format!("{LORA}{name}")));
+            let expected = ["4", "32.0", r#""all-linear""#].map(|text| Some(text.to_owned()));
+            let is_own = own == if trains { expected } else { [None, None, None] };
+            assert!(is_own, "{task:?}");
+            assert_eq!(settings, plain, "{task:?}");
+        }
     }
 }

@@ -12,8 +12,9 @@ use ra3_testbed::Form;
 use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
-    BaseSection, CorpusSection, EngineSection, EvaluateSection, ModelSection, ProblemSetName,
-    ProblemsSection, Ra3Section, RlvrSection, RunFile, TokenizerSection,
+    BaseSection, CorpusSection, EngineSection, EvaluateSection, LoraSection, LoraTarget,
+    ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile, Sharding,
+    TokenizerSection,
 };
 
 /// Checks what must hold between keys.
@@ -61,9 +62,26 @@ fn check_arm(arm: &Arm, config: Option<&ModelConfig>) -> Result<()> {
 }
 
 fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
-    let EngineSection::Torch { python, listen, .. } = &file.engine else {
+    let EngineSection::Torch {
+        python,
+        listen,
+        lora,
+        processes,
+        sharding,
+        compile,
+        ..
+    } = &file.engine
+    else {
         return Ok(());
     };
+    if let Some(lora) = lora {
+        check_lora(file, lora)?;
+    }
+    ensure!(
+        *sharding == Sharding::None || *processes > 1 || listen.is_some(),
+        "engine.sharding = \"full\" with engine.processes = 1: one process has all of a model; set \
+         engine.processes"
+    );
     if let Some(address) = listen {
         let port = address
             .rsplit_once(':')
@@ -90,6 +108,34 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
             "training.frozen_precision = \"bfloat16\" is for engine.kind = \"native\": PyTorch's \
              frozen models are kept in float32"
         );
+        ensure!(
+            !(*compile && file.training.recompute),
+            "engine.compile = true with training.recompute = true: PyTorch compiles no layers that \
+             it runs again; set one of them"
+        );
+    }
+    Ok(())
+}
+
+fn check_lora(file: &RunFile, lora: &LoraSection) -> Result<()> {
+    ensure!(
+        matches!(file.base, BaseSection::Checkpoint { .. }),
+        "engine.lora is for base.kind = \"checkpoint\": random weights are trained whole; train \
+         the base in a run of its own, and begin from it"
+    );
+    let targets = &lora.target_modules;
+    ensure!(
+        !targets.is_empty(),
+        "engine.lora.target_modules is empty: leave it out for [\"all-linear\"]"
+    );
+    ensure!(
+        targets.len() == 1 || !targets.contains(&LoraTarget::AllLinear),
+        "engine.lora.target_modules: \"all-linear\" is all of them, and stands alone"
+    );
+    let is_again = |place: usize| targets[..place].contains(&targets[place]);
+    if let Some(place) = (0..targets.len()).find(|place| is_again(*place)) {
+        let name = targets[place].text();
+        bail!("engine.lora.target_modules has {name:?} twice: take one out");
     }
     Ok(())
 }

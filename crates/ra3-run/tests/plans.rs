@@ -116,10 +116,31 @@ fn rules_between_keys_are_checked() {
             "engine={kind='torch', python='no-such-python'}",
             "engine.python: there is no program \"no-such-python\"",
         ),
+        (
+            "engine={kind='torch', python='python3', sharding='full'}",
+            "set engine.processes",
+        ),
+        (
+            "engine={kind='torch', python='python3', lora={}}",
+            "engine.lora is for base.kind = \"checkpoint\"",
+        ),
     ];
     for (change, expected) in rules {
         let message = error_of(&tiny(), &[change]);
         assert!(message.contains(expected), "{change}: {message}");
+    }
+    let recompute = "arms.ra3.set={training={recompute=true}}";
+    let message = error_of(&tiny(), &["engine={kind='torch', compile=true}", recompute]);
+    assert!(message.contains("engine.compile"), "{message}");
+    for (targets, expected) in [
+        ("[]", "target_modules is empty"),
+        ("['all-linear', 'q_proj']", "stands alone"),
+        ("['q_proj', 'q_proj']", "has \"q_proj\" twice"),
+    ] {
+        let base = "base={kind='checkpoint', path='../../assets/base'}";
+        let engine = format!("engine={{kind='torch', lora={{target_modules={targets}}}}}");
+        let message = error_of(&tiny(), &[base, "tokenizer={kind='base'}", &engine]);
+        assert!(message.contains(expected), "{targets}: {message}");
     }
     let frozen = "arms.ra3.set={training={frozen_precision='bfloat16'}}";
     let message = error_of(&tiny(), &["engine={kind='torch'}", frozen]);

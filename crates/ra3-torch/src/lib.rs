@@ -26,4 +26,4 @@ mod worker;
 pub use door::Port;
 pub use error::WorkerError;
 pub use model::TorchModel;
-pub use worker::{About, Gpu, Settings, Worker, WorkerSettings};
+pub use worker::{About, Gpu, Lora, Settings, Worker, WorkerSettings};

@@ -8,14 +8,22 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 19] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
     ),
     (
+        "adapters.py",
+        include_str!("../python/ra3_worker/adapters.py"),
+    ),
+    (
         "attention.py",
         include_str!("../python/ra3_worker/attention.py"),
+    ),
+    (
+        "compiled.py",
+        include_str!("../python/ra3_worker/compiled.py"),
     ),
     ("draw.py", include_str!("../python/ra3_worker/draw.py")),
     ("hub.py", include_str!("../python/ra3_worker/hub.py")),
@@ -23,9 +31,17 @@ const FILES: [(&str, &str); 15] = [
     ("main.py", include_str!("../python/ra3_worker/main.py")),
     ("model.py", include_str!("../python/ra3_worker/model.py")),
     ("pool.py", include_str!("../python/ra3_worker/pool.py")),
+    (
+        "product.py",
+        include_str!("../python/ra3_worker/product.py"),
+    ),
     ("ranks.py", include_str!("../python/ra3_worker/ranks.py")),
     ("run.py", include_str!("../python/ra3_worker/run.py")),
     ("serve.py", include_str!("../python/ra3_worker/serve.py")),
+    (
+        "sharding.py",
+        include_str!("../python/ra3_worker/sharding.py"),
+    ),
     ("state.py", include_str!("../python/ra3_worker/state.py")),
     ("trie.py", include_str!("../python/ra3_worker/trie.py")),
     ("update.py", include_str!("../python/ra3_worker/update.py")),

@@ -40,6 +40,25 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     /// What the optimizer's moments are kept in, `float32` or `bfloat16`.
     pub moments: String,
+    /// What is trained in place of all weights; `None` trains these.
+    pub lora: Option<Lora>,
+    /// Whether each of several processes has a part of every tensor (`full`), or all (`none`).
+    pub sharding: String,
+    /// Layers are compiled for passes that train.
+    pub compile: bool,
+}
+
+/// Adapters of low rank, which alone are trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lora {
+    /// Rows of `A`, columns of `B`.
+    pub rank: usize,
+    /// What `B A` is multiplied with, times the rank.
+    pub alpha: f64,
+    /// The last names of the products that get one; `all-linear` alone is all but the head.
+    pub target_modules: Vec<String>,
+    /// What `A` is drawn from.
+    pub seed: u64,
 }
 
 /// How a worker is started.

@@ -282,3 +282,28 @@ fn doctor_compares_pytorch_with_the_native_engine() {
     assert!((torch - native).abs() <= 1e-4 * native, "{torch} {native}");
     assert!(found["torch"]["reads"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn doctor_examines_several_processes_that_have_a_part_each() {
+    let Some(python) = python("torch, transformers, safetensors, numpy") else {
+        println!("skipped: no Python with torch and transformers; set RA3_PYTHON");
+        return;
+    };
+    let python = python.display().to_string();
+    let mut command: Command = ra3(&["doctor", "assets/base", "--engine", "torch", "--json"]);
+    let output = command
+        .args(["--device", "cpu", "--python", &python])
+        .args(["--processes", "2", "--sharding", "full"])
+        .args(["--train-tokens", "65"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["about"]["n_processes"], 2);
+    assert_eq!(found["n_tokens"], 65);
+    for name in ["largest_difference", "largest_difference_updated"] {
+        assert!(found[name].as_f64().unwrap() <= 1e-4, "{name}: {found}");
+    }
+    let [torch, native] = [0, 1].map(|at| found["gradient_norm"][at].as_f64().unwrap());
+    assert!((torch - native).abs() <= 1e-4 * native, "{torch} {native}");
+}

@@ -3,6 +3,7 @@
 //!
 //! Each engine scores a document, continues it, runs it forward and backward, takes one update from
 //! it and scores it again. The models are in memory one after the other; nothing is written.
+//! Of several processes each has a part of the document, so that all of them work.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ra3::model::Model;
-use ra3::policy::{Example, Objective, Surrogate};
+use ra3::policy::{Example, Objective, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::config::ModelConfig;
 use ra3_text::tokenizer::Tokenizer;
@@ -83,29 +84,27 @@ pub fn examine(
     let n_context = ModelConfig::load(&folder.join("config.json"))?.max_position_embeddings;
     let n_max = examination.train_tokens.unwrap_or(N_TOKENS);
     let n_max = n_max.min(n_context.saturating_sub(N_CONTINUED));
-    let (mut document, _) = document(&tokenizer, &text_of(examination)?, n_max);
-    // Weights of an update are normalised.
-    let n_targets = document.weights.iter().filter(|w| **w != 0.0).count();
-    for weight in &mut document.weights {
-        *weight /= n_targets.max(1) as f32;
-    }
+    let (document, _) = document(&tokenizer, &text_of(examination)?, n_max);
+    let n_tokens = document.tokens.len();
+    let parts = parts_of(&document, n_processes(section));
     let log = tempfile::tempdir().context("a folder for the worker's log")?;
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let training = TrainingSection {
         micro_batch_tokens: n_max,
         ..TrainingSection::default()
     };
-    let engine = |section| Engines::new(section, n_threads, log.path()).engine(&training);
+    let seed = Seed::root(0);
+    let engine = |section| Engines::new(section, seed, n_threads, log.path()).engine(&training);
     let torch = engine(section);
     watcher(Event::Note("starting PyTorch".to_owned()));
     let about = torch.start()?.context("engine.kind is not \"torch\"")?;
     watcher(Event::Note("the native engine".to_owned()));
     let native = passes(
         &mut *engine(&EngineSection::Native {}).load(&folder)?,
-        &document,
+        &parts,
     )?;
     watcher(Event::Note(format!("PyTorch on {}", about.device)));
-    let found = passes(&mut *torch.load(&folder)?, &document)?;
+    let found = passes(&mut *torch.load(&folder)?, &parts)?;
     let largest_difference = largest_difference(&found.scores, &native.scores);
     let is_exact = matches!(section, EngineSection::Torch { dtype, .. } if dtype.n_bytes() == 4);
     let mut warnings = Vec::new();
@@ -118,7 +117,7 @@ pub fn examine(
     Ok(TorchCheckup {
         folder,
         about,
-        n_tokens: document.tokens.len(),
+        n_tokens,
         largest_difference,
         largest_difference_updated: self::largest_difference(&found.updated, &native.updated),
         gradient_norm: [found.gradient_norm, native.gradient_norm],
@@ -126,6 +125,38 @@ pub fn examine(
         native: native.speed,
         warnings,
     })
+}
+
+const fn n_processes(section: &EngineSection) -> usize {
+    match section {
+        EngineSection::Native {} => 1,
+        EngineSection::Torch { processes, .. } => *processes,
+    }
+}
+
+/// So many parts of a document, each a sequence of its own, whose weights are those of an update.
+fn parts_of(document: &Example, n_parts: usize) -> Vec<Example> {
+    // A part has a token to begin with, and one to score.
+    let n_each = document.tokens.len().div_ceil(n_parts).max(2);
+    let part = |(tokens, weights): (&[TokenId], &[f32])| {
+        let mut weights = weights.to_vec();
+        weights[0] = 0.0;
+        Example {
+            tokens: tokens.to_vec(),
+            weights,
+            restrictions: Vec::new(),
+            old_logprobs: Vec::new(),
+        }
+    };
+    let cut = document.tokens.chunks(n_each);
+    let mut parts: Vec<Example> = cut.zip(document.weights.chunks(n_each)).map(part).collect();
+    // Weights of an update are normalised.
+    let weights = || parts.iter().flat_map(|part| &part.weights);
+    let n_targets = weights().filter(|weight| **weight != 0.0).count().max(1);
+    for weight in parts.iter_mut().flat_map(|part| &mut part.weights) {
+        *weight /= n_targets as f32;
+    }
+    parts
 }
 
 /// What an engine made of a document.
@@ -136,18 +167,18 @@ struct Passes {
     speed: Speed,
 }
 
-fn passes(lm: &mut dyn Model, document: &Example) -> Result<Passes> {
-    let batch = std::slice::from_ref(document);
-    let n = document.tokens.len();
+fn passes(lm: &mut dyn Model, batch: &[Example]) -> Result<Passes> {
+    let tokens: Vec<TokenId> = batch.iter().flat_map(|part| part.tokens.clone()).collect();
+    let n = tokens.len();
     let score = |lm: &dyn Model| -> Result<(Vec<f32>, f64)> {
         let began = Instant::now();
-        let (mut scores, _) = lm.score(batch)?;
-        Ok((scores.remove(0), rate(n, began.elapsed().as_secs_f64())))
+        let (scores, _) = lm.score(batch)?;
+        Ok((scores.concat(), rate(n, began.elapsed().as_secs_f64())))
     };
     // The first passes of a device are slow.
     score(lm)?;
     let (scores, reads) = score(lm)?;
-    let mut writer = Writer::new(document.tokens.clone());
+    let mut writer = Writer::new(tokens);
     lm.run(&mut [&mut writer], Seed::root(0))?;
     lm.rehearse(batch, OBJECTIVE)?;
     let began = Instant::now();

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
+use ra3::seed::Seed;
 use ra3_lm::Lm;
 use ra3_lm::config::{ModelConfig, Precision};
-use ra3_torch::{Port, Settings, TorchModel, Worker, WorkerSettings};
+use ra3_torch::{Lora, Port, Settings, TorchModel, Worker, WorkerSettings};
 
-use crate::run_file::{DeviceName, EngineSection, TrainingSection};
+use crate::run_file::{
+    DeviceName, EngineSection, LoraSection, LoraTarget, Sharding, TrainingSection,
+};
 
 /// The worker's log, in the run directory.
 const LOG: &str = "worker.log";
@@ -37,12 +40,20 @@ pub(crate) struct TorchSettings {
     pub(crate) device: DeviceName,
     /// What passes are computed in.
     pub(crate) dtype: Precision,
+    /// Whether passes that train are compiled.
+    pub(crate) compile: bool,
     /// The time that it has for an answer.
     pub(crate) deadline_s: u64,
     /// Processes that share the work.
     pub(crate) processes: usize,
+    /// What each of them has of a model.
+    pub(crate) sharding: Sharding,
     /// Where a worker comes to that is started elsewhere.
     pub(crate) listen: Option<String>,
+    /// Adapters that are trained in place of all weights.
+    pub(crate) lora: Option<LoraSection>,
+    /// What they begin with follows from it.
+    pub(crate) seed: u64,
     /// Threads of a processor's products.
     pub(crate) n_threads: usize,
     /// The folder of its log.
@@ -51,23 +62,35 @@ pub(crate) struct TorchSettings {
 
 impl TorchSettings {
     /// Those of a section; `None` for the native engine.
-    pub(crate) fn of(section: &EngineSection, n_threads: usize, directory: &Path) -> Option<Self> {
+    pub(crate) fn of(
+        section: &EngineSection,
+        seed: Seed,
+        n_threads: usize,
+        directory: &Path,
+    ) -> Option<Self> {
         match section {
             EngineSection::Native {} => None,
             EngineSection::Torch {
                 python,
                 device,
                 dtype,
+                compile,
                 deadline_s,
                 processes,
+                sharding,
                 listen,
+                lora,
             } => Some(Self {
                 python: python.clone(),
                 device: *device,
                 dtype: *dtype,
+                compile: *compile,
                 deadline_s: *deadline_s,
                 processes: *processes,
+                sharding: *sharding,
                 listen: listen.clone(),
+                lora: lora.clone(),
+                seed: seed.child("lora").value(),
                 n_threads,
                 directory: directory.to_owned(),
             }),
@@ -98,8 +121,22 @@ impl TorchSettings {
                 recompute: training.recompute,
                 cache_bytes_max: training.cache_mib << 20,
                 moments: text(training.moment_precision),
+                lora: self.lora(),
+                sharding: self.sharding.text().to_owned(),
+                compile: self.compile,
             },
         }
+    }
+
+    fn lora(&self) -> Option<Lora> {
+        let section = self.lora.as_ref()?;
+        let targets = section.target_modules.iter().copied();
+        Some(Lora {
+            rank: section.rank,
+            alpha: section.alpha,
+            target_modules: targets.map(LoraTarget::text).map(str::to_owned).collect(),
+            seed: self.seed,
+        })
     }
 }
 
@@ -193,7 +230,7 @@ mod tests {
     #[test]
     fn a_gradient_that_is_not_clipped_has_a_limit_that_is_a_number() {
         let torch: EngineSection = toml::from_str("kind = 'torch'").unwrap();
-        let settings = TorchSettings::of(&torch, 1, Path::new("run")).unwrap();
+        let settings = TorchSettings::of(&torch, Seed::root(0), 1, Path::new("run")).unwrap();
         let training = TrainingSection {
             clip_norm: f32::INFINITY,
             ..TrainingSection::default()
@@ -202,11 +239,27 @@ mod tests {
         let models = serde_json::to_value(&settings.models).unwrap();
         assert!(models["clip_norm"].as_f64().unwrap() > 1e300);
         assert_eq!(models["dtype"], "float32");
+        assert!(models["lora"].is_null());
         assert_eq!(settings.log, Path::new("run/worker.log"));
         assert_eq!(
-            TorchSettings::of(&EngineSection::default(), 1, Path::new("")),
+            TorchSettings::of(&EngineSection::default(), Seed::root(0), 1, Path::new("")),
             None
         );
+    }
+
+    #[test]
+    fn adapters_have_the_names_of_a_checkpoint_and_begin_as_the_seed_says() {
+        let told = |text: &str, seed| {
+            let section: EngineSection = toml::from_str(text).unwrap();
+            let settings = TorchSettings::of(&section, Seed::root(seed), 1, Path::new("run"));
+            settings.unwrap().lora().unwrap()
+        };
+        let plain = told("kind = 'torch'\nlora = {}", 0);
+        assert_eq!((plain.rank, plain.alpha), (16, 32.0));
+        assert_eq!(plain.target_modules, ["all-linear"]);
+        assert_ne!(plain.seed, told("kind = 'torch'\nlora = {}", 1).seed);
+        let some = "kind = 'torch'\nlora = { rank = 8, target_modules = ['q_proj', 'v_proj'] }";
+        assert_eq!(told(some, 0).target_modules, ["q_proj", "v_proj"]);
     }
 
     #[test]

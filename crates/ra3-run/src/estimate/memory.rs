@@ -6,7 +6,7 @@ use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::{UpdateMemory, packed_weights};
 use ra3_lm::weights::Layout;
 
-use super::Shapes;
+use super::{Shapes, device};
 use crate::engine::train_settings;
 use crate::free_memory::machine_bytes;
 use crate::plan::{Arm, Method, Plan};
@@ -21,23 +21,55 @@ pub(super) struct Memory {
     pub(super) peak: usize,
 }
 
-pub(super) fn of(shapes: &Shapes, plan: &Plan) -> Memory {
-    let mut most = of_update(
-        &shapes.base,
-        &plan.file,
-        rows_of_base(&shapes.base, &plan.file),
-        0,
-    );
-    for (arm, config) in plan.arms.iter().zip(&shapes.arms) {
-        let found = of_update(config, &arm.file, rows_max(config, arm), n_frozen(arm));
-        most.held = most.held.max(found.held);
-        most.peak = most.peak.max(found.peak);
-    }
-    most
+/// The largest update of a model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Update<'a> {
+    /// Its shape.
+    pub(super) config: &'a ModelConfig,
+    /// The settings that it is trained by.
+    pub(super) file: &'a RunFile,
+    /// Rows that are live at once.
+    pub(super) n_rows: usize,
+    /// Copies of the model beside it.
+    pub(super) n_frozen: usize,
 }
 
-/// An update of so many rows, with so many copies of the model beside it.
-fn of_update(config: &ModelConfig, file: &RunFile, n_rows: usize, n_frozen: usize) -> Memory {
+/// Those of the base, and of each arm.
+pub(super) fn updates<'a>(shapes: &'a Shapes, plan: &'a Plan) -> Vec<Update<'a>> {
+    let base = Update {
+        config: &shapes.base,
+        file: &plan.file,
+        n_rows: rows_of_base(&shapes.base, &plan.file),
+        n_frozen: 0,
+    };
+    let arms = plan.arms.iter().zip(&shapes.arms);
+    let of_arm = |(arm, config): (&'a Arm, &'a ModelConfig)| Update {
+        config,
+        file: &arm.file,
+        n_rows: rows_max(config, arm),
+        n_frozen: n_frozen(arm),
+    };
+    [base].into_iter().chain(arms.map(of_arm)).collect()
+}
+
+pub(super) fn of(shapes: &Shapes, plan: &Plan) -> Memory {
+    let none = Memory { held: 0, peak: 0 };
+    updates(shapes, plan).iter().fold(none, |most, update| {
+        let found = of_update(update);
+        Memory {
+            held: most.held.max(found.held),
+            peak: most.peak.max(found.peak),
+        }
+    })
+}
+
+fn of_update(update: &Update<'_>) -> Memory {
+    let Update {
+        config,
+        file,
+        n_rows,
+        n_frozen,
+    } = *update;
     let settings = train_settings(&file.training);
     let update = UpdateMemory::of(config, &settings, n_rows);
     let number_bytes = file.training.frozen_precision.n_bytes();
@@ -135,7 +167,8 @@ pub(crate) fn check_memory(plan: &Plan) -> Result<()> {
     let Ok(shapes) = Shapes::of(&plan.file, &plan.arms) else {
         return Ok(());
     };
-    let held_mib = of(&shapes, plan).held as u64 >> 20;
+    let held = device::held(&shapes, plan).unwrap_or_else(|| of(&shapes, plan).held);
+    let held_mib = held as u64 >> 20;
     if let Some(here) = machine_bytes("MemTotal:") {
         let here_mib = here as u64 >> 20;
         ensure!(

@@ -1,13 +1,15 @@
 //! What a plan will need: memory, tokens, time. Figures to plan with, not a promise.
 //!
 //! ```text
-//! memory  = an update's peak (`ra3_lm::memory`) + frozen copies + the key and value cache
+//! memory  = an update's peak (`ra3_lm::memory`, or by `device` PyTorch's) + frozen copies + the
+//!           key and value cache
 //! FLOPs   = 6 P a trained token, 2 P a token that is sampled or scored
 //! ```
 //!
 //! with `P` the parameters of matrix products, for the native engine. Documents are taken to be as
 //! long as a sample of them: of the testbed's where it has some, else of the sources (`sample`).
 
+mod device;
 mod memory;
 mod pace;
 mod sample;
@@ -19,6 +21,8 @@ use ra3::seed::Seed;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
+pub use device::DeviceEstimate;
+pub(crate) use device::check_devices;
 pub(crate) use memory::check_memory;
 pub(crate) use pace::Pace;
 pub(crate) use shapes::Shapes;
@@ -38,12 +42,15 @@ const N_SAMPLED_DOCUMENTS: usize = 200;
 /// What a plan will need.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// What runs and trains models; memory and time are the native engine's all the same.
+    /// What runs and trains models; time is the native engine's all the same.
     pub engine: String,
     /// Parameters of the largest model.
     pub n_params: u64,
-    /// Peak of the engine's memory in MiB.
+    /// Peak of the engine's memory in MiB; of PyTorch's, that of each device.
     pub memory_mib: u64,
+    /// What PyTorch needs of each device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceEstimate>,
     /// Tokens of a document.
     pub document_tokens: f64,
     /// The stages in order.
@@ -75,6 +82,8 @@ pub struct StageEstimate {
 pub fn estimate(plan: &Plan) -> Result<Estimate> {
     let shapes = Shapes::of(&plan.file, &plan.arms)?;
     let document_tokens = document_tokens(plan);
+    let device = device::of(&shapes, plan);
+    let natively_mib = memory::of(&shapes, plan).peak as u64 >> 20;
     let costs = |task| Costs {
         n_matmul_params: shapes.of_task(task).n_matmul_params() as f64,
         document_tokens,
@@ -83,7 +92,8 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
     Ok(Estimate {
         engine: plan.file.engine.name().to_owned(),
         n_params: Layout::new(shapes.largest()).n_params() as u64,
-        memory_mib: memory::of(&shapes, plan).peak as u64 >> 20,
+        memory_mib: device.map_or(natively_mib, |device| device.total_mib),
+        device,
         document_tokens,
         stages: stages(plan, costs),
     })
@@ -275,10 +285,12 @@ impl Estimate {
         let width = width.unwrap_or_default().max("stage".len());
         let of_other = match self.engine.as_str() {
             "native" => "",
-            _ => " (memory and time are what the native engine takes)",
+            _ => " (time is what the native engine takes)",
         };
+        let of_device = self.device.map_or(String::new(), DeviceEstimate::to_text);
         let mut text = format!(
-            "engine      {}{of_other}\nparameters  {:.2}M at most\nmemory      {} MiB at most\n\
+            "engine      {}{of_other}\nparameters  {:.2}M at most\n\
+             memory      {} MiB at most{of_device}\n\
              documents   about {:.0} tokens each\n\n\
              {:<width$} {:>9} {:>10} {:>10} {:>9}\n",
             self.engine,

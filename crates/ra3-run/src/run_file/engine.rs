@@ -22,6 +22,10 @@ pub enum EngineSection {
         /// What passes are computed in; weights, gradients and the optimizer are float32.
         #[serde(default = "dtype")]
         dtype: Precision,
+        /// Layers are compiled (`torch.compile`) for passes that train; those that draw and score
+        /// are as they were.
+        #[serde(default)]
+        compile: bool,
         /// How long a request, such as an update, may go without an answer; then the run ends with
         /// an error, and goes on from its last commit.
         #[serde(default = "deadline_s")]
@@ -30,11 +34,87 @@ pub enum EngineSection {
         /// of `n_threads`. Another number may change the last bits.
         #[serde(default = "processes")]
         processes: usize,
+        /// What each of several processes has of a model that is trained. Changes the last bits at
+        /// most.
+        #[serde(default)]
+        sharding: Sharding,
         /// `HOST:PORT` of this machine where the worker comes to that is started elsewhere, by the
         /// line that a run says; without it one is started here.
         #[serde(default)]
         listen: Option<String>,
+        /// Adapters of low rank (LoRA), which alone are trained, with the rows of tokens that the
+        /// model does not know; all weights are trained where it is not there.
+        #[serde(default)]
+        lora: Option<LoraSection>,
     },
+}
+
+/// Adapters: `W + alpha / rank B A` in the place of the weight of a product.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraSection {
+    /// Rows of `A`, and columns of `B`.
+    pub rank: usize,
+    /// Times `1 / rank`, what `B A` is multiplied with.
+    pub alpha: f64,
+    /// Products that have an adapter.
+    #[schemars(extend("x-default" = "[\"all-linear\"]"))]
+    pub target_modules: Vec<LoraTarget>,
+}
+
+impl Default for LoraSection {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            target_modules: vec![LoraTarget::AllLinear],
+        }
+    }
+}
+
+/// Products of a layer, by their names in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum LoraTarget {
+    /// All products of the layers; it stands alone.
+    #[serde(rename = "all-linear")]
+    AllLinear,
+    /// Queries.
+    #[serde(rename = "q_proj")]
+    Queries,
+    /// Keys.
+    #[serde(rename = "k_proj")]
+    Keys,
+    /// Values.
+    #[serde(rename = "v_proj")]
+    Values,
+    /// What attention found.
+    #[serde(rename = "o_proj")]
+    Output,
+    /// The gate of the feed-forward part.
+    #[serde(rename = "gate_proj")]
+    Gate,
+    /// What is gated.
+    #[serde(rename = "up_proj")]
+    Up,
+    /// The way back.
+    #[serde(rename = "down_proj")]
+    Down,
+}
+
+impl LoraTarget {
+    /// As it is written.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::AllLinear => "all-linear",
+            Self::Queries => "q_proj",
+            Self::Keys => "k_proj",
+            Self::Values => "v_proj",
+            Self::Output => "o_proj",
+            Self::Gate => "gate_proj",
+            Self::Up => "up_proj",
+            Self::Down => "down_proj",
+        }
+    }
 }
 
 impl Default for EngineSection {
@@ -85,6 +165,27 @@ impl DeviceName {
             Self::Auto => "auto",
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// What each of several processes has of the weights, the gradient and the optimizer's moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharding {
+    /// All weights, the gradient of all of them, and the moments of some.
+    #[default]
+    None,
+    /// A part of each tensor, by FSDP2.
+    Full,
+}
+
+impl Sharding {
+    /// As it is written.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Full => "full",
         }
     }
 }

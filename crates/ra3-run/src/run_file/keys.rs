@@ -42,6 +42,17 @@ const PROBLEM_SETS: Allowed = OneOf(&[
 const PRECISIONS: Allowed = OneOf(&["float32", "bfloat16"]);
 const DOCUMENTS: Allowed = OneOf(&["all", "with_comments"]);
 
+const LORA_TARGETS: Allowed = OneOf(&[
+    "all-linear",
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+]);
+
 const fn key(path: &'static str, allowed: Allowed) -> Key {
     Key {
         path,
@@ -82,9 +93,14 @@ pub const KEYS: &[Key] = &[
     key("engine.python", Path),
     key("engine.device", OneOf(&["auto", "cpu", "cuda"])),
     key("engine.dtype", PRECISIONS),
+    key("engine.compile", Flag),
     key("engine.deadline_s", Whole(1, 1_000_000)).of("seconds"),
     key("engine.processes", Whole(1, 1_024)).of("processes"),
+    key("engine.sharding", OneOf(&["none", "full"])),
     key("engine.listen", Text(300)),
+    key("engine.lora.rank", Whole(1, 65_536)),
+    key("engine.lora.alpha", Real(Open(0.0), Closed(1e6))),
+    key("engine.lora.target_modules", LORA_TARGETS),
     // The documents.
     key("corpus.seed", Whole(0, ANY)),
     key("corpus.held_out_share", Real(Closed(0.0), Open(1.0))),

@@ -7,9 +7,10 @@ values of its own path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -164,3 +165,14 @@ def register() -> None:
     """Makes the function known to `transformers` by `NAME`."""
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _no_mask)
+
+
+@cache
+def _apart() -> Callable:
+    """The function as compiled code calls it; one, as code is made anew for another."""
+    return torch.compiler.disable(_attention)
+
+
+def keep_apart() -> None:
+    """The function is not compiled with what calls it from now on, until it is registered again."""
+    AttentionInterface.register(NAME, _apart())

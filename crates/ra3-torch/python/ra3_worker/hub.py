@@ -81,10 +81,16 @@ class Hub:
         """The ranks that are waited for by others, and not the other way round."""
         return [rank for rank, peer in self._peers.items() if not peer.is_waiting]
 
+    def silent(self) -> list[int]:
+        """Those of them that have said nothing for long: who shares a pass waits for them."""
+        return [rank for rank in self.behind() if self._silent_s(rank) > SILENT_S]
+
+    def _silent_s(self, rank: int) -> float:
+        return time.monotonic() - self._peers[rank].heard
+
     def said(self, rank: int) -> str:
         """What a rank is at."""
-        peer = self._peers[rank]
-        silent_s = time.monotonic() - peer.heard
+        peer, silent_s = self._peers[rank], self._silent_s(rank)
         silent = f", and silent for {silent_s:.0f} seconds" if silent_s > SILENT_S else ""
         return f"rank {rank}, which is at {peer.phase}{silent}"
 

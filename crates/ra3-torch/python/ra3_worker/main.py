@@ -96,7 +96,9 @@ class Beat:
         """
         if self.place.rank:
             return Columns().text(self.phase).numbers(1, [int(self.is_waiting)])
-        behind = self.hub.behind() if self.hub and self.is_waiting else []
+        behind = []
+        if self.hub:
+            behind = self.hub.behind() if self.is_waiting else self.hub.silent()
         waited = ", ".join(map(self.hub.said, behind)) if behind else ""
         text = f"{self.phase}, waiting for {waited}" if waited else self.phase
         return Columns().text(text).numbers(1, behind)
@@ -173,8 +175,12 @@ def _prepare(settings: dict, local: int = 0) -> dict:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Threads that wait sleep: one that spins takes the core that another works on.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # One process compiles, in itself: all layers have the same code.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
     import transformers
+
+    from . import compiled
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -193,6 +199,8 @@ def _prepare(settings: dict, local: int = 0) -> dict:
         wrong = f"there are more processes than the {n_gpus} GPUs of its machine"
     elif settings["device"] == "cuda":
         settings["device"] = f"cuda:{local}"
+    if settings.get("compile") and not wrong:
+        wrong = compiled.fault(settings["device"])
     gpus = [_gpu(index) for index in range(torch.cuda.device_count() if has_gpu else 0)]
     return {"device": settings["device"], "gpus": gpus, "fault": wrong}
 

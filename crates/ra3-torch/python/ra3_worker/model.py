@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from . import attention
+from . import adapters, attention
+from .adapters import Adapters, Lora
+from .compiled import CompiledLayers
+from .product import Product
+from .ranks import ALONE, Ranks
+from .sharding import FULL, Sharding, local
 
 # Rows of a product while drawing and scoring. A processor has few: a row alone pays for all of
 # them. A pass on a GPU has one tile, since its sums over a row depend on the number of rows.
@@ -43,6 +47,18 @@ class Settings:
     recompute: bool = False
     cache_bytes_max: int = 1 << 30
     moments: str = "float32"
+    # None trains all weights.
+    lora: Lora | None = None
+    # Whether several ranks have a part of each model, or all of it: `full` or `none`.
+    sharding: str = "none"
+    # Whether layers are compiled for passes that train.
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """As JSON has them."""
+        if isinstance(self.lora, dict):
+            targets = tuple(self.lora["target_modules"])
+            self.lora = Lora(**{**self.lora, "target_modules": targets})
 
     @property
     def tile(self) -> int:
@@ -63,40 +79,9 @@ class Settings:
         """Passes inside of it compute in `dtype`; weights stay `float32`."""
         kind = torch.device(self.device).type
         is_short = self.computed == torch.bfloat16
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short)
-
-
-class Product(nn.Linear):
-    """A product that has ways of its own where it is not trained.
-
-    The order of a product's sums depends on its number of rows: so it is always the same. And
-    weights are made short once, not in each pass: passes of few rows would do nothing else.
-    """
-
-    # Rows of a tile; 0 where a pass is one. Both are an instance's own.
-    n_tile = 0
-    is_short = False
-    _short: tuple[Tensor, Tensor | None] | None = None
-
-    def train(self, mode: bool = True) -> Product:
-        """Short weights are those of the moment at which training was left."""
-        super().train(mode)
-        self._short = None
-        if self.is_short and not mode:
-            bias = None if self.bias is None else self.bias.detach().bfloat16()
-            self._short = self.weight.detach().bfloat16(), bias
-        return self
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """`[..., rows, width]`, and outside of training a multiple of a tile."""
-        if self.training:
-            return super().forward(rows)
-        weight, bias = self._short or (self.weight, self.bias)
-        if not self.n_tile:
-            return F.linear(rows, weight, bias)
-        flat = rows.reshape(-1, rows.shape[-1])
-        tiles = [F.linear(tile, weight, bias) for tile in flat.split(self.n_tile)]
-        return torch.cat(tiles).view(*rows.shape[:-1], -1)
+        # What is kept short of a layer would outlive the layer's being whole.
+        is_kept = self.sharding != FULL
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_short, cache_enabled=is_kept)
 
 
 @dataclass
@@ -115,10 +100,102 @@ class Model:
     network: nn.Module
     config: dict
     moments: Moments = field(default_factory=Moments)
+    # What is trained where not all of it is; and the tokens whose rows have been added or started
+    # anew, which are trained too.
+    lora: Lora | None = None
+    adapters: Adapters | None = None
+    fresh: set[int] = field(default_factory=set)
+    # Of a model of which this rank has a part.
+    sharding: Sharding | None = None
+    compiled: CompiledLayers | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by the names that checkpoints use; a tied projection is the embedding."""
         return dict(self.network.named_parameters())
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What the optimizer steps: all parameters, or what adapts them."""
+        return self.adapters.parameters() if self.adapters else self.parameters()
+
+    def stepped(self, ranks: Ranks) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """What this rank steps: its own of what is trained, be it whole or a part, and its
+        gradient.
+        """
+        trained = self.trained()
+        if self.is_spread:
+            for name, value in trained.items():
+                yield name, local(value), None if value.grad is None else local(value.grad)
+            return
+        for name, owner in ranks.owners(trained).items():
+            if owner == ranks.rank:
+                yield name, trained[name], trained[name].grad
+
+    @property
+    def is_spread(self) -> bool:
+        """True if every rank has a part of each tensor that is trained."""
+        return self.sharding is not None and self.adapters is None
+
+    def whole(self, to: int | None = None) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of a checkpoint that says what this model says, one after the other; of a
+        sharded model all ranks have to ask for them, and with `to` one of them gets them.
+        """
+        if self.sharding:
+            tensors = self.sharding.tensors(self.network, to)
+        else:
+            tensors = ((name, value.detach()) for name, value in self.parameters().items())
+        is_here = not self.sharding or to in (None, self.sharding.ranks.rank)
+        for name, value in tensors:
+            yield name, self.adapters.merged(name, value) if self.adapters and is_here else value
+
+    def still(self, settings: Settings) -> Model:
+        """The model as it draws and scores: itself, or one that is put together of its parts."""
+        if not self.sharding:
+            return self
+        network = self.sharding.together(self.whole(), settings.device, draws=True)
+        return Model(network, self.config)
+
+    def adapt(self) -> None:
+        """Has adapters from now on, if that is what is trained."""
+        if self.lora and not self.adapters:
+            self.adapters = adapters.attach(self.network, self.lora, self.fresh, self._whole_of)
+
+    def _whole_of(self, value: Tensor) -> Tensor:
+        value = value.detach()
+        return self.sharding.whole(local(value), len(value)) if self.sharding else value
+
+    def freeze(self) -> None:
+        """Is run and scored with from now on."""
+        self.moments = Moments()
+        if self.adapters and self.sharding:
+            self._shard(self.sharding.together(self.whole(), self.device))
+        elif self.adapters:
+            adapters.fold(self.network.train())
+        self.adapters = None
+
+    def _shard(self, network: nn.Module) -> None:
+        """Has the parts of a whole network from now on."""
+        ranks = self.sharding.ranks
+        self.network, self.sharding, self.compiled = network, None, None
+        self.sharding = Sharding.of(network.train(), self.device, ranks)
+
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
+        return str(self.embedding.device)
+
+    def settle(self) -> None:
+        """What the optimizer has stepped is in its place."""
+        if not self.adapters:
+            return
+        for name, rows in self.adapters.rows.items():
+            matrix = self.network.get_submodule(name).weight.data
+            start = self.sharding.span(len(matrix))[0] if self.sharding else 0
+            rows.settle(local(matrix), start)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradient."""
+        for parameter in self.trained().values():
+            parameter.grad = None
 
     @property
     def embedding(self) -> nn.Parameter:
@@ -142,9 +219,9 @@ class Model:
 
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """`[rows, width]` after the layers; attention is as `attention.attending` says."""
-        found = self.network.model(
-            input_ids=tokens[None], position_ids=positions[None], use_cache=False
-        )
+        # A sharded one makes itself whole where it is called, and has the layers in its place.
+        body = self.network if self.sharding else self.network.model
+        found = body(input_ids=tokens[None], position_ids=positions[None], use_cache=False)
         return found.last_hidden_state[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -181,6 +258,22 @@ class Model:
         """FLOPs of the projection of so many rows."""
         return 2.0 * self.embedding.numel() * n_rows
 
+    def training_flops(
+        self, positions: list[int], n_targets: int, recomputes: bool
+    ) -> tuple[float, float]:
+        """FLOPs of a forward and a backward pass: of the layers, and of the projection of so many
+        rows.
+        """
+        layers, head = self.layer_flops(positions), self.head_flops(n_targets)
+        n_passes = 4.0 if recomputes else 3.0
+        if not self.adapters:
+            return n_passes * layers, 3.0 * head
+        # Weights that are not trained have no gradient; what adapts them has all three passes.
+        still = 2.0 * (self.n_matmul_params() - self.embedding.numel()) * len(positions)
+        own = sum(adapter.numel() for adapter in self.adapters.parameters().values())
+        added = 2.0 * n_passes * own * len(positions)
+        return n_passes * layers - still + added, 2.0 * head
+
     def shape(self) -> dict:
         """What `ra3` has to know of it."""
         parameters = self.parameters()
@@ -197,29 +290,72 @@ class Model:
         }
 
     def copy(self) -> Model:
-        """The model as it is, without its moments."""
-        self.network.zero_grad(set_to_none=True)
-        return Model(copy.deepcopy(self.network).train(), copy.deepcopy(self.config))
+        """The model as it is, without its moments, and with nothing that adapts it."""
+        self.zero_grad()
+        found = Model(self.network, copy.deepcopy(self.config), lora=self.lora)
+        if self.sharding:
+            found.sharding = self.sharding
+            found._shard(self.sharding.together(self.whole(), self.device))
+            return found
+        if self.adapters:
+            # Merged weights are made again: they are no part of it.
+            self.network.train()
+        found.network = copy.deepcopy(self.network).train()
+        if self.adapters:
+            adapters.fold(found.network)
+        return found
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Inside of it the network is whole, for its rows to be changed."""
+        if not self.sharding:
+            yield
+            return
+        if self.adapters:
+            raise ModelError("rows of a sharded model are added before its adapters are trained")
+        self.network = self.sharding.together(self.whole(), self.device)
+        yield
+        self._shard(self.network)
 
     def grow(self, n_vocabulary: int, noise: list[list[float]]) -> None:
         """Adds rows to the vocabulary: the mean row and noise of a hundredth of their size."""
+        with self._together():
+            self._grow(n_vocabulary, noise)
+
+    def _grow(self, n_vocabulary: int, noise: list[list[float]]) -> None:
         tied = self.is_tied
         modules = [self.network.get_input_embeddings(), self.head]
         for module, normals in zip(modules[: 1 if tied else 2], noise, strict=True):
             old = module.weight.detach()
             fresh = _fresh_rows(old, normals)
-            module.weight = nn.Parameter(torch.cat([old, fresh]))
+            is_trained = module.weight.requires_grad
+            module.weight = nn.Parameter(torch.cat([old, fresh]), requires_grad=is_trained)
         if tied:
             self.head.weight = self.embedding
+        n_before = modules[0].num_embeddings
         modules[0].num_embeddings = modules[1].out_features = n_vocabulary
         self.network.config.vocab_size = self.config["vocab_size"] = n_vocabulary
         self.moments = Moments()
+        self._add_fresh(range(n_before, n_vocabulary))
 
     def restart(self, tokens: list[int], noise: list[list[float]]) -> None:
         """Starts the rows of some tokens anew, as `grow` starts added ones."""
+        with self._together():
+            self._restart(tokens, noise)
+
+    def _restart(self, tokens: list[int], noise: list[list[float]]) -> None:
         weights = [self.embedding] if self.is_tied else [self.embedding, self.head.weight]
         for weight, normals in zip(weights, noise, strict=True):
             weight.data[tokens] = _fresh_rows(weight.detach(), normals)
+        self._add_fresh(tokens)
+
+    def _add_fresh(self, tokens: Iterable[int]) -> None:
+        self.fresh.update(tokens)
+        if self.adapters:
+            for name in map(adapters.row_name, self.adapters.rows):
+                self.moments.first.pop(name, None)
+                self.moments.second.pop(name, None)
+            adapters.set_rows(self.network, self.adapters, self.fresh)
 
 
 def _fresh_rows(rows: Tensor, normals: list[float]) -> Tensor:
@@ -230,7 +366,7 @@ def _fresh_rows(rows: Tensor, normals: list[float]) -> Tensor:
     return ((0.01 * size).float().double() * noise).float() + mean.float()
 
 
-def load(folder: Path, settings: Settings) -> Model:
+def load(folder: Path, settings: Settings, ranks: Ranks = ALONE) -> Model:
     """The model of a folder in Hugging Face layout, in `float32`."""
     attention.register()
     try:
@@ -249,19 +385,23 @@ def load(folder: Path, settings: Settings) -> Model:
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder}: {error}") from error
-    return of(network, config, settings)
+    return of(network, config, settings, ranks)
 
 
-def of(network: nn.Module, config: dict, settings: Settings) -> Model:
+def of(network: nn.Module, config: dict, settings: Settings, ranks: Ranks = ALONE) -> Model:
     """The model of a network that attends by `attention.NAME`, on its device, ready to train."""
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Product
             module.n_tile = settings.tile if settings.n_pass_max > settings.tile else 0
             module.is_short = settings.computed == torch.bfloat16
-    network.to(settings.device).train()
     recompute(network, settings.recompute)
-    return Model(network, config)
+    model = Model(network.train(), config, lora=settings.lora)
+    if settings.sharding == FULL and ranks.size > 1:
+        # A device never has all of it: layer by layer it comes there, and leaves a part.
+        model.sharding = Sharding.of(network, settings.device, ranks)
+    network.to(settings.device)
+    return model
 
 
 def recompute(network: nn.Module, is_on: bool) -> None:

@@ -1,9 +1,9 @@
 """What several processes share: the work of a request, the gradient that they add up, the moments.
 
-Every rank holds every model whole, but the optimizer's moments of some parameters only, which it
-steps for all. Which rows, sequences or examples are a rank's own follows from
-the request alone, so that all of them agree without a word; what they found goes to rank 0 by way
-of `hub`. A rank alone is one that shares with nobody.
+Every rank holds every model whole (or a part of each tensor, by `sharding`), but the optimizer's
+moments of some parameters only, which it steps for all. Which rows, sequences or examples are a
+rank's own follows from the request alone, so that all of them agree without a word; what they found
+goes to rank 0 by way of `hub`. A rank alone is one that shares with nobody.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Ranks:
         waiting: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
         """`waiting` is entered while the others are waited for."""
-        self.rank, self.size, self._waiting = rank, size, waiting
+        self.rank, self.size, self.waiting = rank, size, waiting
 
     def own(self, items: Sequence[Item], sizes: Sequence[int]) -> list[Item]:
         """Those of some things in a row that are this rank's."""
@@ -60,7 +60,7 @@ class Ranks:
             return [values]
         own = torch.tensor(values, dtype=torch.float64)
         found = [torch.empty_like(own) for _ in range(self.size)]
-        with self._waiting():
+        with self.waiting():
             dist.all_gather(found, own)
         return [row.tolist() for row in found]
 
@@ -73,7 +73,7 @@ class Ranks:
         """Leaves at the owner of each parameter the sum of all ranks' gradients, and none at the
         others.
         """
-        with self._waiting():
+        with self.waiting():
             for name, owner in self.owners(parameters).items():
                 parameter = parameters[name]
                 if parameter.grad is None:
@@ -84,7 +84,7 @@ class Ranks:
 
     def spread(self, parameters: dict[str, nn.Parameter]) -> None:
         """Gives every rank what the owners of parameters have made of them."""
-        with self._waiting():
+        with self.waiting():
             for name, owner in self.owners(parameters).items():
                 dist.broadcast(parameters[name].data, owner)
 
@@ -96,7 +96,7 @@ class Ranks:
             return own
         found = {}
         kind = next(iter(own.values())).dtype if own else torch.float32
-        with self._waiting():
+        with self.waiting():
             for name, owner in self.owners(parameters).items():
                 if owner == self.rank == 0:
                     found[name] = own[name].cpu()

@@ -79,9 +79,9 @@ class Engine:
 
     def __init__(self, model: Model, settings: Settings) -> None:
         """No rows yet."""
-        self.model, self.device = model, torch.device(settings.device)
+        self.model, self.device = model.still(settings), torch.device(settings.device)
         self.settings = settings
-        self.pool = Pool(model, settings)
+        self.pool = Pool(self.model, settings)
         self.live: list[Row] = []
         self.waiting: deque[Row] = deque()
         self.n_run, self.flops = 0, 0.0
@@ -91,7 +91,7 @@ class Engine:
         shape = (LIVE_ROWS_MAX, n_deep)
         self._paths = torch.zeros(shape, dtype=torch.long, device=self.device)
         self._lanes = list(range(LIVE_ROWS_MAX))[::-1]
-        model.network.eval()
+        self.model.network.eval()
 
     @torch.no_grad()
     def until_finished(self) -> list[Finished]:

@@ -41,7 +41,7 @@ class Server:
             Kind.LOAD_STATE: self._load_state,
             Kind.COPY: self._copy,
             Kind.DROP: self._drop,
-            Kind.FREEZE: self._reset,
+            Kind.FREEZE: self._freeze,
             Kind.RESET: self._reset,
             Kind.GROW: self._grow,
             Kind.RESTART: self._restart,
@@ -75,7 +75,7 @@ class Server:
 
     def _load(self, columns: list) -> Columns:
         [slot], folder = columns
-        self.models[slot] = models.load(Path(folder), self.settings)
+        self.models[slot] = models.load(Path(folder), self.settings, self.ranks)
         return Columns().text(json.dumps(self.models[slot].shape()))
 
     def _save(self, columns: list) -> Columns:
@@ -103,6 +103,11 @@ class Server:
         self.models[slot].moments = models.Moments()
         return Columns()
 
+    def _freeze(self, columns: list) -> Columns:
+        [[slot]] = columns
+        self.models[slot].freeze()
+        return Columns()
+
     def _grow(self, columns: list) -> Columns:
         [slot], [n_vocabulary], *noise = columns
         self.models[slot].grow(n_vocabulary, noise)
@@ -115,6 +120,8 @@ class Server:
 
     def _run_begin(self, columns: list) -> Columns:
         [[slot]] = columns
+        # What it has put together goes first.
+        self.engine = None
         self.engine = run.Engine(self.models[slot], self.settings)
         self.rows, self._rank_of = {}, {}
         return Columns()
@@ -168,7 +175,7 @@ class Server:
         model, objective = self.models[slot], _objective(objective)
         examples = list(_read_batch(batch))
         stats = update.gradient(model, self.settings, examples, objective, self.ranks)
-        model.network.zero_grad(set_to_none=True)
+        model.zero_grad()
         return _stats(stats)
 
 

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from .attention import ForestPlan, attending
+from .compiled import FIRST_ROWS, CompiledLayers
 from .model import Model, Moments, Settings
 from .ranks import ALONE, OtherRank, Ranks
+from .sharding import local
 from .trie import Example, Forest, Target, groups, grow, micro_batches
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.95, 1e-8
@@ -72,7 +74,7 @@ def update(
     clip = settings.clip_norm
     scale = clip / stats.norm if stats.norm > clip else 1.0
     step(model, settings, scale, objective.learning_rate, ranks)
-    model.network.zero_grad(set_to_none=True)
+    model.zero_grad()
     return stats
 
 
@@ -86,17 +88,19 @@ def gradient(
     """Leaves the gradient of a batch at the parameters, of several ranks at their owners; none
     after an error.
     """
-    model.network.zero_grad(set_to_none=True)
+    model.adapt()
+    model.zero_grad()
     model.network.train()
     try:
         stats = _total(*_own_gradient(model, settings, batch, objective, ranks), ranks)
         if ranks.size > 1:
-            ranks.add_up(model.parameters())
+            if not model.is_spread:
+                ranks.add_up(model.trained())
             stats.norm = math.sqrt(sum(square for [square] in ranks.gather([_square(model)])))
         if not math.isfinite(stats.norm):
             raise NonFinite(False, stats.norm, None)
     except BaseException:
-        model.network.zero_grad(set_to_none=True)
+        model.zero_grad()
         raise
     return stats
 
@@ -109,13 +113,49 @@ def _own_gradient(
     in_trees = [example for group in groups(batch) for example in group]
     own = ranks.own(in_trees, [len(example.tokens) for example in in_trees])
     try:
-        with _strict():
-            for forest in micro_batches(grow(own), settings.n_tokens_micro):
+        batches = micro_batches(grow(own), settings.n_tokens_micro)
+        n_idle = _n_idle(model, len(batches), ranks)
+        with _strict(), _compiled(model, settings):
+            for forest in batches:
                 _add_gradient(model, settings, forest, objective, stats)
-        stats.norm = math.sqrt(_square(model))
+            for _ in range(n_idle):
+                _add_gradient(model, settings, Forest([0], [0], [1]), objective, Stats())
+        if not model.is_spread:
+            stats.norm = math.sqrt(_square(model))
     except Exception as error:
+        if model.sharding:
+            # The others wait for this rank in the middle of a pass: nothing can be said to them.
+            raise
         return stats, error
     return stats, None
+
+
+@contextmanager
+def _compiled(model: Model, settings: Settings) -> Iterator[None]:
+    """Inside of it layers are compiled, where that is wished."""
+    if not settings.compile:
+        yield
+        return
+    model.compiled = model.compiled or CompiledLayers(model.network)
+    with model.compiled.running():
+        if not model.compiled.has_run:
+            rows = list(range(FIRST_ROWS))
+            forest = Forest([0] * FIRST_ROWS, rows, [FIRST_ROWS] * FIRST_ROWS)
+            forest.targets = [Target(0, 0, 0.0, None, None)]
+            likelihood = Objective(False, 0.0, 0.0, 0.0)
+            _add_gradient(model, settings, forest, likelihood, Stats())
+            model.zero_grad()
+            model.compiled.has_run = True
+        yield
+
+
+def _n_idle(model: Model, n_batches: int, ranks: Ranks) -> int:
+    """Micro-batches that others have and this rank has not: in each of them all ranks of a sharded
+    model make its layers whole, so this one runs a row that nothing is learnt from.
+    """
+    if not model.sharding:
+        return 0
+    return int(max(n for [n] in ranks.gather([float(n_batches)]))) - n_batches
 
 
 @contextmanager
@@ -157,8 +197,8 @@ def _total(own: Stats, error: Exception | None, ranks: Ranks) -> Stats:
 
 def _square(model: Model) -> float:
     squares = [
-        parameter.grad.double().square().sum()
-        for parameter in model.parameters().values()
+        local(parameter.grad).double().square().sum()
+        for parameter in model.trained().values()
         if parameter.grad is not None
     ]
     return float(sum(squares))
@@ -186,12 +226,16 @@ def _add_gradient(
             with settings.compute():
                 logits = model.logits(pulled[torch.tensor(chunk, device=device)])
             _surrogate(logits, chunk, targets, objective, stats).backward()
-        if rows:
+        if model.sharding and not rows:
+            # All ranks add up the gradients of the same tensors: of the projection's, too.
+            with settings.compute():
+                logits = model.logits(pulled[:1])
+            (0.0 * logits).sum().backward()
+        if pulled.grad is not None:
             hidden.backward(pulled.grad)
-    n_passes = 4.0 if settings.recompute else 3.0
     stats.n_run += len(forest.tokens)
-    stats.flops += n_passes * model.layer_flops(forest.positions)
-    stats.flops += 3.0 * model.head_flops(len(rows))
+    for flops in model.training_flops(forest.positions, len(rows), settings.recompute):
+        stats.flops += flops
 
 
 def _surrogate(
@@ -259,12 +303,8 @@ def step(
     kept = torch.bfloat16 if settings.moments == "bfloat16" else torch.float32
     correction_1 = 1.0 - BETA_1**moments.n_steps
     correction_2 = 1.0 - BETA_2**moments.n_steps
-    parameters = model.parameters()
-    for name, owner in ranks.owners(parameters).items():
-        if owner != ranks.rank:
-            continue
-        weight = parameters[name]
-        g = torch.zeros_like(weight) if weight.grad is None else weight.grad * scale
+    for name, weight, gradient in model.stepped(ranks):
+        g = torch.zeros_like(weight) if gradient is None else gradient * scale
         m, v = _moments(moments, name, weight)
         m = BETA_1 * m + (1.0 - BETA_1) * g
         v = BETA_2 * v + (1.0 - BETA_2) * g * g
@@ -272,8 +312,9 @@ def step(
         decay = settings.weight_decay if weight.ndim == 2 else 0.0
         weight -= learning_rate * (m / correction_1 / size + decay * weight)
         moments.first[name], moments.second[name] = m.to(kept), v.to(kept)
-    if ranks.size > 1:
-        ranks.spread(parameters)
+    if ranks.size > 1 and not model.is_spread:
+        ranks.spread(model.trained())
+    model.settle()
 
 
 def _moments(moments: Moments, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,8 +89,8 @@ class Worker:
     def load(self, folder, slot=1):
         self.ask(Kind.LOAD, Columns().numbers(1, [slot]).text(str(folder)))
 
-    def weights(self, folder, slot=1):
-        saved = Columns().numbers(1, [slot]).numbers(1, [2]).text(str(folder))
+    def weights(self, folder, slot=1, saved=2):
+        saved = Columns().numbers(1, [slot]).numbers(1, [saved]).text(str(folder))
         self.ask(Kind.SAVE, saved)
         return load_file(folder / "model.safetensors")
 

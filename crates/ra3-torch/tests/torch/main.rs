@@ -1,10 +1,12 @@
-//! The worker keeps the seam's promises, computes what `ra3-lm` computes, and fails by name.
+//! The worker keeps the seam's promises, computes what `ra3-lm` computes, trains adapters, and
+//! fails by name.
 //!
 //! It needs torch and transformers in the Python that `RA3_PYTHON` names, or `python3`. Where they
 //! are missing the tests say so, and are skipped.
 
 #![expect(clippy::print_stdout, reason = "says why it is skipped")]
 
+mod adapters;
 mod contract;
 #[path = "../../../ra3-lm/tests/contract_model/mod.rs"]
 mod contract_model;
@@ -58,6 +60,9 @@ fn settings(command: &[&str], folder: &Path) -> WorkerSettings {
             recompute: false,
             cache_bytes_max: 1 << 28,
             moments: "float32".to_owned(),
+            lora: None,
+            sharding: "none".to_owned(),
+            compile: false,
         },
     }
 }

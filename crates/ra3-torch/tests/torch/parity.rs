@@ -16,7 +16,7 @@ use ra3_torch::TorchModel;
 
 use crate::{base, has_torch, worker};
 
-fn native(folder: &Path) -> Lm {
+pub(crate) fn native(folder: &Path) -> Lm {
     let settings = TrainSettings {
         weight_decay: 0.1,
         clip_norm: 1.0,

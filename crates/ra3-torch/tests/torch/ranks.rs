@@ -43,6 +43,27 @@ fn two_ranks_keep_the_contract() {
     }
 }
 
+#[test]
+fn ranks_that_have_a_part_each_keep_the_contract() {
+    static MADE: OnceLock<(TempDir, Arc<Worker>)> = OnceLock::new();
+    fn make() -> Box<dyn Policy> {
+        let (folder, worker) = MADE.get_or_init(|| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let model = model(Architecture::Llama, false, 0);
+            let saved = model.save(folder.path(), Saved::Weights);
+            saved.expect("a checkpoint");
+            let mut settings = settings_of(folder.path(), 2);
+            settings.models.n_tokens_micro = 40;
+            settings.models.sharding = "full".to_owned();
+            (folder, Worker::start(&settings).expect("a worker"))
+        });
+        Box::new(TorchModel::load(worker, folder.path()).expect("a model"))
+    }
+    if has_torch() {
+        ra3_contract::check(subject(make, true));
+    }
+}
+
 /// Numbers of the processes of a worker whose files lie in a folder, by rank.
 fn processes_in(folder: &Path) -> Vec<(u32, Pid)> {
     let folder = folder.canonicalize().expect("our own");
