@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use ra3_run::estimate::estimate;
@@ -33,7 +34,7 @@ fn files() -> Vec<Table> {
     for variants in VARIANTS {
         let overrides: Vec<String> = variants
             .iter()
-            .map(|text| text.replace("/asserts.jsonl", &problems()))
+            .map(|text| text.replace("/asserts.jsonl", problems()))
             .collect();
         let file = run_file::parse(&tiny, Path::new("tiny.toml"), &overrides).unwrap();
         tables.push(Table::try_from(&file).unwrap());
@@ -41,16 +42,20 @@ fn files() -> Vec<Table> {
     tables
 }
 
-/// A file of problems, as one of the published sets has them.
-fn problems() -> String {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("values_asserts.jsonl");
-    let lines = ["a", "b", "c", "d"].map(|id| {
-        let question = format!("Find {id}.");
-        let tests = ["assert f(1) == 1"];
-        serde_json::json!({"id": id, "question": question, "test_cases": tests}).to_string()
-    });
-    std::fs::write(&path, lines.join("\n")).unwrap();
-    path.display().to_string()
+/// A file of problems, as one of the published sets has them. It is written once: the tests run
+/// beside each other, and one may not read what another has begun to write.
+fn problems() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("values_asserts.jsonl");
+        let lines = ["a", "b", "c", "d"].map(|id| {
+            let question = format!("Find {id}.");
+            let tests = ["assert f(1) == 1"];
+            serde_json::json!({"id": id, "question": question, "test_cases": tests}).to_string()
+        });
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        path.display().to_string()
+    })
 }
 
 const VARIANTS: [&[&str]; 2] = [
