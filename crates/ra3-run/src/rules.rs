@@ -69,7 +69,6 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
         processes,
         sharding,
         compile,
-        dtype,
         ..
     } = &file.engine
     else {
@@ -82,11 +81,6 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
         *sharding == Sharding::None || *processes > 1 || listen.is_some(),
         "engine.sharding = \"full\" with engine.processes = 1: one process has all of a model; set \
          engine.processes"
-    );
-    ensure!(
-        *sharding == Sharding::None || *dtype == Precision::Float32,
-        "engine.sharding = \"full\" with engine.dtype = \"bfloat16\": updates are now and then not \
-         finite, for a reason that is not known yet; set dtype = \"float32\", or share nothing out"
     );
     if let Some(address) = listen {
         let port = address

@@ -121,11 +121,6 @@ fn rules_between_keys_are_checked() {
             "set engine.processes",
         ),
         (
-            "engine={kind='torch', python='python3', processes=2, sharding='full', \
-             dtype='bfloat16'}",
-            "now and then not finite",
-        ),
-        (
             "engine={kind='torch', python='python3', lora={}}",
             "engine.lora is for base.kind = \"checkpoint\"",
         ),
