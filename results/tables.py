@@ -8,7 +8,7 @@
 
 `families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
 means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
-round. `curves`: one arm's RLVR less another's over the seeds that both have, of one study or of
+round, by arm. `curves`: one arm's RLVR less another's over the seeds that both have, of one study or of
 two; intervals are of Student's t over seeds. `estimator`: the E-step's gradient by the arms of
 runs/estimator.toml: with batches of b and 8 b rollouts the mean squared norm is |g|^2 + v and
 |g|^2 + v / 8; printed are |g|, the noise sqrt(v) of 64 rollouts and v / |g|^2 (with the 95 %
@@ -55,15 +55,16 @@ def e_step(folder):
     figures, n_before = collections.defaultdict(list), collections.Counter()
     for seed, record in records(folder):
         if record["record"] == "update" and record.get("phase") == "e_step":
-            index = n_before[seed]
-            n_before[seed] += 1
-            row = (index // UPDATES_OF_ROUND, index % UPDATES_OF_ROUND // UPDATES_OF_ROW)
+            arm = record["stage"]
+            index = n_before[seed, arm]
+            n_before[seed, arm] += 1
+            row = (arm, index // UPDATES_OF_ROUND, index % UPDATES_OF_ROUND // UPDATES_OF_ROW)
             figures[row].append(record["figures"])
-    for (part, row), found in sorted(figures.items()):
+    for (arm, part, row), found in sorted(figures.items()):
         keys = ["mean_gain", "think_rate", "persistence", "rationale_tokens"]
         means = [f"{key} {statistics.mean(it[key] for it in found):.3f}" for key in keys]
         first = row * UPDATES_OF_ROW + 1
-        print(f"round {part + 1}, updates {first} to {first + UPDATES_OF_ROW - 1}:", *means)
+        print(f"{arm}, round {part + 1}, updates {first} to {first + UPDATES_OF_ROW - 1}:", *means)
 
 
 def curves_of(place):

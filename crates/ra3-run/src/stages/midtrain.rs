@@ -118,13 +118,15 @@ fn ntp_course<'a>(
 
 /// The documents of a choice; all, where none has a comment.
 fn chosen(choice: DocumentChoice, documents: &Shards) -> Vec<usize> {
-    let all = 0..documents.len();
-    let has_comment = |index: &usize| documents.document(*index).annotated.has_rationale();
-    let with_comments: Vec<usize> = all.clone().filter(has_comment).collect();
-    match choice {
-        DocumentChoice::WithComments if !with_comments.is_empty() => with_comments,
-        DocumentChoice::WithComments | DocumentChoice::All => all.collect(),
+    let mut found: Vec<usize> = (0..documents.len()).collect();
+    if choice == DocumentChoice::WithComments {
+        let has_comment = |index: &usize| documents.document(*index).annotated.has_rationale();
+        let with_comments: Vec<usize> = found.iter().copied().filter(has_comment).collect();
+        if !with_comments.is_empty() {
+            found = with_comments;
+        }
     }
+    found
 }
 
 /// The markers whose rows begin anew: those that the base model was not trained to write.
