@@ -199,25 +199,25 @@ def continued(worker, saved, folder):
     return worker.weights(folder, 2)
 
 
-def test_ranks_do_what_one_process_does(tmp_path):
-    model = write_model(tmp_path / "model")
+def check_against_one_process(folder, model, run, settings_of):
+    """Runs of one, two, two and three processes do the same, by `run` and the settings of each."""
     found, went_on = [], []
     for index, n_processes in enumerate((1, 2, 2, 3)):
-        with Worker(tmp_path, n_processes) as worker:
+        with Worker(folder, n_processes, **settings_of(n_processes)) as worker:
             assert worker.greeting["fault"] == ""
             assert worker.greeting["n_processes"] == n_processes
-            own = tmp_path / f"saved-{index}"
-            found.append(course(worker, model, own))
+            own = folder / f"saved-{index}"
+            found.append(run(worker, model, own))
             # By this one what it has saved itself, and what was saved by one process, or by two.
-            straight = continued(worker, own, tmp_path / f"more-{index}")
+            straight = continued(worker, own, folder / f"more-{index}")
             worker.ask(Kind.UPDATE, trained(BATCHES[0]))
-            for name, value in worker.weights(tmp_path / f"straight-{index}").items():
+            for name, value in worker.weights(folder / f"straight-{index}").items():
                 assert torch.equal(value, straight[name]), name
-            other = tmp_path / f"saved-{1 if index == 3 else 0}"
-            went_on.append(continued(worker, other, tmp_path / f"went-on-{index}"))
+            other = folder / f"saved-{1 if index == 3 else 0}"
+            went_on.append(continued(worker, other, folder / f"went-on-{index}"))
     assert max(far(other, went_on[0]) for other in went_on[1:]) <= 1e-5
     moments = [
-        load_file(tmp_path / f"saved-{index}" / "training_state.safetensors") for index in range(4)
+        load_file(folder / f"saved-{index}" / "training_state.safetensors") for index in range(4)
     ]
     assert all(far(other, moments[0]) <= 1e-5 for other in moments[1:])
     alone, two, again, three = found
@@ -225,10 +225,16 @@ def test_ranks_do_what_one_process_does(tmp_path):
     for name, value in two[4].items():
         assert torch.equal(value, again[4][name]), name
     for other in (two, three):
+        # Draws and scores have the bits of one process.
         assert other[0] == alone[0] and other[1] == alone[1]
         assert far(other[4], alone[4]) <= 1e-5
         for (mine, [_, n_drawn]), (theirs, [_, n_too]) in zip(other[2], alone[2], strict=True):
             assert mine[:5] == pytest.approx(theirs[:5], rel=1e-5) and n_drawn == n_too
+
+
+def test_ranks_do_what_one_process_does(tmp_path):
+    model = write_model(tmp_path / "model")
+    check_against_one_process(tmp_path, model, course, lambda _: {})
 
 
 def test_what_is_not_finite_is_of_a_rank_and_moves_nothing(tmp_path):

@@ -7,9 +7,8 @@ import time
 import pytest
 import torch
 from conftest import write_model
-from safetensors.torch import load_file
 from test_model import sequences
-from test_ranks import BATCHES, Worker, continued, course, far, scored, trained
+from test_ranks import BATCHES, Worker, check_against_one_process, course, far, scored, trained
 
 from ra3_worker import hub, wire
 from ra3_worker.ranks import Ranks
@@ -35,34 +34,7 @@ def asked(worker, model, folder):
 def test_parts_do_what_the_whole_does(tmp_path, tied, more):
     # 49 tokens: no number of ranks but one divides the rows.
     model = write_model(tmp_path / "model", tied=tied, vocab_size=49)
-    found, went_on = [], []
-    for index, n_processes in enumerate((1, 2, 2, 3)):
-        settings = {**more, **(FULL if index else {})}
-        with Worker(tmp_path, n_processes, **settings) as worker:
-            assert worker.greeting["fault"] == ""
-            own = tmp_path / f"saved-{index}"
-            found.append(asked(worker, model, own))
-            straight = continued(worker, own, tmp_path / f"more-{index}")
-            worker.ask(Kind.UPDATE, trained(BATCHES[0]))
-            for name, value in worker.weights(tmp_path / f"straight-{index}").items():
-                assert torch.equal(value, straight[name]), name
-            other = tmp_path / f"saved-{1 if index == 3 else 0}"
-            went_on.append(continued(worker, other, tmp_path / f"went-on-{index}"))
-    assert max(far(other, went_on[0]) for other in went_on[1:]) <= 1e-5
-    moments = [
-        load_file(tmp_path / f"saved-{index}" / "training_state.safetensors") for index in range(4)
-    ]
-    assert all(far(other, moments[0]) <= 1e-5 for other in moments[1:])
-    alone, two, again, three = found
-    assert two[:4] == again[:4]
-    for name, value in two[4].items():
-        assert torch.equal(value, again[4][name]), name
-    for other in (two, three):
-        # What draws is whole, so it has the bits of one process.
-        assert other[0] == alone[0] and other[1] == alone[1]
-        assert far(other[4], alone[4]) <= 1e-5
-        for (mine, [_, n_drawn]), (theirs, [_, n_too]) in zip(other[2], alone[2], strict=True):
-            assert mine[:5] == pytest.approx(theirs[:5], rel=1e-5) and n_drawn == n_too
+    check_against_one_process(tmp_path, model, asked, lambda n: {**more, **(FULL if n > 1 else {})})
 
 
 def row_noise(n_rows, n_matrices, columns):

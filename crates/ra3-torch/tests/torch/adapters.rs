@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use ra3::model::{Model, Saved};
-use ra3::policy::{Example, Objective, Policy, Surrogate};
+use ra3::policy::{Objective, Policy, Surrogate};
 use ra3::seed::Seed;
 use ra3_lm::config::Architecture;
 use ra3_torch::{Lora, TorchModel, Worker};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::contract_model::{model, subject};
 use crate::parity::native;
-use crate::{base, has_torch, python, settings};
+use crate::{base, examples, has_torch, python, settings};
 
 /// A worker that trains adapters.
 fn worker() -> &'static (TempDir, Arc<Worker>) {
@@ -43,16 +43,6 @@ fn adapters_keep_the_contract() {
     if has_torch() {
         ra3_contract::check(subject(make, true));
     }
-}
-
-fn examples() -> Vec<Example> {
-    let example = |index: u32| Example {
-        tokens: (0..20).map(|at| (at * at + index * 7) % 40).collect(),
-        weights: (0..20).map(|at| if at == 0 { 0.0 } else { 0.01 }).collect(),
-        restrictions: vec![],
-        old_logprobs: vec![],
-    };
-    (0..4).map(example).collect()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ra3_torch::{TorchModel, Worker};
 use tempfile::TempDir;
 
 use crate::contract_model::{N_CONTEXT, model, subject};
-use crate::{has_torch, python, settings, worker};
+use crate::{for_contract, has_torch, worker};
 
 fn load(worker: &Arc<Worker>, folder: &Path) -> Box<dyn Policy> {
     Box::new(TorchModel::load(worker, folder).expect("a model"))
@@ -39,15 +39,11 @@ fn the_worker_keeps_the_contract_with_room_for_one_sequence() {
     static MADE: OnceLock<(TempDir, Arc<Worker>)> = OnceLock::new();
     fn make() -> Box<dyn Policy> {
         let (folder, worker) = MADE.get_or_init(|| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let model = model(Architecture::Llama, false, 0);
-            let saved = model.save(folder.path(), Saved::Weights);
-            saved.expect("a checkpoint");
-            let mut settings = settings(&[&python()], folder.path());
-            // Keys and values of two layers of two heads of four numbers, and a last hidden state.
-            settings.models.cache_bytes_max = N_CONTEXT * (2 * 2 * 2 * 4 + 16) * 4;
-            settings.models.n_tokens_micro = 40;
-            (folder, Worker::start(&settings).expect("a worker"))
+            for_contract(Architecture::Llama, |settings| {
+                // Keys and values of two layers of two heads of four numbers, and a last hidden
+                // state.
+                settings.models.cache_bytes_max = N_CONTEXT * (2 * 2 * 2 * 4 + 16) * 4;
+            })
         });
         load(worker, folder.path())
     }

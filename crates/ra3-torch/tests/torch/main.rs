@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
+use ra3::model::{Model, Saved};
+use ra3::policy::Example;
+use ra3_lm::config::Architecture;
 use ra3_torch::{Settings, Worker, WorkerSettings};
 use tempfile::TempDir;
 
@@ -81,4 +84,30 @@ fn worker() -> &'static Arc<Worker> {
 /// The committed base.
 fn base() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/base")
+}
+
+/// Four sequences of twenty tokens.
+fn examples() -> Vec<Example> {
+    let example = |index: u32| Example {
+        tokens: (0..20).map(|at| (at * at + index * 7) % 40).collect(),
+        weights: (0..20).map(|at| if at == 0 { 0.0 } else { 0.01 }).collect(),
+        restrictions: vec![],
+        old_logprobs: vec![],
+    };
+    (0..4).map(example).collect()
+}
+
+/// A folder with a model of the contract suite, and a worker of its own with some settings changed.
+fn for_contract(
+    architecture: Architecture,
+    change: impl FnOnce(&mut WorkerSettings),
+) -> (TempDir, Arc<Worker>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = contract_model::model(architecture, false, 0);
+    let saved = model.save(folder.path(), Saved::Weights);
+    saved.expect("a checkpoint");
+    let mut settings = settings(&[&python()], folder.path());
+    settings.models.n_tokens_micro = 40;
+    change(&mut settings);
+    (folder, Worker::start(&settings).expect("a worker"))
 }

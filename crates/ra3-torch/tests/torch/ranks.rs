@@ -6,15 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ra3::model::{Model, Saved};
-use ra3::policy::{Example, Objective, Policy, PolicyError, Surrogate};
+use ra3::policy::{Objective, Policy, PolicyError, Surrogate};
 use ra3_lm::config::Architecture;
 use ra3_torch::{Port, TorchModel, Worker, WorkerError, WorkerSettings};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::contract_model::{model, subject};
-use crate::{base, has_torch, python, settings};
+use crate::contract_model::subject;
+use crate::{base, examples, for_contract, has_torch, python, settings};
 
 /// Settings of a worker of so many processes.
 fn settings_of(folder: &Path, n_processes: usize) -> WorkerSettings {
@@ -27,15 +26,8 @@ fn settings_of(folder: &Path, n_processes: usize) -> WorkerSettings {
 fn two_ranks_keep_the_contract() {
     static MADE: OnceLock<(TempDir, Arc<Worker>)> = OnceLock::new();
     fn make() -> Box<dyn Policy> {
-        let (folder, worker) = MADE.get_or_init(|| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let model = model(Architecture::Qwen2, false, 0);
-            let saved = model.save(folder.path(), Saved::Weights);
-            saved.expect("a checkpoint");
-            let mut settings = settings_of(folder.path(), 2);
-            settings.models.n_tokens_micro = 40;
-            (folder, Worker::start(&settings).expect("a worker"))
-        });
+        let (folder, worker) = MADE
+            .get_or_init(|| for_contract(Architecture::Qwen2, |settings| settings.n_processes = 2));
         Box::new(TorchModel::load(worker, folder.path()).expect("a model"))
     }
     if has_torch() {
@@ -48,14 +40,10 @@ fn ranks_that_have_a_part_each_keep_the_contract() {
     static MADE: OnceLock<(TempDir, Arc<Worker>)> = OnceLock::new();
     fn make() -> Box<dyn Policy> {
         let (folder, worker) = MADE.get_or_init(|| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let model = model(Architecture::Llama, false, 0);
-            let saved = model.save(folder.path(), Saved::Weights);
-            saved.expect("a checkpoint");
-            let mut settings = settings_of(folder.path(), 2);
-            settings.models.n_tokens_micro = 40;
-            settings.models.sharding = "full".to_owned();
-            (folder, Worker::start(&settings).expect("a worker"))
+            for_contract(Architecture::Llama, |settings| {
+                settings.n_processes = 2;
+                settings.models.sharding = "full".to_owned();
+            })
         });
         Box::new(TorchModel::load(worker, folder.path()).expect("a model"))
     }
@@ -94,16 +82,6 @@ fn assert_all_gone(folder: &Path) {
         assert!(Instant::now() < until, "a rank goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn examples() -> Vec<Example> {
-    let example = |index: u32| Example {
-        tokens: (0..20).map(|at| (at * at + index * 7) % 40).collect(),
-        weights: (0..20).map(|at| if at == 0 { 0.0 } else { 0.01 }).collect(),
-        restrictions: vec![],
-        old_logprobs: vec![],
-    };
-    (0..4).map(example).collect()
 }
 
 const OBJECTIVE: Objective = Objective {
