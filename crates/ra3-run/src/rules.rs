@@ -283,11 +283,8 @@ fn check_problems(
         );
         ensure!(
             n_generated(&file.corpus, forms) > 0,
-            "there are no problems: corpus.testbed {}, and problems.set names no other",
-            match file.corpus.testbed {
-                Some(_) => "generates none of this form",
-                None => "is not there",
-            }
+            "there are no problems: {}, and problems.set names no other",
+            why_none_are_generated(file)
         );
         return Ok(());
     }
@@ -299,6 +296,18 @@ fn check_problems(
         );
     }
     Ok(())
+}
+
+/// The settings by which the testbed has no problem of a form.
+fn why_none_are_generated(file: &RunFile) -> String {
+    let Some(testbed) = &file.corpus.testbed else {
+        return "corpus.testbed is not there".to_owned();
+    };
+    format!(
+        "corpus.testbed generates none of this form, by n_train_problems = {}, \
+         n_held_out_problems = {} and mbpp_share = {}",
+        testbed.n_train_problems, testbed.n_held_out_problems, testbed.mbpp_share
+    )
 }
 
 fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
@@ -325,7 +334,8 @@ fn check_rlvr(file: &RunFile, rlvr: &RlvrSection) -> Result<()> {
     if let Some(forms) = problems.set.forms() {
         ensure!(
             file.corpus.n_held_out_problems(forms) > 0,
-            "rlvr is scored on held-out problems: corpus.testbed.n_held_out_problems is 0"
+            "rlvr is scored on held-out problems: {}",
+            why_none_are_generated(file)
         );
         return Ok(());
     }
