@@ -7,6 +7,7 @@
 //!
 //! This crate is for tests: failures are panics.
 
+mod drafts;
 mod draws;
 mod feeds;
 mod refusals;
@@ -50,6 +51,7 @@ pub const CHECKS: &[Check] = &[
     ("stops", draws::stops),
     ("the end of the context", draws::context_end),
     ("feeds in pieces", feeds::pieces),
+    ("drafts", drafts::change_nothing),
     ("work", feeds::work),
     ("scores are shares", scores::shares),
     ("scores of targets alone", scores::targets),

@@ -22,6 +22,8 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Script {
     moves: Vec<Move>,
+    /// By move, what is likely to follow; nothing where there is none.
+    pub(crate) drafts: Vec<Vec<TokenId>>,
     pub(crate) seen: Vec<Seen>,
 }
 
@@ -29,6 +31,7 @@ impl Script {
     pub(crate) fn new(moves: Vec<Move>) -> Self {
         Self {
             moves,
+            drafts: Vec::new(),
             seen: Vec::new(),
         }
     }
@@ -73,6 +76,12 @@ impl Episode for Script {
             .get(self.seen.len() - 1)
             .cloned()
             .unwrap_or(Move::Done)
+    }
+
+    fn draft(&self) -> &[TokenId] {
+        let last = self.seen.len().checked_sub(1);
+        last.and_then(|last| self.drafts.get(last))
+            .map_or(&[], Vec::as_slice)
     }
 }
 

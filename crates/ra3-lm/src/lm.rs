@@ -7,7 +7,7 @@ use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, Upd
 use ra3::seed::Seed;
 
 use crate::checkpoint::{self, CheckpointError, InMemory, SHARD_BYTES_MAX};
-use crate::generate;
+use crate::generate::{self, Drawing, Kept};
 use crate::model::config::{ModelConfig, Precision};
 use crate::model::transformer::Transformer;
 use crate::model::weights::{Layout, Weights, fill_normal};
@@ -25,6 +25,8 @@ pub struct Lm {
     settings: TrainSettings,
     /// Buffers of the last update.
     workspace: Workspace,
+    /// Keys, values and hidden states of the last run.
+    kept: Kept,
 }
 
 impl Lm {
@@ -41,6 +43,16 @@ impl Lm {
             optimizer: None,
             settings,
             workspace: Workspace::default(),
+            kept: Kept::default(),
+        }
+    }
+
+    fn drawing(&self) -> Drawing<'_> {
+        Drawing {
+            transformer: &self.transformer,
+            weights: &self.weights,
+            settings: &self.settings,
+            kept: &self.kept,
         }
     }
 
@@ -87,6 +99,7 @@ impl Lm {
     /// Sets the bytes of the key and value cache: what is free is known once the weights are there.
     pub fn set_cache_bytes_max(&mut self, n_bytes: usize) {
         self.settings.cache_bytes_max = n_bytes;
+        self.kept.clear();
     }
 
     /// Sets the precision of the operands of matrix products.
@@ -160,18 +173,11 @@ fn grow_rows(place: &mut [f32], source: &[f32], d: usize, seed: Seed) {
 
 impl Policy for Lm {
     fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
-        generate::run(
-            &self.transformer,
-            &self.weights,
-            &self.settings,
-            episodes,
-            seed,
-        )
+        self.drawing().run(episodes, seed)
     }
 
     fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
-        let (transformer, weights) = (&self.transformer, &self.weights);
-        generate::score(transformer, weights, &self.settings, sequences)
+        self.drawing().score(sequences)
     }
 
     /// Without the optimizer's moments, in half the memory where the settings say so.
@@ -187,6 +193,7 @@ impl Policy for Lm {
         batch: &[Example],
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError> {
+        self.kept.clear();
         let result = batch_gradient(
             batch,
             objective,

@@ -52,6 +52,8 @@ struct Script {
     prompt: Vec<TokenId>,
     /// Lengths; even ones are sampled, odd ones fed.
     pieces: Vec<usize>,
+    /// So much of a feed is said to be likely at every move, whatever comes.
+    n_draft: usize,
 }
 
 /// Follows a script while the context has room, and keeps all that it sees.
@@ -59,6 +61,7 @@ struct Script {
 struct Row {
     prompt: Vec<TokenId>,
     pieces: Vec<usize>,
+    draft: Vec<TokenId>,
     seen: Vec<(Vec<TokenId>, Vec<u32>, Option<Stop>)>,
 }
 
@@ -67,9 +70,15 @@ impl Row {
         Self {
             prompt: script.prompt.clone(),
             pieces: script.pieces.clone(),
+            draft: fed(script.n_draft),
             seen: Vec::new(),
         }
     }
+}
+
+/// What a feed of so many tokens feeds.
+fn fed(n: usize) -> Vec<TokenId> {
+    (0..n).map(|i| (i % 7) as TokenId).collect()
 }
 
 fn bits(logprobs: &[f32]) -> Vec<u32> {
@@ -100,8 +109,7 @@ impl Episode for Row {
             return Move::Done;
         }
         if n % 2 == 1 {
-            let tokens: Vec<TokenId> = (0..n.min(room)).map(|i| (i % 7) as TokenId).collect();
-            return Move::Feed(tokens);
+            return Move::Feed(fed(n.min(room)));
         }
         Move::Sample(SampleRule {
             temperature: 0.8,
@@ -111,6 +119,10 @@ impl Episode for Row {
             stop: [3].into(),
             n_tokens_max: n.max(1),
         })
+    }
+
+    fn draft(&self) -> &[TokenId] {
+        &self.draft
     }
 }
 
@@ -132,8 +144,11 @@ fn script() -> impl Strategy<Value = Script> {
         }),
         prop::collection::vec(0..40u32, 0..50),
     ];
-    (prompt, prop::collection::vec(0..40usize, 0..6))
-        .prop_map(|(prompt, pieces)| Script { prompt, pieces })
+    (prompt, prop::collection::vec(0..40usize, 0..6)).prop_map(|(prompt, pieces)| Script {
+        prompt,
+        pieces,
+        n_draft: 0,
+    })
 }
 
 proptest! {
@@ -156,6 +171,27 @@ proptest! {
         // A row's neighbours change no bit either.
         let alone = run(N_CONTEXT, &scripts[..1]).unwrap().0;
         prop_assert_eq!(&rows[0], &alone[0]);
+    }
+
+    #[test]
+    fn drafts_change_no_bit_whatever_the_size_of_the_cache(
+        scripts in prop::collection::vec((script(), 0..200usize), 1..14),
+        n_room in N_CONTEXT..3 * N_CONTEXT,
+    ) {
+        let (plain, drafts): (Vec<Script>, Vec<usize>) = scripts.into_iter().unzip();
+        let drafting = plain.iter().zip(&drafts);
+        let drafting: Vec<Script> = drafting
+            .map(|(script, n_draft)| Script { n_draft: *n_draft, ..script.clone() })
+            .collect();
+        let (rows, work) = run(100 * N_CONTEXT, &plain).unwrap();
+        for n_room in [100 * N_CONTEXT, n_room] {
+            let (found, with_drafts) = run(n_room, &drafting).unwrap();
+            for (row, found) in rows.iter().zip(&found) {
+                prop_assert_eq!(&row.seen, &found.seen);
+            }
+            prop_assert_eq!(work.n_tokens, with_drafts.n_tokens);
+            prop_assert_eq!(work.n_tokens_sampled, with_drafts.n_tokens_sampled);
+        }
     }
 
     #[test]
@@ -209,6 +245,7 @@ fn sequence((script, token, n): &(Script, TokenId, usize)) -> Example {
 fn plain(n_rows: usize, n_tokens: usize) -> Vec<Script> {
     (0..n_rows)
         .map(|row| Script {
+            n_draft: 0,
             prompt: vec![row as TokenId; 5],
             // Stops are rare, so a row samples again until it is long enough.
             pieces: vec![2; (n_tokens - 5) / 2],
@@ -240,6 +277,7 @@ fn a_shared_prompt_is_not_computed_again_for_the_rows_that_wait() {
     let script = Script {
         prompt,
         pieces: vec![8],
+        n_draft: 0,
     };
     let (_, work) = run(N_CONTEXT, &vec![script; 40]).unwrap();
     let n_sampled = work.n_tokens_sampled;
@@ -257,6 +295,7 @@ fn rows_that_are_over_at_their_start_take_no_room() {
     let over = Script {
         prompt: vec![],
         pieces: vec![],
+        n_draft: 0,
     };
     let mut scripts = plain(1, 150);
     scripts.extend(vec![over; 300]);
@@ -271,6 +310,7 @@ fn a_rollout_that_can_never_fit_says_what_it_needs() {
     let feed = Script {
         prompt: vec![1; 61],
         pieces: vec![],
+        n_draft: 0,
     };
     let error = run(60, &[feed.clone(), feed.clone()]).unwrap_err();
     let n_bytes = memory::cache_bytes(&config(), 61);
@@ -300,4 +340,66 @@ fn a_rollout_that_can_never_fit_says_what_it_needs() {
         }
     ));
     assert!(run(0, &sample).is_err());
+}
+
+/// A row whose prompt is fed again, and what it wrote.
+fn written(row: &Row) -> Example {
+    let sampled = row.seen.iter().filter(|seen| seen.2.is_some());
+    let tokens: Vec<TokenId> = row
+        .prompt
+        .iter()
+        .chain(sampled.flat_map(|seen| &seen.0))
+        .copied()
+        .collect();
+    let is_sampled = |at| f32::from(u8::from(at >= row.prompt.len()));
+    Example {
+        weights: (0..tokens.len()).map(is_sampled).collect(),
+        tokens,
+        restrictions: vec![],
+        old_logprobs: vec![],
+    }
+}
+
+/// What was run is there for a score, until the weights change: but for the last token of a row,
+/// which nothing followed, and for a few whose places others have taken.
+#[test]
+fn what_was_drawn_is_scored_without_a_pass_until_the_weights_change() {
+    let mut lm = model(100 * N_CONTEXT);
+    let scripts = plain(6, 40);
+    let draw = |lm: &Lm| {
+        let mut rows: Vec<Row> = scripts.iter().map(Row::new).collect();
+        let mut episodes: Vec<&mut dyn Episode> =
+            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+        let work = lm.run(&mut episodes, Seed::root(5)).unwrap();
+        (rows, work)
+    };
+    let (rows, first) = draw(&lm);
+    let sequences: Vec<Example> = rows.iter().map(written).collect();
+    let (scores, work) = lm.score(&sequences).unwrap();
+    assert!(work.n_tokens_run < first.n_tokens_run / 10, "{work:?}");
+    for (row, scores) in rows.iter().zip(&scores) {
+        let drawn: Vec<u32> = row.seen.iter().flat_map(|seen| seen.1.clone()).collect();
+        let scored = bits(&scores[row.prompt.len()..]);
+        assert_eq!(drawn, scored, "a score has the bits of the draw");
+    }
+    // A score gives the cache back, a copy has none, and other weights or kernels have another.
+    let (again, work) = lm.score(&sequences).unwrap();
+    assert_eq!(again, scores);
+    assert!(work.n_tokens_run > first.n_tokens_run / 2, "{work:?}");
+    draw(&lm);
+    let (of_copy, work) = lm.clone().score(&sequences).unwrap();
+    assert_eq!(of_copy, scores);
+    assert!(work.n_tokens_run > first.n_tokens_run / 2, "{work:?}");
+    let (rows_again, second) = draw(&lm);
+    assert_eq!(rows, rows_again);
+    assert!(second.n_tokens_run < first.n_tokens_run / 2, "{second:?}");
+    lm.weights_mut().data_mut()[0] += 1.0;
+    let (changed, work) = lm.score(&sequences).unwrap();
+    assert_ne!(changed, scores);
+    assert_eq!(changed, lm.clone().score(&sequences).unwrap().0);
+    assert!(work.n_tokens_run > first.n_tokens_run / 2, "{work:?}");
+    draw(&lm);
+    lm.set_compute_precision(Precision::Bfloat16);
+    let short = lm.score(&sequences).unwrap().0;
+    assert_eq!(short, lm.clone().score(&sequences).unwrap().0);
 }

@@ -111,6 +111,16 @@ impl Observation<'_> {
 pub trait Episode {
     /// Takes what the last move gave and says the next one.
     fn next(&mut self, seen: Observation<'_>) -> Move;
+
+    /// Tokens that are likely to follow what the last move appends, drawn and fed ones alike: of a
+    /// [`Move::Sample`] from its first draw on, of a [`Move::Feed`] behind its tokens.
+    ///
+    /// A hint, as the draft of speculative decoding: a policy may run some of them ahead, in one
+    /// pass, and has them when they are asked for. It changes no draw and no log-probability, only
+    /// the work, of which a draft that is wrong wastes some.
+    fn draft(&self) -> &[TokenId] {
+        &[]
+    }
 }
 
 /// A target whose probability is taken among a few tokens, as when it was sampled.

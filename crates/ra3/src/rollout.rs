@@ -56,6 +56,8 @@ enum Lines<'a> {
         trajectory: &'a Trajectory,
         /// By line: tokens of the document from there on, with one marker a line.
         n_rest: Vec<usize>,
+        /// The document if no line switches: before each line `<act>`.
+        kept: Vec<TokenId>,
     },
     /// They are sampled, up to any of these tokens.
     Free {
@@ -104,7 +106,14 @@ impl<'a> Rollout<'a> {
         for line in (0..n_rest.len().saturating_sub(1)).rev() {
             n_rest[line] += n_rest[line + 1];
         }
-        let lines = Lines::Expert { trajectory, n_rest };
+        let act = latents.markers.act;
+        let kept = trajectory.lines.iter();
+        let kept = kept.flat_map(|line| std::iter::once(act).chain(line.iter().copied()));
+        let lines = Lines::Expert {
+            trajectory,
+            n_rest,
+            kept: kept.collect(),
+        };
         Self::new(&trajectory.prefix, lines, Some(latents))
     }
 
@@ -350,6 +359,26 @@ impl Episode for Rollout<'_> {
                 stop,
                 ..
             } => self.sampled(tokens, logprobs, stop),
+        }
+    }
+
+    /// What follows if no line switches from here on; nothing where something else is certain to
+    /// come first.
+    fn draft(&self) -> &[TokenId] {
+        let (Lines::Expert { n_rest, kept, .. }, Some(latents)) = (&self.lines, &self.latents)
+        else {
+            return &[];
+        };
+        let Some(n_rest) = n_rest.get(self.trace.lines.len()) else {
+            return &[];
+        };
+        let rest = &kept[kept.len() - n_rest..];
+        match (latents.decision, self.expect) {
+            (Decision::Think | Decision::Absent, _) | (_, Expect::Rationale) => &[],
+            (_, Expect::Decision) if !self.choices.contains(&latents.markers.act) => &[],
+            (_, Expect::Decision | Expect::Line) => rest,
+            // Behind `</think>` the line comes without a marker.
+            (_, Expect::Close) => &rest[1..],
         }
     }
 }

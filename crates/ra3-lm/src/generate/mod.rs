@@ -12,9 +12,11 @@
 //! most three times their tokens, and with room enough each token once. What a row draws does not
 //! depend on any of this, to the bit.
 
+mod ahead;
 mod attention;
 mod cache;
 mod forward;
+mod kept;
 mod row;
 mod sampler;
 
@@ -31,72 +33,86 @@ use crate::model::workspace::Workspace;
 use crate::train::TrainSettings;
 use cache::Cache;
 pub(crate) use cache::bytes_per_token;
+pub(crate) use kept::Kept;
 use row::{Answer, Question, Row};
 
 /// Rows that are live at once.
 const LIVE_ROWS_MAX: usize = 512;
 /// New tokens of a step.
 const STEP_TOKENS_MAX: usize = 4096;
+/// New tokens of a step that drafts fill it up to: fewer cost a pass about as much.
+const AHEAD_TOKENS_MAX: usize = 64;
 /// Nodes whose logits exist at once.
 const LOGIT_ROWS_MAX: usize = 512;
 
-/// Drives all episodes to their end. Row `i` draws from `seed.nth(i)` alone.
-pub(crate) fn run(
-    transformer: &Transformer,
-    weights: &Weights,
-    settings: &TrainSettings,
-    episodes: &mut [&mut dyn Episode],
-    seed: Seed,
-) -> Result<Work, PolicyError> {
-    let rows = episodes.iter_mut().enumerate().map(|(index, episode)| {
-        let seed = seed.nth(index as u64);
-        Row::episode(index, &mut **episode, seed)
-    });
-    drive(transformer, weights, settings, rows.collect())
+/// A model as it draws and scores.
+#[derive(Clone, Copy)]
+pub(crate) struct Drawing<'a> {
+    pub(crate) transformer: &'a Transformer,
+    pub(crate) weights: &'a Weights,
+    pub(crate) settings: &'a TrainSettings,
+    /// Of the last run.
+    pub(crate) kept: &'a Kept,
 }
 
-/// Log-probabilities of the sequences' tokens that have weight, 0 for the others.
-pub(crate) fn score(
-    transformer: &Transformer,
-    weights: &Weights,
-    settings: &TrainSettings,
-    sequences: &[Example],
-) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
-    transformer.config.limits().check_sequences(sequences)?;
-    let zeros = |sequence: &Example| vec![0.0; sequence.tokens.len()];
-    let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(zeros).collect();
-    let pairs = sequences.iter().zip(&mut logprobs).enumerate();
-    let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
-    let work = drive(transformer, weights, settings, rows.collect())?;
-    Ok((logprobs, work))
-}
-
-/// Drives rows to their end, the first ones first.
-fn drive(
-    transformer: &Transformer,
-    weights: &Weights,
-    settings: &TrainSettings,
-    mut waiting: VecDeque<Row<'_>>,
-) -> Result<Work, PolicyError> {
-    let mut engine = Engine {
-        transformer,
-        weights,
-        kernel: Kernel::of_generation(settings.compute),
-        cache: Cache::new(&transformer.config, settings.cache_bytes_max),
-        work: Work::default(),
-        workspace: Workspace::default(),
-    };
-    let mut live: Vec<Row<'_>> = Vec::new();
-    while !(waiting.is_empty() && live.is_empty()) {
-        engine.admit(&mut live, &mut waiting)?;
-        assert!(!live.is_empty(), "a row that is alone is let in");
-        let moved = engine.step(&mut live)?;
-        live.retain_mut(|row| row.is_live(&mut engine.cache));
-        if !moved {
-            engine.park(&mut live, &mut waiting)?;
-        }
+impl<'a> Drawing<'a> {
+    /// Drives all episodes to their end. Row `i` draws from `seed.nth(i)` alone.
+    pub(crate) fn run(
+        self,
+        episodes: &mut [&mut dyn Episode],
+        seed: Seed,
+    ) -> Result<Work, PolicyError> {
+        let rows = episodes.iter_mut().enumerate().map(|(index, episode)| {
+            let seed = seed.nth(index as u64);
+            Row::episode(index, &mut **episode, seed)
+        });
+        let Engine { cache, work, .. } = self.drive(rows.collect())?;
+        self.kept.put(self.weights.version(), self.kernel(), cache);
+        Ok(work)
     }
-    Ok(engine.work)
+
+    /// Log-probabilities of the sequences' tokens that have weight, 0 for the others.
+    pub(crate) fn score(self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
+        let limits = self.transformer.config.limits();
+        limits.check_sequences(sequences)?;
+        let zeros = |sequence: &Example| vec![0.0; sequence.tokens.len()];
+        let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(zeros).collect();
+        let pairs = sequences.iter().zip(&mut logprobs).enumerate();
+        let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
+        // Most of what is scored is not scored again: the cache goes.
+        let work = self.drive(rows.collect())?.work;
+        Ok((logprobs, work))
+    }
+
+    fn kernel(self) -> Kernel {
+        Kernel::of_generation(self.settings.compute)
+    }
+
+    /// Drives rows to their end, the first ones first.
+    fn drive(self, mut waiting: VecDeque<Row<'_>>) -> Result<Engine<'a>, PolicyError> {
+        let kernel = self.kernel();
+        let kept = self.kept.take(self.weights.version(), kernel);
+        let config = &self.transformer.config;
+        let mut engine = Engine {
+            transformer: self.transformer,
+            weights: self.weights,
+            kernel,
+            cache: kept.unwrap_or_else(|| Cache::new(config, self.settings.cache_bytes_max)),
+            work: Work::default(),
+            workspace: Workspace::default(),
+        };
+        let mut live: Vec<Row<'_>> = Vec::new();
+        while !(waiting.is_empty() && live.is_empty()) {
+            engine.admit(&mut live, &mut waiting)?;
+            assert!(!live.is_empty(), "a row that is alone is let in");
+            let moved = engine.step(&mut live)?;
+            live.retain_mut(|row| row.is_live(&mut engine.cache));
+            if !moved {
+                engine.park(&mut live, &mut waiting)?;
+            }
+        }
+        Ok(engine)
+    }
 }
 
 /// Logits of the next token after every token of a sequence, `[tokens, vocabulary]`.
@@ -178,6 +194,7 @@ impl Engine<'_> {
         for row in live.iter_mut() {
             row.attach(&mut self.cache, &mut fresh, STEP_TOKENS_MAX);
         }
+        self.run_ahead(live, &mut fresh);
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         rayon::scope(|_| {
             let (cache, workspace) = (&mut self.cache, &mut self.workspace);
@@ -185,21 +202,46 @@ impl Engine<'_> {
             forward::forward(transformer, weights, self.kernel, cache, &fresh, workspace);
         });
         self.count_pass(&fresh);
+        let mut moved = !fresh.is_empty();
+        while self.answer_rows(live)? {
+            moved = true;
+        }
+        self.workspace.sweep();
+        for row in live.iter_mut() {
+            row.let_ahead_go(&mut self.cache);
+        }
+        Ok(moved)
+    }
+
+    /// Fills a small pass up with what rows are likely to need in the next ones.
+    fn run_ahead(&mut self, live: &mut [Row<'_>], fresh: &mut Vec<usize>) {
+        let n_context = self.transformer.config.max_position_embeddings;
+        let mut is_more = true;
+        while is_more && fresh.len() < AHEAD_TOKENS_MAX {
+            is_more = false;
+            for row in live.iter_mut() {
+                is_more |= row.run_ahead(&mut self.cache, n_context, fresh, AHEAD_TOKENS_MAX);
+            }
+        }
+    }
+
+    /// Lets rows ask, draw and move on as far as the nodes that are computed go; false if none did.
+    fn answer_rows(&mut self, live: &mut [Row<'_>]) -> Result<bool, PolicyError> {
         let mut questions = Vec::new();
         for (index, row) in live.iter_mut().enumerate() {
             row.ask(index, &self.cache, &mut questions);
         }
         let answers = self.answer(&questions);
-        self.workspace.sweep();
         if answers.iter().any(|answer| answer.logprob.is_nan()) {
             return Err(PolicyError::NotANumber);
         }
         for (question, answer) in questions.iter().zip(answers) {
             live[question.row].take(question, answer, &mut self.cache);
         }
-        let mut moved = !fresh.is_empty() || !questions.is_empty();
+        let mut moved = !questions.is_empty();
         for row in live.iter_mut() {
             moved |= row.advance(self.transformer, &mut self.work)?;
+            row.attach(&mut self.cache, &mut Vec::new(), 0);
         }
         Ok(moved)
     }

@@ -8,6 +8,7 @@ use ra3::policy::{
 };
 use ra3::seed::Seed;
 
+use super::ahead::Ahead;
 use super::cache::Cache;
 use crate::model::transformer::Transformer;
 
@@ -85,7 +86,9 @@ pub(crate) struct Row<'e> {
     tokens: Vec<TokenId>,
     /// Nodes of the first tokens; the others are not in the network yet.
     path: Vec<usize>,
-    /// Nodes beyond them that the cache has promised it.
+    /// Nodes behind them that were run before anybody asked for them.
+    ahead: Ahead,
+    /// Nodes beyond its path that the cache has promised it.
     n_promised: usize,
     was_parked: bool,
     waiting: Waiting,
@@ -125,6 +128,7 @@ impl<'e> Row<'e> {
             driver,
             tokens: Vec::new(),
             path: Vec::new(),
+            ahead: Ahead::default(),
             n_promised: 0,
             was_parked: false,
             waiting: Waiting::Start,
@@ -211,6 +215,36 @@ impl<'e> Row<'e> {
             };
             self.path.push(node);
         }
+    }
+
+    /// Takes or makes a few nodes of what is likely to follow within the context, if all of its own
+    /// tokens have theirs; false if there is none to take.
+    pub(crate) fn run_ahead(
+        &mut self,
+        cache: &mut Cache,
+        n_context: usize,
+        fresh: &mut Vec<usize>,
+        n_max: usize,
+    ) -> bool {
+        let Driver::Episode { episode, .. } = &self.driver else {
+            return false;
+        };
+        let n_drawn = match &self.waiting {
+            Waiting::Feed { .. } => 0,
+            Waiting::Sample { start, .. } => self.tokens.len() - start,
+            Waiting::Start | Waiting::Nothing => return false,
+        };
+        if n_drawn > 0 || self.path.len() < self.tokens.len() {
+            return false;
+        }
+        let draft = episode.draft();
+        let draft = &draft[..draft.len().min(n_context - self.tokens.len())];
+        self.ahead.extend(&self.path, draft, cache, fresh, n_max)
+    }
+
+    /// Lets the nodes go that were run ahead; those that it has reached since are its own.
+    pub(crate) fn let_ahead_go(&mut self, cache: &mut Cache) {
+        self.ahead.release(&self.path, cache);
     }
 
     /// Gives its path back, to take it again later.

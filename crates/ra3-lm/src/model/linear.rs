@@ -7,7 +7,7 @@ use crate::device::matrix::{Threads, View, multiply};
 use crate::device::rows::multiply_rows;
 
 /// Who sums the products of a pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kernel {
     /// The library, for training: the fastest for many rows, whose order depends on their number.
     Packed,

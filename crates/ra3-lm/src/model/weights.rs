@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::bf16;
 use ra3::seed::Seed;
@@ -181,6 +182,18 @@ pub struct Weights {
     /// The matrices as products in `bf16` read them, by where each begins; made at the first such
     /// product after a change.
     panels: OnceLock<HashMap<usize, Panels>>,
+    version: Version,
+}
+
+/// What tells numbers from others: copies have the same one, changed numbers a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version(u64);
+
+impl Version {
+    fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Weights {
@@ -212,6 +225,7 @@ impl Weights {
             data,
             halves: Vec::new(),
             panels: OnceLock::new(),
+            version: Version::new(),
         }
     }
 
@@ -222,6 +236,7 @@ impl Weights {
             data: Vec::new(),
             halves,
             panels: OnceLock::new(),
+            version: Version::new(),
         }
     }
 
@@ -237,8 +252,19 @@ impl Weights {
 
     /// [`Self::data_mut`], and where everything lies in it.
     pub(crate) fn parts_mut(&mut self) -> (&Layout, &mut [f32]) {
-        self.panels = OnceLock::new();
+        self.forget();
         (&self.layout, &mut self.data)
+    }
+
+    /// What was made of the numbers is not theirs any more.
+    fn forget(&mut self) {
+        self.panels = OnceLock::new();
+        self.version = Version::new();
+    }
+
+    /// Of the numbers as they are.
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     /// True if the numbers are `bf16`, for running only.
@@ -251,7 +277,7 @@ impl Weights {
         if !self.is_half() {
             self.halves = self.data.iter().map(|w| bf16::from_f32(*w)).collect();
             self.data = Vec::new();
-            self.panels = OnceLock::new();
+            self.forget();
         }
     }
 
@@ -260,7 +286,7 @@ impl Weights {
         if self.is_half() {
             self.data = self.halves.iter().map(|w| w.to_f32()).collect();
             self.halves = Vec::new();
-            self.panels = OnceLock::new();
+            self.forget();
         }
     }
 

@@ -75,9 +75,11 @@ fn of_update(update: &Update<'_>) -> Memory {
     let number_bytes = file.training.frozen_precision.n_bytes();
     let packed = packed_weights(config, settings.compute);
     let frozen = n_frozen * (Layout::new(config).n_params() * number_bytes + packed);
+    // The model's own cache stays while a frozen one scores what was drawn.
+    let n_caches = 1 + usize::from(n_frozen > 0);
     Memory {
         held: update.parameters + frozen,
-        peak: update.total() + frozen + settings.cache_bytes_max,
+        peak: update.total() + frozen + n_caches * settings.cache_bytes_max,
     }
 }
 

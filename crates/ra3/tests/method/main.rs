@@ -12,6 +12,7 @@ mod annotating;
 mod bounding;
 mod contexts;
 mod divergence;
+mod drafting;
 mod e_step_extremes;
 mod e_step_weights;
 mod exploring;

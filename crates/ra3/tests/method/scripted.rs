@@ -23,6 +23,8 @@ pub(crate) struct Scripted {
     pub(crate) seeds: RefCell<Vec<Seed>>,
     /// What the rows of the last run asked, in their order.
     pub(crate) moves: RefCell<Vec<Vec<Move>>>,
+    /// What they said is likely to follow, after each move.
+    pub(crate) drafts: RefCell<Vec<Vec<Vec<TokenId>>>>,
     /// What was scored, call after call.
     pub(crate) scored: RefCell<Vec<Vec<Example>>>,
     /// What was trained on.
@@ -37,6 +39,7 @@ impl Scripted {
             logprob,
             seeds: RefCell::default(),
             moves: RefCell::default(),
+            drafts: RefCell::default(),
             scored: RefCell::default(),
             updates: Vec::new(),
         }
@@ -79,10 +82,11 @@ impl Scripted {
     fn drive(&self, episode: &mut dyn Episode, row: usize, work: &mut Work) {
         let script = self.scripts.get(row).cloned().unwrap_or_default();
         let mut script = script.into_iter();
-        let (mut history, mut moves) = (Vec::new(), Vec::new());
+        let (mut history, mut moves, mut drafts) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = episode.next(Observation::Started { room: CONTEXT });
         loop {
             moves.push(next.clone());
+            drafts.push(episode.draft().to_vec());
             assert!(moves.len() < 1000, "row {row} does not end");
             let start = history.len();
             next = match next {
@@ -112,6 +116,7 @@ impl Scripted {
             "row {row} did not say all of its script"
         );
         self.moves.borrow_mut().push(moves);
+        self.drafts.borrow_mut().push(drafts);
         work.n_tokens += history.len() as u64;
     }
 }
@@ -121,6 +126,7 @@ impl Policy for Scripted {
     fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         self.seeds.borrow_mut().push(seed);
         self.moves.borrow_mut().clear();
+        self.drafts.borrow_mut().clear();
         let mut work = Work {
             flops: 1000.0,
             ..Work::default()
