@@ -31,6 +31,27 @@ pub struct Bound {
     pub iwae: Vec<(usize, Vec<f64>)>,
 }
 
+/// What thinks gain: `log π(a|h,z) − log π(a|h,act)`, the same line after the same history, with
+/// this one switch replaced by a keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gain {
+    /// Mean over thinks, in nats.
+    pub mean: f64,
+    /// Share of the thinks that gain anything: that make the line likelier.
+    pub share: f64,
+}
+
+impl Gain {
+    fn of(gains: &[f64]) -> Self {
+        let n = gains.len().max(1) as f64;
+        let n_above = gains.iter().filter(|gain| **gain > 0.0).count();
+        Self {
+            mean: gains.iter().sum::<f64>() / n,
+            share: n_above as f64 / n,
+        }
+    }
+}
+
 /// Lower bounds on `log p(a | s_0)` and figures about the latents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bounds {
@@ -45,9 +66,8 @@ pub struct Bounds {
     pub line_logprob: f64,
     /// The latents that were drawn.
     pub latents: LatentStats,
-    /// Mean over thinks of `log π(a|h,z) − log π(a|h,act)`: the same line after the same history,
-    /// with this one switch replaced by a keep.
-    pub gain: f64,
+    /// What the thinks that were drawn gained.
+    pub gain: Gain,
     /// Work done.
     pub work: Work,
 }
@@ -126,7 +146,9 @@ pub fn measure(
         })
         .collect();
     let first: Vec<&Scored> = rollouts.iter().step_by(k_max).collect();
-    let (gains, scoring) = gains(policy, &first, &rule.markers)?;
+    let lines = |rollout: &Scored| rollout.lines.iter().map(|line| line.line_logprob).collect();
+    let drawn = first.iter().map(|rollout| (&rollout.trace, lines(rollout)));
+    let (gain, scoring) = gain(policy, drawn, &rule.markers)?;
     work += scoring;
     let sticky = |rollout: &Scored| {
         let lines = rollout.lines.iter();
@@ -139,7 +161,7 @@ pub fn measure(
         marker_probability: marker_probability(&rollouts, &written),
         line_logprob: first_lines.map(|line| f64::from(line.line_logprob)).sum(),
         latents: LatentStats::of_lengths(first.iter().map(|r| r.trace.latent_lengths())),
-        gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
+        gain,
         work,
     })
 }
@@ -199,18 +221,41 @@ fn bound(log_weights: &[f64], ks: &[usize], n_draws: usize) -> Bound {
     }
 }
 
-/// For every think of the rollouts, what it gained over an act at the same place.
-fn gains(
+/// What thinks gain where the model has to think before every line: the share of lines before which
+/// one pays. Decisions of `rule` do not matter.
+///
+/// # Errors
+/// As [`Policy::run`] and [`Policy::score`].
+pub fn gain_everywhere(
     policy: &dyn Policy,
-    rollouts: &[&Scored],
+    documents: &[Trajectory],
+    rule: &LatentRule,
+    seed: Seed,
+) -> Result<(Gain, Work), PolicyError> {
+    let rule = LatentRule {
+        decision: Decision::Think,
+        ..rule.clone()
+    };
+    let (traces, mut work) = draw(policy, documents, &rule, 1, 0.0, seed)?;
+    let (scores, scoring) = lines_logprobs(policy, &traces)?;
+    work += scoring;
+    let (gain, scoring) = gain(policy, traces.iter().zip(scores), &rule.markers)?;
+    work += scoring;
+    Ok((gain, work))
+}
+
+/// What every think of some rollouts, whose lines have these log-probabilities, gained.
+fn gain<'t>(
+    policy: &dyn Policy,
+    rollouts: impl Iterator<Item = (&'t Trace, Vec<f32>)>,
     markers: &Markers,
-) -> Result<(Vec<f64>, Work), PolicyError> {
+) -> Result<(Gain, Work), PolicyError> {
     let (mut variants, mut with) = (Vec::new(), Vec::new());
-    for rollout in rollouts {
-        for (line, score) in rollout.lines.iter().enumerate() {
-            if score.is_think == Some(true) {
-                variants.push(without_think(&rollout.trace, line, markers));
-                with.push(score.line_logprob);
+    for (trace, logprobs) in rollouts {
+        for (line, logprob) in logprobs.into_iter().enumerate() {
+            if trace.lines[line].is_think() {
+                variants.push(without_think(trace, line, markers));
+                with.push(logprob);
             }
         }
     }
@@ -221,7 +266,8 @@ fn gains(
             .expect("it ends with the line that is asked about");
         f64::from(*with) - f64::from(*act)
     };
-    Ok((with.iter().zip(&without).map(gain).collect(), work))
+    let gains: Vec<f64> = with.iter().zip(&without).map(gain).collect();
+    Ok((Gain::of(&gains), work))
 }
 
 /// The document up to `line`, with an act there in place of its think.

@@ -96,7 +96,14 @@ fn plain(
         .unzip();
     let text = Text::new("corpus", documents, n_bytes);
     let (nats, _) = bounds::exact(policy, &text.documents)?;
-    Ok(text.record(name, &nats))
+    let mut record = text.record(name, &nats);
+    // What a model with latents is measured on, which this one was not trained on.
+    let lifted = Text::lifted(stored);
+    let (nats, _) = bounds::exact(policy, &lifted.documents)?;
+    let interval = lifted.bits_per_byte(&nats);
+    record.bounds.insert("lifted_text".into(), interval.mean);
+    record.intervals.insert("lifted_text".into(), interval);
+    Ok(record)
 }
 
 fn latent(
@@ -110,14 +117,7 @@ fn latent(
 ) -> Result<HeldOutRecord> {
     let markers = tokenizer.markers();
     let seed = Seed::root(file.seed).child("held_out");
-    let (documents, n_bytes) = stored
-        .iter()
-        .map(|stored| {
-            let annotated = &stored.cut.annotated.trajectory;
-            (annotated.clone(), stored.cut.n_annotated_bytes)
-        })
-        .unzip();
-    let text = Text::new("lifted", documents, n_bytes);
+    let text = Text::lifted(stored);
     let (all_act, _) = bounds::all_act(policy, &text.documents, &markers)?;
     let rule = LatentRule {
         markers,
@@ -130,7 +130,12 @@ fn latent(
     let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
     let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;
     let prior = if p_0.is_some() { "reference" } else { "itself" };
-    let record = text.record_bounds(&models.name, &found, prior, &all_act);
+    let mut record = text.record_bounds(&models.name, &found, prior, &all_act);
+    let seed = seed.child("everywhere");
+    let (everywhere, _) = bounds::gain_everywhere(policy, &text.documents, &rule, seed)?;
+    let figures = [("gain", everywhere.mean), ("gain_share", everywhere.share)];
+    let named = figures.map(|(name, value)| (format!("{name}_everywhere"), value));
+    record.latents.extend(named);
     for stored in &stored[..stored.len().min(N_SHOWN_DOCUMENTS)] {
         let document = &stored.cut.annotated.trajectory;
         let (name, arm) = (&stored.name, &models.name);
@@ -155,6 +160,16 @@ impl Text {
             documents,
             n_bytes,
         }
+    }
+
+    /// Documents whose comments became latents: their code.
+    fn lifted(stored: &[Stored]) -> Self {
+        let code = |stored: &Stored| {
+            let annotated = &stored.cut.annotated.trajectory;
+            (annotated.clone(), stored.cut.n_annotated_bytes)
+        };
+        let (documents, n_bytes) = stored.iter().map(code).unzip();
+        Self::new("lifted", documents, n_bytes)
     }
 
     /// An arm without latents, by its exact log-likelihoods in nats.
@@ -204,7 +219,8 @@ impl Text {
             ("think_rate", found.latents.think_rate),
             ("persistence", found.latents.persistence),
             ("rationale_tokens", found.latents.rationale_tokens),
-            ("gain", found.gain),
+            ("gain", found.gain.mean),
+            ("gain_share", found.gain.share),
             ("marker_probability", found.marker_probability),
         ];
         record.latents = figures.map(|(name, value)| (name.to_owned(), value)).into();

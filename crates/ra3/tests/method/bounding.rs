@@ -1,7 +1,7 @@
 //! Bounds: what is measured is what the draws say, and more draws bound better.
 
 use proptest::prelude::*;
-use ra3::bounds::{Bound, all_act, exact, measure, without_think};
+use ra3::bounds::{Bound, Gain, all_act, exact, gain_everywhere, measure, without_think};
 use ra3::enumeration::{Enumeration, annotations, latents};
 use ra3::formulas::log_mean_exp;
 use ra3::policy::{Policy, TokenId};
@@ -100,11 +100,29 @@ fn bounds_by_hand() {
     assert!((found.line_logprob - (-1.5 - 3.0)).abs() < 1e-6);
     assert_eq!(found.latents.think_rate, 0.25, "of the first draws");
     // The one think of the first draws: its line has −1 with it and −2 with an act in its place.
-    assert!((found.gain - 1.0).abs() < 1e-6);
+    assert!((found.gain.mean - 1.0).abs() < 1e-6 && found.gain.share == 1.0);
     // One run; as written, the rationales under the reference, and the gains.
     assert_eq!(*policy.seeds.borrow(), [seed]);
     assert_eq!(policy.scored.borrow().len(), 2);
     assert_eq!(found.work.flops, 1300.0);
+}
+
+/// Two lines, each after a think, of which the first pays: its line has −1/2 for −1. The second's
+/// has −1/2 with it and without it, since the first rationale is still in the history.
+#[test]
+fn the_gain_everywhere_by_hand() {
+    let policy = Scripted::new(&[&[THINK, 7, THINK, 7]], |history, token| match token {
+        5 if history.contains(&7) => -0.5,
+        END => -0.5,
+        _ => -1.0,
+    });
+    let (gain, work) =
+        gain_everywhere(&policy, &[document()], &rule(), Seed::root(3)).expect("it fits");
+    assert!(
+        (gain.mean - 0.25).abs() < 1e-6 && gain.share == 0.5,
+        "{gain:?}"
+    );
+    assert_eq!(work.flops, 1200.0, "a run, and two scores");
 }
 
 /// Markers that are drawn between the two have other probabilities where all tokens count.
@@ -131,7 +149,10 @@ fn the_markers_probability_by_hand() {
         );
     }
     let nothing = measured(&[], &[1, 4]);
-    assert_eq!((nothing.marker_probability, nothing.gain), (0.0, 0.0));
+    assert_eq!(
+        (nothing.marker_probability, nothing.gain),
+        (0.0, Gain::default())
+    );
     assert!(nothing.sticky.elbo.is_empty() && nothing.written.iwae[1].1.is_empty());
 }
 
@@ -190,7 +211,7 @@ fn check_bound(found: &Bound, weights: &[Vec<f64>], ks: &[usize]) {
 }
 
 /// Each think's line beside the same line with an act in its place.
-fn mean_gain(table: &TablePolicy, documents: &[Annotated]) -> f64 {
+fn gains(table: &TablePolicy, documents: &[Annotated]) -> Vec<f64> {
     let of_line =
         |document: &Annotated, line: usize| by_line(table, std::slice::from_ref(document))[0][line];
     let mut gains = vec![];
@@ -203,7 +224,21 @@ fn mean_gain(table: &TablePolicy, documents: &[Annotated]) -> f64 {
             gains.push(of_line(document, line) - of_line(&kept, line));
         }
     }
-    gains.iter().sum::<f64>() / gains.len().max(1) as f64
+    gains
+}
+
+/// Mean and positive share of some gains; one that is 0 to rounding may count either way.
+fn check_gain(found: Gain, gains: &[f64]) {
+    let n = gains.len().max(1) as f64;
+    assert!(
+        close(found.mean, gains.iter().sum::<f64>() / n),
+        "{found:?}"
+    );
+    let share = |least: f64| gains.iter().filter(|gain| **gain > least).count() as f64 / n;
+    assert!(
+        (share(1e-5)..=share(-1e-5)).contains(&found.share),
+        "{found:?}"
+    );
 }
 
 proptest! {
@@ -248,8 +283,7 @@ proptest! {
         let line_logprob: f64 = line_logprobs(&policy, &first).iter().sum();
         prop_assert!(close(found.line_logprob, line_logprob));
         prop_assert_eq!(found.latents, LatentStats::of(first.iter()));
-        let gain = mean_gain(&policy, &first);
-        prop_assert!(close(found.gain, gain), "{} {gain}", found.gain);
+        check_gain(found.gain, &gains(&policy, &first));
         prop_assert!(found.work.n_tokens > work.n_tokens, "the gains cost, too");
         prop_assert_eq!(found.work.n_tokens_sampled, work.n_tokens_sampled);
     }
