@@ -164,8 +164,7 @@ def train(machine):
 
 
 def attending(machine, n_rows, n_trees):
-    """One layer's attention, forward and backward: as it is, and where sums may differ each time.
-    """
+    """One layer's attention, forward and backward: as it is, and where sums may differ each time."""
     shape, device = SHAPES[machine.size], torch.device(machine.device)
     n_heads, n_keys = shape["num_attention_heads"], shape["num_key_value_heads"]
     width, n_each = shape["hidden_size"] // n_heads, n_rows // n_trees
@@ -279,10 +278,19 @@ def decode(machine):
 
 @dataclass
 class Script:
-    """A rollout: what is fed and how is drawn after it, move by move, and what follows at last."""
+    """A rollout: what is fed and how is drawn after it, move by move, and what follows at last;
+    by move, what is likely to follow.
+    """
 
     moves: list = field(default_factory=list)
     last: list = field(default_factory=list)
+    drafts: list = field(default_factory=list)
+
+    def begin(self, row, place):
+        """Gives a row its move."""
+        fed, row.rule = self.moves[place]
+        row.tokens += fed
+        row.draft = self.drafts[place] if self.drafts else []
 
 
 @dataclass
@@ -302,8 +310,8 @@ def rollouts(machine, scripts):
     rows, places = [], [1] * len(scripts)
     found = [Rollout() for _ in scripts]
     for index, script in enumerate(scripts):
-        fed, rule = script.moves[0]
-        rows.append(run.Row(index, list(fed), seed=draw.nth(11, index), rule=rule))
+        rows.append(run.Row(index, seed=draw.nth(11, index)))
+        script.begin(rows[-1], 0)
     engine.waiting.extend(rows)
     n_open = len(rows)
     while n_open:
@@ -319,8 +327,7 @@ def rollouts(machine, scripts):
                 found[done.index].tokens = row.tokens + script.last
                 n_open -= 1
                 continue
-            fed, row.rule = script.moves[places[done.index]]
-            row.tokens += fed
+            script.begin(row, places[done.index])
             places[done.index] += 1
     return found, engine.n_run
 
@@ -369,16 +376,18 @@ def e_step(machine):
     act, think, close = (SHAPES[machine.size]["vocab_size"] - at for at in (1, 2, 3))
 
     def script(rng, prefix, lines):
-        moves, fed = [], prefix
-        for line in lines:
+        moves, fed, drafts = [], prefix, []
+        for at, line in enumerate(lines):
             thinks = rng.random() < 0.05
+            drafts.append([token for rest in lines[at:] for token in (act, *rest)])
             # One choice: so how many think does not depend on the weights.
             moves.append((fed, Rule(1.0, 0, 0.0, 1, (think if thinks else act,), frozenset())))
             fed = line
             if thinks:
                 moves.append(([], plain_rule(n_rationale)))
+                drafts.append([])
                 fed = [close, *line]
-        return Script(moves, fed)
+        return Script(moves, fed, drafts)
 
     def job():
         rng, shape, scripts = random.Random(3), SHAPES[machine.size], []

@@ -57,6 +57,9 @@ pub(crate) fn objective(objective: Objective) -> Column {
     )
 }
 
+/// Tokens of a draft that are sent at most: no row looks further.
+const DRAFT_TOKENS_MAX: usize = 256;
+
 /// Moves of rows that draw, or are over.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
@@ -67,15 +70,24 @@ pub(crate) struct Moves {
     fed: Vec<TokenId>,
     /// Temperature and top-p of each rule.
     floats: Vec<f32>,
-    /// Top-k, limit, choices and stops of each rule.
+    /// Top-k, limit, choices, stops and drafted tokens of each rule.
     counts: Vec<u32>,
     choices: Vec<TokenId>,
     stops: Vec<TokenId>,
+    drafts: Vec<TokenId>,
 }
 
 impl Moves {
-    /// The row appends these tokens and draws by this rule.
-    pub(crate) fn sample(&mut self, row: usize, seed: u64, fed: &[TokenId], rule: &SampleRule) {
+    /// The row appends these tokens and draws by this rule; the draft is likely to follow.
+    pub(crate) fn sample(
+        &mut self,
+        row: usize,
+        seed: u64,
+        fed: &[TokenId],
+        rule: &SampleRule,
+        draft: &[TokenId],
+    ) {
+        let draft = &draft[..draft.len().min(DRAFT_TOKENS_MAX)];
         self.push(row, 1, seed, fed);
         let choices = rule.choices.as_deref().unwrap_or_default();
         let top_k = rule.top_k.map_or(0, |k| narrow(k.get()));
@@ -83,9 +95,10 @@ impl Moves {
             .extend([rule.temperature, rule.top_p.unwrap_or(0.0)]);
         self.counts.extend([top_k, narrow(rule.n_tokens_max)]);
         self.counts
-            .extend([choices.len() as u32, rule.stop.len() as u32]);
+            .extend([choices.len(), rule.stop.len(), draft.len()].map(narrow));
         self.choices.extend(choices);
         self.stops.extend(rule.stop.iter());
+        self.drafts.extend(draft);
     }
 
     /// The row is over.
@@ -118,6 +131,7 @@ impl Moves {
             Column::U32(self.counts),
             Column::U32(self.choices),
             Column::U32(self.stops),
+            Column::U32(self.drafts),
         ]
     }
 }

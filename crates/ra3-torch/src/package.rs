@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 20] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -17,6 +17,7 @@ const FILES: [(&str, &str); 19] = [
         "adapters.py",
         include_str!("../python/ra3_worker/adapters.py"),
     ),
+    ("ahead.py", include_str!("../python/ra3_worker/ahead.py")),
     (
         "attention.py",
         include_str!("../python/ra3_worker/attention.py"),

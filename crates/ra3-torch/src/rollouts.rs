@@ -133,7 +133,10 @@ fn follow(
                 next = row.episode.next(Observation::Fed { room });
             }
             Move::Sample(rule) => {
-                moves.sample(row.index, row.seed, &row.fed, &rule);
+                let room = limits.n_tokens_max - row.n_tokens;
+                let draft = row.episode.draft();
+                let draft = &draft[..draft.len().min(room)];
+                moves.sample(row.index, row.seed, &row.fed, &rule, draft);
                 row.fed.clear();
                 row.is_there = true;
                 return Ok(true);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 
 /// Of what is said and of who says it; changes with every change of either.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 const MAGIC: u32 = 0x3341_5452;
 const HEADER_BYTES: usize = 28;
 const COLUMN_BYTES: usize = 12;

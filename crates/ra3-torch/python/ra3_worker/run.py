@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import draw
+from .ahead import Ahead
 from .attention import Bucket, PathPlan, attending
 from .draw import Ask, Rule
 from .model import Model, Settings
@@ -23,6 +24,8 @@ from .trie import Example
 LIVE_ROWS_MAX = 512
 STEP_TOKENS_MAX = 4096
 GROWTH_MIN = 64
+# Drafts fill a pass up to so many rows, and its last tile: fewer cost about as much.
+AHEAD_ROWS = 64
 BUCKET_MIN = 16
 # Slots whose keys are gathered at a time: on a processor few enough for them to stay near.
 GATHERED_CPU, GATHERED_GPU = 1 << 12, 1 << 17
@@ -49,11 +52,25 @@ class Row:
     seed: int = 0
     n_draws: int = 0
     rule: Rule | None = None
+    # What is likely to follow its tokens.
+    draft: list[int] = field(default_factory=list)
+    ahead: Ahead = field(default_factory=Ahead)
     drawn: list[float] = field(default_factory=list)
     # Of a sequence: what is scored.
     sequence: Example | None = None
     logprobs: list[float] = field(default_factory=list)
     n_asked: int = 1
+
+    def token(self, depth: int) -> int:
+        """A token of its own, or behind them of its draft."""
+        n = len(self.tokens)
+        return self.tokens[depth] if depth < n else self.draft[depth - n]
+
+    @property
+    def is_drafting(self) -> bool:
+        """True if it is about to draw what a draft begins with, and its own tokens have slots."""
+        has_drawn = self.rule is None or self.drawn
+        return bool(self.draft) and not has_drawn and len(self.path) == len(self.tokens)
 
     @property
     def is_over(self) -> bool:
@@ -126,6 +143,7 @@ class Engine:
         return row.rule is not None or row.sequence is not None
 
     def _give_back(self, row: Row) -> None:
+        row.ahead.clear(self.pool)
         self.pool.release(row.path)
         row.path = []
         self._lanes.append(row.lane)
@@ -147,6 +165,8 @@ class Engine:
         placed: list[tuple[int, int, int]] = []
         for row in self.live:
             self._attach(row, fresh, placed)
+        if fresh:
+            self._run_ahead(fresh, placed)
         if placed:
             lanes, depths, slots = torch.tensor(placed, device=self.device).T
             self._paths[lanes, depths] = slots
@@ -173,12 +193,27 @@ class Engine:
                 fresh.append((slot, row, len(path)))
             placed.append((row.lane, len(path), slot))
             path.append(slot)
+            row.ahead.reach(slot, pool)
+
+    def _run_ahead(self, fresh: list, placed: list) -> None:
+        """Fills a pass up with what rows are likely to need in the next ones."""
+        n_most = max(len(fresh) + -len(fresh) % self.settings.tile, AHEAD_ROWS)
+        rows = [row for row in self.live if row.is_drafting]
+        while rows and len(fresh) < n_most:
+            looking = []
+            for row in rows:
+                taken = row.ahead.extend(row.path, row.draft, self.pool, n_most - len(fresh))
+                placed += [(row.lane, depth, slot) for depth, slot, _ in taken]
+                fresh += [(slot, row, depth) for depth, slot, is_new in taken if is_new]
+                if taken:
+                    looking.append(row)
+            rows = looking
 
     def _pass(self, fresh: list[tuple[int, Row, int]]) -> None:
         n = len(fresh)
         slots = torch.tensor([slot for slot, _, _ in fresh], device=self.device)
         depths = [depth for _, _, depth in fresh]
-        tokens = [row.tokens[depth] for _, row, depth in fresh]
+        tokens = [row.token(depth) for _, row, depth in fresh]
         plan = PathPlan(self.pool.keys, self.pool.values, slots, self._buckets(fresh))
         with self.settings.compute(), attending(plan):
             hidden = self.model.hidden(
@@ -272,11 +307,18 @@ class Engine:
         else:
             return []
         done = Finished(row.index, row.tokens[-n:], row.drawn, stop)
-        row.rule, row.drawn = None, []
+        row.rule, row.drawn, row.draft = None, [], []
         return [done]
 
     def _park(self) -> None:
-        """The youngest row waits for room; what has to make room is computed again later."""
+        """The youngest row waits for room; what has to make room is computed again later. What was
+        run ahead goes first.
+        """
+        ahead = [row.ahead for row in self.live if row.ahead.slots]
+        if ahead:
+            for slots in ahead:
+                slots.clear(self.pool)
+            return
         row = self.live.pop()
         if not self.live:
             n = len(row.tokens)

@@ -128,10 +128,10 @@ class Server:
 
     def _moves(self, columns: list) -> Columns:
         moves = list(_read_moves(columns))
-        fresh = [(index, len(fed)) for index, _, _, fed, _ in moves if index not in self._rank_of]
+        fresh = [(index, len(fed)) for index, _, _, fed, *_ in moves if index not in self._rank_of]
         ranks = places([n_fed for _, n_fed in fresh], self.ranks.size)
         self._rank_of.update({index: rank for (index, _), rank in zip(fresh, ranks, strict=True)})
-        for index, kind, seed, fed, rule in moves:
+        for index, kind, seed, fed, rule, draft in moves:
             if self._rank_of[index] != self.ranks.rank:
                 continue
             row = self.rows.get(index)
@@ -143,7 +143,7 @@ class Server:
             if kind == MOVE_DONE:
                 self.engine.leave(row)
             else:
-                row.rule = rule
+                row.rule, row.draft = rule, draft
         finished = self.engine.until_finished()
         tokens = [token for row in finished for token in row.tokens]
         logprobs = [logprob for row in finished for logprob in row.logprobs]
@@ -218,21 +218,25 @@ def _read_batch(columns: list) -> Iterator[Example]:
         at, old_at, place_at = at + n, old_at + n_old, place_at + n_places
 
 
-def _read_moves(columns: list) -> Iterator[tuple[int, int, int, list[int], Rule | None]]:
+def _read_moves(
+    columns: list,
+) -> Iterator[tuple[int, int, int, list[int], Rule | None, list[int]]]:
     """Columns: row, kind and number of fed tokens of each move, their seeds, the fed tokens; then
-    of each rule its temperature and top-p, its top-k, its limit, the numbers of its choices and
-    stops, and these.
+    of each rule its temperature and top-p, its top-k, its limit, the numbers of its choices, stops
+    and drafted tokens, and these.
     """
-    rows, kinds, n_fed, seeds, fed, floats, counts, choices, stops = columns
-    fed_at, rule_at, choice_at, stop_at = 0, 0, 0, 0
+    rows, kinds, n_fed, seeds, fed, floats, counts, choices, stops, drafts = columns
+    fed_at, rule_at, choice_at, stop_at, draft_at = 0, 0, 0, 0, 0
     for row, kind, n, seed in zip(rows, kinds, n_fed, seeds, strict=True):
-        rule = None
+        rule, draft = None, []
         if kind == MOVE_SAMPLE:
             temperature, top_p = floats[2 * rule_at : 2 * rule_at + 2]
-            top_k, n_max, n_choices, n_stops = counts[4 * rule_at : 4 * rule_at + 4]
+            top_k, n_max, n_choices, n_stops, n_draft = counts[5 * rule_at : 5 * rule_at + 5]
             among = tuple(choices[choice_at : choice_at + n_choices])
             stop = frozenset(stops[stop_at : stop_at + n_stops])
             rule = Rule(temperature, top_k, top_p, n_max, among or None, stop)
+            draft = drafts[draft_at : draft_at + n_draft]
             rule_at, choice_at, stop_at = rule_at + 1, choice_at + n_choices, stop_at + n_stops
-        yield row, kind, seed, fed[fed_at : fed_at + n], rule
+            draft_at += n_draft
+        yield row, kind, seed, fed[fed_at : fed_at + n], rule, draft
         fed_at += n

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAGIC = 0x3341_5452
 HEADER = struct.Struct("<IHHQQI")
 COLUMN = struct.Struct("<IQ")

@@ -123,6 +123,85 @@ def test_a_row_depends_on_no_other_and_scores_are_the_draws(
         assert row[len(prompt) :] == logprobs
 
 
+def played(ours, settings, scripts, drafts):
+    """What rows draw that each draw one of two tokens before known lines, move after move; with
+    drafts, by row the tokens that are likely to follow each move.
+    """
+    engine = run.Engine(ours, settings)
+    rule = Rule(1.0, 0, 0.0, 1, (1, 2), frozenset())
+    rows = [run.Row(index, seed=draw.nth(3, index)) for index in range(len(scripts))]
+    places, found, n_passes = [0] * len(rows), [[] for _ in rows], 0
+
+    def begin(row):
+        place = places[row.index]
+        row.tokens += scripts[row.index][place]
+        row.rule, row.draft = rule, drafts[row.index][place] if drafts else []
+        places[row.index] += 1
+
+    run_pass = engine._pass
+
+    def counted(fresh):
+        nonlocal n_passes
+        n_passes += 1
+        run_pass(fresh)
+
+    engine._pass = counted
+    for row in rows:
+        begin(row)
+    engine.waiting.extend(rows)
+    n_open = len(rows)
+    while n_open:
+        for done in engine.until_finished():
+            row = rows[done.index]
+            found[done.index] += [*done.tokens, *done.logprobs]
+            if places[done.index] == len(scripts[done.index]):
+                engine.leave(row)
+                n_open -= 1
+            else:
+                begin(row)
+    assert engine.pool.n_open == engine.pool.n_slots_max, "every slot is given back"
+    return found, n_passes
+
+
+@pytest.mark.parametrize("n_slots", [150, 100_000])
+def test_drafts_change_no_bit_and_save_passes(folder, n_slots):
+    ours = model.load(folder, SETTINGS)
+    n_bytes = run.Pool(ours, SETTINGS).n_bytes * n_slots
+    settings = Settings(cache_bytes_max=n_bytes)
+    rng = random.Random(n_slots)
+    lines = [[rng.randrange(3, 48) for _ in range(rng.randrange(1, 9))] for _ in range(14)]
+    # Rows of three prompts, so that some share what they draft.
+    scripts = [[[40 + row % 3, 5], *lines] for row in range(7)]
+    plain, n_plain = played(ours, settings, scripts, None)
+    right, mixed = [], []
+    for row, script in enumerate(scripts):
+        # What is drawn at a move, then what is fed, and so on: a row's own future.
+        tokens = plain[row][::2]
+        rest = [
+            [
+                token
+                for at in range(place, len(script))
+                for token in (tokens[at], *follows(script, at))
+            ]
+            for place in range(len(script))
+        ]
+        right.append(rest)
+        kinds = [rest, [[1] * 200] * len(script), [some[: 3 * row] for some in rest]]
+        mixed.append([kinds[(row + place) % 3][place] for place in range(len(script))])
+    found, n_right = played(ours, settings, scripts, right)
+    assert found == plain
+    assert played(ours, settings, scripts, mixed)[0] == plain
+    assert n_right <= n_plain
+    # Of one row alone windows of 16, 32 and 64 tokens are all there is.
+    _, n_alone = played(ours, settings, scripts[:1], right[:1])
+    assert n_alone <= 4 < n_plain
+
+
+def follows(script, place):
+    """What is fed after a move's draw."""
+    return script[place + 1] if place + 1 < len(script) else []
+
+
 def test_a_pool_that_is_too_small_says_so(folder):
     ours = model.load(folder, SETTINGS)
     n_bytes = run.Pool(ours, SETTINGS).n_bytes

@@ -152,8 +152,8 @@ def draws(worker, n_rows):
         columns.numbers(3, [1000 + row for row in rows])
         columns.numbers(1, [token for tokens in fed for token in tokens])
         columns.numbers(2, [1.3, 0.0] * n_drawing)
-        columns.numbers(1, [0, 4, 0, 1] * n_drawing).numbers(1, []).numbers(1, [7] * n_drawing)
-        return columns
+        columns.numbers(1, [0, 4, 0, 1, 0] * n_drawing)
+        return columns.numbers(1, []).numbers(1, [7] * n_drawing).numbers(1, [])
 
     found, n_busy = {row: [] for row in range(n_rows)}, n_rows
     moves = move(list(range(n_rows)), 1, [[row // 3 + 1, 5, 9] for row in range(n_rows)])
