@@ -5,6 +5,8 @@
     python3 results/tables.py e-step results/miniature
     python3 results/tables.py curves results/miniature-1e-4:ra3 results/miniature:ntp
     python3 results/tables.py estimator results/estimator
+    python3 results/tables.py horizon results/horizon
+    python3 results/tables.py real-code results/real-code
 
 `families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
 means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
@@ -13,6 +15,11 @@ two; intervals are of Student's t over seeds. `estimator`: the E-step's gradient
 runs/estimator.toml: with batches of b and 8 b rollouts the mean squared norm is |g|^2 + v and
 |g|^2 + v / 8; printed are |g|, the noise sqrt(v) of 64 rollouts and v / |g|^2 (with the 95 %
 interval of a bootstrap over updates), and the tokens that an update of 64 rollouts draws.
+`horizon`: by switch cost pass@1, and of held-out documents the share of lines with a think, lines a
+latent, tokens of latents a line (markers too) and nats of a rationale (of the E-step's last five
+updates), then differences of costs. `real-code`: bits of a byte of held-out files of NTP, with
+comments and without, and of RA3 under its bounds, without; what a think gains, in nats. Both by seed
+and with intervals of Student's t over seeds.
 """
 
 import collections
@@ -95,6 +102,13 @@ def reached(curve, level):
     return math.inf
 
 
+def spread(values, digits=2):
+    """A mean and its interval, of figures that are no shares."""
+    half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.mean(values)
+    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"
+
+
 def interval(values):
     half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.mean(values)
@@ -143,6 +157,59 @@ def estimator(folder):
         )
 
 
+def horizon(folder):
+    found = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for path in pathlib.Path(folder).glob("*cost=*-seed-*/ledger.jsonl"):
+        cost, seed = path.parent.name.rsplit("cost=", 1)[1].split("-seed-")
+        figures, nats = found[float(cost)], []
+        for record in map(json.loads, path.read_text().splitlines()):
+            if record["record"] == "held_out":
+                latents = record["latents"]
+                thought = latents["think_rate"] * (latents["rationale_tokens"] + 1)
+                figures["tokens"][seed] = 1 + thought
+                for name in ("think_rate", "persistence", "gain"):
+                    figures[name][seed] = latents[name]
+            elif record["record"] == "score":
+                figures["pass@1"][seed] = 100 * record["pass_at"]["1"]["mean"]
+            elif record.get("phase") == "e_step":
+                nats.append(record["figures"]["rationale_nats"])
+        figures["nats"][seed] = statistics.mean(nats[-5:])
+    names = ["pass@1", "think_rate", "persistence", "tokens", "nats", "gain"]
+    for cost, figures in sorted(found.items()):
+        seeds = sorted(figures["pass@1"])
+        cells = [f"{name} {statistics.mean(figures[name].values()):.3f}" for name in names]
+        by_seed = " ".join(f"{figures['pass@1'][seed]:.1f}" for seed in seeds)
+        print(f"c = {cost}:", *cells, f"pass@1 of seeds {', '.join(seeds)}: {by_seed}")
+    costs = sorted(found)
+    pairs = [(costs[-1], costs[0]), (0.3, costs[0]), (0.3, costs[-1])]
+    for cost, other in pairs:
+        for name in ("pass@1", "persistence", "tokens"):
+            one, two = found[cost][name], found[other][name]
+            differences = [one[seed] - two[seed] for seed in sorted(one.keys() & two.keys())]
+            print(f"{name}, c = {cost} less c = {other}:", spread(differences))
+
+
+def real_code(folder):
+    found = collections.defaultdict(dict)
+    for seed, record in records(folder):
+        if record["record"] == "held_out":
+            found[record["arm"]][seed] = record
+    seeds = sorted(found["ra3"])
+    row = lambda values: " ".join(f"{value:.4f}" for value in values)
+    bounds = lambda arm, name: [found[arm][seed]["bounds"][name] for seed in seeds]
+    for arm in ("base", "ntp"):
+        exact = [found[arm][seed]["bits_per_byte"] for seed in seeds]
+        print(f"{arm}: with comments {row(exact)}, without {row(bounds(arm, 'lifted_text'))}")
+    names = ["elbo", "iwae_4", "iwae_16", "written_iwae_16"]
+    print("ra3:", ", ".join(f"{name} {row(bounds('ra3', name))}" for name in names))
+    pairs = zip(bounds("ra3", "iwae_16"), bounds("ntp", "lifted_text"))
+    print("iwae_16 less ntp without comments:", spread([one - two for one, two in pairs], 3))
+    names = ["think_rate", "gain", "gain_everywhere", "gain_share_everywhere"]
+    for name in names:
+        print(f"{name}:", spread([found["ra3"][seed]["latents"][name] for seed in seeds], 4))
+
+
 if __name__ == "__main__":
     tables = {"families": families, "e-step": e_step, "curves": curves, "estimator": estimator}
+    tables |= {"horizon": horizon, "real-code": real_code}
     tables[sys.argv[1]](*sys.argv[2:])
