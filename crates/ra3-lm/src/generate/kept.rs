@@ -1,8 +1,9 @@
 //! The cache of the last run, which stays while the weights stand: what was drawn is then scored
-//! without a pass of its own, and prompts that come again are not read again.
+//! without a pass of its own.
 //!
 //! A node's numbers have the same bits whenever they are computed, so a cache that is kept saves
-//! work and changes no result.
+//! work and changes no result. A run begins without one: what it costs would else follow from what
+//! this process did before, and a run that was continued would count other work.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -45,7 +46,7 @@ impl Kept {
     }
 
     /// Gives its memory back.
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn clear(&self) {
         *self.lock() = None;
     }
 

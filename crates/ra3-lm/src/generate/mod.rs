@@ -66,7 +66,9 @@ impl<'a> Drawing<'a> {
             let seed = seed.nth(index as u64);
             Row::episode(index, &mut **episode, seed)
         });
-        let Engine { cache, work, .. } = self.drive(rows.collect())?;
+        self.kept.clear();
+        let cache = self.empty_cache();
+        let Engine { cache, work, .. } = self.drive(cache, rows.collect())?;
         self.kept.put(self.weights.version(), self.kernel(), cache);
         Ok(work)
     }
@@ -79,9 +81,15 @@ impl<'a> Drawing<'a> {
         let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(zeros).collect();
         let pairs = sequences.iter().zip(&mut logprobs).enumerate();
         let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
+        let kept = self.kept.take(self.weights.version(), self.kernel());
         // Most of what is scored is not scored again: the cache goes.
-        let work = self.drive(rows.collect())?.work;
+        let cache = kept.unwrap_or_else(|| self.empty_cache());
+        let work = self.drive(cache, rows.collect())?.work;
         Ok((logprobs, work))
+    }
+
+    fn empty_cache(self) -> Cache {
+        Cache::new(&self.transformer.config, self.settings.cache_bytes_max)
     }
 
     fn kernel(self) -> Kernel {
@@ -89,15 +97,16 @@ impl<'a> Drawing<'a> {
     }
 
     /// Drives rows to their end, the first ones first.
-    fn drive(self, mut waiting: VecDeque<Row<'_>>) -> Result<Engine<'a>, PolicyError> {
-        let kernel = self.kernel();
-        let kept = self.kept.take(self.weights.version(), kernel);
-        let config = &self.transformer.config;
+    fn drive(
+        self,
+        cache: Cache,
+        mut waiting: VecDeque<Row<'_>>,
+    ) -> Result<Engine<'a>, PolicyError> {
         let mut engine = Engine {
             transformer: self.transformer,
             weights: self.weights,
-            kernel,
-            cache: kept.unwrap_or_else(|| Cache::new(config, self.settings.cache_bytes_max)),
+            kernel: self.kernel(),
+            cache,
             work: Work::default(),
             workspace: Workspace::default(),
         };
