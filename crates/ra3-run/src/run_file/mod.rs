@@ -43,10 +43,7 @@ pub use measure::{
     EvaluateSection, GradingSection, HeldOutSection, ProblemSetName, ProblemsSection, RlvrSection,
 };
 pub(crate) use merge::merged;
-pub use midtrain::{
-    DocumentChoice, EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName,
-    SupervisedSection,
-};
+pub use midtrain::{DocumentChoice, MomentsName, Ra3Section, SupervisedSection};
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub use read::{RunFileError, load, parse, written};
 pub use reference::reference;
