@@ -340,7 +340,7 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
             let checkup = doctor::examine(model, &examination, watcher)?;
             show(options.json, &checkup, checkup.to_text())
         }
-        section @ EngineSection::Torch { .. } => {
+        EngineSection::Torch(section) => {
             let checkup = doctor::torch::examine(model, &section, &examination, watcher)?;
             show(options.json, &checkup, checkup.to_text())
         }

@@ -35,7 +35,7 @@ pub use allowed::{Allowed, Bound, Key, Leaf, check, key, leaves, shown};
 pub use arm::{ArmSection, BASE, Budget, MethodName};
 pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
 pub use defaults::{defaulted, marked};
-pub use engine::{DeviceName, EngineSection, LoraSection, LoraTarget, Sharding};
+pub use engine::{DeviceName, EngineSection, LoraSection, LoraTarget, Sharding, TorchSection};
 pub use explain::{Entry, Explanation, Meaning, Section, explain, sections};
 pub use fault::{Fault, Faults, Origin};
 pub use keys::KEYS;
