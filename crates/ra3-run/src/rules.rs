@@ -14,7 +14,7 @@ use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
     BaseSection, CorpusSection, EngineSection, EvaluateSection, LoraSection, LoraTarget,
     ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile, Sharding,
-    TokenizerSection,
+    TokenizerSection, name_of,
 };
 
 /// Checks what must hold between keys.
@@ -126,7 +126,7 @@ fn check_lora(file: &RunFile, lora: &LoraSection) -> Result<()> {
     );
     let is_again = |place: usize| targets[..place].contains(&targets[place]);
     if let Some(place) = (0..targets.len()).find(|place| is_again(*place)) {
-        let name = targets[place].text();
+        let name = name_of(&targets[place]);
         bail!("engine.lora.target_modules has {name:?} twice: take one out");
     }
     Ok(())

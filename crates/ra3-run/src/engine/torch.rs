@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3::seed::Seed;
 use ra3_lm::Lm;
-use ra3_lm::config::{ModelConfig, Precision};
+use ra3_lm::config::ModelConfig;
 use ra3_torch::{Lora, Port, Settings, TorchModel, Worker, WorkerSettings};
 
-use crate::run_file::{EngineSection, LoraTarget, TorchSection, TrainingSection};
+use crate::run_file::{EngineSection, TorchSection, TrainingSection, name_of};
 
 /// The worker's log, in the run directory.
 const LOG: &str = "worker.log";
@@ -76,8 +76,8 @@ impl TorchSettings {
             log: self.directory.join(LOG),
             deadline_s: section.deadline_s,
             models: Settings {
-                device: section.device.text().to_owned(),
-                dtype: text(section.dtype),
+                device: name_of(&section.device),
+                dtype: name_of(&section.dtype),
                 n_threads: (self.n_threads / section.processes).max(1),
                 weight_decay: f64::from(training.weight_decay),
                 // JSON has no infinity.
@@ -85,9 +85,9 @@ impl TorchSettings {
                 n_tokens_micro: training.micro_batch_tokens,
                 recompute: training.recompute,
                 cache_bytes_max: training.cache_mib << 20,
-                moments: text(training.moment_precision),
+                moments: name_of(&training.moment_precision),
                 lora: self.lora(),
-                sharding: section.sharding.text().to_owned(),
+                sharding: name_of(&section.sharding),
                 compile: section.compile,
             },
         }
@@ -95,11 +95,11 @@ impl TorchSettings {
 
     fn lora(&self) -> Option<Lora> {
         let lora = self.section.lora.as_ref()?;
-        let targets = lora.target_modules.iter().copied();
+        let targets = lora.target_modules.iter();
         Some(Lora {
             rank: lora.rank,
             alpha: lora.alpha,
-            target_modules: targets.map(LoraTarget::text).map(str::to_owned).collect(),
+            target_modules: targets.map(name_of).collect(),
             seed: self.seed,
         })
     }
@@ -176,15 +176,6 @@ fn command(python: &str) -> String {
         Ok(whole) if python.contains('/') => whole.display().to_string(),
         _ => python.to_owned(),
     }
-}
-
-fn text(precision: Precision) -> String {
-    match precision {
-        Precision::Float32 => "float32",
-        Precision::Bfloat16 => "bfloat16",
-        Precision::Float16 => "float16",
-    }
-    .to_owned()
 }
 
 #[cfg(test)]

@@ -112,22 +112,6 @@ pub enum LoraTarget {
     Down,
 }
 
-impl LoraTarget {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::AllLinear => "all-linear",
-            Self::Queries => "q_proj",
-            Self::Keys => "k_proj",
-            Self::Values => "v_proj",
-            Self::Output => "o_proj",
-            Self::Gate => "gate_proj",
-            Self::Up => "up_proj",
-            Self::Down => "down_proj",
-        }
-    }
-}
-
 impl Default for EngineSection {
     fn default() -> Self {
         Self::Native {}
@@ -164,17 +148,6 @@ pub enum DeviceName {
     Cuda,
 }
 
-impl DeviceName {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        }
-    }
-}
-
 /// What each of several processes has of the weights, the gradient and the optimizer's moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -183,14 +156,4 @@ pub enum Sharding {
     None,
     /// A part of each tensor, by FSDP2.
     Full,
-}
-
-impl Sharding {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Full => "full",
-        }
-    }
 }

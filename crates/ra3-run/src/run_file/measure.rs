@@ -294,8 +294,7 @@ impl ProblemSetName {
 
     /// As scores call it.
     pub(crate) fn text(self) -> String {
-        let name = toml::Value::try_from(self).expect("a set is a name");
-        name.as_str().expect("a set is a name").to_owned()
+        super::name_of(&self)
     }
 }
 

@@ -116,6 +116,12 @@ pub struct RunFile {
     pub study: Option<StudySection>,
 }
 
+/// One of some names, as it is written.
+pub(crate) fn name_of(name: &impl Serialize) -> String {
+    let name = toml::Value::try_from(name).expect("a name is a text");
+    name.as_str().expect("a name is a text").to_owned()
+}
+
 const fn one() -> u64 {
     1
 }
