@@ -78,7 +78,7 @@ pub(crate) fn run(
             Course::Supervised(ntp_course(file, &documents, &budget, per_token, seed))
         }
     };
-    let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+    let lm = drive(lm, course, file.checkpoint_every, folder, watcher)?;
     save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
 }
 
