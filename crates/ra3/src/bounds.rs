@@ -18,7 +18,7 @@ use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rollout::{Decision, LatentRule};
 use crate::scoring::{Scored, draw, line_scores, lines_logprobs, rationale_logprobs, sum};
 use crate::seed::Seed;
-use crate::statistics::LatentStats;
+use crate::statistics::{LatentStats, mean};
 use crate::trace::{Part, Trace};
 use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
 
@@ -139,7 +139,7 @@ pub fn measure(
         marker_probability: marker_probability(&rollouts, &written),
         line_logprob: first_lines.map(|line| f64::from(line.line_logprob)).sum(),
         latents: LatentStats::of_lengths(first.iter().map(|r| r.trace.latent_lengths())),
-        gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
+        gain: mean(gains.into_iter()),
         work,
     })
 }
@@ -178,8 +178,7 @@ fn marker_probability(rollouts: &[Scored], written: &[Vec<f32>]) -> f64 {
         });
         decided.collect()
     };
-    let decided: Vec<f64> = rollouts.iter().zip(written).flat_map(of_row).collect();
-    decided.iter().sum::<f64>() / decided.len().max(1) as f64
+    mean(rollouts.iter().zip(written).flat_map(of_row))
 }
 
 /// From the log-weights of `n_draws` draws a document.

@@ -1,8 +1,10 @@
-//! Settings of E-step and M-step as a run file has them, with what holds where it says nothing.
-//! Those of the loop around them are [`crate::phases::EmConfig`].
+//! Settings of E-step and M-step as a run file has them, with what holds where it says nothing,
+//! and those of RLVR. Those of the loop are [`crate::phases::EmConfig`].
 
 use crate::annotate::Choose;
 use crate::formulas::Baseline;
+use crate::generation::WritingRule;
+use crate::policy::Surrogate;
 use crate::rewards::Penalty;
 use crate::rollout::{Decision, LatentRule};
 use crate::schedule::Schedule;
@@ -147,4 +149,41 @@ impl Default for MStepConfig {
             rationale_weight: 1.0,
         }
     }
+}
+
+/// How rewards become advantages, and how tokens are counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum Estimator {
+    /// Group-normalised rewards, each program counts the same.
+    Grpo,
+    /// No division by the deviation; a constant length normaliser.
+    DrGrpo,
+    /// Leave-one-out, summed over tokens.
+    Rloo,
+    /// Group-normalised rewards, each token counts the same.
+    Dapo,
+}
+
+/// Settings of RLVR.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpoConfig {
+    /// `G`: programs of a problem.
+    pub group_size: usize,
+    /// How rewards become advantages.
+    pub estimator: Estimator,
+    /// Groups whose rewards are all equal are left out of the normalisers too.
+    pub drop_groups_without_signal: bool,
+    /// Tokens before the longest program in which a penalty grows to 1; 0 for none.
+    pub overlong_tokens: usize,
+    /// How programs are written.
+    pub writing: WritingRule,
+    /// What is maximised; clipped where a batch is used more than once.
+    pub surrogate: Surrogate,
+    /// Updates on one batch of programs.
+    pub updates_per_batch: usize,
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use ra3::grpo::Estimator;
+use ra3::settings::Estimator;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::rlvr::difficulty::Band;

@@ -2,14 +2,15 @@
 
 use ra3::e_step::{self, EStepReport};
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
+use ra3::grpo::{self, Group};
 use ra3::phases::EmConfig;
 use ra3::policy::{Policy, Surrogate, TokenId, UpdateStats, Work};
 use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
-use ra3::settings::{EStepConfig, MStepConfig};
+use ra3::settings::{EStepConfig, Estimator, GrpoConfig, MStepConfig};
+use ra3::statistics::GroupStats;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Markers, Trajectory};
 

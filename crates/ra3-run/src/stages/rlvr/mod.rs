@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ra3::generation::complete;
-use ra3::grpo::{self, GroupStats, GrpoConfig};
+use ra3::grpo;
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
+use ra3::settings::GrpoConfig;
+use ra3::statistics::GroupStats;
 use ra3_evals::rlvr::difficulty::Difficulty;
 use ra3_evals::rlvr::reward_command::RewardCommand;
 use ra3_evals::task::Task;
