@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use ra3::e_step::{self, EStepConfig, Persistence};
-use ra3::formulas::Baseline;
+use ra3::e_step;
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Surrogate,
     TokenId, Work,
@@ -11,6 +10,7 @@ use ra3::policy::{
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::trajectory::{Markers, Trajectory};
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
@@ -201,18 +201,11 @@ impl Subject {
         let config = EStepConfig {
             group_size: group,
             rationale_tokens_max: N_RATIONALE,
-            horizon: None,
-            discount: 1.0,
+            horizon: 0,
             penalty: Penalty::SwitchCost { cost: 0.1 },
-            baseline: Baseline::LeaveOneOut,
-            surrogate: Surrogate::LogLikelihood,
-            updates_per_batch: 1,
-            temperature: 1.0,
-            persistence: if think < 1.0 {
-                Persistence::StickyWithThinkFloor(think)
-            } else {
-                Persistence::ThinkEveryLine
-            },
+            think_floor: think,
+            think_every_line: think >= 1.0,
+            ..EStepConfig::default()
         };
         let trajectory = |index: usize| {
             let seed = Seed::root(index as u64);

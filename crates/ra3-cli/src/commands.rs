@@ -12,6 +12,7 @@ use ra3_run::benchmark_data;
 use ra3_run::directory::{self, Unused};
 use ra3_run::doctor::{self, Examination};
 use ra3_run::event::Event;
+use ra3_run::grade_report;
 use ra3_run::grading::{self, GradeRequest};
 use ra3_run::init::{self, InitRequest};
 use ra3_run::inspect::{self, Annotation};
@@ -223,7 +224,7 @@ pub(crate) fn eval(options: &EvalOptions) -> Result<()> {
         },
         &mut |event| bars.show(event),
     )?;
-    show(options.json, &score, program::score_text(&score))
+    show(options.json, &score, grade_report::score_text(&score))
 }
 
 fn writing(options: &EvalOptions, tokens_max: usize) -> ProgramRequest {
@@ -340,7 +341,7 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<()> {
             let checkup = doctor::examine(model, &examination, watcher)?;
             show(options.json, &checkup, checkup.to_text())
         }
-        section @ EngineSection::Torch { .. } => {
+        EngineSection::Torch(section) => {
             let checkup = doctor::torch::examine(model, &section, &examination, watcher)?;
             show(options.json, &checkup, checkup.to_text())
         }

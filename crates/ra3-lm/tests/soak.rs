@@ -7,17 +7,17 @@
 )]
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::{Done, Em};
 use ra3::formulas::Baseline;
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
-use ra3::interleave::TokenWeights;
+use ra3::grpo::{self, Group};
 use ra3::phases::EmConfig;
 use ra3::policy::{Surrogate, TokenId};
 use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, Estimator, GrpoConfig, MStepConfig, Scorer};
+use ra3::statistics::GroupStats;
 use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
 use ra3_lm::config::{Architecture, ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
@@ -124,15 +124,12 @@ fn model(draw: &mut Draw, n_context: usize, seed: Seed) -> Lm {
 }
 
 fn e_step_config(draw: &mut Draw) -> EStepConfig {
-    let clip = Surrogate::Clipped {
-        low: 0.2,
-        high: 0.3,
-    };
-    let surrogate = draw.pick(&[Surrogate::LogLikelihood, clip]);
+    let (think_floor, think_every_line) = draw.pick(&[(0.0, false), (0.0, true), (0.5, false)]);
     EStepConfig {
+        batch_documents: draw.number(1, 3),
         group_size: draw.number(1, 4),
         rationale_tokens_max: draw.number(1, 6),
-        horizon: draw.pick(&[None, Some(1), Some(2)]),
+        horizon: draw.number(0, 2),
         discount: draw.pick(&[0.0, 0.5, 1.0]),
         penalty: draw.pick(&[
             Penalty::SwitchCost { cost: 0.3 },
@@ -149,14 +146,14 @@ fn e_step_config(draw: &mut Draw) -> EStepConfig {
             Baseline::Standardised,
             Baseline::None,
         ]),
-        surrogate,
         updates_per_batch: draw.number(1, 2),
         temperature: draw.pick(&[1.0, 0.5]),
-        persistence: draw.pick(&[
-            Persistence::Sticky,
-            Persistence::ThinkEveryLine,
-            Persistence::StickyWithThinkFloor(0.5),
-        ]),
+        think_floor,
+        think_every_line,
+        scorer: draw.pick(&[Scorer::Live, Scorer::Frozen]),
+        learning_rate: 1e-2,
+        warmup: 0,
+        ..EStepConfig::default()
     }
 }
 
@@ -169,7 +166,6 @@ fn em_config(draw: &mut Draw) -> EmConfig {
         rounds: draw.number(0, 2) as u64,
         selection_rounds: 0,
         e_updates: draw.number(0, 2) as u64,
-        e_batch_documents: draw.number(1, 3),
         annotate_documents,
         m_updates: if annotate_documents > 0 {
             draw.number(0, 2) as u64
@@ -177,28 +173,22 @@ fn em_config(draw: &mut Draw) -> EmConfig {
             0
         },
         m_batch_documents: draw.number(1, 3),
-        corpus_latents_share: draw.pick(&[0.0, 0.3, 1.0]),
         e_step: e_step_config(draw),
-        scorer_is_frozen: draw.number(0, 1) == 1,
-        rationales_are_random: draw.number(0, 3) == 0,
-        choose: draw.pick(&[
-            Choose::Sample {},
-            Choose::BestOf { group_size: 2 },
-            Choose::ImportanceWeights { group_size: 2 },
-        ]),
-        weights: TokenWeights {
-            prefix: draw.pick(&[0.0, 1.0]),
-            line: 1.0,
-            decision: 1.0,
-            rationale: draw.pick(&[0.0, 1.0]),
+        m_step: MStepConfig {
+            corpus_latents_share: draw.pick(&[0.0, 0.3, 1.0]),
+            random_rationales: draw.number(0, 3) == 0,
+            choose: draw.pick(&[
+                Choose::Sample {},
+                Choose::BestOf { group_size: 2 },
+                Choose::ImportanceWeights { group_size: 2 },
+            ]),
+            rationale_weight: draw.pick(&[0.0, 1.0]),
+            ..MStepConfig::default()
         },
+        prefix_weight: draw.pick(&[0.0, 1.0]),
         supervised_schedule: Schedule::Constant {
             peak: 1e-2,
             warmup: 1,
-        },
-        e_schedule: Schedule::Constant {
-            peak: 1e-2,
-            warmup: 0,
         },
     }
 }
@@ -224,10 +214,10 @@ fn midtrain(
     seed: Seed,
 ) -> f64 {
     let mut out_of_room: f64 = 0.0;
-    let mut em = Em::new(em_config(draw), MARKERS);
+    let mut em = Em::new(em_config(draw), MARKERS, documents.len());
     let give = |index: usize| documents[index].clone();
     loop {
-        let report = em.advance(lm, &give, documents.len(), seed);
+        let report = em.advance(lm, &give, seed);
         let report = report.unwrap_or_else(|error| panic!("{:?}: {error}", em.config));
         match report.map(|report| report.done) {
             None => return out_of_room,

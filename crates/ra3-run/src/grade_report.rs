@@ -8,6 +8,8 @@ use ra3::seed::Seed;
 use ra3_evals::bench::Bench;
 use ra3_evals::results::{Entry, Results};
 use ra3_evals::sampling::Sampling;
+use ra3_records::ledger::{Interval, ScoreRecord};
+use ra3_report::percent;
 use ra3_statistics::pass_at_k::{estimate, pass_at_k};
 use serde::Serialize;
 
@@ -178,7 +180,7 @@ impl GradeReport {
             )
         };
         let variant: String = self.sampling.iter().map(sampling).collect();
-        let mut text = format!(
+        let head = format!(
             "{}{variant} ({}, MD5 {})\n{} samples of {} tasks, {} graded now; {} tasks have \
              no samples\nsandbox: {}; Python {}\n",
             self.bench,
@@ -191,22 +193,16 @@ impl GradeReport {
             self.sandbox,
             self.python
         );
-        for pass in &self.pass_at {
-            let [low, high] = pass.interval.map(|share| 100.0 * share);
-            text += &format!(
-                "{}  pass@{:<4} {:5.1} %  ({low:.1} to {high:.1})\n",
-                pass.tests,
-                pass.k,
-                100.0 * pass.mean
-            );
-        }
-        for fault in &self.faults {
-            text += &format!(
-                "left out, by a fault of the data: {}: {}\n",
-                fault.task_id, fault.reason
-            );
-        }
-        visible(&text)
+        let scores = self.pass_at.iter().map(|pass| {
+            let (mean, [low, high]) = (pass.mean, pass.interval);
+            let name = format!("{} pass@{}", pass.tests, pass.k);
+            (name, Interval { mean, low, high })
+        });
+        let fault = |fault: &Fault| {
+            let Fault { task_id, reason } = fault;
+            format!("left out, by a fault of the data: {task_id}: {reason}")
+        };
+        table(head, scores, self.faults.iter().map(fault))
     }
 
     /// The failures, one paragraph each.
@@ -226,4 +222,31 @@ impl GradeReport {
         let paragraphs: Vec<String> = self.failures.iter().map(paragraph).collect();
         paragraphs.join("\n")
     }
+}
+
+/// The score of a file of problems, as a table.
+pub fn score_text(score: &ScoreRecord) -> String {
+    let head = format!(
+        "{} problems, {} samples each, temperature {}, decisions {}\n",
+        score.n_problems, score.n_samples, score.temperature, score.decision
+    );
+    let scores = score.pass_at.iter();
+    let scores = scores.map(|(k, interval)| (format!("pass@{k}"), *interval));
+    let families = score.by_family.iter();
+    let families = families.map(|(name, pass)| format!("  {name:<12} {:.1} %", 100.0 * pass));
+    let verdicts = score.verdicts.iter();
+    let verdicts = verdicts.map(|(name, n)| format!("  {name:<16} {n}"));
+    table(head, scores, families.chain(verdicts))
+}
+
+/// What was graded and how, scores with their intervals, and what else there is to say, a line
+/// each.
+fn table(
+    head: String,
+    scores: impl Iterator<Item = (String, Interval)>,
+    further: impl Iterator<Item = String>,
+) -> String {
+    let score = |(name, interval)| format!("{name:<14} {} %", percent(&interval));
+    let lines = scores.map(score).chain(further);
+    visible(&lines.fold(head, |text, line| text + &line + "\n"))
 }

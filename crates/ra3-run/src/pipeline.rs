@@ -21,7 +21,7 @@ use crate::plan::{Method, Plan, Stage, Subject, Task};
 use crate::programs::pool;
 use crate::recipe::{Before, Recipe, recipe};
 use crate::report;
-use crate::run_file::{MethodName, ProblemSetName, RunFile};
+use crate::run_file::{ProblemSetName, RunFile, name_of};
 use crate::stages::{base, corpus, evaluate, held_out, midtrain, rlvr};
 use crate::store::{StageFolder, read_progress};
 
@@ -342,12 +342,7 @@ fn first_line(plan: &Plan, build: &str) -> Vec<u8> {
     let arms = plan.file.arms.iter().map(|arm| ArmRecord {
         name: arm.name.clone(),
         from: arm.from.clone(),
-        method: match arm.method {
-            MethodName::None => "none",
-            MethodName::Ntp => "ntp",
-            MethodName::Ra3 => "ra3",
-        }
-        .to_owned(),
+        method: name_of(&arm.method),
     });
     let record = Record::Run(RunRecord {
         name: plan.file.name.clone(),

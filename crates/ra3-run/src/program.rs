@@ -8,7 +8,6 @@ use ra3::seed::Seed;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::prompt::Prompt;
 use ra3_records::ledger::ScoreRecord;
-use ra3_report::percent;
 use serde::Serialize;
 
 use crate::answers::encode;
@@ -136,22 +135,4 @@ pub fn grade_model(
     let message = format!("{} tokens sampled", work.n_tokens_sampled);
     watcher(Event::Finished { message });
     Ok(score)
-}
-
-/// A score for a reader.
-pub fn score_text(score: &ScoreRecord) -> String {
-    let mut text = format!(
-        "{} problems, {} samples each, temperature {}, decisions {}\n",
-        score.n_problems, score.n_samples, score.temperature, score.decision
-    );
-    for (k, interval) in &score.pass_at {
-        text += &format!("pass@{k:<4} {} %\n", percent(interval));
-    }
-    for (family, pass) in &score.by_family {
-        text += &format!("  {family:<12} {:.1} %\n", 100.0 * pass);
-    }
-    for (verdict, n) in &score.verdicts {
-        text += &format!("  {verdict:<16} {n}\n");
-    }
-    text
 }

@@ -14,7 +14,7 @@ use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
     BaseSection, CorpusSection, EngineSection, EvaluateSection, LoraSection, LoraTarget,
     ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile, Sharding,
-    TokenizerSection,
+    TokenizerSection, name_of,
 };
 
 /// Checks what must hold between keys.
@@ -62,27 +62,18 @@ fn check_arm(arm: &Arm, config: Option<&ModelConfig>) -> Result<()> {
 }
 
 fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
-    let EngineSection::Torch {
-        python,
-        listen,
-        lora,
-        processes,
-        sharding,
-        compile,
-        ..
-    } = &file.engine
-    else {
+    let EngineSection::Torch(torch) = &file.engine else {
         return Ok(());
     };
-    if let Some(lora) = lora {
+    if let Some(lora) = &torch.lora {
         check_lora(file, lora)?;
     }
     ensure!(
-        *sharding == Sharding::None || *processes > 1 || listen.is_some(),
+        torch.sharding == Sharding::None || torch.processes > 1 || torch.listen.is_some(),
         "engine.sharding = \"full\" with engine.processes = 1: one process has all of a model; set \
          engine.processes"
     );
-    if let Some(address) = listen {
+    if let Some(address) = &torch.listen {
         let port = address
             .rsplit_once(':')
             .map(|(_, port)| port.parse::<u16>());
@@ -91,6 +82,7 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
             "engine.listen = {address:?}: it is HOST:PORT, as \"0.0.0.0:29400\""
         );
     }
+    let python = &torch.python;
     which::which(python).with_context(|| {
         format!(
             "engine.python: there is no program {python:?}, here or on PATH: name the Python that \
@@ -109,7 +101,7 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
              frozen models are kept in float32"
         );
         ensure!(
-            !(*compile && file.training.recompute),
+            !(torch.compile && file.training.recompute),
             "engine.compile = true with training.recompute = true: PyTorch compiles no layers that \
              it runs again; set one of them"
         );
@@ -134,7 +126,7 @@ fn check_lora(file: &RunFile, lora: &LoraSection) -> Result<()> {
     );
     let is_again = |place: usize| targets[..place].contains(&targets[place]);
     if let Some(place) = (0..targets.len()).find(|place| is_again(*place)) {
-        let name = targets[place].text();
+        let name = name_of(&targets[place]);
         bail!("engine.lora.target_modules has {name:?} twice: take one out");
     }
     Ok(())

@@ -10,17 +10,16 @@
 use std::collections::BTreeMap;
 
 use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::Em;
-use ra3::formulas::{Baseline, effective_choices};
-use ra3::interleave::TokenWeights;
+use ra3::formulas::effective_choices;
 use ra3::phases::EmConfig;
-use ra3::policy::{PolicyError, Surrogate, TokenId};
+use ra3::policy::{PolicyError, TokenId};
 use ra3::rewards::Penalty;
 use ra3::rollout::LatentRule;
 use ra3::schedule::Schedule;
 use ra3::scoring::{draw, lines_logprobs};
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, MStepConfig, Scorer};
 use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
 use ra3::trace::Trace;
@@ -166,7 +165,6 @@ impl<'a> Corpus<'a> {
 }
 
 fn config(switch_cost: f32, learner: Learner) -> EmConfig {
-    let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 20,
         cold_start_lines_share: 0.0,
@@ -176,34 +174,31 @@ fn config(switch_cost: f32, learner: Learner) -> EmConfig {
             Learner::Ra3 => 8,
             Learner::Supervised => 0,
         },
-        e_batch_documents: 16,
         annotate_documents: 64,
         m_updates: 8,
         m_batch_documents: 32,
-        corpus_latents_share: 0.0,
         e_step: EStepConfig {
+            scorer: Scorer::Frozen,
+            learning_rate: 4.0,
+            warmup: 0,
             group_size: 8,
             rationale_tokens_max: 1,
-            horizon: None,
+            horizon: 0,
             discount: 0.8,
             penalty: Penalty::SwitchCost { cost: switch_cost },
-            baseline: Baseline::LeaveOneOut,
-            surrogate: Surrogate::LogLikelihood,
-            updates_per_batch: 1,
-            temperature: 1.0,
-            persistence: Persistence::StickyWithThinkFloor(THINK_FLOOR),
+            think_floor: THINK_FLOOR,
+            ..EStepConfig::default()
         },
-        scorer_is_frozen: true,
-        choose: Choose::BestOf { group_size: 8 },
-        rationales_are_random: false,
-        weights: TokenWeights {
-            prefix: 0.0,
-            line: 1.0,
-            decision: 1.0,
-            rationale: 1.0,
+        m_step: MStepConfig {
+            choose: Choose::BestOf { group_size: 8 },
+            corpus_latents_share: 0.0,
+            ..MStepConfig::default()
         },
-        supervised_schedule: constant(8.0),
-        e_schedule: constant(4.0),
+        prefix_weight: 0.0,
+        supervised_schedule: Schedule::Constant {
+            peak: 8.0,
+            warmup: 0,
+        },
     }
 }
 
@@ -220,12 +215,9 @@ pub fn learn(
     let n_vocabulary = CUE + corpus.language.idioms.len() + corpus.language.n_tokens;
     let mut policy = TablePolicy::random(n_vocabulary, 2, 0.1, seed.child("table"))
         .with_latent_in_force(MARKERS.think);
-    let mut em = Em::new(config(switch_cost, learner), MARKERS);
+    let mut em = Em::new(config(switch_cost, learner), MARKERS, N_DOCUMENTS);
     let (documents, of_loop) = (|index| corpus.document(index), seed.child("loop"));
-    while em
-        .advance(&mut policy, &documents, N_DOCUMENTS, of_loop)?
-        .is_some()
-    {}
+    while em.advance(&mut policy, &documents, of_loop)?.is_some() {}
     let rule = em.config.e_step.latent_rule(MARKERS);
     look(corpus, &policy, &rule, seed.child("look"))
 }

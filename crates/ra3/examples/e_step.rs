@@ -16,13 +16,13 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
-use ra3::e_step::{self, EStepConfig, Persistence};
+use ra3::e_step;
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
-use ra3::formulas::Baseline;
-use ra3::policy::{PolicyError, Surrogate, TokenId};
+use ra3::policy::{PolicyError, TokenId};
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
 use ra3::trace::Trace;
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
@@ -86,16 +86,12 @@ fn config() -> EStepConfig {
     EStepConfig {
         group_size: 8,
         rationale_tokens_max: 1,
-        horizon: None,
-        discount: 1.0,
+        horizon: 0,
         penalty: Penalty::SwitchCost { cost: 0.15 },
-        baseline: Baseline::LeaveOneOut,
-        surrogate: Surrogate::LogLikelihood,
-        updates_per_batch: 1,
-        temperature: 1.0,
         // Rationales do not pay at first: without a floor the table would give up thinking before
         // it has learnt which ones do.
-        persistence: Persistence::StickyWithThinkFloor(0.25),
+        think_floor: 0.25,
+        ..EStepConfig::default()
     }
 }
 

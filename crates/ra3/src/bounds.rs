@@ -18,7 +18,7 @@ use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rollout::{Decision, LatentRule};
 use crate::scoring::{Scored, draw, line_scores, lines_logprobs, rationale_logprobs, sum};
 use crate::seed::Seed;
-use crate::statistics::LatentStats;
+use crate::statistics::{LatentStats, mean};
 use crate::trace::{Part, Trace};
 use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
 
@@ -43,11 +43,10 @@ pub struct Gain {
 
 impl Gain {
     fn of(gains: &[f64]) -> Self {
-        let n = gains.len().max(1) as f64;
-        let n_above = gains.iter().filter(|gain| **gain > 0.0).count();
+        let pays = |gain: &f64| f64::from(u8::from(*gain > 0.0));
         Self {
-            mean: gains.iter().sum::<f64>() / n,
-            share: n_above as f64 / n,
+            mean: mean(gains.iter().copied()),
+            share: mean(gains.iter().map(pays)),
         }
     }
 }
@@ -200,8 +199,7 @@ fn marker_probability(rollouts: &[Scored], written: &[Vec<f32>]) -> f64 {
         });
         decided.collect()
     };
-    let decided: Vec<f64> = rollouts.iter().zip(written).flat_map(of_row).collect();
-    decided.iter().sum::<f64>() / decided.len().max(1) as f64
+    mean(rollouts.iter().zip(written).flat_map(of_row))
 }
 
 /// From the log-weights of `n_draws` draws a document.

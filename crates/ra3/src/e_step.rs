@@ -21,83 +21,15 @@
 //! The estimator is unbiased at temperature 1; at another temperature the draws come from a
 //! neighbour of `q`, and no correction is made.
 
-use crate::formulas::{Baseline, advantages};
+use crate::formulas::advantages;
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
-use crate::rewards::{Penalty, line_returns};
-use crate::rollout::{Decision, LatentRule};
+use crate::rewards::line_returns;
 use crate::scoring::{Frozen, Scored, draw, rescore};
 use crate::seed::Seed;
+use crate::settings::EStepConfig;
 use crate::statistics::RolloutStats;
 use crate::trace::Part;
 use crate::trajectory::{Markers, Trajectory};
-
-/// Whether a latent may stay in force from line to line.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Persistence {
-    /// Latents are kept or switched.
-    Sticky,
-    /// A new latent at every line (as LaTRO and RLP have it).
-    ThinkEveryLine,
-    /// As [`Persistence::Sticky`], but with this probability the E-step forces a line's decision to
-    /// think: exploration for a model that hardly ever thinks. A forced decision carries no
-    /// gradient; its rationale does. The gradient of the decisions before it is then that of the
-    /// exploring policy.
-    StickyWithThinkFloor(f32),
-}
-
-/// Settings of the E-step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EStepConfig {
-    /// `G`: rollouts of a trajectory.
-    pub group_size: usize,
-    /// `M`: longest rationale in tokens.
-    pub rationale_tokens_max: usize,
-    /// `H` in lines; `None` reaches to the end.
-    pub horizon: Option<usize>,
-    /// `γ`.
-    pub discount: f32,
-    /// What a switch costs.
-    pub penalty: Penalty,
-    /// What is subtracted from a return.
-    pub baseline: Baseline,
-    /// What is maximised; clipped where a batch is used more than once.
-    pub surrogate: Surrogate,
-    /// Updates on one batch of rollouts.
-    pub updates_per_batch: usize,
-    /// Temperature of the rollouts.
-    pub temperature: f32,
-    /// Whether latents may be kept.
-    pub persistence: Persistence,
-}
-
-impl EStepConfig {
-    /// How rollouts find latents.
-    pub fn latent_rule(&self, markers: Markers) -> LatentRule {
-        LatentRule {
-            markers,
-            rationale_tokens_max: self.rationale_tokens_max,
-            temperature: self.temperature,
-            rationale_temperature: self.temperature,
-            decision: match self.persistence {
-                _ if self.penalty.forbids_thinking() => Decision::Absent,
-                Persistence::ThinkEveryLine => Decision::Think,
-                Persistence::Sticky | Persistence::StickyWithThinkFloor(_) => Decision::Free,
-            },
-        }
-    }
-
-    fn think_floor(&self) -> f32 {
-        match self.persistence {
-            Persistence::StickyWithThinkFloor(floor) => floor,
-            Persistence::Sticky | Persistence::ThinkEveryLine => 0.0,
-        }
-    }
-
-    /// `R_t` of a rollout, by line.
-    fn returns(&self, rollout: &Scored) -> Vec<f32> {
-        line_returns(&rollout.lines, self.penalty, self.horizon, self.discount)
-    }
-}
 
 /// What an E-step update did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -110,7 +42,8 @@ pub struct EStepReport {
     pub work: Work,
 }
 
-/// One update: rollouts, rewards, advantages, policy gradient.
+/// One update: rollouts, rewards, advantages, policy gradient. The step size is this update's, the
+/// warm-up in it.
 ///
 /// # Errors
 /// As [`Policy::run`], [`Policy::score`] and [`Policy::update`].
@@ -123,16 +56,17 @@ pub fn update(
     learning_rate: f32,
     seed: Seed,
 ) -> Result<EStepReport, PolicyError> {
-    let (rule, floor) = (config.latent_rule(*markers), config.think_floor());
+    let (rule, floor) = (config.latent_rule(*markers), config.think_floor);
     let (traces, mut work) = draw(policy, batch, &rule, config.group_size, floor, seed)?;
     let (rollouts, scoring) = rescore(policy, frozen, traces)?;
     work += scoring;
     let examples = policy_gradient(&rollouts, config);
+    let n_updates = config.updates_per_batch;
     let objective = Objective {
-        surrogate: config.surrogate,
+        surrogate: Surrogate::over(n_updates, config.clip, config.clip),
         learning_rate,
     };
-    let (update, training) = train(policy, &examples, objective, config.updates_per_batch)?;
+    let (update, training) = train(policy, &examples, objective, n_updates)?;
     work += training;
     Ok(EStepReport {
         rollouts: figures(&rollouts, config),
@@ -149,7 +83,7 @@ pub fn policy_gradient(rollouts: &[Scored], config: &EStepConfig) -> Vec<Example
     for group in rollouts.chunks(config.group_size) {
         let returns: Vec<Vec<f32>> = group
             .iter()
-            .map(|rollout| config.returns(rollout))
+            .map(|rollout| returns(rollout, config))
             .collect();
         // By line, then by member of the group.
         let advantages: Vec<Vec<f32>> = (0..returns[0].len())
@@ -168,6 +102,12 @@ pub fn policy_gradient(rollouts: &[Scored], config: &EStepConfig) -> Vec<Example
     examples
 }
 
+/// `R_t` of a rollout, by line.
+fn returns(rollout: &Scored, config: &EStepConfig) -> Vec<f32> {
+    let horizon = (config.horizon > 0).then_some(config.horizon);
+    line_returns(&rollout.lines, config.penalty, horizon, config.discount)
+}
+
 fn figures(rollouts: &[Scored], config: &EStepConfig) -> RolloutStats {
     let rewards: Vec<Vec<f32>> = rollouts
         .iter()
@@ -176,6 +116,6 @@ fn figures(rollouts: &[Scored], config: &EStepConfig) -> RolloutStats {
             lines.map(|line| line.reward(config.penalty)).collect()
         })
         .collect();
-    let returns: Vec<Vec<f32>> = rollouts.iter().map(|row| config.returns(row)).collect();
+    let returns: Vec<Vec<f32>> = rollouts.iter().map(|row| returns(row, config)).collect();
     RolloutStats::of(rollouts, &rewards, &returns, config.group_size)
 }

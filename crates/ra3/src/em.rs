@@ -13,6 +13,7 @@ use crate::policy::{Policy, PolicyError, UpdateStats, Work};
 use crate::schedule::batch;
 use crate::scoring::Frozen;
 use crate::seed::Seed;
+use crate::settings::Scorer;
 use crate::statistics::LatentStats;
 use crate::trajectory::{Document, Markers, Trajectory};
 
@@ -53,20 +54,26 @@ pub struct Em {
     pub annotated: Vec<AnnotatedDocument>,
     /// The models that are compared with: copies of the policy, taken when they are first needed.
     pub frozen: Frozen,
-    /// The documents of the cold start; all where none is named.
+    /// The documents of the cold start, by their indices.
     pub cold_start_documents: Vec<usize>,
+    /// Documents in all.
+    pub n_documents: usize,
 }
 
+/// What was done, the corpus tokens of what was learnt from, and all work.
+type Step = (Done, u64, Work);
+
 impl Em {
-    /// The loop before its first position.
-    pub fn new(config: EmConfig, markers: Markers) -> Self {
+    /// The loop before its first position, with all of so many documents for every phase.
+    pub fn new(config: EmConfig, markers: Markers, n_documents: usize) -> Self {
         Self {
             config,
             markers,
             position: 0,
             annotated: Vec::new(),
             frozen: Frozen::default(),
-            cold_start_documents: Vec::new(),
+            cold_start_documents: (0..n_documents).collect(),
+            n_documents,
         }
     }
 
@@ -78,38 +85,30 @@ impl Em {
         &mut self,
         policy: &mut dyn Policy,
         documents: &dyn Fn(usize) -> Document,
-        n_documents: usize,
         seed: Seed,
     ) -> Result<Option<EmReport>, PolicyError> {
         let Some(place) = self.config.place(self.position) else {
             return Ok(None);
         };
         self.freeze(policy, place);
-        // Among all documents where none is named.
-        let draw_among = |among: &[usize], name: &str, size: usize| -> Vec<Document> {
-            let n = if among.is_empty() {
-                n_documents
-            } else {
-                among.len()
-            };
-            let order = batch(n, size, place.nth, seed.child(name)).into_iter();
-            let index_of = |nth: usize| among.get(nth).copied().unwrap_or(nth);
-            order.map(|nth| documents(index_of(nth))).collect()
+        let draw = |name: &str, size: usize| -> Vec<Document> {
+            let order = batch(self.n_documents, size, place.nth, seed.child(name));
+            order.into_iter().map(documents).collect()
         };
-        let draw = |name: &str, size: usize| draw_among(&[], name, size);
         let m_size = self.config.m_batch_documents;
         let seed_here = seed.child("position").nth(self.position);
-        let report = match place.phase {
+        let (done, n_corpus_tokens, work) = match place.phase {
             Phase::ColdStart => {
                 let n_for_lines = self.config.n_cold_start_documents_for_lines();
-                let n_drawn = m_size - n_for_lines;
-                let drawn = draw_among(&self.cold_start_documents, "cold", n_drawn);
-                let own = self.own_latents(drawn);
+                let (among, seed) = (&self.cold_start_documents, seed.child("cold"));
+                let order = batch(among.len(), m_size - n_for_lines, place.nth, seed);
+                let drawn = order.into_iter().map(|nth| documents(among[nth]));
+                let own = self.own_latents(drawn.collect());
                 let for_lines = self.own_latents(draw("cold_lines", n_for_lines));
-                self.supervised(policy, place, [&own, &for_lines], place.nth)?
+                self.supervised(policy, [&own, &for_lines], place.nth)?
             }
             Phase::EStep => {
-                let documents = draw("e_step", self.config.e_batch_documents);
+                let documents = draw("e_step", self.config.e_step.batch_documents);
                 self.e_step(policy, place, documents, seed_here)?
             }
             Phase::Annotate => self.annotate(policy, place, draw("annotate", m_size), seed_here)?,
@@ -118,22 +117,27 @@ impl Em {
                 let order = batch(self.annotated.len(), m_size, place.index, seed);
                 let kept = order.into_iter().map(|index| self.annotated[index].clone());
                 let nth = self.config.cold_start_updates + place.nth;
-                self.supervised(policy, place, [&kept.collect::<Vec<_>>(), &[]], nth)?
+                self.supervised(policy, [&kept.collect::<Vec<_>>(), &[]], nth)?
             }
         };
         self.position += 1;
-        Ok(Some(report))
+        Ok(Some(EmReport {
+            place,
+            done,
+            n_corpus_tokens,
+            work,
+        }))
     }
 
     /// Takes the copies of the policy that this place needs.
     fn freeze(&mut self, policy: &dyn Policy, place: Place) {
-        let config = &self.config;
+        let config = &self.config.e_step;
         let is_warm = place.phase != Phase::ColdStart;
-        let needs_reference = is_warm && config.e_step.penalty.needs_reference();
+        let needs_reference = is_warm && config.penalty.needs_reference();
         if needs_reference && self.frozen.reference.is_none() {
             self.frozen.reference = Some(policy.snapshot());
         }
-        if place.begins_e_step() && config.scorer_is_frozen {
+        if place.begins_e_step() && config.scorer == Scorer::Frozen {
             self.frozen.scorer = Some(policy.snapshot());
         }
     }
@@ -143,23 +147,16 @@ impl Em {
     fn supervised(
         &self,
         policy: &mut dyn Policy,
-        place: Place,
         [batch, for_lines]: [&[AnnotatedDocument]; 2],
         nth: u64,
-    ) -> Result<EmReport, PolicyError> {
-        let config = &self.config;
-        let lr = config
-            .supervised_schedule
-            .at(nth, config.n_supervised_updates());
-        let (markers, weights) = (&self.markers, config.weights);
-        let update = m_step::update(policy, batch, for_lines, markers, weights, lr)?;
+    ) -> Result<Step, PolicyError> {
+        let (config, markers) = (&self.config, &self.markers);
+        let n_updates = config.n_supervised_updates();
+        let lr = config.supervised_schedule.at(nth, n_updates);
+        let update = m_step::update(policy, batch, for_lines, markers, config.weights(), lr)?;
         let documents = batch.iter().chain(for_lines);
-        Ok(EmReport {
-            place,
-            done: Done::Supervised(update),
-            n_corpus_tokens: documents.map(|document| document.n_corpus_tokens).sum(),
-            work: update.work,
-        })
+        let n_corpus_tokens = documents.map(|document| document.n_corpus_tokens).sum();
+        Ok((Done::Supervised(update), n_corpus_tokens, update.work))
     }
 
     fn e_step(
@@ -168,53 +165,41 @@ impl Em {
         place: Place,
         documents: Vec<Document>,
         seed: Seed,
-    ) -> Result<EmReport, PolicyError> {
-        let n_updates = self.config.n_e_updates();
-        let lr = self.config.e_schedule.at(place.nth, n_updates);
-        let n_corpus_tokens = documents
-            .iter()
-            .map(|document| document.n_corpus_tokens)
-            .sum();
+    ) -> Result<Step, PolicyError> {
+        let config = &self.config.e_step;
+        let lr = config.schedule().at(place.nth, self.config.n_e_updates());
+        let tokens = documents.iter().map(|document| document.n_corpus_tokens);
+        let n_corpus_tokens = tokens.sum();
         let batch: Vec<Trajectory> = documents.into_iter().map(Document::trajectory).collect();
-        let (config, frozen, markers) = (&self.config.e_step, &self.frozen, &self.markers);
+        let (frozen, markers) = (&self.frozen, &self.markers);
         let report = e_step::update(policy, frozen, &batch, markers, config, lr, seed)?;
-        Ok(EmReport {
-            place,
-            done: Done::EStep(report),
-            n_corpus_tokens,
-            work: report.work,
-        })
+        Ok((Done::EStep(report), n_corpus_tokens, report.work))
     }
 
+    /// Draws a batch of the round's data, beside the documents that keep their own latents.
     fn annotate(
         &mut self,
         policy: &dyn Policy,
         place: Place,
         documents: Vec<Document>,
         seed: Seed,
-    ) -> Result<EmReport, PolicyError> {
-        let config = &self.config;
+    ) -> Result<Step, PolicyError> {
+        let (config, m_step) = (&self.config, &self.config.m_step);
         let first = place.nth * config.m_batch_documents as u64;
-        let (own, searched): (Vec<_>, Vec<_>) = documents
-            .into_iter()
-            .zip(first..)
-            .partition(|(it, nth)| config.keeps_own(*nth) && it.annotated.has_rationale());
-        let documents = |side: Vec<(Document, u64)>| side.into_iter().map(|(it, _)| it).collect();
-        let (own, searched): (Vec<Document>, Vec<Document>) = (documents(own), documents(searched));
+        let (mut own, mut searched) = (Vec::new(), Vec::new());
+        for (document, nth) in documents.into_iter().zip(first..) {
+            if config.keeps_own(nth) && document.annotated.has_rationale() {
+                own.push(document);
+            } else {
+                searched.push(document);
+            }
+        }
         let mut rule = config.e_step.latent_rule(self.markers);
-        if config.rationales_are_random {
+        if m_step.random_rationales {
             rule.rationale_temperature = f32::INFINITY;
         }
-        let (choose, penalty) = (config.choose, config.e_step.penalty);
-        let (drawn, work) = annotate(
-            policy,
-            &self.frozen,
-            &searched,
-            &rule,
-            choose,
-            penalty,
-            seed,
-        )?;
+        let (frozen, choose, penalty) = (&self.frozen, m_step.choose, config.e_step.penalty);
+        let (drawn, work) = annotate(policy, frozen, &searched, &rule, choose, penalty, seed)?;
         if place.index == 0 {
             self.annotated.clear();
         }
@@ -223,12 +208,7 @@ impl Em {
         self.annotated.extend(drawn);
         let own = self.own_latents(own);
         self.annotated.extend(own);
-        Ok(EmReport {
-            place,
-            done: Done::Annotated(latents),
-            n_corpus_tokens: 0,
-            work,
-        })
+        Ok((Done::Annotated(latents), 0, work))
     }
 
     /// Documents with the corpus' own latents. Where switching is impossible there is nothing to

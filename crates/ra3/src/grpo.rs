@@ -30,45 +30,10 @@
 //! gradient at the policy that drew the tokens is that of `KL(π_ref ‖ π)`, token by token.
 
 use crate::formulas::{Baseline, advantages, log_ratio, overlong_penalty};
-use crate::generation::{Completion, WritingRule};
-use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
-
-/// How rewards become advantages, and how tokens are counted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(schemars::JsonSchema, serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
-pub enum Estimator {
-    /// Group-normalised rewards, each program counts the same.
-    Grpo,
-    /// No division by the deviation; a constant length normaliser.
-    DrGrpo,
-    /// Leave-one-out, summed over tokens.
-    Rloo,
-    /// Group-normalised rewards, each token counts the same.
-    Dapo,
-}
-
-/// Settings of RLVR.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GrpoConfig {
-    /// `G`: programs of a problem.
-    pub group_size: usize,
-    /// How rewards become advantages.
-    pub estimator: Estimator,
-    /// Groups whose rewards are all equal are left out of the normalisers too.
-    pub drop_groups_without_signal: bool,
-    /// Tokens before the longest program in which a penalty grows to 1; 0 for none.
-    pub overlong_tokens: usize,
-    /// How programs are written.
-    pub writing: WritingRule,
-    /// What is maximised; clipped where a batch is used more than once.
-    pub surrogate: Surrogate,
-    /// Updates on one batch of programs.
-    pub updates_per_batch: usize,
-}
+use crate::generation::Completion;
+use crate::policy::{Example, Objective, Policy, PolicyError, UpdateStats, Work, train};
+use crate::settings::{Estimator, GrpoConfig};
+use crate::statistics::mean;
 
 /// The programs of one problem, and what each earned.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,34 +62,6 @@ impl Group {
     /// True if the rewards differ: otherwise the tests say nothing of the group.
     pub fn has_signal(&self) -> bool {
         self.rewards.iter().any(|reward| *reward != self.rewards[0])
-    }
-}
-
-/// Figures of what was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct GroupStats {
-    /// Mean reward of the programs.
-    pub mean_reward: f64,
-    /// Share of groups whose rewards differ.
-    pub groups_with_signal: f64,
-    /// Mean tokens of a program.
-    pub program_tokens: f64,
-    /// Share of programs that ended by themselves.
-    pub ended_share: f64,
-}
-
-impl GroupStats {
-    /// Figures of groups of one size.
-    pub fn of(groups: &[Group]) -> Self {
-        let programs = || groups.iter().flat_map(|group| &group.programs);
-        let rewards = groups.iter().flat_map(|group| &group.rewards);
-        let share = |is_so: bool| f64::from(u8::from(is_so));
-        Self {
-            mean_reward: mean(rewards.map(|reward| f64::from(*reward))),
-            groups_with_signal: mean(groups.iter().map(|group| share(group.has_signal()))),
-            program_tokens: mean(programs().map(|program| program.raw().len() as f64)),
-            ended_share: mean(programs().map(|program| share(program.ended))),
-        }
     }
 }
 
@@ -227,14 +164,12 @@ fn charged_advantages(group: &Group, config: &GrpoConfig) -> Vec<f32> {
 /// What a group's programs earned, less what each pays for its length.
 fn shaped_rewards(group: &Group, config: &GrpoConfig) -> Vec<f32> {
     let (n_soft, n_max) = (config.overlong_tokens, config.writing.program_tokens_max);
-    if n_soft == 0 {
-        return group.rewards.clone();
-    }
-    let price = |program: &Completion| overlong_penalty(program.raw().len(), n_soft, n_max);
     let pairs = group.rewards.iter().zip(&group.programs);
-    pairs
-        .map(|(reward, program)| reward + price(program))
-        .collect()
+    let shaped = |(reward, program): (&f32, &Completion)| match n_soft {
+        0 => *reward,
+        _ => reward + overlong_penalty(program.raw().len(), n_soft, n_max),
+    };
+    pairs.map(shaped).collect()
 }
 
 /// Advantages of one group of rewards.
@@ -245,11 +180,6 @@ pub fn group_advantages(rewards: &[f32], estimator: Estimator) -> Vec<f32> {
         Estimator::Grpo | Estimator::Dapo => Baseline::Standardised,
     };
     advantages(rewards, baseline)
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let values: Vec<f64> = values.collect();
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub mod rewards;
 pub mod scoring;
 pub mod statistics;
 
+pub mod settings;
+
 pub mod annotate;
 pub mod e_step;
 pub mod em;

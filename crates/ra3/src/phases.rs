@@ -1,10 +1,9 @@
 //! The outer loop as data: its settings, and the list of phases that they make
 //! (docs/algorithm.md, "The outer loop"). [`crate::em`] does them.
 
-use crate::annotate::Choose;
-use crate::e_step::EStepConfig;
 use crate::interleave::TokenWeights;
 use crate::schedule::Schedule;
+use crate::settings::{EStepConfig, MStepConfig};
 
 /// Settings of the loop. A phase that a comparison leaves out is a count of 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,30 +19,20 @@ pub struct EmConfig {
     pub selection_rounds: u64,
     /// E-step updates of each other round.
     pub e_updates: u64,
-    /// Documents of an E-step update.
-    pub e_batch_documents: usize,
     /// Documents annotated in a round, rounded up to whole batches.
     pub annotate_documents: usize,
     /// M-step updates of a round.
     pub m_updates: u64,
     /// Documents of a cold start or M-step update, and of a batch of annotation.
     pub m_batch_documents: usize,
-    /// Share of a round's M-step data that keeps the corpus' own latents, where it has some.
-    pub corpus_latents_share: f32,
     /// The search for latents.
     pub e_step: EStepConfig,
-    /// Whether lines are scored by a copy of the policy, frozen at the start of each E-step.
-    pub scorer_is_frozen: bool,
-    /// Which draws the M-step learns from.
-    pub choose: Choose,
-    /// Whether annotation draws rationales of random tokens in place of the policy's own.
-    pub rationales_are_random: bool,
-    /// Loss weights of cold start and M-step.
-    pub weights: TokenWeights,
+    /// The choice of the M-step's data, and what is learnt of it.
+    pub m_step: MStepConfig,
+    /// Loss weight of a prefix' token, in cold start and M-step.
+    pub prefix_weight: f32,
     /// Step sizes, over all supervised updates: those of the cold start, then the M-steps'.
     pub supervised_schedule: Schedule,
-    /// Step sizes of the E-step, over the E-step updates of all rounds.
-    pub e_schedule: Schedule,
 }
 
 /// What the loop does.
@@ -126,6 +115,16 @@ impl EmConfig {
         self.cold_start_updates + self.rounds * self.m_updates
     }
 
+    /// Loss weights of cold start and M-step.
+    pub(crate) fn weights(&self) -> TokenWeights {
+        TokenWeights {
+            prefix: self.prefix_weight,
+            line: self.m_step.line_weight,
+            decision: self.m_step.decision_weight,
+            rationale: self.m_step.rationale_weight,
+        }
+    }
+
     /// Documents of a cold start batch that are there for their lines alone: never all.
     pub(crate) fn n_cold_start_documents_for_lines(&self) -> usize {
         let n = self.m_batch_documents;
@@ -143,7 +142,12 @@ impl EmConfig {
     pub(crate) fn keeps_own(&self, nth: u64) -> bool {
         // In whole billionths of the number as it is written: the nearest one to 0.9 is below it,
         // and 10 of it below 9.
-        let share: f64 = self.corpus_latents_share.to_string().parse().unwrap_or(0.0);
+        let share: f64 = self
+            .m_step
+            .corpus_latents_share
+            .to_string()
+            .parse()
+            .unwrap_or(0.0);
         let billionths = (share * 1e9).round() as u64;
         let n_own = |n: u64| n * billionths / 1_000_000_000;
         n_own(nth + 1) > n_own(nth)

@@ -7,14 +7,14 @@ use crate::seed::Seed;
 use crate::trace::{LineSpan, Part, Trace};
 use crate::trajectory::Trajectory;
 
-/// The models of an E-step that are not trained.
+/// The copies of the policy that were taken to compare it with. Where there is none, the policy
+/// itself stands in its place, as it is.
 #[derive(Default)]
 pub struct Frozen {
-    /// `π`, the line policy at the start of the E-step. Without one, lines are scored by the policy
-    /// as it is.
+    /// `π`, the line policy at the start of the E-step.
     pub scorer: Option<Box<dyn Policy>>,
-    /// `p_0`, which the exact KL needs. Without one the policy is its own `p_0`: rationales are
-    /// then free, and only the decisions pay.
+    /// `p_0`, which the exact KL needs. Of a policy that is its own, rationales are free, and only
+    /// the decisions pay.
     pub reference: Option<Box<dyn Policy>>,
 }
 

@@ -1,6 +1,7 @@
-//! Figures about latents and about an E-step's rollouts: what a run reports, and nothing is learnt
-//! from.
+//! Figures about latents, an E-step's rollouts and RLVR's programs: what a run reports, and nothing
+//! is learnt from.
 
+use crate::grpo::Group;
 use crate::scoring::Scored;
 use crate::trace::LineSpan;
 use crate::trajectory::{Annotated, Latent};
@@ -74,11 +75,10 @@ impl RolloutStats {
         let n_lines = lines().count().max(1) as f64;
         let rewards = rewards.iter().flatten().map(|reward| f64::from(*reward));
         let logprobs = lines().map(|line| f64::from(line.line_logprob));
-        let gains: Vec<f64> = rollouts
+        let gains = rollouts
             .chunks(group_size)
             .zip(returns.chunks(group_size))
-            .flat_map(|(group, returns)| gains(group, returns))
-            .collect();
+            .flat_map(|(group, returns)| gains(group, returns));
         Self {
             mean_return: rewards.sum::<f64>() / rollouts.len().max(1) as f64,
             mean_line_logprob: logprobs.sum::<f64>() / n_lines,
@@ -87,7 +87,7 @@ impl RolloutStats {
                     .iter()
                     .map(|rollout| rollout.trace.latent_lengths()),
             ),
-            mean_gain: gains.iter().sum::<f64>() / gains.len().max(1) as f64,
+            mean_gain: mean(gains),
             rationale_nats: mean_rationale_nats(rollouts),
             out_of_room_share: rollouts.iter().map(n_out_of_room).sum::<usize>() as f64 / n_lines,
         }
@@ -105,8 +105,7 @@ fn mean_rationale_nats(rollouts: &[Scored]) -> f64 {
         };
         thinks.map(nats_of).collect()
     };
-    let nats: Vec<f64> = rollouts.iter().flat_map(nats).collect();
-    nats.iter().sum::<f64>() / nats.len().max(1) as f64
+    mean(rollouts.iter().flat_map(nats))
 }
 
 /// Acts that were forced. (Where every decision is an act, nothing is learnt from rollouts.)
@@ -131,6 +130,40 @@ fn gains(group: &[Scored], returns: &[Vec<f32>]) -> Vec<f64> {
         Some(mean(true)? - mean(false)?)
     };
     (0..n_lines).filter_map(gain).collect()
+}
+
+/// Figures of what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GroupStats {
+    /// Mean reward of the programs.
+    pub mean_reward: f64,
+    /// Share of groups whose rewards differ.
+    pub groups_with_signal: f64,
+    /// Mean tokens of a program.
+    pub program_tokens: f64,
+    /// Share of programs that ended by themselves.
+    pub ended_share: f64,
+}
+
+impl GroupStats {
+    /// Figures of groups of one size.
+    pub fn of(groups: &[Group]) -> Self {
+        let programs = || groups.iter().flat_map(|group| &group.programs);
+        let rewards = groups.iter().flat_map(|group| &group.rewards);
+        let share = |is_so: bool| f64::from(u8::from(is_so));
+        Self {
+            mean_reward: mean(rewards.map(|reward| f64::from(*reward))),
+            groups_with_signal: mean(groups.iter().map(|group| share(group.has_signal()))),
+            program_tokens: mean(programs().map(|program| program.raw().len() as f64)),
+            ended_share: mean(programs().map(|program| share(program.ended))),
+        }
+    }
+}
+
+/// The mean in `f64`; 0 of nothing.
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -4,18 +4,15 @@
 //! so without latents the line `y` is a coin toss: `log 2` nats. The one cure is to think before
 //! the filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
 
-use ra3::annotate::Choose;
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::{Done, Em};
-use ra3::formulas::Baseline;
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::interleave::TokenWeights;
 use ra3::phases::EmConfig;
-use ra3::policy::{Surrogate, TokenId};
+use ra3::policy::TokenId;
 use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::scoring::{Frozen, draw, rescore};
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, MStepConfig, Scorer};
 use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
@@ -64,34 +61,25 @@ fn config() -> EmConfig {
         rounds: 12,
         selection_rounds: 0,
         e_updates: 8,
-        e_batch_documents: 16,
         annotate_documents: 64,
         m_updates: 8,
         m_batch_documents: 32,
-        corpus_latents_share: 0.0,
         e_step: EStepConfig {
+            scorer: Scorer::Frozen,
+            learning_rate: 4.0,
+            warmup: 0,
             group_size: 8,
             rationale_tokens_max: 1,
-            horizon: None,
-            discount: 1.0,
+            horizon: 0,
             penalty: Penalty::SwitchCost { cost: 0.15 },
-            baseline: Baseline::LeaveOneOut,
-            surrogate: Surrogate::LogLikelihood,
-            updates_per_batch: 1,
-            temperature: 1.0,
-            persistence: Persistence::Sticky,
+            ..EStepConfig::default()
         },
-        scorer_is_frozen: true,
-        choose: Choose::Sample {},
-        rationales_are_random: false,
-        weights: TokenWeights {
-            prefix: 0.0,
-            line: 1.0,
-            decision: 1.0,
-            rationale: 1.0,
+        m_step: MStepConfig {
+            corpus_latents_share: 0.0,
+            ..MStepConfig::default()
         },
+        prefix_weight: 0.0,
         supervised_schedule: constant(8.0),
-        e_schedule: constant(4.0),
     }
 }
 
@@ -115,10 +103,10 @@ fn without_e_steps() -> EmConfig {
 fn trained(config: EmConfig, seed: u64) -> TablePolicy {
     let mut policy = TablePolicy::random(VOCABULARY, 2, 0.1, Seed::root(seed))
         .with_latent_in_force(MARKERS.think);
-    let mut em = Em::new(config, MARKERS);
+    let mut em = Em::new(config, MARKERS, 64);
     for position in 0.. {
         assert_eq!(em.position, position);
-        let report = em.advance(&mut policy, &document, 64, Seed::root(seed));
+        let report = em.advance(&mut policy, &document, Seed::root(seed));
         let Some(report) = report.expect("finite updates") else {
             break;
         };

@@ -1,7 +1,7 @@
 //! The E-step, the M-step and the bounds against sums over every latent: nothing here is sampled.
 
 use proptest::prelude::*;
-use ra3::e_step::{EStepConfig, Persistence, policy_gradient};
+use ra3::e_step::policy_gradient;
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
 use ra3::formulas::{Baseline, bernoulli_divergence, log_mean_exp};
 use ra3::interleave::TokenWeights;
@@ -10,6 +10,7 @@ use ra3::policy::{Policy, Surrogate};
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
 
@@ -73,14 +74,10 @@ fn config(penalty: Penalty, baseline: Baseline) -> EStepConfig {
     EStepConfig {
         group_size: 2,
         rationale_tokens_max: 1,
-        horizon: None,
-        discount: 1.0,
+        horizon: 0,
         penalty,
         baseline,
-        surrogate: Surrogate::LogLikelihood,
-        updates_per_batch: 1,
-        temperature: 1.0,
-        persistence: Persistence::Sticky,
+        ..EStepConfig::default()
     }
 }
 
@@ -163,7 +160,7 @@ fn a_short_horizon_is_another_objective() {
     let all = enumerate(&q, &pi, &p_0, &two_lines(), 1);
     let whole = config(Penalty::SwitchCost { cost: 0.7 }, Baseline::None);
     let mut short = whole.clone();
-    short.horizon = Some(1);
+    short.horizon = 1;
     let far = expected_estimate(&q, &all, &whole, 1);
     let near = expected_estimate(&q, &all, &short, 1);
     assert!(far.iter().zip(&near).any(|(a, b)| (a - b).abs() > 1e-2));

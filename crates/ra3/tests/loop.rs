@@ -1,18 +1,17 @@
 //! The outer loop: its phases, what an infinite cost leaves of it, and continuing it anywhere.
 
 use ra3::annotate::{Choose, annotate};
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::{Done, Em, EmReport};
 use ra3::formulas::{Baseline, advantages};
-use ra3::interleave::TokenWeights;
 use ra3::m_step::Draw;
 use ra3::ntp;
 use ra3::phases::{EmConfig, Phase, Place};
-use ra3::policy::{Policy, Surrogate};
+use ra3::policy::Policy;
 use ra3::rewards::{LineScore, Penalty};
 use ra3::schedule::{Schedule, batch};
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, MStepConfig, Scorer};
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Annotated, Document, Latent, Markers, Trajectory};
 
@@ -51,45 +50,33 @@ fn document(index: usize) -> Document {
 }
 
 fn config(cost: f32) -> EmConfig {
-    let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 3,
         cold_start_lines_share: 0.0,
         rounds: 2,
         selection_rounds: 0,
         e_updates: 2,
-        e_batch_documents: 4,
         annotate_documents: 8,
         m_updates: 3,
         m_batch_documents: 4,
-        corpus_latents_share: 0.5,
         e_step: EStepConfig {
+            batch_documents: 4,
+            scorer: Scorer::Frozen,
+            learning_rate: 0.5,
+            warmup: 0,
             group_size: 4,
             rationale_tokens_max: 2,
-            horizon: None,
-            discount: 1.0,
+            horizon: 0,
             penalty: Penalty::SwitchCost { cost },
-            baseline: Baseline::LeaveOneOut,
-            surrogate: Surrogate::LogLikelihood,
-            updates_per_batch: 1,
-            temperature: 1.0,
-            persistence: Persistence::Sticky,
+            ..EStepConfig::default()
         },
-        scorer_is_frozen: true,
-        choose: Choose::Sample {},
-        rationales_are_random: false,
-        weights: TokenWeights {
-            prefix: PREFIX_WEIGHT,
-            line: 1.0,
-            decision: 1.0,
-            rationale: 1.0,
-        },
+        m_step: MStepConfig::default(),
+        prefix_weight: PREFIX_WEIGHT,
         supervised_schedule: Schedule::Cosine {
             peak: 0.3,
             warmup: 2,
             floor_share: 0.1,
         },
-        e_schedule: constant(0.5),
     }
 }
 
@@ -111,7 +98,7 @@ impl Clone for State {
                 position: self.em.position,
                 annotated: self.em.annotated.clone(),
                 frozen,
-                ..Em::new(self.em.config.clone(), self.em.markers)
+                ..Em::new(self.em.config.clone(), self.em.markers, N_DOCUMENTS)
             },
             policy: self.policy.clone(),
         }
@@ -121,7 +108,7 @@ impl Clone for State {
 impl State {
     fn new(config: EmConfig) -> Self {
         Self {
-            em: Em::new(config, MARKERS),
+            em: Em::new(config, MARKERS, N_DOCUMENTS),
             policy: table(1),
         }
     }
@@ -130,7 +117,7 @@ impl State {
         let position = self.em.position;
         let report = self
             .em
-            .advance(&mut self.policy, &document, N_DOCUMENTS, Seed::root(3))
+            .advance(&mut self.policy, &document, Seed::root(3))
             .expect("documents fit");
         // One at a time, and so to an end.
         let moved = u64::from(report.is_some());
@@ -190,7 +177,7 @@ fn an_infinite_cost_makes_the_whole_loop_next_token_prediction() {
 fn a_large_cost_ends_thinking_in_the_whole_loop() {
     let mut settings = config(30.0);
     settings.cold_start_updates = 0;
-    settings.corpus_latents_share = 0.0;
+    settings.m_step.corpus_latents_share = 0.0;
     settings.e_updates = 40;
     let mut state = State::new(settings);
     let mut rates = vec![];
@@ -231,7 +218,10 @@ fn phases_follow_from_the_position_alone() {
     assert_eq!(names(no_em), "ccceeee");
     assert_eq!(names(no_rl.clone()), "cccaammmaammm");
     let random = EmConfig {
-        rationales_are_random: true,
+        m_step: MStepConfig {
+            random_rationales: true,
+            ..MStepConfig::default()
+        },
         ..no_rl
     };
     assert_eq!(names(random), "cccaammmaammm");
@@ -252,7 +242,10 @@ fn the_loop_continues_from_any_position_with_the_same_bits() {
         Choose::ImportanceWeights { group_size: 3 },
     ] {
         let settings = EmConfig {
-            choose,
+            m_step: MStepConfig {
+                choose,
+                ..MStepConfig::default()
+            },
             ..config(0.4)
         };
         let mut whole = State::new(settings.clone());
@@ -389,7 +382,10 @@ fn the_corpus_own_latents_have_their_share() {
             m_updates: 1,
             annotate_documents: 20,
             m_batch_documents: 2,
-            corpus_latents_share: share,
+            m_step: MStepConfig {
+                corpus_latents_share: share,
+                ..MStepConfig::default()
+            },
             ..config(0.4)
         };
         // Its own rationale is never drawn: the table's rationales do not hold a 1.
@@ -424,10 +420,13 @@ fn the_corpus_own_latents_have_their_share() {
 #[test]
 fn random_rationales_are_uniform_and_carry_no_gradient() {
     let settings = EmConfig {
-        rationales_are_random: true,
+        m_step: MStepConfig {
+            random_rationales: true,
+            corpus_latents_share: 0.0,
+            ..MStepConfig::default()
+        },
         e_updates: 0,
         cold_start_updates: 0,
-        corpus_latents_share: 0.0,
         annotate_documents: 600,
         m_batch_documents: 100,
         ..config(0.4)

@@ -1,11 +1,13 @@
 //! Writing programs, and RLVR on a problem small enough to be a bandit.
 
 use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
+use ra3::grpo::{self, Group};
 use ra3::interleave::strip;
 use ra3::policy::{Policy, Surrogate, TokenId};
 use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
+use ra3::settings::{Estimator, GrpoConfig};
+use ra3::statistics::GroupStats;
 use ra3::table::TablePolicy;
 use ra3::trajectory::Markers;
 

@@ -2,15 +2,15 @@
 
 use proptest::prelude::*;
 use ra3::bounds::measure;
-use ra3::e_step::{self, EStepConfig, Persistence, policy_gradient};
+use ra3::e_step::{self, policy_gradient};
 use ra3::enumeration::Enumeration;
-use ra3::formulas::Baseline;
 use ra3::interleave::{TokenWeights, interleave, plain, strip};
-use ra3::policy::{Example, Policy, PolicyError, Surrogate};
+use ra3::policy::{Example, Objective, Policy, PolicyError, Surrogate};
 use ra3::rewards::Penalty;
 use ra3::rollout::{Decision, LatentRule};
 use ra3::scoring::{Frozen, Scored, draw, rescore};
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
 use ra3::trace::{LineSpan, Trace};
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
@@ -34,18 +34,14 @@ fn document() -> Trajectory {
     }
 }
 
-fn config(persistence: Persistence) -> EStepConfig {
+fn config(think_every_line: bool) -> EStepConfig {
     EStepConfig {
         group_size: 16,
         rationale_tokens_max: 2,
-        horizon: None,
-        discount: 1.0,
+        horizon: 0,
         penalty: Penalty::SwitchCost { cost: 0.1 },
-        baseline: Baseline::LeaveOneOut,
-        surrogate: Surrogate::LogLikelihood,
-        updates_per_batch: 1,
-        temperature: 1.0,
-        persistence,
+        think_every_line,
+        ..EStepConfig::default()
     }
 }
 
@@ -70,7 +66,7 @@ fn rollouts(policy: &TablePolicy, rule: &LatentRule, n: usize) -> Vec<Scored> {
 #[test]
 fn following_a_rollout_records_what_sampling_it_did() {
     let policy = table(1);
-    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let rule = config(false).latent_rule(MARKERS);
     let rollouts = rollouts(&policy, &rule, 200);
     let traces = || rollouts.iter().map(|rollout| &rollout.trace);
     let annotated: Vec<Annotated> = traces().map(Trace::annotated).collect();
@@ -110,7 +106,7 @@ fn following_a_rollout_records_what_sampling_it_did() {
 fn forced_tokens_carry_no_gradient() {
     let settings = EStepConfig {
         group_size: 100,
-        ..config(Persistence::Sticky)
+        ..config(false)
     };
     let rollouts = rollouts(&table(2), &settings.latent_rule(MARKERS), 100);
     let examples = policy_gradient(&rollouts, &settings);
@@ -159,7 +155,7 @@ fn decisions_follow_the_rule() {
     let think_rate = |decision| {
         let rule = LatentRule {
             decision,
-            ..config(Persistence::Sticky).latent_rule(MARKERS)
+            ..config(false).latent_rule(MARKERS)
         };
         let drawn = drawn(&policy, &rule, 50);
         let spans: Vec<(&Trace, &LineSpan)> = drawn
@@ -189,17 +185,20 @@ fn a_floor_under_the_think_rate_explores() {
     for last in 0..VOCABULARY as u32 {
         never.logits_after(&[last])[MARKERS.think as usize] = -40.0;
     }
-    let rate = |persistence| {
+    let rate = |think_floor| {
         let mut policy = never.clone();
-        let settings = config(persistence);
+        let settings = EStepConfig {
+            think_floor,
+            ..config(false)
+        };
         let batch = vec![document(); 50];
         let (alone, seed) = (Frozen::default(), Seed::root(4));
         let report =
             e_step::update(&mut policy, &alone, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
         (report.rollouts.latents.think_rate, policy)
     };
-    assert_eq!(rate(Persistence::Sticky).0, 0.0);
-    let (found, moved) = rate(Persistence::StickyWithThinkFloor(0.25));
+    assert_eq!(rate(0.0).0, 0.0);
+    let (found, moved) = rate(0.25);
     // 2400 forced decisions at 0.25: five standard errors are 0.044.
     assert!((found - 0.25).abs() < 0.044, "{found}");
     let (mut moved, mut before) = (moved, never.clone());
@@ -220,7 +219,7 @@ fn a_floor_under_the_think_rate_explores() {
 fn a_forced_decision_has_no_weight() {
     let settings = EStepConfig {
         group_size: 8,
-        ..config(Persistence::ThinkEveryLine)
+        ..config(true)
     };
     let rollouts = rollouts(&table(5), &settings.latent_rule(MARKERS), 8);
     for example in policy_gradient(&rollouts, &settings) {
@@ -234,19 +233,20 @@ fn a_forced_decision_has_no_weight() {
 /// The clipped surrogate starts at ratio 1: its first update is the policy gradient's.
 #[test]
 fn the_first_clipped_update_is_the_policy_gradient() {
-    let settings = |surrogate| EStepConfig {
-        surrogate,
-        ..config(Persistence::Sticky)
-    };
     let clip = Surrogate::Clipped {
         low: 0.2,
         high: 0.2,
     };
+    let settings = config(false);
+    let rollouts = rollouts(&table(6), &settings.latent_rule(MARKERS), 3 * 16);
+    let examples = policy_gradient(&rollouts, &settings);
     let moved = |surrogate| {
         let mut policy = table(6);
-        let batch = vec![document(); 3];
-        let (alone, settings, seed) = (Frozen::default(), settings(surrogate), Seed::root(5));
-        e_step::update(&mut policy, &alone, &batch, &MARKERS, &settings, 1.0, seed).unwrap();
+        let objective = Objective {
+            surrogate,
+            learning_rate: 1.0,
+        };
+        policy.update(&examples, objective).unwrap();
         policy.logits
     };
     let (plain, clipped) = (moved(Surrogate::LogLikelihood), moved(clip));
@@ -272,8 +272,8 @@ fn a_rollout_fits_wherever_its_document_does() {
         .iter()
         .map(|line| line.len() + 1)
         .sum::<usize>();
-    for persistence in [Persistence::Sticky, Persistence::ThinkEveryLine] {
-        let rule = config(persistence).latent_rule(MARKERS);
+    for think_every_line in [false, true] {
+        let rule = config(think_every_line).latent_rule(MARKERS);
         for n_context in n_least - 1..n_least + 14 {
             let small = table(7).with_limit(n_context);
             let found = draw(&small, &[document()], &rule, 40, 0.0, Seed::root(0));
@@ -286,16 +286,16 @@ fn a_rollout_fits_wherever_its_document_does() {
             }
             let (drawn, _) = found.expect("what is left is kept for the document");
             let rollouts = scored(&small, &Frozen::default(), drawn);
-            check_room(&rollouts, n_context, persistence);
+            check_room(&rollouts, n_context, think_every_line);
         }
     }
 }
 
 /// By hand: a think needs `M + 2` tokens, and the rest of the document one marker a line.
-fn check_room(rollouts: &[Scored], n_context: usize, persistence: Persistence) {
+fn check_room(rollouts: &[Scored], n_context: usize, think_every_line: bool) {
     let settings = EStepConfig {
         group_size: rollouts.len(),
-        ..config(persistence)
+        ..config(think_every_line)
     };
     let examples = policy_gradient(rollouts, &settings);
     for (Scored { trace, .. }, example) in rollouts.iter().zip(&examples) {
@@ -320,7 +320,7 @@ fn check_room(rollouts: &[Scored], n_context: usize, persistence: Persistence) {
 /// Without a reference the policy is its own `p_0`: the same as giving it itself.
 #[test]
 fn without_a_reference_rationales_are_free() {
-    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let rule = config(false).latent_rule(MARKERS);
     let policy = table(8);
     let alone = rollouts(&policy, &rule, 50);
     let itself = Frozen {
@@ -342,7 +342,7 @@ fn the_gain_of_a_think_by_hand() {
         prefix: vec![0],
         lines: vec![vec![5]],
     };
-    let rule = config(Persistence::Sticky).latent_rule(MARKERS);
+    let rule = config(false).latent_rule(MARKERS);
     let documents = vec![line; 20];
     let seed = Seed::root(2);
     let found = measure(&policy, None, &documents, &rule, 0.5, &[1], seed).unwrap();

@@ -5,13 +5,13 @@
 )]
 
 use ra3::bounds;
-use ra3::e_step::{self, EStepConfig, Persistence};
+use ra3::e_step;
 use ra3::enumeration::{Enumeration, annotations, latents};
-use ra3::formulas::Baseline;
-use ra3::policy::{Example, Policy, Surrogate};
+use ra3::policy::{Example, Policy};
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
 use ra3::trace::{Part, Trace};
 use ra3::trajectory::{Annotated, Markers, Trajectory};
@@ -35,14 +35,9 @@ fn config(penalty: Penalty) -> EStepConfig {
     EStepConfig {
         group_size: 8,
         rationale_tokens_max: 1,
-        horizon: None,
-        discount: 1.0,
+        horizon: 0,
         penalty,
-        baseline: Baseline::LeaveOneOut,
-        surrogate: Surrogate::LogLikelihood,
-        updates_per_batch: 1,
-        temperature: 1.0,
-        persistence: Persistence::Sticky,
+        ..EStepConfig::default()
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Examination, N_CONTINUED, Writer, document, rate, text_of};
 use crate::engine::Engines;
 use crate::event::{Event, Watcher};
 use crate::model::folder_of;
-use crate::run_file::{EngineSection, TrainingSection};
+use crate::run_file::{EngineSection, TorchSection, TrainingSection};
 
 /// Tokens of the document where nothing is said.
 const N_TOKENS: usize = 512;
@@ -73,7 +73,7 @@ pub struct Speed {
 /// The model cannot be found or loaded, there is no worker, or a pass fails.
 pub fn examine(
     name: &Path,
-    section: &EngineSection,
+    section: &TorchSection,
     examination: &Examination,
     watcher: &mut Watcher<'_>,
 ) -> Result<TorchCheckup> {
@@ -86,7 +86,7 @@ pub fn examine(
     let n_max = n_max.min(n_context.saturating_sub(N_CONTINUED));
     let (document, _) = document(&tokenizer, &text_of(examination)?, n_max);
     let n_tokens = document.tokens.len();
-    let parts = parts_of(&document, n_processes(section));
+    let parts = parts_of(&document, section.processes);
     let log = tempfile::tempdir().context("a folder for the worker's log")?;
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let training = TrainingSection {
@@ -94,19 +94,21 @@ pub fn examine(
         ..TrainingSection::default()
     };
     let seed = Seed::root(0);
-    let engine = |section| Engines::new(section, seed, n_threads, log.path()).engine(&training);
-    let torch = engine(section);
+    let engine = |section: EngineSection| {
+        Engines::new(&section, seed, n_threads, log.path()).engine(&training)
+    };
+    let torch = engine(EngineSection::Torch(section.clone()));
     watcher(Event::Note("starting PyTorch".to_owned()));
     let about = torch.start()?.context("engine.kind is not \"torch\"")?;
     watcher(Event::Note("the native engine".to_owned()));
     let native = passes(
-        &mut *engine(&EngineSection::Native {}).load(&folder)?,
+        &mut *engine(EngineSection::Native {}).load(&folder)?,
         &parts,
     )?;
     watcher(Event::Note(format!("PyTorch on {}", about.device)));
     let found = passes(&mut *torch.load(&folder)?, &parts)?;
     let largest_difference = largest_difference(&found.scores, &native.scores);
-    let is_exact = matches!(section, EngineSection::Torch { dtype, .. } if dtype.n_bytes() == 4);
+    let is_exact = section.dtype.n_bytes() == 4;
     let mut warnings = Vec::new();
     if is_exact && (largest_difference > FAR || largest_difference.is_nan()) {
         warnings.push(format!(
@@ -125,13 +127,6 @@ pub fn examine(
         native: native.speed,
         warnings,
     })
-}
-
-const fn n_processes(section: &EngineSection) -> usize {
-    match section {
-        EngineSection::Native {} => 1,
-        EngineSection::Torch { processes, .. } => *processes,
-    }
 }
 
 /// So many parts of a document, each a sequence of its own, whose weights are those of an update.

@@ -7,12 +7,10 @@ use anyhow::{Context, Result};
 use ra3::model::{Model, Saved};
 use ra3::seed::Seed;
 use ra3_lm::Lm;
-use ra3_lm::config::{ModelConfig, Precision};
+use ra3_lm::config::ModelConfig;
 use ra3_torch::{Lora, Port, Settings, TorchModel, Worker, WorkerSettings};
 
-use crate::run_file::{
-    DeviceName, EngineSection, LoraSection, LoraTarget, Sharding, TrainingSection,
-};
+use crate::run_file::{EngineSection, TorchSection, TrainingSection, name_of};
 
 /// The worker's log, in the run directory.
 const LOG: &str = "worker.log";
@@ -34,25 +32,9 @@ pub(crate) struct Running(Mutex<Option<(WorkerSettings, Arc<Worker>)>>);
 /// How a run starts its worker.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TorchSettings {
-    /// A command, or a path.
-    pub(crate) python: String,
-    /// Where models are.
-    pub(crate) device: DeviceName,
-    /// What passes are computed in.
-    pub(crate) dtype: Precision,
-    /// Whether passes that train are compiled.
-    pub(crate) compile: bool,
-    /// The time that it has for an answer.
-    pub(crate) deadline_s: u64,
-    /// Processes that share the work.
-    pub(crate) processes: usize,
-    /// What each of them has of a model.
-    pub(crate) sharding: Sharding,
-    /// Where a worker comes to that is started elsewhere.
-    pub(crate) listen: Option<String>,
-    /// Adapters that are trained in place of all weights.
-    pub(crate) lora: Option<LoraSection>,
-    /// What they begin with follows from it.
+    /// What the run file says.
+    pub(crate) section: TorchSection,
+    /// What adapters begin with follows from it.
     pub(crate) seed: u64,
     /// Threads of a processor's products.
     pub(crate) n_threads: usize,
@@ -70,26 +52,8 @@ impl TorchSettings {
     ) -> Option<Self> {
         match section {
             EngineSection::Native {} => None,
-            EngineSection::Torch {
-                python,
-                device,
-                dtype,
-                compile,
-                deadline_s,
-                processes,
-                sharding,
-                listen,
-                lora,
-            } => Some(Self {
-                python: python.clone(),
-                device: *device,
-                dtype: *dtype,
-                compile: *compile,
-                deadline_s: *deadline_s,
-                processes: *processes,
-                sharding: *sharding,
-                listen: listen.clone(),
-                lora: lora.clone(),
+            EngineSection::Torch(section) => Some(Self {
+                section: section.clone(),
                 seed: seed.child("lora").value(),
                 n_threads,
                 directory: directory.to_owned(),
@@ -99,42 +63,43 @@ impl TorchSettings {
 
     /// The models' settings are those of a run file's `[training]`.
     pub(crate) fn worker(&self, training: &TrainingSection) -> WorkerSettings {
+        let section = &self.section;
         let caches = ra3_files::cache_folder(|name| std::env::var_os(name));
         WorkerSettings {
-            command: vec![command(&self.python)],
-            n_processes: self.processes,
-            port: self.listen.as_ref().map(|address| Port {
+            command: vec![command(&section.python)],
+            n_processes: section.processes,
+            port: section.listen.as_ref().map(|address| Port {
                 address: address.clone(),
                 token_file: self.directory.join(TOKEN),
             }),
             folder: caches.join("ra3/worker"),
             log: self.directory.join(LOG),
-            deadline_s: self.deadline_s,
+            deadline_s: section.deadline_s,
             models: Settings {
-                device: self.device.text().to_owned(),
-                dtype: text(self.dtype),
-                n_threads: (self.n_threads / self.processes).max(1),
+                device: name_of(&section.device),
+                dtype: name_of(&section.dtype),
+                n_threads: (self.n_threads / section.processes).max(1),
                 weight_decay: f64::from(training.weight_decay),
                 // JSON has no infinity.
                 clip_norm: f64::from(training.clip_norm).min(f64::MAX),
                 n_tokens_micro: training.micro_batch_tokens,
                 recompute: training.recompute,
                 cache_bytes_max: training.cache_mib << 20,
-                moments: text(training.moment_precision),
+                moments: name_of(&training.moment_precision),
                 lora: self.lora(),
-                sharding: self.sharding.text().to_owned(),
-                compile: self.compile,
+                sharding: name_of(&section.sharding),
+                compile: section.compile,
             },
         }
     }
 
     fn lora(&self) -> Option<Lora> {
-        let section = self.lora.as_ref()?;
-        let targets = section.target_modules.iter().copied();
+        let lora = self.section.lora.as_ref()?;
+        let targets = lora.target_modules.iter();
         Some(Lora {
-            rank: section.rank,
-            alpha: section.alpha,
-            target_modules: targets.map(LoraTarget::text).map(str::to_owned).collect(),
+            rank: lora.rank,
+            alpha: lora.alpha,
+            target_modules: targets.map(name_of).collect(),
             seed: self.seed,
         })
     }
@@ -211,15 +176,6 @@ fn command(python: &str) -> String {
         Ok(whole) if python.contains('/') => whole.display().to_string(),
         _ => python.to_owned(),
     }
-}
-
-fn text(precision: Precision) -> String {
-    match precision {
-        Precision::Float32 => "float32",
-        Precision::Bfloat16 => "bfloat16",
-        Precision::Float16 => "float16",
-    }
-    .to_owned()
 }
 
 #[cfg(test)]

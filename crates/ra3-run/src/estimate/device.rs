@@ -97,17 +97,11 @@ impl<'a> Engine<'a> {
     fn of(section: &'a EngineSection) -> Option<Self> {
         match section {
             EngineSection::Native {} => None,
-            EngineSection::Torch {
-                dtype,
-                processes,
-                sharding,
-                lora,
-                ..
-            } => Some(Self {
-                is_short: *dtype != Precision::Float32,
-                n_processes: *processes,
-                is_sharded: *sharding == Sharding::Full && *processes > 1,
-                lora: lora.as_ref(),
+            EngineSection::Torch(torch) => Some(Self {
+                is_short: torch.dtype != Precision::Float32,
+                n_processes: torch.processes,
+                is_sharded: torch.sharding == Sharding::Full && torch.processes > 1,
+                lora: torch.lora.as_ref(),
             }),
         }
     }

@@ -2,6 +2,7 @@
 //! the cache of generation.
 
 use anyhow::{Result, ensure};
+use ra3::settings::Scorer;
 use ra3_lm::config::ModelConfig;
 use ra3_lm::memory::{UpdateMemory, packed_weights};
 use ra3_lm::weights::Layout;
@@ -10,7 +11,7 @@ use super::{Shapes, device};
 use crate::engine::train_settings;
 use crate::free_memory::machine_bytes;
 use crate::plan::{Arm, Method, Plan};
-use crate::run_file::{BaseSection, RunFile, ScorerName};
+use crate::run_file::{BaseSection, RunFile};
 
 /// Bytes that a plan needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ fn of_update(update: &Update<'_>) -> Memory {
 fn n_frozen(arm: &Arm) -> usize {
     let rlvr = arm.file.rlvr.as_ref().filter(|_| arm.goes_to_rlvr);
     let of_rlvr = usize::from(rlvr.is_some_and(|rlvr| rlvr.kl > 0.0));
-    let scorer = usize::from(arm.file.ra3.e_step.scorer == ScorerName::Frozen);
+    let scorer = usize::from(arm.file.ra3.e_step.scorer == Scorer::Frozen);
     match arm.method {
         Method::Ra3 => of_rlvr.max(1 + scorer),
         Method::None | Method::Ntp(_) => of_rlvr,

@@ -18,6 +18,7 @@ mod shapes;
 use anyhow::Result;
 use ra3::annotate::Choose;
 use ra3::seed::Seed;
+use ra3::settings::Scorer;
 use ra3_lm::weights::Layout;
 use serde::Serialize;
 
@@ -175,23 +176,31 @@ impl Costs {
     fn ra3(&self, file: &RunFile) -> StageEstimate {
         let em = em_config(file);
         let group = em.e_step.group_size;
-        let searched_by = self.documents(em.n_e_updates(), em.e_batch_documents);
+        let searched_by = self.documents(em.n_e_updates(), em.e_step.batch_documents);
         let rollouts = searched_by * group as f64;
         let n_annotated = em.annotate_documents.next_multiple_of(em.m_batch_documents);
-        let searched =
-            self.documents(em.rounds, n_annotated) * (1.0 - f64::from(em.corpus_latents_share));
-        let draws = searched * em.choose.group_size() as f64;
-        // A rollout is sampled; the scorer reads it again, and a reference where one is needed.
-        // Annotation by one draw reads nothing again.
-        let n_readers = 2.0 + f64::from(u8::from(em.e_step.penalty.needs_reference()));
-        let n_readings = if matches!(em.choose, Choose::Sample {}) {
+        let searched = self.documents(em.rounds, n_annotated)
+            * (1.0 - f64::from(em.m_step.corpus_latents_share));
+        let draws = searched * em.m_step.choose.group_size() as f64;
+        // A rollout is sampled, which is all that the model needs to score it; a frozen scorer and a
+        // reference read it again where there are any. Annotation by one draw reads nothing again.
+        let other_readers = [
+            em.e_step.scorer == Scorer::Frozen,
+            em.e_step.penalty.needs_reference(),
+        ];
+        let n_readers = 1.0
+            + other_readers
+                .map(|reads| f64::from(u8::from(reads)))
+                .iter()
+                .sum::<f64>();
+        let n_readings = if matches!(em.m_step.choose, Choose::Sample {}) {
             1.0
         } else {
             n_readers
         };
         // An update of the M-step learns from every draw of its documents that has a weight.
-        let own = f64::from(em.corpus_latents_share);
-        let n_learnt = own + (1.0 - own) * em.choose.n_learnt() as f64;
+        let own = f64::from(em.m_step.corpus_latents_share);
+        let n_learnt = own + (1.0 - own) * em.m_step.choose.n_learnt() as f64;
         let cold = self.documents(em.cold_start_updates, em.m_batch_documents);
         let m_step = self.documents(em.rounds * em.m_updates, em.m_batch_documents);
         let trained = cold + m_step * n_learnt + rollouts * em.e_step.updates_per_batch as f64;

@@ -11,42 +11,53 @@ pub enum EngineSection {
     /// This program, on the processor.
     Native {},
     /// Models of PyTorch, in a process that this program starts.
-    Torch {
-        /// The interpreter that has torch, transformers, safetensors and numpy: a command, or a
-        /// path.
-        #[serde(default = "python")]
-        python: String,
-        /// Where models are.
-        #[serde(default)]
-        device: DeviceName,
-        /// What passes are computed in; weights, gradients and the optimizer are float32.
-        #[serde(default = "dtype")]
-        dtype: Precision,
-        /// Layers are compiled (`torch.compile`) for passes that train; those that draw and score
-        /// are as they were.
-        #[serde(default)]
-        compile: bool,
-        /// How long a request, such as an update, may go without an answer; then the run ends with
-        /// an error, and goes on from its last commit.
-        #[serde(default = "deadline_s")]
-        deadline_s: u64,
-        /// Processes that share the work of every request, on a GPU of their own each, or on a part
-        /// of `n_threads`. Another number may change the last bits.
-        #[serde(default = "processes")]
-        processes: usize,
-        /// What each of several processes has of a model that is trained. Changes the last bits at
-        /// most.
-        #[serde(default)]
-        sharding: Sharding,
-        /// `HOST:PORT` of this machine where the worker comes to that is started elsewhere, by the
-        /// line that a run says; without it one is started here.
-        #[serde(default)]
-        listen: Option<String>,
-        /// Adapters of low rank (LoRA), which alone are trained, with the rows of tokens that the
-        /// model does not know; all weights are trained where it is not there.
-        #[serde(default)]
-        lora: Option<LoraSection>,
-    },
+    Torch(TorchSection),
+}
+
+/// Models of PyTorch, in a process that this program starts.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TorchSection {
+    /// The interpreter that has torch, transformers, safetensors and numpy: a command, or a path.
+    pub python: String,
+    /// Where models are.
+    pub device: DeviceName,
+    /// What passes are computed in; weights, gradients and the optimizer are float32.
+    pub dtype: Precision,
+    /// Layers are compiled (`torch.compile`) for passes that train; those that draw and score are
+    /// as they were.
+    pub compile: bool,
+    /// How long a request, such as an update, may go without an answer; then the run ends with an
+    /// error, and goes on from its last commit.
+    pub deadline_s: u64,
+    /// Processes that share the work of every request, on a GPU of their own each, or on a part of
+    /// `n_threads`. Another number may change the last bits.
+    pub processes: usize,
+    /// What each of several processes has of a model that is trained. Changes the last bits at
+    /// most.
+    pub sharding: Sharding,
+    /// `HOST:PORT` of this machine where the worker comes to that is started elsewhere, by the line
+    /// that a run says; without it one is started here.
+    pub listen: Option<String>,
+    /// Adapters of low rank (LoRA), which alone are trained, with the rows of tokens that the model
+    /// does not know; all weights are trained where it is not there.
+    pub lora: Option<LoraSection>,
+}
+
+impl Default for TorchSection {
+    fn default() -> Self {
+        Self {
+            python: "python3".to_owned(),
+            device: DeviceName::Auto,
+            dtype: Precision::Float32,
+            compile: false,
+            deadline_s: 600,
+            processes: 1,
+            sharding: Sharding::None,
+            listen: None,
+            lora: None,
+        }
+    }
 }
 
 /// Adapters: `W + alpha / rank B A` in the place of the weight of a product.
@@ -101,22 +112,6 @@ pub enum LoraTarget {
     Down,
 }
 
-impl LoraTarget {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::AllLinear => "all-linear",
-            Self::Queries => "q_proj",
-            Self::Keys => "k_proj",
-            Self::Values => "v_proj",
-            Self::Output => "o_proj",
-            Self::Gate => "gate_proj",
-            Self::Up => "up_proj",
-            Self::Down => "down_proj",
-        }
-    }
-}
-
 impl Default for EngineSection {
     fn default() -> Self {
         Self::Native {}
@@ -128,29 +123,24 @@ impl EngineSection {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Native {} => "native",
-            Self::Torch { .. } => "torch",
+            Self::Torch(_) => "torch",
         }
     }
 
     /// True where models are in this machine's memory whatever else it has.
-    pub(crate) const fn is_on_processor(&self) -> bool {
-        matches!(
-            self,
-            Self::Native {}
-                | Self::Torch {
-                    device: DeviceName::Cpu,
-                    ..
-                }
-        )
+    pub(crate) fn is_on_processor(&self) -> bool {
+        match self {
+            Self::Native {} => true,
+            Self::Torch(torch) => torch.device == DeviceName::Cpu,
+        }
     }
 }
 
 /// Where models of PyTorch are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceName {
     /// The first GPU where PyTorch sees one, else the processor.
-    #[default]
     Auto,
     /// The processor.
     Cpu,
@@ -158,50 +148,12 @@ pub enum DeviceName {
     Cuda,
 }
 
-impl DeviceName {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        }
-    }
-}
-
 /// What each of several processes has of the weights, the gradient and the optimizer's moments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharding {
     /// All weights, the gradient of all of them, and the moments of some.
-    #[default]
     None,
     /// A part of each tensor, by FSDP2.
     Full,
-}
-
-impl Sharding {
-    /// As it is written.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Full => "full",
-        }
-    }
-}
-
-fn python() -> String {
-    "python3".to_owned()
-}
-
-const fn dtype() -> Precision {
-    Precision::Float32
-}
-
-const fn processes() -> usize {
-    1
-}
-
-const fn deadline_s() -> u64 {
-    600
 }

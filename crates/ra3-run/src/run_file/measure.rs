@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use ra3::grpo::Estimator;
+use ra3::settings::Estimator;
 use ra3_evals::bench::{self, Name};
 use ra3_evals::contest::reward::Scheme;
 use ra3_evals::rlvr::difficulty::Band;
@@ -294,8 +294,7 @@ impl ProblemSetName {
 
     /// As scores call it.
     pub(crate) fn text(self) -> String {
-        let name = toml::Value::try_from(self).expect("a set is a name");
-        name.as_str().expect("a set is a name").to_owned()
+        super::name_of(&self)
     }
 }
 

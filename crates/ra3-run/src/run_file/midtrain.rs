@@ -1,8 +1,6 @@
 //! Sections of the run file: supervised updates, and RA3.
 
-use ra3::annotate::Choose;
-use ra3::formulas::Baseline;
-use ra3::rewards::Penalty;
+use ra3::settings::{EStepConfig, MStepConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,9 +59,9 @@ pub struct Ra3Section {
     /// Whether the optimizer's moments start anew with each phase.
     pub moments: MomentsName,
     /// The search for latents.
-    pub e_step: EStepSection,
+    pub e_step: EStepConfig,
     /// The choice of the M-step's data.
-    pub m_step: MStepSection,
+    pub m_step: MStepConfig,
 }
 
 impl Default for Ra3Section {
@@ -78,8 +76,8 @@ impl Default for Ra3Section {
             annotate_documents: 1280,
             m_updates: 40,
             moments: MomentsName::Shared,
-            e_step: EStepSection::default(),
-            m_step: MStepSection::default(),
+            e_step: EStepConfig::default(),
+            m_step: MStepConfig::default(),
         }
     }
 }
@@ -103,103 +101,4 @@ pub enum MomentsName {
     Shared,
     /// Each phase of each round begins with none.
     ByPhase,
-}
-
-/// The search for latents.
-#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EStepSection {
-    /// Documents of an update.
-    pub batch_documents: usize,
-    /// Rollouts of a document; 1 only with `baseline = "none"`.
-    pub group_size: usize,
-    /// Longest rationale; at most the context less 2.
-    pub rationale_tokens_max: usize,
-    /// Lines whose reward counts for a decision; 0 for all to the end.
-    pub horizon: usize,
-    /// Discount of a line.
-    pub discount: f32,
-    /// What a switch costs.
-    pub penalty: Penalty,
-    /// Who scores the lines.
-    pub scorer: ScorerName,
-    /// What is subtracted from a return.
-    pub baseline: Baseline,
-    /// Step size; 0 moves nothing.
-    pub learning_rate: f32,
-    /// Updates of linear warm-up, over the E-step updates of all rounds.
-    pub warmup: u64,
-    /// Temperature of the rollouts. Greedy rollouts have no gradient.
-    pub temperature: f32,
-    /// Updates on one batch of rollouts; above 1 the surrogate is clipped.
-    pub updates_per_batch: usize,
-    /// Clip range of the surrogate.
-    pub clip: f32,
-    /// Probability with which a rollout's decision is forced to think; 1 forces all.
-    pub think_floor: f32,
-    /// Every line of a rollout has a rationale of its own (as LaTRO and RLP have it).
-    pub think_every_line: bool,
-}
-
-impl Default for EStepSection {
-    fn default() -> Self {
-        Self {
-            batch_documents: 16,
-            group_size: 8,
-            rationale_tokens_max: 48,
-            horizon: 2,
-            discount: 1.0,
-            penalty: Penalty::SwitchCost { cost: 0.3 },
-            scorer: ScorerName::Live,
-            baseline: Baseline::LeaveOneOut,
-            learning_rate: 1e-5,
-            warmup: 2,
-            temperature: 1.0,
-            updates_per_batch: 1,
-            clip: 0.2,
-            think_floor: 0.0,
-            think_every_line: false,
-        }
-    }
-}
-
-/// Who scores the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScorerName {
-    /// The model as it is.
-    Live,
-    /// The model at the start of the E-step.
-    Frozen,
-}
-
-/// The choice of the M-step's data.
-#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MStepSection {
-    /// Which of the drawn annotations are kept.
-    pub choose: Choose,
-    /// Annotation draws rationales of random tokens in place of the model's own: a control.
-    pub random_rationales: bool,
-    /// Share of the data that keeps the corpus' own comments as latents, where it has some.
-    pub corpus_latents_share: f32,
-    /// Loss weight of a line's token.
-    pub line_weight: f32,
-    /// Loss weight of a decision.
-    pub decision_weight: f32,
-    /// Loss weight of a rationale's token.
-    pub rationale_weight: f32,
-}
-
-impl Default for MStepSection {
-    fn default() -> Self {
-        Self {
-            choose: Choose::Sample {},
-            random_rationales: false,
-            corpus_latents_share: 0.5,
-            line_weight: 1.0,
-            decision_weight: 1.0,
-            rationale_weight: 1.0,
-        }
-    }
 }

@@ -35,7 +35,7 @@ pub use allowed::{Allowed, Bound, Key, Leaf, check, key, leaves, shown};
 pub use arm::{ArmSection, BASE, Budget, MethodName};
 pub use corpus::{CorpusSection, TestbedSection, TokenizerSection};
 pub use defaults::{defaulted, marked};
-pub use engine::{DeviceName, EngineSection, LoraSection, LoraTarget, Sharding};
+pub use engine::{DeviceName, EngineSection, LoraSection, LoraTarget, Sharding, TorchSection};
 pub use explain::{Entry, Explanation, Meaning, Section, explain, sections};
 pub use fault::{Fault, Faults, Origin};
 pub use keys::KEYS;
@@ -43,10 +43,7 @@ pub use measure::{
     EvaluateSection, GradingSection, HeldOutSection, ProblemSetName, ProblemsSection, RlvrSection,
 };
 pub(crate) use merge::merged;
-pub use midtrain::{
-    DocumentChoice, EStepSection, MStepSection, MomentsName, Ra3Section, ScorerName,
-    SupervisedSection,
-};
+pub use midtrain::{DocumentChoice, MomentsName, Ra3Section, SupervisedSection};
 pub use model::{ArchitectureName, BaseSection, ModelSection, TrainingSection};
 pub use read::{RunFileError, load, parse, written};
 pub use reference::reference;
@@ -117,6 +114,12 @@ pub struct RunFile {
     /// The same over seeds and settings, by `ra3 study`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub study: Option<StudySection>,
+}
+
+/// One of some names, as it is written.
+pub(crate) fn name_of(name: &impl Serialize) -> String {
+    let name = toml::Value::try_from(name).expect("a name is a text");
+    name.as_str().expect("a name is a text").to_owned()
 }
 
 const fn one() -> u64 {

@@ -62,7 +62,7 @@ pub(crate) fn run(
                 n_updates_expected: *n_updates,
                 seed: seed.child("batches"),
             });
-            let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+            let lm = drive(lm, course, file.checkpoint_every, folder, watcher)?;
             let note = ModelNote::default();
             save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
         }

@@ -8,11 +8,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::em::Em;
-use ra3::interleave::TokenWeights;
 use ra3::phases::EmConfig;
-use ra3::policy::{Surrogate, TokenId};
+use ra3::policy::TokenId;
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
@@ -28,9 +26,7 @@ use crate::event::Watcher;
 use crate::model_note::ModelNote;
 use crate::plan::{Arm, Method};
 use crate::recipe::{Before, budget_of};
-use crate::run_file::{
-    Budget, DocumentChoice, EStepSection, RunFile, ScorerName, SupervisedSection,
-};
+use crate::run_file::{Budget, DocumentChoice, RunFile, SupervisedSection};
 use crate::store::StageFolder;
 
 /// The folder of the model that gives `p_0`.
@@ -68,7 +64,7 @@ pub(crate) fn run(
             Course::Ra3(Box::new(Ra3Course {
                 em: Em {
                     cold_start_documents: chosen(file.ra3.cold_start_documents, &documents),
-                    ..Em::new(em_config(file), tokenizer.markers())
+                    ..Em::new(em_config(file), tokenizer.markers(), documents.len())
                 },
                 documents: &documents,
                 moments: file.ra3.moments,
@@ -82,7 +78,7 @@ pub(crate) fn run(
             Course::Supervised(ntp_course(file, &documents, &budget, per_token, seed))
         }
     };
-    let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+    let lm = drive(lm, course, file.checkpoint_every, folder, watcher)?;
     save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
 }
 
@@ -168,7 +164,6 @@ pub(crate) fn em_config(file: &RunFile) -> EmConfig {
         rounds: ra3.rounds,
         selection_rounds: ra3.selection_rounds,
         e_updates: ra3.e_updates,
-        e_batch_documents: ra3.e_step.batch_documents,
         // What nothing learns from is not drawn.
         annotate_documents: if ra3.m_updates > 0 {
             ra3.annotate_documents
@@ -177,42 +172,9 @@ pub(crate) fn em_config(file: &RunFile) -> EmConfig {
         },
         m_updates: ra3.m_updates,
         m_batch_documents: file.supervised.batch_documents,
-        corpus_latents_share: ra3.m_step.corpus_latents_share,
-        e_step: e_step_config(&ra3.e_step),
-        scorer_is_frozen: ra3.e_step.scorer == ScorerName::Frozen,
-        rationales_are_random: ra3.m_step.random_rationales,
-        choose: ra3.m_step.choose,
-        weights: TokenWeights {
-            prefix: file.training.prefix_weight,
-            line: ra3.m_step.line_weight,
-            decision: ra3.m_step.decision_weight,
-            rationale: ra3.m_step.rationale_weight,
-        },
+        e_step: ra3.e_step.clone(),
+        m_step: ra3.m_step.clone(),
+        prefix_weight: file.training.prefix_weight,
         supervised_schedule: supervised_schedule(&file.supervised),
-        e_schedule: Schedule::Constant {
-            peak: ra3.e_step.learning_rate,
-            warmup: ra3.e_step.warmup,
-        },
-    }
-}
-
-fn e_step_config(section: &EStepSection) -> EStepConfig {
-    EStepConfig {
-        group_size: section.group_size,
-        temperature: section.temperature,
-        rationale_tokens_max: section.rationale_tokens_max,
-        horizon: (section.horizon > 0).then_some(section.horizon),
-        discount: section.discount,
-        penalty: section.penalty,
-        baseline: section.baseline,
-        surrogate: Surrogate::over(section.updates_per_batch, section.clip, section.clip),
-        updates_per_batch: section.updates_per_batch,
-        persistence: if section.think_every_line {
-            Persistence::ThinkEveryLine
-        } else if section.think_floor > 0.0 {
-            Persistence::StickyWithThinkFloor(section.think_floor)
-        } else {
-            Persistence::Sticky
-        },
     }
 }

@@ -10,6 +10,7 @@ use ra3::model::{Model, Saved};
 use ra3::phases::{Phase, Place};
 use ra3::policy::UpdateStats;
 use ra3::seed::Seed;
+use ra3::settings::Scorer;
 use ra3::statistics::LatentStats;
 use ra3_corpus::shards::Shards;
 use ra3_text::tokenizer::Tokenizer;
@@ -58,7 +59,7 @@ impl Snapshots {
         let place = em.config.place(em.position);
         let begun = place.filter(|place| place.begins_e_step());
         if let Some(place) = begun
-            && em.config.scorer_is_frozen
+            && em.config.e_step.scorer == Scorer::Frozen
         {
             ra3_files::write_folder(&self.scorer(place.round), |folder| {
                 lm.save(folder, Saved::Weights)
@@ -82,7 +83,7 @@ fn scorer_name(round: u64) -> String {
 
 /// The round whose scorer a run reads that continues at `place`.
 fn scorer_needed(em: &Em, place: Place) -> Option<u64> {
-    let has_scorers = em.config.n_e_updates() > 0 && em.config.scorer_is_frozen;
+    let has_scorers = em.config.n_e_updates() > 0 && em.config.e_step.scorer == Scorer::Frozen;
     let is_needed = has_scorers && place.phase != Phase::ColdStart && !place.begins_e_step();
     is_needed.then_some(place.round)
 }
@@ -110,7 +111,10 @@ impl Ra3Course<'_> {
         let (config, documents) = (&self.em.config, self.documents);
         rehearsal::documents(lm, documents, config.m_batch_documents)?;
         // What an update of the M-step learns of one document goes through as one tree, too.
-        let group = config.e_step.group_size.max(config.choose.n_learnt());
+        let group = config
+            .e_step
+            .group_size
+            .max(config.m_step.choose.n_learnt());
         let n_max = config.e_step.rationale_tokens_max;
         rehearsal::rollouts(lm, documents, &self.em.markers, group, n_max)
     }
@@ -131,9 +135,7 @@ impl Ra3Course<'_> {
             lm.reset_optimizer();
         }
         let documents = |index: usize| self.documents.document(index);
-        let report = self
-            .em
-            .advance(lm, &documents, self.documents.len(), self.seed)?;
+        let report = self.em.advance(lm, &documents, self.seed)?;
         Ok(report.map(|report| step_of(&report)))
     }
 

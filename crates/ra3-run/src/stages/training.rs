@@ -134,19 +134,18 @@ struct State {
     spent: Spent,
 }
 
-/// Drives a stage to its end, from where its last commit left it. Returns the trained model and
-/// what the course has kept.
+/// Drives a stage to its end, from where its last commit left it. Returns the trained model.
 ///
 /// # Errors
 /// The engine refuses an update (a non-finite loss, say), or something cannot be written; the
 /// last commit then stands.
-pub(crate) fn drive<'a>(
+pub(crate) fn drive(
     mut lm: Box<dyn Model>,
-    mut course: Course<'a>,
+    mut course: Course<'_>,
     checkpoint_every: u64,
     folder: &mut StageFolder,
     watcher: &mut Watcher<'_>,
-) -> Result<(Box<dyn Model>, Course<'a>)> {
+) -> Result<Box<dyn Model>> {
     let stage = folder.stage().to_owned();
     let (mut position, mut spent) = (0, Spent::default());
     if let Some((committed, state)) = folder.state() {
@@ -198,7 +197,7 @@ pub(crate) fn drive<'a>(
     watcher(Event::Finished {
         message: summary(&spent),
     });
-    Ok((lm, course))
+    Ok(lm)
 }
 
 fn record(folder: &mut StageFolder, position: u64, spent: &Spent, step: Step) -> Result<()> {

@@ -3,9 +3,10 @@
 
 use proptest::prelude::*;
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::grpo::{self, Estimator, Group, GrpoConfig};
+use ra3::grpo::{self, Group};
 use ra3::policy::{Example, Policy, PolicyError, Surrogate, TokenId};
 use ra3::seed::Seed;
+use ra3::settings::{Estimator, GrpoConfig};
 use ra3::table::TablePolicy;
 use ra3::trace::Trace;
 

@@ -2,19 +2,18 @@
 //! without a number that is none.
 
 use proptest::prelude::*;
-use ra3::e_step::{EStepConfig, EStepReport, Persistence, policy_gradient};
+use ra3::e_step::{EStepReport, policy_gradient};
 use ra3::formulas::Baseline;
-use ra3::policy::{Example, Surrogate};
+use ra3::policy::Example;
 use ra3::rewards::Penalty;
 use ra3::scoring::{Frozen, Scored, draw, rescore};
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Latent, Trajectory};
 
 use crate::recording::Recording;
-use crate::settings::{
-    ACT, CLIP, CLOSE, END, MARKERS, TEXT, THINK, VOCABULARY, e_step, e_update, table,
-};
+use crate::settings::{ACT, CLOSE, END, MARKERS, TEXT, THINK, VOCABULARY, e_step, e_update, table};
 
 fn any_trajectory() -> impl Strategy<Value = Trajectory> {
     let line = prop::collection::vec(TEXT..VOCABULARY as u32, 1..4);
@@ -35,11 +34,12 @@ fn any_penalty() -> impl Strategy<Value = Penalty> {
     ]
 }
 
-fn any_persistence() -> impl Strategy<Value = Persistence> {
+/// How large a floor, and whether every line has to think.
+fn any_thinking() -> impl Strategy<Value = (f32, bool)> {
     prop_oneof![
-        Just(Persistence::Sticky),
-        Just(Persistence::ThinkEveryLine),
-        (0.0f32..=1.0).prop_map(Persistence::StickyWithThinkFloor),
+        Just((0.0, false)),
+        Just((0.0, true)),
+        (0.0f32..=1.0, Just(false)),
     ]
 }
 
@@ -47,7 +47,7 @@ prop_compose! {
     fn any_config()(
         group_size in 1usize..5,
         rationale_tokens_max in 1usize..4,
-        horizon in prop::option::of(1usize..5),
+        horizon in 0usize..5,
         discount in 0.0f32..=1.0,
         penalty in any_penalty(),
         baseline in prop::sample::select(vec![
@@ -57,8 +57,7 @@ prop_compose! {
             Baseline::None,
         ]),
         updates_per_batch in 1usize..3,
-        clips in any::<bool>(),
-        persistence in any_persistence(),
+        (think_floor, think_every_line) in any_thinking(),
     ) -> EStepConfig {
         EStepConfig {
             group_size,
@@ -67,10 +66,10 @@ prop_compose! {
             discount,
             penalty,
             baseline,
-            surrogate: if clips { CLIP } else { Surrogate::LogLikelihood },
             updates_per_batch,
-            temperature: 1.0,
-            persistence,
+            think_floor,
+            think_every_line,
+            ..e_step()
         }
     }
 }
@@ -105,7 +104,10 @@ fn reward(rollout: &Scored, line: usize, penalty: Penalty) -> f64 {
 /// `R_t` of a line, by its definition.
 fn to_go(rollout: &Scored, line: usize, config: &EStepConfig) -> f64 {
     let n_lines = rollout.lines.len();
-    let end = config.horizon.map_or(n_lines, |h| n_lines.min(line + h));
+    let end = match config.horizon {
+        0 => n_lines,
+        horizon => n_lines.min(line + horizon),
+    };
     (line..end)
         .map(|at| {
             let factor = f64::from(config.discount).powi((at - line) as i32);
@@ -207,10 +209,7 @@ proptest! {
             reference: Some(Box::new(table(seed ^ 2))),
         };
         let (rule, n) = (config.latent_rule(MARKERS), config.group_size);
-        let floor = match config.persistence {
-            Persistence::StickyWithThinkFloor(floor) => floor,
-            Persistence::Sticky | Persistence::ThinkEveryLine => 0.0,
-        };
+        let floor = config.think_floor;
         let (traces, _) = draw(&policy, &batch, &rule, n, floor, Seed::root(seed))
             .expect("it fits");
         let (rollouts, _) = rescore(&policy, &frozen, traces).expect("it fits");
@@ -245,7 +244,8 @@ proptest! {
         let config = EStepConfig {
             group_size: config.group_size + 1,
             baseline: Baseline::LeaveOneOut,
-            persistence: Persistence::Sticky,
+            think_floor: 0.0,
+            think_every_line: false,
             ..config
         };
         let mut policy = Recording::new(table(seed));
@@ -308,10 +308,10 @@ fn rationales_of_no_tokens_and_of_too_many() {
             }
         }
         let config = EStepConfig {
-            persistence: Persistence::ThinkEveryLine,
+            think_every_line: true,
             penalty: Penalty::ExactKl { alpha: 0.5 },
             baseline: Baseline::None,
-            surrogate: CLIP,
+            updates_per_batch: 2,
             ..e_step()
         };
         let mut policy = Recording::new(table);

@@ -8,16 +8,17 @@
 //! | 1 | think `7`, act, act | −1, −1, −1/2 | −5/4, −1, −1/2 |
 //! | 2 | act, think `6 7` (closed by force), act | −2, −1, −1/2 | −2, −5/4, −1/2 |
 
-use ra3::e_step::{self, EStepConfig, EStepReport};
+use ra3::e_step::{self, EStepReport};
 use ra3::formulas::Baseline;
-use ra3::policy::{Example, Policy, TokenId};
+use ra3::policy::{Example, Policy, Surrogate, TokenId};
 use ra3::rewards::{LineScore, Penalty};
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::trajectory::Trajectory;
 
 use crate::scripted::Scripted;
-use crate::settings::{ACT, CLIP, CLOSE, END, MARKERS, NEWLINE, THINK, e_step, e_update};
+use crate::settings::{ACT, CLOSE, END, MARKERS, NEWLINE, THINK, e_step, e_update};
 
 const SCRIPTS: [&[TokenId]; 3] = [
     &[ACT, ACT, ACT],
@@ -131,7 +132,7 @@ fn undiscounted_returns_and_each_baseline() {
 #[test]
 fn a_horizon_looks_no_further() {
     let with = |lines, discount| EStepConfig {
-        horizon: Some(lines),
+        horizon: lines,
         discount,
         baseline: Baseline::None,
         ..e_step()
@@ -179,15 +180,17 @@ fn the_report_by_hand() {
 #[test]
 fn a_batch_is_used_and_paid_for_as_often_as_asked() {
     let config = EStepConfig {
-        surrogate: CLIP,
         updates_per_batch: 3,
+        clip: 0.25,
         ..e_step()
     };
     let (policy, report) = update(&config);
     assert_eq!(policy.updates.len(), 3);
     for (examples, objective) in &policy.updates {
         assert_eq!(examples, &policy.updates[0].0, "the same batch each time");
-        assert_eq!((objective.learning_rate, objective.surrogate), (0.5, CLIP));
+        let (low, high) = (0.25, 0.25);
+        assert_eq!(objective.surrogate, Surrogate::Clipped { low, high });
+        assert_eq!(objective.learning_rate, 0.5);
     }
     assert_eq!(report.update.loss, 3.0);
     // The rollouts are drawn and scored once.

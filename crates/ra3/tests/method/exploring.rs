@@ -1,9 +1,9 @@
 //! A floor under the think rate: where it forces a decision, that decision learns nothing.
 
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::rewards::Penalty;
 use ra3::rollout::Decision;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::statistics::LatentStats;
 use ra3::table::TablePolicy;
 use ra3::trajectory::Trajectory;
@@ -25,7 +25,14 @@ fn document() -> Trajectory {
 
 fn with_floor(floor: f32) -> EStepConfig {
     EStepConfig {
-        persistence: Persistence::StickyWithThinkFloor(floor),
+        think_floor: floor,
+        ..e_step()
+    }
+}
+
+fn at_every_line() -> EStepConfig {
+    EStepConfig {
+        think_every_line: true,
         ..e_step()
     }
 }
@@ -117,20 +124,16 @@ fn forcing_teaches_the_decision_nothing() {
 /// The share of forced decisions is the floor's, at its ends exactly.
 #[test]
 fn the_floor_is_the_share_of_forced_decisions() {
-    let forced = |persistence| {
-        let config = EStepConfig {
-            persistence,
-            ..e_step()
-        };
+    let forced = |config: EStepConfig| {
         let all = update(table(1), &config).0.choices().concat();
         let n_forced = all.iter().filter(|choices| choices.len() == 1).count();
         n_forced as f64 / all.len() as f64
     };
-    assert_eq!(forced(Persistence::Sticky), 0.0);
-    assert_eq!(forced(Persistence::ThinkEveryLine), 1.0);
+    assert_eq!(forced(e_step()), 0.0);
+    assert_eq!(forced(at_every_line()), 1.0);
     let mut before = -1.0;
     for floor in [0.0, 0.2, 0.5, 0.8, 1.0] {
-        let found = forced(Persistence::StickyWithThinkFloor(floor));
+        let found = forced(with_floor(floor));
         let floor = f64::from(floor);
         let error = (floor * (1.0 - floor) / 360.0).sqrt();
         assert!((found - floor).abs() <= 5.0 * error, "{floor}: {found}");
@@ -164,41 +167,37 @@ fn every_row_explores_at_lines_of_its_own() {
 /// An infinite cost leaves nothing to force, and a floor changes nothing where all lines think.
 #[test]
 fn what_rollouts_may_decide_follows_from_the_settings() {
-    let decision = |penalty, persistence| {
+    let decision = |penalty, config: &EStepConfig| {
         let config = EStepConfig {
             penalty,
-            persistence,
-            ..e_step()
+            ..config.clone()
         };
         let rule = config.latent_rule(MARKERS);
         assert_eq!((rule.markers, rule.rationale_tokens_max), (MARKERS, 2));
         rule.decision
     };
     let infinite = f32::INFINITY;
-    for persistence in [
-        Persistence::Sticky,
-        Persistence::ThinkEveryLine,
-        Persistence::StickyWithThinkFloor(0.5),
-    ] {
+    for config in [e_step(), at_every_line(), with_floor(0.5)] {
         for penalty in [
             Penalty::SwitchCost { cost: infinite },
             Penalty::SwitchCostOnMean { cost: infinite },
             Penalty::SwitchCostOnProbability { cost: infinite },
         ] {
             assert!(penalty.forbids_thinking());
-            assert_eq!(decision(penalty, persistence), Decision::Absent);
+            assert_eq!(decision(penalty, &config), Decision::Absent);
         }
         for penalty in [
             Penalty::SwitchCost { cost: 0.0 },
             Penalty::SwitchCost { cost: -infinite },
             Penalty::ExactKl { alpha: 0.5 },
         ] {
-            let expected = match persistence {
-                Persistence::ThinkEveryLine => Decision::Think,
-                Persistence::Sticky | Persistence::StickyWithThinkFloor(_) => Decision::Free,
+            let expected = if config.think_every_line {
+                Decision::Think
+            } else {
+                Decision::Free
             };
             assert!(!penalty.forbids_thinking());
-            assert_eq!(decision(penalty, persistence), expected);
+            assert_eq!(decision(penalty, &config), expected);
         }
     }
     // Forced by a floor of 1 or by the setting: the same rationales, the same weights.
@@ -207,17 +206,13 @@ fn what_rollouts_may_decide_follows_from_the_settings() {
         prefix: vec![END],
         lines: vec![vec![END]],
     };
-    let trained = |persistence| {
+    let trained = |config: EStepConfig| {
         let mut policy = Scripted::new(&scripts, |history, _| -(history.len() as f32));
-        let config = EStepConfig {
-            persistence,
-            ..e_step()
-        };
         let batch = [single.clone()];
         e_update(&mut policy, &batch, &config, 1.0, 1);
         let weights = policy.trained().iter().map(|e| e.weights.clone());
         weights.collect::<Vec<_>>()
     };
-    let floor = trained(Persistence::StickyWithThinkFloor(1.0));
-    assert_eq!(floor, trained(Persistence::ThinkEveryLine));
+    let floor = trained(with_floor(1.0));
+    assert_eq!(floor, trained(at_every_line()));
 }

@@ -7,9 +7,10 @@ use ra3::formulas::{
     Baseline, advantages, bernoulli_divergence, effective_choices, log_mean_exp,
     mean_and_deviation, overlong_penalty, returns, softmax,
 };
-use ra3::grpo::{Estimator, group_advantages};
+use ra3::grpo::group_advantages;
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
+use ra3::settings::Estimator;
 
 fn numbers(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-20.0f32..20.0, n)

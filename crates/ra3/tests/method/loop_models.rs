@@ -8,12 +8,13 @@ use ra3::phases::{EmConfig, Phase};
 use ra3::policy::Policy;
 use ra3::rewards::Penalty;
 use ra3::scoring::{Frozen, lines_logprobs};
+use ra3::settings::{EStepConfig, MStepConfig, Scorer};
 use ra3::table::TablePolicy;
 use ra3::trace::Trace;
 
-use crate::loop_positions::{advance, document, run};
+use crate::loop_positions::{N_DOCUMENTS, advance, document, run};
 use crate::recording::Recording;
-use crate::settings::{ABLATIONS, CLIP, MARKERS, em, table};
+use crate::settings::{ABLATIONS, MARKERS, e_step, em, table};
 
 /// A copy of the frozen models.
 fn copied(frozen: &Frozen) -> Frozen {
@@ -34,13 +35,11 @@ fn says(policy: &dyn Policy) -> Vec<Vec<f32>> {
 /// the cold start; neither is there before.
 #[test]
 fn frozen_models_are_the_policy_as_it_was() {
-    let mut config = EmConfig {
-        scorer_is_frozen: true,
-        ..em()
-    };
+    let mut config = em();
+    config.e_step.scorer = Scorer::Frozen;
     config.e_step.penalty = Penalty::ExactKl { alpha: 0.5 };
     let mut policy = Recording::new(table(1));
-    let mut em = Em::new(config, MARKERS);
+    let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
     let mut scorer = None;
     let mut reference = None;
     let mut marks = String::new();
@@ -77,10 +76,8 @@ fn models_are_frozen_where_they_are_asked_for() {
         policy.n_snapshots.get()
     };
     assert_eq!(n_snapshots(em()), 0);
-    let with_scorer = EmConfig {
-        scorer_is_frozen: true,
-        ..em()
-    };
+    let mut with_scorer = em();
+    with_scorer.e_step.scorer = Scorer::Frozen;
     assert_eq!(n_snapshots(with_scorer), 2, "one a round");
     let mut exact = em();
     exact.e_step.penalty = Penalty::ExactKl { alpha: 0.5 };
@@ -99,12 +96,15 @@ fn rationales_are_random_where_they_are_asked_to_be() {
         let config = EmConfig {
             cold_start_updates: 0,
             e_updates: 0,
-            corpus_latents_share: 0.0,
-            rationales_are_random: is_random,
+            m_step: MStepConfig {
+                corpus_latents_share: 0.0,
+                random_rationales: is_random,
+                ..MStepConfig::default()
+            },
             ..em()
         };
         let mut policy = Recording::new(table(1));
-        let mut em = Em::new(config, MARKERS);
+        let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
         advance(&mut em, &mut policy).expect("a batch of annotation");
         let rules = policy.rules.take().concat();
         let (decisions, rationales): (Vec<_>, Vec<_>) =
@@ -137,7 +137,7 @@ impl State {
                 position: self.em.position,
                 annotated: self.em.annotated.clone(),
                 frozen: copied(&self.em.frozen),
-                ..Em::new(self.em.config.clone(), MARKERS)
+                ..Em::new(self.em.config.clone(), MARKERS, N_DOCUMENTS)
             },
             policy: self.policy.clone(),
         }
@@ -151,7 +151,7 @@ prop_compose! {
         e_updates in 0u64..3,
         m_updates in 0u64..3,
         annotate_documents in 1usize..6,
-        e_batch_documents in 1usize..4,
+        batch_documents in 1usize..4,
         m_batch_documents in 1usize..4,
         corpus_latents_share in 0.0f32..=1.0,
         choose in prop::sample::select(vec![
@@ -160,7 +160,7 @@ prop_compose! {
             Choose::ImportanceWeights { group_size: 2 },
         ]),
         leave_out in prop::sample::select(ABLATIONS.to_vec()),
-        scorer_is_frozen in any::<bool>(),
+        scorer in prop::sample::select(vec![Scorer::Live, Scorer::Frozen]),
         is_exact in any::<bool>(),
         clips in any::<bool>(),
     ) -> EmConfig {
@@ -170,18 +170,23 @@ prop_compose! {
             e_updates,
             m_updates,
             annotate_documents,
-            e_batch_documents,
             m_batch_documents,
-            corpus_latents_share,
-            choose,
-            scorer_is_frozen,
+            e_step: EStepConfig {
+                batch_documents,
+                scorer,
+                ..e_step()
+            },
+            m_step: MStepConfig {
+                corpus_latents_share,
+                choose,
+                ..MStepConfig::default()
+            },
             ..em()
         });
         if is_exact {
             config.e_step.penalty = Penalty::ExactKl { alpha: 0.75 };
         }
         if clips {
-            config.e_step.surrogate = CLIP;
             config.e_step.updates_per_batch = 2;
         }
         config
@@ -198,7 +203,7 @@ proptest! {
         stop in any::<prop::sample::Index>(),
     ) {
         let mut whole = State {
-            em: Em::new(config.clone(), MARKERS),
+            em: Em::new(config.clone(), MARKERS, N_DOCUMENTS),
             policy: table(1),
         };
         let stop = stop.index(config.n_positions() as usize + 1);

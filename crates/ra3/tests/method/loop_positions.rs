@@ -10,13 +10,22 @@ use ra3::phases::{EmConfig, Phase};
 use ra3::policy::{Policy, TokenId};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, MStepConfig};
 use ra3::trajectory::{Annotated, Document, Latent, Trajectory};
 
 use crate::recording::Recording;
-use crate::settings::{END, MARKERS, NEWLINE, TEXT, VOCABULARY, em, table};
+use crate::settings::{END, MARKERS, NEWLINE, TEXT, VOCABULARY, e_step, em, table};
 
-const N_DOCUMENTS: usize = 12;
+pub(crate) const N_DOCUMENTS: usize = 12;
 const SEED: u64 = 3;
+
+/// So many documents keep the corpus' own latents.
+fn with_share(corpus_latents_share: f32) -> MStepConfig {
+    MStepConfig {
+        corpus_latents_share,
+        ..MStepConfig::default()
+    }
+}
 
 /// A document that says its index, and has a comment before its second line.
 pub(crate) fn document(index: usize) -> Document {
@@ -65,7 +74,7 @@ fn advance_on(
 ) -> Option<EmReport> {
     let position = em.position;
     let report = em
-        .advance(policy, documents, N_DOCUMENTS, Seed::root(seed))
+        .advance(policy, documents, Seed::root(seed))
         .expect("documents fit");
     assert_eq!(em.position, position + u64::from(report.is_some()));
     report
@@ -73,7 +82,7 @@ fn advance_on(
 
 /// Runs the whole loop, and says which documents each position asked for.
 pub(crate) fn run(config: EmConfig, policy: &mut Recording) -> (Vec<EmReport>, Vec<Vec<usize>>) {
-    let mut em = Em::new(config, MARKERS);
+    let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
     let (mut reports, mut asked) = (vec![], vec![]);
     loop {
         let here = RefCell::new(vec![]);
@@ -100,8 +109,16 @@ fn step_sizes_go_on_over_the_rounds() {
     let config = EmConfig {
         rounds: 3,
         supervised_schedule: cosine(0.3),
-        e_schedule: cosine(0.2),
+        e_step: EStepConfig {
+            learning_rate: 0.2,
+            warmup: 7,
+            ..e_step()
+        },
         ..em()
+    };
+    let rising = Schedule::Constant {
+        peak: 0.2,
+        warmup: 7,
     };
     let mut policy = Recording::new(table(1));
     let (reports, _) = run(config, &mut policy);
@@ -112,7 +129,7 @@ fn step_sizes_go_on_over_the_rounds() {
             Phase::ColdStart | Phase::MStep => {
                 supervised.next().map(|index| cosine(0.3).at(index, 8))
             }
-            Phase::EStep => e.next().map(|index| cosine(0.2).at(index, 9)),
+            Phase::EStep => e.next().map(|index| rising.at(index, 9)),
             Phase::Annotate => None,
         });
     }
@@ -172,7 +189,7 @@ fn the_m_step_sees_the_rounds_data_once_an_epoch() {
         e_updates: 0,
         rounds: 3,
         m_updates: 4,
-        corpus_latents_share: 1.0,
+        m_step: with_share(1.0),
         ..em()
     };
     let mut policy = Recording::new(table(1));
@@ -211,7 +228,7 @@ fn the_m_step_sees_the_rounds_data_once_an_epoch() {
 fn every_position_has_draws_of_its_own() {
     let seeds = |seed| {
         let mut policy = Recording::new(table(1));
-        let mut em = Em::new(em(), MARKERS);
+        let mut em = Em::new(em(), MARKERS, N_DOCUMENTS);
         while advance_on(&mut em, &mut policy, &document, seed).is_some() {}
         policy.seeds.into_inner()
     };
@@ -230,8 +247,10 @@ fn every_position_has_draws_of_its_own() {
 #[test]
 fn corpus_tokens_are_those_of_the_documents() {
     let config = EmConfig {
-        choose: Choose::ImportanceWeights { group_size: 2 },
-        corpus_latents_share: 0.0,
+        m_step: MStepConfig {
+            choose: Choose::ImportanceWeights { group_size: 2 },
+            ..with_share(0.0)
+        },
         ..em()
     };
     let mut policy = Recording::new(table(1));
@@ -271,7 +290,7 @@ fn annotation_keeps_the_share_of_the_corpus_own_latents() {
             rounds: 1,
             e_updates: 0,
             m_updates: 0,
-            corpus_latents_share: share,
+            m_step: with_share(share),
             ..em()
         };
         // Thinking is impossible for this model: what is thought is the corpus' own.
@@ -279,7 +298,7 @@ fn annotation_keeps_the_share_of_the_corpus_own_latents() {
         let contexts = table.logits.chunks_mut(VOCABULARY);
         contexts.for_each(|logits| logits[MARKERS.think as usize] = -200.0);
         let mut policy = Recording::new(table);
-        let mut em = Em::new(config, MARKERS);
+        let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
         for (batch, n_own) in n_own.into_iter().enumerate() {
             let report = advance(&mut em, &mut policy).expect("a batch");
             let own = document(0).annotated.latents;
@@ -310,7 +329,7 @@ fn shares_of_the_corpus_own_latents_are_exact() {
             m_updates: 0,
             annotate_documents: 20,
             m_batch_documents: 1,
-            corpus_latents_share: f32::from(tenths) / 10.0,
+            m_step: with_share(f32::from(tenths) / 10.0),
             ..em()
         };
         let mut policy = Recording::new(table(1));
@@ -341,7 +360,7 @@ fn the_cold_start_keeps_to_the_documents_that_it_is_given() {
         ..em()
     };
     let mut policy = Recording::new(table(1));
-    let mut em = Em::new(config, MARKERS);
+    let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
     em.cold_start_documents = given.to_vec();
     let asked = RefCell::new(vec![]);
     let documents = |index| {
@@ -372,7 +391,7 @@ fn a_share_of_the_cold_start_is_there_for_its_lines() {
             ..em()
         };
         let mut policy = Recording::new(table(1));
-        let mut em = Em::new(config, MARKERS);
+        let mut em = Em::new(config, MARKERS, N_DOCUMENTS);
         em.cold_start_documents = given.to_vec();
         let mut for_lines = vec![];
         for _ in 0..6 {
@@ -409,12 +428,12 @@ fn documents_without_latents_are_always_searched() {
         rounds: 1,
         e_updates: 0,
         m_updates: 0,
-        corpus_latents_share: 1.0,
+        m_step: with_share(1.0),
         ..em()
     };
     for (documents, n_drawn) in [(document as fn(usize) -> Document, 0), (bare, 4 * 3)] {
         let mut policy = Recording::new(table(1));
-        let mut em = Em::new(config.clone(), MARKERS);
+        let mut em = Em::new(config.clone(), MARKERS, N_DOCUMENTS);
         let report = advance_on(&mut em, &mut policy, &documents, SEED).expect("a batch");
         assert!(matches!(report.done, Done::Annotated(_)));
         assert!(report.work.n_tokens_sampled >= n_drawn);

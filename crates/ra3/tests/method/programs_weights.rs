@@ -1,9 +1,11 @@
 //! RLVR's estimators by hand: three programs of 1, 2 and 4 sampled tokens.
 
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig, group_advantages};
+use ra3::grpo::{self, Group, group_advantages};
 use ra3::policy::{Example, Surrogate, TokenId, Work};
 use ra3::seed::Seed;
+use ra3::settings::{Estimator, GrpoConfig};
+use ra3::statistics::GroupStats;
 
 use crate::scripted::Scripted;
 use crate::settings::{CLIP, END, GrpoReport, grpo, grpo_update, writing};

@@ -2,10 +2,10 @@
 //! nothing.
 
 use proptest::prelude::*;
-use ra3::e_step::{EStepConfig, Persistence};
 use ra3::policy::PolicyError;
 use ra3::scoring::draw;
 use ra3::seed::Seed;
+use ra3::settings::EStepConfig;
 use ra3::statistics::RolloutStats;
 use ra3::trajectory::{Latent, Trajectory};
 
@@ -19,15 +19,20 @@ fn document() -> Trajectory {
     }
 }
 
-/// A model whose context holds so many tokens.
-fn update(n_context: usize, persistence: Persistence) -> (Recording, RolloutStats) {
-    let config = EStepConfig {
-        persistence,
+/// Rollouts with a floor, or whose every line has to think.
+fn thinking(think_floor: f32, think_every_line: bool) -> EStepConfig {
+    EStepConfig {
+        think_floor,
+        think_every_line,
         ..e_step()
-    };
+    }
+}
+
+/// A model whose context holds so many tokens.
+fn update(n_context: usize, config: &EStepConfig) -> (Recording, RolloutStats) {
     let mut policy = Recording::new(table(1).with_limit(n_context));
     let batch = vec![document(); 20];
-    let report = e_update(&mut policy, &batch, &config, 1.0, 4);
+    let report = e_update(&mut policy, &batch, config, 1.0, 4);
     (policy, report.rollouts)
 }
 
@@ -45,7 +50,7 @@ fn choices(policy: &Recording, line: usize) -> Vec<Vec<u32>> {
 /// has 10 − 5 = 5 tokens for the last line's 2 + 3.
 #[test]
 fn a_think_needs_room_for_the_rest_of_the_document() {
-    let free = Persistence::Sticky;
+    let free = &e_step();
     for n_context in [7, 8, 9] {
         let (policy, report) = update(n_context, free);
         assert_eq!(
@@ -83,14 +88,11 @@ fn a_think_needs_room_for_the_rest_of_the_document() {
 /// Where every line has to think, or a floor asks for it, want of room comes first.
 #[test]
 fn want_of_room_comes_before_a_think_that_is_asked_for() {
-    for persistence in [
-        Persistence::ThinkEveryLine,
-        Persistence::StickyWithThinkFloor(1.0),
-    ] {
-        let (policy, report) = update(9, persistence);
+    for config in [thinking(0.0, true), thinking(1.0, false)] {
+        let (policy, report) = update(9, &config);
         assert_eq!(report.out_of_room_share, 1.0);
         assert_eq!(choices(&policy, 0), [[ACT]]);
-        let (policy, report) = update(13, persistence);
+        let (policy, report) = update(13, &config);
         assert_eq!(report.out_of_room_share, 0.0);
         assert_eq!(choices(&policy, 0), [[THINK]]);
         assert_eq!(report.latents.think_rate, 1.0);
@@ -121,17 +123,17 @@ proptest! {
         lines in prop::collection::vec(prop::collection::vec(TEXT..VOCABULARY as u32, 1..4), 0..5),
         slack in 0usize..20,
         rationale_tokens_max in 1usize..6,
-        persistence in prop::sample::select(vec![
-            Persistence::Sticky,
-            Persistence::ThinkEveryLine,
-            Persistence::StickyWithThinkFloor(0.5),
+        config in prop::sample::select(vec![
+            e_step(),
+            thinking(0.0, true),
+            thinking(0.5, false),
         ]),
         seed in any::<u64>(),
     ) {
         let document = Trajectory { prefix: vec![END, 5], lines };
         let n_lines = document.lines.len();
         let n_context = document.n_tokens() + n_lines + slack;
-        let config = EStepConfig { rationale_tokens_max, persistence, ..e_step() };
+        let config = EStepConfig { rationale_tokens_max, ..config };
         let mut policy = table(seed).with_limit(n_context);
         let rule = config.latent_rule(MARKERS);
         let batch = [document];
@@ -140,7 +142,7 @@ proptest! {
         prop_assert_eq!(drawn.len(), 4);
         for trace in &drawn {
             prop_assert!(trace.tokens.len() <= n_context);
-            let is_free = persistence != Persistence::ThinkEveryLine;
+            let is_free = !config.think_every_line;
             for (line, span) in trace.lines.iter().enumerate() {
                 let decision = span.latent.start;
                 let is_keep = trace.latent(line) == Some(Latent::Keep);

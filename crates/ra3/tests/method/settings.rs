@@ -1,17 +1,16 @@
 //! The vocabulary of these tests, and settings to vary.
 
-use ra3::annotate::Choose;
-use ra3::e_step::{self, EStepConfig, EStepReport, Persistence};
-use ra3::formulas::Baseline;
+use ra3::e_step::{self, EStepReport};
 use ra3::generation::{Completion, WritingRule, complete};
-use ra3::grpo::{self, Estimator, Group, GroupStats, GrpoConfig};
-use ra3::interleave::TokenWeights;
+use ra3::grpo::{self, Group};
 use ra3::phases::EmConfig;
 use ra3::policy::{Policy, Surrogate, TokenId, UpdateStats, Work};
 use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
+use ra3::settings::{EStepConfig, Estimator, GrpoConfig, MStepConfig};
+use ra3::statistics::GroupStats;
 use ra3::table::TablePolicy;
 use ra3::trajectory::{Markers, Trajectory};
 
@@ -42,15 +41,13 @@ pub(crate) fn table(seed: u64) -> TablePolicy {
 pub(crate) fn e_step() -> EStepConfig {
     EStepConfig {
         group_size: 3,
+        batch_documents: 4,
         rationale_tokens_max: 2,
-        horizon: None,
-        discount: 1.0,
+        horizon: 0,
+        learning_rate: 0.1,
+        warmup: 0,
         penalty: Penalty::SwitchCost { cost: 0.25 },
-        baseline: Baseline::LeaveOneOut,
-        surrogate: Surrogate::LogLikelihood,
-        updates_per_batch: 1,
-        temperature: 1.0,
-        persistence: Persistence::Sticky,
+        ..EStepConfig::default()
     }
 }
 
@@ -68,30 +65,22 @@ pub(crate) fn e_update(
 }
 
 pub(crate) fn em() -> EmConfig {
-    let constant = |peak| Schedule::Constant { peak, warmup: 0 };
     EmConfig {
         cold_start_updates: 2,
         cold_start_lines_share: 0.0,
         rounds: 2,
         selection_rounds: 0,
         e_updates: 3,
-        e_batch_documents: 4,
         annotate_documents: 8,
         m_updates: 2,
         m_batch_documents: 4,
-        corpus_latents_share: 0.5,
         e_step: e_step(),
-        scorer_is_frozen: false,
-        choose: Choose::Sample {},
-        rationales_are_random: false,
-        weights: TokenWeights {
-            prefix: 0.0,
-            line: 1.0,
-            decision: 1.0,
-            rationale: 1.0,
+        m_step: MStepConfig::default(),
+        prefix_weight: 0.0,
+        supervised_schedule: Schedule::Constant {
+            peak: 0.1,
+            warmup: 0,
         },
-        supervised_schedule: constant(0.1),
-        e_schedule: constant(0.1),
     }
 }
 
@@ -110,7 +99,10 @@ pub(crate) const ABLATIONS: [fn(EmConfig) -> EmConfig; 4] = [
     },
     |whole| EmConfig {
         e_updates: 0,
-        rationales_are_random: true,
+        m_step: MStepConfig {
+            random_rationales: true,
+            ..whole.m_step
+        },
         ..whole
     },
 ];

@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ra3::generation::complete;
-use ra3::grpo::{self, GroupStats, GrpoConfig};
+use ra3::grpo;
 use ra3::model::Model;
-use ra3::policy::{Surrogate, TokenId, UpdateStats, Work};
+use ra3::policy::{Surrogate, TokenId, Work};
 use ra3::schedule::{Schedule, batch};
 use ra3::seed::Seed;
+use ra3::settings::GrpoConfig;
+use ra3::statistics::GroupStats;
 use ra3_evals::rlvr::difficulty::Difficulty;
 use ra3_evals::rlvr::reward_command::RewardCommand;
 use ra3_evals::task::Task;
+use ra3_records::ledger::ScoreRecord;
+use ra3_records::samples::Sample;
 use ra3_text::tokenizer::Tokenizer;
 
 use super::base::save_model;
@@ -57,20 +61,6 @@ pub(crate) struct RlvrCourse<'a> {
     difficulty: Difficulty,
 }
 
-/// What an update did.
-struct Report {
-    /// Everything that was written and graded; `None` where nothing could be graded.
-    groups: Option<GroupStats>,
-    /// Further figures: the distance from the reference, the components of the reward.
-    figures: BTreeMap<String, f64>,
-    /// The last update.
-    update: UpdateStats,
-    /// Everything that ran.
-    work: Work,
-    /// What a user should know.
-    notes: Vec<String>,
-}
-
 pub(crate) fn run(
     arm: &Arm,
     engine: &Engine,
@@ -108,7 +98,7 @@ pub(crate) fn run(
         difficulty: Difficulty::default(),
     };
     let course = Course::Rlvr(Box::new(course));
-    let (lm, _) = drive(lm, course, file.checkpoint_every, folder, watcher)?;
+    let lm = drive(lm, course, file.checkpoint_every, folder, watcher)?;
     let note = ModelNote::read(start)?;
     save_model(&folder.path("model"), corpus, &*lm, &tokenizer, &note)
 }
@@ -181,32 +171,20 @@ impl RlvrCourse<'_> {
             return Ok(None);
         }
         let mut scores = Vec::new();
-        let mut samples = Vec::new();
         if position == 0 {
             // Where the curve begins.
             let (score, _) = self.score(lm, 0, spent.n_tokens_sampled)?;
             scores.push(score);
         }
-        let report = self.update(lm, position)?;
-        let n_sampled = spent.n_tokens_sampled + report.work.n_tokens_sampled;
+        let mut step = self.update(lm, position)?;
+        let n_sampled = spent.n_tokens_sampled + step.work.n_tokens_sampled;
         let is_last = position + 1 == self.section.n_updates;
         if is_last || (position + 1).is_multiple_of(self.section.evaluate_every) {
             let (score, shown) = self.score(lm, position + 1, n_sampled)?;
             scores.push(score);
-            samples = shown;
+            step.samples = shown;
         }
-        let mut figures = figures(report.groups, report.update.gradient_norm);
-        figures.extend(gap_figure(&report.update));
-        figures.extend(report.figures);
-        Ok(Some(Step {
-            phase: "grpo",
-            figures,
-            work: report.work,
-            scores,
-            samples,
-            notes: report.notes,
-            ..Step::default()
-        }))
+        Ok(Some(Step { scores, ..step }))
     }
 
     /// Words about checkers that were not known to be broken.
@@ -225,7 +203,7 @@ impl RlvrCourse<'_> {
     /// dynamic sampling (arXiv 2503.14476): until as many groups as a batch has problems have
     /// signal, or the tries are used up, more problems are drawn, and only groups with signal are
     /// learnt from.
-    fn update(&mut self, lm: &mut dyn Model, position: u64) -> Result<Report> {
+    fn update(&mut self, lm: &mut dyn Model, position: u64) -> Result<Step> {
         let n_tries = self.section.n_tries_max as u64;
         let n_wanted = self.section.batch_problems;
         let is_dynamic = n_tries > 1;
@@ -246,10 +224,10 @@ impl RlvrCourse<'_> {
             kept.extend(learnt.take(n_wanted - kept.len()).cloned());
             all.extend(written.groups);
         }
-        let mut figures = written::mean(&components);
+        let mut further = written::mean(&components);
         if let Some(reference) = &self.reference {
             let (kl, scoring) = grpo::charge(&mut kept, &**reference, self.section.kl)?;
-            figures.insert("kl".to_owned(), kl);
+            further.insert("kl".to_owned(), kl);
             work += scoring;
         }
         let schedule = Schedule::Constant {
@@ -259,12 +237,17 @@ impl RlvrCourse<'_> {
         let lr = schedule.at(position, self.section.n_updates);
         let (update, training) = grpo::update(lm, &kept, &self.config, lr)?;
         work += training;
-        Ok(Report {
-            groups: (!all.is_empty()).then(|| GroupStats::of(&all)),
+        // Where nothing could be graded there is nothing to say of groups.
+        let groups = (!all.is_empty()).then(|| GroupStats::of(&all));
+        let mut figures = figures(groups, update.gradient_norm);
+        figures.extend(gap_figure(&update));
+        figures.extend(further);
+        Ok(Step {
+            phase: "grpo",
             figures,
-            update,
             work,
             notes,
+            ..Step::default()
         })
     }
 
@@ -331,10 +314,7 @@ impl RlvrCourse<'_> {
         lm: &dyn Model,
         position: u64,
         n_tokens_sampled: u64,
-    ) -> Result<(
-        ra3_records::ledger::ScoreRecord,
-        Vec<ra3_records::samples::Sample>,
-    )> {
+    ) -> Result<(ScoreRecord, Vec<Sample>)> {
         let evaluation = Evaluation {
             stage: self.stage.clone(),
             arm: self.stage.clone(),

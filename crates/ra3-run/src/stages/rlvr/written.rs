@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ra3::generation::Completion;
-use ra3::grpo::{Group, GroupStats};
+use ra3::grpo::Group;
+use ra3::statistics::GroupStats;
 use ra3_evals::outcome::Fault;
 use ra3_evals::rlvr::reward_command::Reward;
 
