@@ -378,13 +378,13 @@ mod tests {
         let expected = [
             // 6 updates of 8 documents.
             ("base", 6, 480.0, 6.0 * 480.0),
-            // 32 documents are learnt from, and 2 × 2 × 8 rollouts, each sampled and scored; of 16
-            // annotated documents, 12 are drawn once.
-            ("ra3", 8, 640.0 + 640.0 + 120.0, 6.0 * 640.0 + 2.0 * 760.0),
+            // 32 documents are learnt from, and 2 × 2 × 8 rollouts, each sampled; of 16 annotated
+            // documents, 12 are drawn once.
+            ("ra3", 8, 640.0 + 320.0 + 120.0, 6.0 * 640.0 + 2.0 * 440.0),
             // 4 supervised updates of 8 documents and 2 E-step updates of 2: 36 documents.
             ("ntp", 5, 360.0, 6.0 * 360.0),
-            // 5360 FLOPs at 6 a token, and 80 tokens an update.
-            ("ntp-compute", 12, 5360.0 / 6.0, 5360.0),
+            // 4720 FLOPs at 6 a token, and 80 tokens an update.
+            ("ntp-compute", 10, 4720.0 / 6.0, 4720.0),
             // 2 × 2 × 8 programs of 32 tokens, half of the longest, behind 10.
             ("rlvr-base", 2, 2.0 * 1344.0, 8.0 * 1344.0),
             ("rlvr-ntp", 2, 2.0 * 1344.0, 8.0 * 1344.0),
@@ -402,25 +402,26 @@ mod tests {
             let (_, _, n_tokens, flops) = counted(changes).swap_remove(1);
             (n_tokens, flops)
         };
-        // 320 tokens of documents and 320 of rollouts are learnt from; 640 and 120 are run.
+        // 320 tokens of documents and 320 of rollouts are learnt from; 320 and 120 are run.
         let (more, groups) = (
             "ra3.e_step.updates_per_batch=3",
             "ra3.m_step.choose={kind='best_of', group_size=4}",
         );
-        assert_eq!(ra3(&[more]), (2040.0, 6.0 * 1280.0 + 2.0 * 760.0));
-        // 12 documents are drawn four times, and scored.
-        assert_eq!(ra3(&[groups]), (2240.0, 6.0 * 640.0 + 2.0 * 1600.0));
+        assert_eq!(ra3(&[more]), (1720.0, 6.0 * 1280.0 + 2.0 * 440.0));
+        // 12 documents are drawn four times.
+        assert_eq!(ra3(&[groups]), (1440.0, 6.0 * 640.0 + 2.0 * 800.0));
         let weights = "ra3.m_step.choose={kind='importance_weights', group_size=4}";
         // The M-step's 2 updates learn from four draws of three documents in four: 160 tokens
         // become 520.
-        assert_eq!(ra3(&[weights]), (2600.0, 6.0 * 1000.0 + 2.0 * 1600.0));
-        // A reference reads every rollout and every draw, too.
+        assert_eq!(ra3(&[weights]), (1800.0, 6.0 * 1000.0 + 2.0 * 800.0));
+        // A reference reads every rollout and every draw, and so does a frozen scorer.
         let kl = "ra3.e_step.penalty={kind='exact_kl', alpha=0.5}";
-        assert_eq!(ra3(&[kl]), (1720.0, 6.0 * 640.0 + 2.0 * 1080.0));
-        assert_eq!(ra3(&[kl, groups]), (3040.0, 6.0 * 640.0 + 2.0 * 2400.0));
+        assert_eq!(ra3(&[kl]), (1400.0, 6.0 * 640.0 + 2.0 * 760.0));
+        assert_eq!(ra3(&[kl, groups]), (2240.0, 6.0 * 640.0 + 2.0 * 1600.0));
+        assert_eq!(ra3(&["ra3.e_step.scorer='frozen'"]), ra3(&[kl]));
         // Annotation goes by whole batches of 8: 17 documents are 24, of which 18 are drawn.
         let few = "ra3.annotate_documents=17";
-        assert_eq!(ra3(&[few]), (1460.0, 6.0 * 640.0 + 2.0 * 820.0));
+        assert_eq!(ra3(&[few]), (1140.0, 6.0 * 640.0 + 2.0 * 500.0));
 
         let rlvr = |change| counted(&[change]).swap_remove(4);
         let (_, _, n_tokens, flops) = rlvr("rlvr.updates_per_batch=3");
