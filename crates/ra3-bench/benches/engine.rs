@@ -16,6 +16,7 @@ fn main() -> Result<(), BenchError> {
     let request = Request {
         model: None,
         size: word(0).unwrap_or("S").to_owned(),
+        vocabulary: None,
         jobs: word(2).map_or(Vec::new(), |jobs| {
             jobs.split(',').map(str::to_owned).collect()
         }),

@@ -15,10 +15,10 @@ use ra3::trajectory::{Markers, Trajectory};
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
 
-/// Documents of a training step, and of a scoring.
-const N_DOCUMENTS: usize = 8;
-/// Tokens of each.
-const N_TOKENS: usize = 256;
+/// Tokens of a training step, and of a scoring, together: of one document where it has more.
+const N_TOKENS: usize = 2048;
+/// Tokens of a document, unless the job's name says otherwise.
+const N_DOCUMENT: usize = 256;
 /// Tokens of a prompt, and as many are written.
 const N_PROMPT: usize = 64;
 /// The E-step's documents: so many, of a prefix and lines of so many tokens.
@@ -33,10 +33,16 @@ const LEARNING_RATE: f32 = 1e-4;
 /// A job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Job {
-    /// One AdamW step on 8 documents of 256 tokens.
-    Train,
+    /// One AdamW step on 2048 tokens in documents of so many.
+    Train {
+        /// Tokens of a document.
+        document: usize,
+    },
     /// The log-probabilities of as many.
-    Score,
+    Score {
+        /// Tokens of a document.
+        document: usize,
+    },
     /// 64 tokens behind a prompt of 64, by plain sampling.
     Generate {
         /// Prompts at once.
@@ -54,8 +60,12 @@ pub(crate) enum Job {
 impl Job {
     /// Every job.
     pub(crate) const ALL: [Self; 9] = [
-        Self::Train,
-        Self::Score,
+        Self::Train {
+            document: N_DOCUMENT,
+        },
+        Self::Score {
+            document: N_DOCUMENT,
+        },
         Self::Generate { batch: 1 },
         Self::Generate { batch: 8 },
         Self::Generate { batch: 32 },
@@ -77,10 +87,39 @@ impl Job {
         },
     ];
 
+    /// The jobs whose names begin so; or the one that it is the whole name of, with numbers of its
+    /// own.
+    pub(crate) fn named(name: &str) -> Vec<Self> {
+        let known = Self::ALL.into_iter();
+        let known: Vec<Self> = known
+            .filter(|job| job.to_string().starts_with(name))
+            .collect();
+        if known.is_empty() {
+            return Self::parse(name).into_iter().collect();
+        }
+        known
+    }
+
+    /// `train-1024`, `score-1024`, `generate-64` or `e-step-0.1-16`.
+    fn parse(name: &str) -> Option<Self> {
+        let (job, number) = name.rsplit_once('-')?;
+        let n = number.parse().ok().filter(|n| (1..1 << 20).contains(n))?;
+        match job {
+            "train" if n > 1 => Some(Self::Train { document: n }),
+            "score" if n > 1 => Some(Self::Score { document: n }),
+            "generate" => Some(Self::Generate { batch: n }),
+            _ => {
+                let think = job.strip_prefix("e-step-")?.parse().ok()?;
+                let is_share = (0.0..=1.0).contains(&think);
+                is_share.then_some(Self::EStep { think, group: n })
+            }
+        }
+    }
+
     /// Positions that the model's context needs.
     pub(crate) fn n_positions(self) -> usize {
         match self {
-            Self::Train | Self::Score => N_TOKENS,
+            Self::Train { document } | Self::Score { document } => document,
             Self::Generate { .. } => 2 * N_PROMPT,
             Self::EStep { .. } => N_PREFIX + N_LINES * (N_LINE + N_RATIONALE + 2) + N_RATIONALE,
         }
@@ -89,7 +128,7 @@ impl Job {
     /// Passes over all weights that wait for one another, where these are what bounds the job.
     pub(crate) fn n_passes(self) -> usize {
         match self {
-            Self::Train | Self::Score | Self::EStep { .. } => 1,
+            Self::Train { .. } | Self::Score { .. } | Self::EStep { .. } => 1,
             Self::Generate { .. } => N_PROMPT,
         }
     }
@@ -97,7 +136,9 @@ impl Job {
     /// What a reader counts in it, and how many.
     pub(crate) fn units(self) -> (&'static str, usize) {
         match self {
-            Self::Train | Self::Score => ("tokens", N_DOCUMENTS * N_TOKENS),
+            Self::Train { document } | Self::Score { document } => {
+                ("tokens", n_documents(document) * document)
+            }
             Self::Generate { batch } => ("tokens", batch * N_PROMPT),
             Self::EStep { .. } => ("trajectories", N_TRAJECTORIES),
         }
@@ -106,8 +147,8 @@ impl Job {
     /// Does the job once.
     pub(crate) fn run(self, subject: &mut Subject) -> Result<Work, PolicyError> {
         match self {
-            Self::Train => subject.train(),
-            Self::Score => Ok(subject.lm.score(&subject.documents())?.1),
+            Self::Train { document } => subject.train(document),
+            Self::Score { document } => Ok(subject.lm.score(&subject.documents(document))?.1),
             Self::Generate { batch } => subject.generate(batch),
             Self::EStep { think, group } => subject.e_step(think, group),
         }
@@ -117,12 +158,23 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Train => write!(formatter, "train"),
-            Self::Score => write!(formatter, "score"),
+            Self::Train {
+                document: N_DOCUMENT,
+            } => write!(formatter, "train"),
+            Self::Train { document } => write!(formatter, "train-{document}"),
+            Self::Score {
+                document: N_DOCUMENT,
+            } => write!(formatter, "score"),
+            Self::Score { document } => write!(formatter, "score-{document}"),
             Self::Generate { batch } => write!(formatter, "generate-{batch}"),
             Self::EStep { think, group } => write!(formatter, "e-step-{think}-{group}"),
         }
     }
+}
+
+/// Documents of so many tokens that make a job.
+fn n_documents(document: usize) -> usize {
+    (N_TOKENS / document).max(1)
 }
 
 /// The model that is measured.
@@ -167,24 +219,25 @@ impl Subject {
             .collect()
     }
 
-    fn documents(&self) -> Vec<Example> {
-        let mut weights = vec![1.0 / (N_DOCUMENTS * (N_TOKENS - 1)) as f32; N_TOKENS];
+    fn documents(&self, n_tokens: usize) -> Vec<Example> {
+        let n = n_documents(n_tokens);
+        let mut weights = vec![1.0 / (n * (n_tokens - 1)) as f32; n_tokens];
         weights[0] = 0.0;
         let document = |index: usize| Example {
-            tokens: self.tokens(N_TOKENS, Seed::root(index as u64)),
+            tokens: self.tokens(n_tokens, Seed::root(index as u64)),
             weights: weights.clone(),
             restrictions: Vec::new(),
             old_logprobs: Vec::new(),
         };
-        (0..N_DOCUMENTS).map(document).collect()
+        (0..n).map(document).collect()
     }
 
-    fn train(&mut self) -> Result<Work, PolicyError> {
+    fn train(&mut self, document: usize) -> Result<Work, PolicyError> {
         let objective = Objective {
             surrogate: Surrogate::LogLikelihood,
             learning_rate: LEARNING_RATE,
         };
-        Ok(self.lm.update(&self.documents(), objective)?.work)
+        Ok(self.lm.update(&self.documents(document), objective)?.work)
     }
 
     fn generate(&self, batch: usize) -> Result<Work, PolicyError> {
@@ -256,5 +309,43 @@ impl Episode for Writer {
             Observation::Fed { .. } => Move::Sample(SampleRule::plain(1.0, N_PROMPT)),
             Observation::Sampled { .. } => Move::Done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_named_by_how_they_begin_or_with_numbers_of_their_own() {
+        let names = |name: &str| -> Vec<String> {
+            let found = Job::named(name).into_iter();
+            found.map(|job| job.to_string()).collect()
+        };
+        assert_eq!(names("train"), ["train"]);
+        assert_eq!(names("e-step-0.05"), ["e-step-0.05-8", "e-step-0.05-1"]);
+        for name in [
+            "train-1024",
+            "score-4096",
+            "generate-64",
+            "e-step-0.1-16",
+            "e-step-0-1",
+        ] {
+            assert_eq!(names(name), [name]);
+        }
+        for name in [
+            "trains",
+            "train-0",
+            "train-1",
+            "train-x",
+            "e-step-2-8",
+            "e-step-8",
+            "-",
+            "",
+        ] {
+            assert!(name.is_empty() || names(name).is_empty(), "{name}");
+        }
+        assert_eq!(names("").len(), Job::ALL.len());
+        assert_eq!([256, 1024, 16384].map(n_documents), [8, 2, 1]);
     }
 }

@@ -26,7 +26,10 @@ pub struct Request {
     pub model: Option<PathBuf>,
     /// A shape by its name where no folder is given: XS, S, M or L.
     pub size: String,
-    /// How the names of the jobs begin; every job where it is empty.
+    /// Tokens of its vocabulary in place of the shape's own.
+    pub vocabulary: Option<usize>,
+    /// How the names of the jobs begin, or names with numbers of their own; every job where it is
+    /// empty.
     pub jobs: Vec<String>,
     /// Precision of the operands of matrix products.
     pub compute: Precision,
@@ -43,7 +46,9 @@ pub enum BenchError {
     #[error("the shape {0:?} is not known: use XS, S, M or L, or a checkpoint's folder")]
     Size(String),
     /// There are no such jobs.
-    #[error("no job begins with {0}: there are {known}", known = known_jobs())]
+    #[error("no job begins with {0}: there are {known}; train-T and score-T with documents of T \
+             tokens, generate-B with B prompts, and e-step-P-G with a share P of thinks and G \
+             rollouts", known = known_jobs())]
     Jobs(String),
     /// The checkpoint has no shape that can be read.
     #[error("the model's shape")]
@@ -81,15 +86,9 @@ fn known_jobs() -> String {
 /// # Errors
 /// The request names what is not there, or the engine refuses a job.
 pub fn measure(request: &Request, watcher: &mut dyn FnMut(&str)) -> Result<Measured, BenchError> {
-    let (name, config) = model::find(request)?;
-    let is_wanted = |job: &Job| {
-        let name = job.to_string();
-        request.jobs.is_empty() || request.jobs.iter().any(|wanted| name.starts_with(wanted))
-    };
-    let jobs: Vec<Job> = Job::ALL.into_iter().filter(is_wanted).collect();
-    if jobs.is_empty() {
-        return Err(BenchError::Jobs(request.jobs.join(" or ")));
-    }
+    let jobs = jobs(&request.jobs)?;
+    let n_positions = jobs.iter().map(|job| job.n_positions()).max();
+    let (name, config) = model::find(request, n_positions.unwrap_or(0))?;
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     let n_threads = request.n_threads.unwrap_or(n_cores);
     ra3_lm::set_threads(n_threads);
@@ -105,6 +104,26 @@ pub fn measure(request: &Request, watcher: &mut dyn FnMut(&str)) -> Result<Measu
         measured.figures.push(figure);
     }
     Ok(measured)
+}
+
+/// The jobs of these names, each once.
+fn jobs(names: &[String]) -> Result<Vec<Job>, BenchError> {
+    if names.is_empty() {
+        return Ok(Job::ALL.to_vec());
+    }
+    let mut jobs: Vec<Job> = Vec::new();
+    for name in names {
+        let named = Job::named(name);
+        if named.is_empty() {
+            return Err(BenchError::Jobs(name.clone()));
+        }
+        for job in named {
+            if !jobs.contains(&job) {
+                jobs.push(job);
+            }
+        }
+    }
+    Ok(jobs)
 }
 
 /// The seconds of each run, and the work of the first.

@@ -14,15 +14,25 @@ const SIZES: [(&str, [usize; 6]); 4] = [
     ("L", [1024, 12, 16, 4, 2816, 16384]),
 ];
 
-/// The name and the shape that a request means; no weights are read.
-pub(crate) fn find(request: &Request) -> Result<(String, ModelConfig), BenchError> {
-    if let Some(folder) = &request.model {
+/// The name and the shape that a request means; no weights are read. A named shape has a context of
+/// as many positions as the jobs need, a checkpoint the one that it has.
+pub(crate) fn find(
+    request: &Request,
+    n_positions: usize,
+) -> Result<(String, ModelConfig), BenchError> {
+    let (name, mut config) = if let Some(folder) = &request.model {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        return Ok((folder.display().to_string(), config));
-    }
-    let found = SIZES.iter().find(|(name, _)| *name == request.size);
-    let (name, shape) = found.ok_or_else(|| BenchError::Size(request.size.clone()))?;
-    Ok(((*name).to_owned(), qwen2(*shape)))
+        (folder.display().to_string(), config)
+    } else {
+        let found = SIZES.iter().find(|(name, _)| *name == request.size);
+        let (name, shape) = found.ok_or_else(|| BenchError::Size(request.size.clone()))?;
+        let mut config = qwen2(*shape);
+        let n_context = &mut config.max_position_embeddings;
+        *n_context = n_positions.max(*n_context);
+        ((*name).to_owned(), config)
+    };
+    config.vocab_size = request.vocabulary.unwrap_or(config.vocab_size);
+    Ok((name, config))
 }
 
 /// Qwen2's network with the embedding as its head.

@@ -342,7 +342,11 @@ pub(crate) struct BenchOptions {
     /// A shape instead: XS, S, M or L (2M, 5.5M, 27M and 140M parameters).
     #[arg(long, default_value = "S", value_parser = ["XS", "S", "M", "L"])]
     pub(crate) size: String,
-    /// Jobs whose names begin like this; all where it is left out.
+    /// Tokens of the vocabulary in place of the shape's own.
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(16..=1 << 20))]
+    pub(crate) vocabulary: Option<usize>,
+    /// Jobs whose names begin like this, all where it is left out; or `train-1024`, `score-1024`
+    /// (tokens of a document), `generate-64` (prompts), `e-step-0.1-16` (thinks, rollouts).
     #[arg(long, value_delimiter = ',')]
     pub(crate) jobs: Vec<String>,
     /// Precision of the operands of matrix products (`training.compute_precision` of a run file).

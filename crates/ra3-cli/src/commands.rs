@@ -353,6 +353,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
     let request = ra3_bench::Request {
         model: options.model.clone(),
         size: options.size.clone(),
+        vocabulary: options.vocabulary,
         jobs: options.jobs.clone(),
         compute: options.compute.precision(),
         n_runs: options.runs,
