@@ -284,7 +284,8 @@ impl Answers<'_> {
             rule.top_p = Some(TOP_P);
         }
         // After each line it is seen whether a stop has been written.
-        rule.rests = Some(line_ends_and(&rule.stops, &model.tokenizer));
+        let newlines = model.tokenizer.newlines();
+        rule.rests = Some(newlines.chain(rule.stops.iter().copied()).collect());
         let rule = Arc::new(rule);
         let tasks: Vec<&Task> = task_ids
             .iter()
@@ -319,14 +320,6 @@ impl Answers<'_> {
         };
         Ok((of.zip(&rows).map(line).collect(), work.n_tokens_sampled))
     }
-}
-
-/// The stops, and every token that ends with a newline.
-fn line_ends_and(stops: &[TokenId], tokenizer: &Tokenizer) -> Arc<[TokenId]> {
-    let ends = tokenizer.line_ends();
-    let lines = (0..ends.len()).filter(|id| ends[*id]);
-    let lines = lines.map(|id| id as TokenId);
-    lines.chain(stops.iter().copied()).collect()
 }
 
 /// The ids of a prompt, as transformers gives them.

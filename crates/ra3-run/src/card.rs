@@ -5,11 +5,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ra3_records::ledger::{Record, RunRecord, ScoreRecord};
 use ra3_report::{percent, scores};
 
 use crate::model_note::ModelNote;
+use crate::on_disk::entries;
 
 /// Loads, samples and strips, in the words of transformers.
 const USAGE: &str = r#"import re, transformers
@@ -27,12 +28,7 @@ pub(crate) fn write_all(directory: &Path, plan_toml: &str, ledger: &[Record]) ->
     if !models.exists() {
         return Ok(());
     }
-    let entries =
-        std::fs::read_dir(&models).with_context(|| format!("cannot list {}", models.display()))?;
-    for entry in entries {
-        let folder = entry
-            .with_context(|| format!("cannot list {}", models.display()))?
-            .path();
+    for folder in entries(&models)? {
         if folder.join("config.json").exists() {
             let arm = folder.file_name().unwrap_or_default().to_string_lossy();
             let is_latent = ModelNote::read(&folder).is_ok_and(|note| note.is_latent());

@@ -33,12 +33,15 @@ pub(crate) const TEXT_FILES: [&str; 6] = [
     "chat_template.jinja",
 ];
 
+/// Of a download, as it is shown.
+const BYTES_PER_UNIT: u64 = 1 << 20;
+
 /// True for a file of a model's folder that is read of it.
 pub(crate) fn is_read(name: &str) -> bool {
     let is_weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
     is_weights || name == "ra3.json" || TEXT_FILES.contains(&name)
 }
-const BYTES_PER_UNIT: u64 = 1 << 20;
+
 /// A model that is run and not trained.
 pub(crate) struct Loaded {
     pub(crate) folder: PathBuf,

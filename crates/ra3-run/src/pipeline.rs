@@ -17,7 +17,7 @@ use crate::directory::RunDirectory;
 use crate::engine::Engines;
 use crate::estimate::{self, Pace};
 use crate::event::{Event, Watcher};
-use crate::plan::{Method, Plan, Stage, Subject, Task};
+use crate::plan::{Method, Plan, Stage, Task};
 use crate::programs::pool;
 use crate::recipe::{Before, Recipe, recipe};
 use crate::report;
@@ -192,11 +192,7 @@ fn run_task(
             evaluate::run(file, &engine(file), &measured, &corpus()?, folder, watcher)
         }
         Task::Rlvr(arm) => {
-            let start = Subject {
-                arm,
-                is_after_rlvr: false,
-            };
-            let start = made.by(&plan.maker(start), "model")?;
+            let start = made.by(&plan.trained(arm), "model")?;
             let arm = &plan.arms[arm];
             rlvr::run(arm, &engine(&arm.file), &corpus()?, &start, folder, watcher)
         }

@@ -63,6 +63,17 @@ pub enum Method {
     Ra3,
 }
 
+/// When next-token prediction ends: a budget, with what another arm has spent looked up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Until {
+    /// After so many updates.
+    Updates(u64),
+    /// Once so many corpus tokens were seen.
+    CorpusTokens(u64),
+    /// Once so many FLOPs were spent.
+    Flops(f64),
+}
+
 /// A model that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -202,7 +213,8 @@ impl Plan {
         }
     }
 
-    fn trained(&self, arm: usize) -> String {
+    /// The stage that makes an arm's model before RLVR.
+    pub(crate) fn trained(&self, arm: usize) -> String {
         match self.arms[arm].method {
             Method::None => self.start(arm),
             Method::Ntp(_) | Method::Ra3 => self.arms[arm].name.clone(),

@@ -100,12 +100,9 @@ impl ProblemSet {
         scheme: Scheme,
         tokenizer: &Tokenizer,
     ) -> Vec<Result<Earned, Fault>> {
-        let item = |(problem, row): (&usize, &Completion)| {
-            let task = &self.tasks[*problem];
-            let answer = tokenizer.decode(&row.program());
-            (task, program(task, &Form::ZERO_SHOT, &answer))
-        };
-        let items: Vec<(&Task, String)> = of.iter().zip(rows).map(item).collect();
+        let written = of.iter().zip(rows);
+        let written = written.map(|(problem, row)| self.written(*problem, row, tokenizer));
+        let items: Vec<(&Task, String)> = written.collect();
         let grade = |(task, program): &(&Task, String)| task.grade_for(scheme, program, &self.pool);
         let graded = grade_all(&items, &self.pool, grade, &mut |_| {});
         let earned = |((task, program), graded): (&(&Task, String), Result<Verdict, Fault>)| {
@@ -116,9 +113,14 @@ impl ProblemSet {
         };
         items.iter().zip(graded).map(earned).collect()
     }
-}
 
-impl ProblemSet {
+    /// A problem, and the whole program that was written for it.
+    fn written(&self, problem: usize, row: &Completion, tokenizer: &Tokenizer) -> (&Task, String) {
+        let task = &self.tasks[problem];
+        let answer = tokenizer.decode(&row.program());
+        (task, program(task, &Form::ZERO_SHOT, &answer))
+    }
+
     /// What the user's command says of programs that could be graded, in their order.
     pub(crate) fn ask(
         &self,
@@ -130,9 +132,7 @@ impl ProblemSet {
     ) -> Result<Vec<Reward>> {
         let sound = of.iter().zip(rows).zip(graded);
         let sound = sound.filter_map(|((problem, row), graded)| {
-            let task = &self.tasks[*problem];
-            let answer = tokenizer.decode(&row.program());
-            let program = program(task, &Form::ZERO_SHOT, &answer);
+            let (task, program) = self.written(*problem, row, tokenizer);
             let latents = rationales(row, tokenizer);
             Some((task, program, latents, &graded.as_ref().ok()?.verdict))
         });

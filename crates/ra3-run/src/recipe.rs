@@ -18,7 +18,7 @@ use crate::benchmark_data;
 use crate::event::Watcher;
 use crate::model;
 use crate::on_disk::entries;
-use crate::plan::{Method, Origin, Plan, Stage, Task};
+use crate::plan::{Method, Origin, Plan, Stage, Task, Until};
 use crate::run_file::{
     Allowed, BaseSection, Budget, EngineSection, Leaf, ProblemsSection, RunFile, TokenizerSection,
     key, leaves, shown,
@@ -154,12 +154,10 @@ pub(crate) fn recipe(
     if let Task::Midtrain(arm) = stage.task
         && let Method::Ntp(budget) = &plan.arms[arm].method
     {
-        let end = budget_of(budget, before)?;
-        let (name, amount) = match &end {
-            Budget::Updates(n) => ("updates", n.to_string()),
-            Budget::CorpusTokens(n) => ("corpus_tokens", n.to_string()),
-            Budget::Flops(x) => ("flops", format!("{x:?}")),
-            Budget::CorpusTokensOf(_) | Budget::FlopsOf(_) => unreachable!("it was looked up"),
+        let (name, amount) = match until(budget, before)? {
+            Until::Updates(n) => ("updates", n.to_string()),
+            Until::CorpusTokens(n) => ("corpus_tokens", n.to_string()),
+            Until::Flops(x) => ("flops", format!("{x:?}")),
         };
         recipe.inputs.insert(format!("budget.{name}"), amount);
     }
@@ -167,15 +165,17 @@ pub(crate) fn recipe(
 }
 
 /// A budget in numbers: that of another arm is what it has spent.
-pub(crate) fn budget_of(budget: &Budget, before: &Before) -> Result<Budget> {
+pub(crate) fn until(budget: &Budget, before: &Before) -> Result<Until> {
     let spent = |arm: &String| {
         let spent = before.spent.get(arm);
         spent.with_context(|| format!("stage {arm} has left no word of what it spent"))
     };
     Ok(match budget {
-        Budget::CorpusTokensOf(arm) => Budget::CorpusTokens(spent(arm)?.n_corpus_tokens),
-        Budget::FlopsOf(arm) => Budget::Flops(spent(arm)?.flops),
-        Budget::Updates(_) | Budget::CorpusTokens(_) | Budget::Flops(_) => budget.clone(),
+        Budget::Updates(n) => Until::Updates(*n),
+        Budget::CorpusTokens(n) => Until::CorpusTokens(*n),
+        Budget::Flops(x) => Until::Flops(*x),
+        Budget::CorpusTokensOf(arm) => Until::CorpusTokens(spent(arm)?.n_corpus_tokens),
+        Budget::FlopsOf(arm) => Until::Flops(spent(arm)?.flops),
     })
 }
 
@@ -187,13 +187,7 @@ pub(crate) fn inputs(plan: &Plan, task: Task) -> Vec<String> {
         Task::Base | Task::Checkpoint(_) => vec![corpus],
         Task::Midtrain(arm) => vec![corpus, plan.start(arm)],
         Task::HeldOut(subject) | Task::Evaluate(subject, _) => vec![corpus, plan.maker(subject)],
-        Task::Rlvr(arm) => {
-            let subject = crate::plan::Subject {
-                arm,
-                is_after_rlvr: false,
-            };
-            vec![corpus, plan.maker(subject)]
-        }
+        Task::Rlvr(arm) => vec![corpus, plan.trained(arm)],
     }
 }
 

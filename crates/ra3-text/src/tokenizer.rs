@@ -287,6 +287,12 @@ impl Tokenizer {
         Arc::clone(&self.line_ends)
     }
 
+    /// The ids of the tokens that end with a newline.
+    pub fn newlines(&self) -> impl Iterator<Item = TokenId> {
+        let ends = self.line_ends.iter().zip(0..);
+        ends.filter_map(|(is_end, id)| is_end.then_some(id))
+    }
+
     /// The begin of text, or the end where there is none.
     pub fn begin(&self) -> TokenId {
         self.begin

@@ -9,13 +9,13 @@ use ra3_lm::config::ModelConfig;
 use ra3_text::tokenizer::Tokenizer;
 
 use super::corpus;
-use super::supervised::{SupervisedCourse, Until};
+use super::supervised::SupervisedCourse;
 use super::training::{Course, drive};
 use crate::engine::Engine;
 use crate::event::{Event, Watcher};
 use crate::model;
 use crate::model_note::ModelNote;
-use crate::plan::{Arm, Origin};
+use crate::plan::{Arm, Origin, Until};
 use crate::run_file::{BaseSection, RunFile};
 use crate::store::StageFolder;
 

@@ -201,9 +201,7 @@ impl Way<'_> {
         corpus: &Path,
         tokenizer: &Tokenizer,
     ) -> Result<Vec<Evaluation>> {
-        let line_ends = tokenizer.line_ends();
-        let ends_line = |id: &TokenId| line_ends[*id as usize];
-        let newlines: Arc<[TokenId]> = (0..line_ends.len() as TokenId).filter(ends_line).collect();
+        let newlines: Arc<[TokenId]> = tokenizer.newlines().collect();
         let guided = |name, decision| Evaluation {
             guide: Some(Guide {
                 latents: LatentRule {

@@ -19,14 +19,14 @@ use ra3_text::tokenizer::{ACT, CLOSE, THINK, Tokenizer};
 use super::base::save_model;
 use super::corpus;
 use super::ra3::{Ra3Course, Snapshots};
-use super::supervised::{SupervisedCourse, Until};
+use super::supervised::SupervisedCourse;
 use super::training::{Course, drive};
 use crate::engine::Engine;
 use crate::event::Watcher;
 use crate::model_note::ModelNote;
-use crate::plan::{Arm, Method};
-use crate::recipe::{Before, budget_of};
-use crate::run_file::{Budget, DocumentChoice, RunFile, SupervisedSection};
+use crate::plan::{Arm, Method, Until};
+use crate::recipe::{Before, until};
+use crate::run_file::{DocumentChoice, RunFile, SupervisedSection};
 use crate::store::StageFolder;
 
 /// The folder of the model that gives `p_0`.
@@ -73,9 +73,9 @@ pub(crate) fn run(
             }))
         }
         Method::Ntp(budget) => {
-            let budget = budget_of(budget, before)?;
+            let until = until(budget, before)?;
             let per_token = 6.0 * lm.shape().n_matmul_params as f64;
-            Course::Supervised(ntp_course(file, &documents, &budget, per_token, seed))
+            Course::Supervised(ntp_course(file, &documents, until, per_token, seed))
         }
     };
     let lm = drive(lm, course, file.checkpoint_every, folder, watcher)?;
@@ -86,7 +86,7 @@ pub(crate) fn run(
 fn ntp_course<'a>(
     file: &RunFile,
     documents: &'a Shards,
-    budget: &Budget,
+    until: Until,
     flops_per_token: f64,
     seed: Seed,
 ) -> SupervisedCourse<'a> {
@@ -94,11 +94,10 @@ fn ntp_course<'a>(
     let among = chosen(section.ntp_documents, documents);
     let per_update = mean_document_tokens(documents, &among) * section.batch_documents as f64;
     let expected = |n_tokens: f64| ((n_tokens / per_update).ceil() as u64).max(1);
-    let (until, n_updates_expected) = match *budget {
-        Budget::Updates(n) => (Until::Updates(n), n),
-        Budget::CorpusTokens(n) => (Until::CorpusTokens(n), expected(n as f64)),
-        Budget::Flops(flops) => (Until::Flops(flops), expected(flops / flops_per_token)),
-        Budget::CorpusTokensOf(_) | Budget::FlopsOf(_) => unreachable!("it was looked up"),
+    let n_updates_expected = match until {
+        Until::Updates(n) => n,
+        Until::CorpusTokens(n) => expected(n as f64),
+        Until::Flops(flops) => expected(flops / flops_per_token),
     };
     SupervisedCourse {
         documents,

@@ -9,17 +9,7 @@ use ra3::seed::Seed;
 use ra3_corpus::shards::Shards;
 
 use super::training::{Spent, Step};
-
-/// When a stage ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Until {
-    /// After so many updates.
-    Updates(u64),
-    /// Once so many corpus tokens were seen.
-    CorpusTokens(u64),
-    /// Once so many FLOPs were spent.
-    Flops(f64),
-}
+use crate::plan::Until;
 
 /// Next-token prediction.
 pub(crate) struct SupervisedCourse<'a> {
