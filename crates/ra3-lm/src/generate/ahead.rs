@@ -1,5 +1,5 @@
-//! What a row runs before it is asked for: tokens of its episode's draft, in nodes that it holds for
-//! one step.
+//! What a row runs before it is asked for: tokens of its episode's draft, in nodes that it holds
+//! for one step.
 //!
 //! A draft that comes true is found in the cache when the row gets there; one that does not is let
 //! go with the step, and its nodes are replaced as any other's. So drafts decide how much is run in

@@ -182,8 +182,9 @@ impl Costs {
         let searched = self.documents(em.rounds, n_annotated)
             * (1.0 - f64::from(em.m_step.corpus_latents_share));
         let draws = searched * em.m_step.choose.group_size() as f64;
-        // A rollout is sampled, which is all that the model needs to score it; a frozen scorer and a
-        // reference read it again where there are any. Annotation by one draw reads nothing again.
+        // A rollout is sampled, which is all that the model needs to score it; a frozen scorer and
+        // a reference read it again where there are any. Annotation by one draw reads
+        // nothing again.
         let other_readers = [
             em.e_step.scorer == Scorer::Frozen,
             em.e_step.penalty.needs_reference(),
