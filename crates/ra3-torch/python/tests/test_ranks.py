@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -24,6 +25,9 @@ RUN = ["-m", "torch.distributed.run", "--max-restarts=0", "--local-addr=127.0.0.
 STANDALONE = [*RUN, "--standalone"]
 SETTINGS = {"device": "cpu", "dtype": "float32", "n_threads": 1, "weight_decay": 0.1}
 SETTINGS |= {"clip_norm": 1.0, "n_tokens_micro": 100, "cache_bytes_max": 1 << 26}
+
+# Where others use the processors too, libraries take minutes to be there.
+PATIENCE_S = 600
 
 
 class Worker:
@@ -54,9 +58,9 @@ class Worker:
             )
             for line in lines
         ]
-        listener.settimeout(120)
+        listener.settimeout(PATIENCE_S)
         self.stream, _ = listener.accept()
-        self.stream.settimeout(120)
+        self.stream.settimeout(PATIENCE_S)
         self.sequence, self.phases = 0, []
         if tcp:
             assert wire.receive(self.stream).columns == ["secret"]
@@ -294,7 +298,8 @@ def test_a_rank_that_is_killed_is_named(tmp_path, is_busy):
             os.kill(numbers[1], signal.SIGKILL)
         else:
             os.kill(numbers[1], signal.SIGKILL)
-            time.sleep(0.5)
+            # It is said before anything is asked.
+            assert select.select([worker.stream], [], [], 60)[0]
             worker.send(Kind.UPDATE, trained(large))
         frame = worker.answer()
         assert frame.kind == Kind.ERROR
