@@ -3,10 +3,10 @@
     python3 bench/ranks.py --size M --processes 3 --sharding full
 
 A Qwen2 of random weights (sizes as in `peer.py`) is loaded, trained with two updates of documents
-that share nothing, and its state is saved and loaded again, as a run does it. A line for each rank
-and step: seconds, the most memory that the process had meanwhile, and what it has afterwards, in
-MiB beyond what it had before the model was there. The state that is saved goes to a folder that is
-removed. GPUs are `gpu.py`'s.
+that share nothing, its state is saved and loaded again, and it is written as a finished model. A
+line for each rank and step: seconds, the most memory that the process had meanwhile, and what it
+has afterwards, in MiB beyond what it had before the model was there. What is saved goes to a folder
+that is removed. GPUs are `gpu.py`'s.
 """
 
 import argparse
@@ -124,6 +124,8 @@ def rank(options):
     if size > 1:
         dist.barrier()
     measured("go on", lambda: state.load_state(ours, place, "cpu", ranks))
+    finished = options.folder / "finished"
+    measured("finish", lambda: state.save(ours, finished, state.FINISHED, ranks))
     if size > 1:
         dist.barrier()
     # Libraries of several processes do not always end in peace.

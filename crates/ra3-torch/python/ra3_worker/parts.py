@@ -9,8 +9,9 @@ in pickles what they write, where here nobody has to know of another's part.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from .model import ModelError
 from .ranks import Ranks
 
+# What safetensors call them.
+CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 # What `torch.distributed.checkpoint` calls them.
 INFO, OFFSETS = "DCP_SHARDING_INFO", "saved_offsets"
 
@@ -43,6 +46,32 @@ def write(path: Path, tensors: dict[str, Tensor], **header: str) -> None:
     except SafetensorError as error:
         # The disk is full, say.
         raise ModelError(f"{path}: {error}") from error
+
+
+def write_each(
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    tensors: Iterable[tuple[str, Tensor]],
+) -> None:
+    """As `write`, of tensors of these shapes in this order, which are had one after the other: none
+    is kept.
+    """
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": (start, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+
+    def fill(place: Path) -> None:
+        with place.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for _, value in tensors:
+                own = value.detach().to(dtype).cpu().contiguous()
+                file.write(own.view(torch.uint8).numpy().data)
+
+    whole(path, fill)
 
 
 def write_part(path: Path, pieces: dict[str, Piece], ranks: Ranks) -> None:
@@ -133,7 +162,11 @@ def _shape(pieces: list) -> tuple[int, ...]:
 def whole(path: Path, fill: Callable[[Path], object]) -> None:
     """Writes beside a file and takes its name when it is on disk."""
     beside = path.with_name(f".writing-{path.name}")
-    fill(beside)
+    try:
+        fill(beside)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     beside.replace(path)

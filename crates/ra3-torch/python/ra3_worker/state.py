@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -30,23 +31,24 @@ def save(model: Model, folder: Path, saved: int, ranks: Ranks = ALONE) -> None:
     the first one writes what all have, and each of them what it alone has of a state. The state of
     a model with adapters is they and their moments: its weights are those that it was loaded with.
     """
-    weights = {}
     if saved == STATE:
         model.adapt()
-    else:
-        weights = _weights(model, _precision(model, saved), ranks)
-        if ranks.rank:
-            return
+    tensors = iter(()) if saved == STATE else _finished(model, ranks)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if saved == STATE:
+            folder.mkdir(parents=True, exist_ok=True)
             _state(model, folder, ranks)
-            return
-        _checkpoint(model, folder, _precision(model, saved), weights)
-        if saved == FINISHED and model.adapters:
-            _adapters(model.adapters, folder / ADAPTER)
+        elif not ranks.rank:
+            folder.mkdir(parents=True, exist_ok=True)
+            _checkpoint(model, folder, _precision(model, saved), tensors)
+            if saved == FINISHED and model.adapters:
+                _adapters(model.adapters, folder / ADAPTER)
     except OSError as error:
         raise ModelError(f"{folder}: {error}") from error
+    finally:
+        # All ranks bring all of them, whatever becomes of one.
+        for _ in tensors:
+            pass
 
 
 def _state(model: Model, folder: Path, ranks: Ranks) -> None:
@@ -61,7 +63,7 @@ def _state(model: Model, folder: Path, ranks: Ranks) -> None:
         elif model.is_spread:
             _config(model, folder, "float32")
         else:
-            _checkpoint(model, folder, "float32", model.parameters())
+            _checkpoint(model, folder, "float32", model.whole())
     moments = model.moments
     if not moments.n_steps:
         return
@@ -80,26 +82,29 @@ def _precision(model: Model, saved: int) -> str:
     return own if saved == FINISHED else "float32"
 
 
-def _weights(model: Model, precision: str, ranks: Ranks) -> dict[str, Tensor]:
+def _finished(model: Model, ranks: Ranks) -> Iterator[tuple[str, Tensor]]:
     """What rank 0 writes. Of a sharded model all ranks bring their parts, a tensor at a time."""
-    if not model.sharding and ranks.rank:
-        return {}
-    dtype, found = PRECISIONS[precision], {}
-    for name, value in model.whole(to=0):
-        if not ranks.rank:
-            value = value.to(dtype)
-            found[name] = value.cpu() if model.sharding else value
-    return found
+    if model.sharding or not ranks.rank:
+        yield from model.whole(to=0)
 
 
-def _checkpoint(model: Model, folder: Path, precision: str, weights: dict[str, Tensor]) -> None:
-    if precision == "float16":
-        for name, value in weights.items():
-            if not value.isfinite().all():
-                reason = "has numbers beyond float16: write bfloat16 or float32"
-                raise ModelError(f"{folder}: tensor {name} {reason}")
+def _checkpoint(
+    model: Model, folder: Path, precision: str, tensors: Iterable[tuple[str, Tensor]]
+) -> None:
+    shapes = {name: tuple(value.shape) for name, value in model.parameters().items()}
+    checked = _checked(tensors, folder, precision)
+    parts.write_each(folder / WEIGHTS, shapes, PRECISIONS[precision], checked)
     _config(model, folder, precision)
-    parts.write(folder / WEIGHTS, weights)
+
+
+def _checked(
+    tensors: Iterable[tuple[str, Tensor]], folder: Path, precision: str
+) -> Iterator[tuple[str, Tensor]]:
+    for name, value in tensors:
+        if precision == "float16" and not value.half().isfinite().all():
+            reason = "has numbers beyond float16: write bfloat16 or float32"
+            raise ModelError(f"{folder}: tensor {name} {reason}")
+        yield name, value
 
 
 def _config(model: Model, folder: Path, precision: str) -> None:

@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from test_ranks import BATCHES, Worker, trained
 
 from ra3_worker import hub, parts, state
-from ra3_worker.model import ModelError
+from ra3_worker import model as models
+from ra3_worker.model import ModelError, Settings
 from ra3_worker.parts import Kept, Piece
 from ra3_worker.ranks import Ranks
 from ra3_worker.sharding import Sharding
@@ -71,7 +72,8 @@ def check_files(folder, n, sharding):
 
 def test_a_part_that_cannot_be_written_is_of_a_rank_and_ends_nothing(tmp_path):
     with Worker(tmp_path, 2, sharding="full") as worker:
-        worker.load(write_model(tmp_path / "model"))
+        model = write_model(tmp_path / "model")
+        worker.load(model)
         worker.ask(Kind.UPDATE, trained(BATCHES[0]))
         own = tmp_path / "state"
         # Where rank 1 writes beside its file there is a folder.
@@ -81,6 +83,29 @@ def test_a_part_that_cannot_be_written_is_of_a_rank_and_ends_nothing(tmp_path):
         assert frame.kind == Kind.ERROR and frame.columns[0] == [hub.FILE]
         assert frame.columns[2].startswith("rank 1: ") and beside.name in frame.columns[2]
         worker.weights(tmp_path / "other")
+        # A finished model is rank 0's alone, and the others bring their parts of it.
+        own = model / state.CONFIG / "none"
+        frame = worker.frame(Kind.SAVE, Columns().numbers(1, [1]).numbers(1, [0]).text(str(own)))
+        assert frame.kind == Kind.ERROR and frame.columns[0] == [hub.FILE]
+        worker.weights(tmp_path / "finished", saved=state.FINISHED)
+
+
+@pytest.mark.parametrize("precision", state.PRECISIONS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_checkpoint_is_written_a_tensor_at_a_time(tmp_path, precision, tied):
+    ours = models.load(write_model(tmp_path / "model", tied=tied), Settings())
+    ours.config["dtype"] = precision
+    state.save(ours, tmp_path, state.FINISHED)
+    found, dtype = load_file(tmp_path / state.WEIGHTS), state.PRECISIONS[precision]
+    for name, value in ours.parameters().items():
+        assert torch.equal(found.pop(name), value.detach().to(dtype))
+    assert not found
+    ours.parameters()["model.norm.weight"].data[0] = 1e6
+    if precision == "float16":
+        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        with pytest.raises(ModelError, match=r"model\.norm\.weight has numbers beyond float16"):
+            state.save(ours, tmp_path, state.FINISHED)
+        assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
 def write_parts(folder, tensor, n):
