@@ -1,6 +1,6 @@
 //! A run file that names PyTorch is the same run: killed and continued by two processes that have a
-//! part each instead of one that has all, of which one is killed too, and then by two that have all,
-//! its ledger has the numbers of the native engine's.
+//! part each instead of one that has all, of which one is killed too, and then by two that have
+//! all, its ledger has the numbers of the native engine's.
 //!
 //! It needs torch and transformers in the interpreter that `RA3_PYTHON` names, or in `python3`.
 //! Without them it says that it is skipped.
