@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 21] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -31,6 +31,7 @@ const FILES: [(&str, &str); 20] = [
     ("join.py", include_str!("../python/ra3_worker/join.py")),
     ("main.py", include_str!("../python/ra3_worker/main.py")),
     ("model.py", include_str!("../python/ra3_worker/model.py")),
+    ("parts.py", include_str!("../python/ra3_worker/parts.py")),
     ("pool.py", include_str!("../python/ra3_worker/pool.py")),
     (
         "product.py",

@@ -1,5 +1,6 @@
-//! A run file that names PyTorch is the same run: killed and continued by two processes instead of
-//! one, of which one is killed too, its ledger has the numbers of the native engine's.
+//! A run file that names PyTorch is the same run: killed and continued by two processes that have a
+//! part each instead of one that has all, of which one is killed too, and then by two that have
+//! all, its ledger has the numbers of the native engine's.
 //!
 //! It needs torch and transformers in the interpreter that `RA3_PYTHON` names, or in `python3`.
 //! Without them it says that it is skipped.
@@ -39,17 +40,13 @@ const SMALL: [&str; 16] = [
     "rlvr.kl=0.05",
 ];
 
-/// A run by PyTorch in so many processes, whose worker's files lie in `caches`.
-fn start_torch(directory: &Path, python: &Path, caches: &Path, n_processes: usize) -> Child {
+const TWO: &str = "engine.processes=2";
+
+/// A run by PyTorch with more settings of `engine`, whose worker's files lie in `caches`.
+fn start_torch(directory: &Path, python: &Path, caches: &Path, more: &[&str]) -> Child {
     let engine = format!("engine.python={}", python.display());
-    let processes = format!("engine.processes={n_processes}");
-    let engine = [
-        "engine.kind=torch",
-        "engine.device=cpu",
-        &engine,
-        &processes,
-    ];
-    let arguments = run_arguments(directory, &[&SMALL[..], &engine[..]].concat());
+    let engine = ["engine.kind=torch", "engine.device=cpu", &engine];
+    let arguments = run_arguments(directory, &[&SMALL[..], &engine[..], more].concat());
     ra3(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
         .env("XDG_CACHE_HOME", caches)
         .stdout(Stdio::null())
@@ -94,6 +91,24 @@ fn wait_until(mut is_so: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(20));
     }
     false
+}
+
+/// Ranks end with their `torchrun`, and not with who has ended that: a moment later, it may be.
+fn assert_none_in(folder: &Path) {
+    let is_gone = wait_until(|| n_processes_in(folder) == 0);
+    assert!(is_gone, "a worker goes on");
+}
+
+/// True where a stage has committed a state of which two ranks have written a part each.
+fn has_parts(stages: &Path) -> bool {
+    let Ok(mut stages) = std::fs::read_dir(stages) else {
+        return false;
+    };
+    stages.any(|stage| {
+        let progress = stage.unwrap().path().join("progress.json");
+        let text = std::fs::read_to_string(progress).unwrap_or_default();
+        text.contains("/model/model.part-00002-of-00002.safetensors")
+    })
 }
 
 fn ledger(directory: &Path) -> Vec<Value> {
@@ -161,7 +176,7 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
     let (is_done, text) = finish(start(&native, &SMALL));
     assert!(is_done, "{text}");
 
-    let mut child = start_torch(&torch, &python, &caches, 1);
+    let mut child = start_torch(&torch, &python, &caches, &[]);
     let has_begun = || {
         let run = std::fs::read_to_string(torch.join("run.json")).unwrap_or_default();
         run.contains("\"stage\": \"ra3\"")
@@ -171,19 +186,14 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
     assert!(n_processes_in(&caches) > 0, "no worker runs");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(
-        wait_until(|| n_processes_in(&caches) == 0),
-        "the worker goes on"
-    );
+    assert_none_in(&caches);
 
-    let n_lines = || {
-        std::fs::read_to_string(torch.join("ledger.jsonl"))
-            .unwrap_or_default()
-            .len()
-    };
-    let n_before = n_lines();
-    let child = start_torch(&torch, &python, &caches, 2);
-    assert!(wait_until(|| n_lines() > n_before), "{:?}", finish(child));
+    let child = start_torch(&torch, &python, &caches, &[TWO, "engine.sharding=full"]);
+    assert!(
+        wait_until(|| has_parts(&torch.join("stages"))),
+        "{:?}",
+        finish(child)
+    );
     let rank = rank_in(&caches, 1).unwrap();
     let kill = Command::new("kill").args(["-9", &rank]).status().unwrap();
     let (is_done, text) = finish(child);
@@ -192,11 +202,11 @@ fn a_killed_run_of_pytorch_has_the_numbers_of_a_native_one() {
         text.contains("rank 1 of the worker has ended (it was at: "),
         "{text}"
     );
-    assert_eq!(n_processes_in(&caches), 0);
+    assert_none_in(&caches);
 
-    let (is_done, text) = finish(start_torch(&torch, &python, &caches, 2));
+    let (is_done, text) = finish(start_torch(&torch, &python, &caches, &[TWO]));
     assert!(is_done, "{text}");
-    assert_eq!(n_processes_in(&caches), 0);
+    assert_none_in(&caches);
     assert!(torch.join("worker.log").exists() && torch.join("report.html").exists());
     println!(
         "the largest difference is {:.1e}",
@@ -227,7 +237,7 @@ fn a_python_without_torch_is_named_with_what_to_type() {
         &folder.path().join("run"),
         &bare,
         folder.path(),
-        1,
+        &[],
     ));
     assert!(!is_done);
     for said in [
@@ -243,7 +253,7 @@ fn a_python_without_torch_is_named_with_what_to_type() {
         &folder.path().join("run"),
         &nowhere,
         folder.path(),
-        1,
+        &[],
     ));
     assert!(!is_done && text.contains("engine.python"), "{text}");
 }

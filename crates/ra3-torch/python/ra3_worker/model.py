@@ -135,6 +135,11 @@ class Model:
         """True if every rank has a part of each tensor that is trained."""
         return self.sharding is not None and self.adapters is None
 
+    def span(self, trained: Tensor) -> tuple[int, int]:
+        """The rows of what is trained that this rank has."""
+        n_rows = len(trained)
+        return self.sharding.span(n_rows) if self.is_spread else (0, n_rows)
+
     def whole(self, to: int | None = None) -> Iterator[tuple[str, Tensor]]:
         """The tensors of a checkpoint that says what this model says, one after the other; of a
         sharded model all ranks have to ask for them, and with `to` one of them gets them.

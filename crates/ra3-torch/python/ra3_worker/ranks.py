@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 Item = TypeVar("Item")
 
@@ -87,26 +87,6 @@ class Ranks:
         with self.waiting():
             for name, owner in self.owners(parameters).items():
                 dist.broadcast(parameters[name].data, owner)
-
-    def bring(self, parameters: dict[str, nn.Parameter], own: dict[str, Tensor]) -> dict:
-        """Rank 0 gets what the owners of parameters have beside them, in its memory; the others get
-        nothing.
-        """
-        if self.size == 1:
-            return own
-        found = {}
-        kind = next(iter(own.values())).dtype if own else torch.float32
-        with self.waiting():
-            for name, owner in self.owners(parameters).items():
-                if owner == self.rank == 0:
-                    found[name] = own[name].cpu()
-                elif owner == self.rank:
-                    dist.send(own[name], 0)
-                elif self.rank == 0:
-                    place = torch.empty_like(parameters[name], dtype=kind)
-                    dist.recv(place, owner)
-                    found[name] = place.cpu()
-        return found
 
 
 ALONE = Ranks()

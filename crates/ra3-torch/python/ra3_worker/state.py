@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from . import parts
 from .adapters import Adapters
 from .model import Model, ModelError, Moments
+from .parts import Kept, Piece
 from .ranks import ALONE, Ranks
 from .sharding import local
 
@@ -29,30 +28,52 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 def save(model: Model, folder: Path, saved: int, ranks: Ranks = ALONE) -> None:
     """Writes `config.json`, the weights, and the moments of a model in training. Of several ranks
-    the first one writes what all have. The state of a model with adapters is they and their
-    moments: its weights are those that it was loaded with.
+    the first one writes what all have, and each of them what it alone has of a state. The state of
+    a model with adapters is they and their moments: its weights are those that it was loaded with.
     """
-    packed = None
     if saved == STATE:
         model.adapt()
-        if model.moments.n_steps:
-            packed = _packed(model, ranks)
-    has_weights = saved != STATE or not model.adapters
-    weights = _weights(model, _precision(model, saved), ranks) if has_weights else {}
-    if ranks.rank:
-        return
+    tensors = iter(()) if saved == STATE else _finished(model, ranks)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if has_weights:
-            _checkpoint(model, folder, _precision(model, saved), weights)
-        else:
-            _adapters(model.adapters, folder)
-        if saved == FINISHED and model.adapters:
-            _adapters(model.adapters, folder / ADAPTER)
-        if packed:
-            _tensors(folder / TRAINING, packed)
+        if saved == STATE:
+            folder.mkdir(parents=True, exist_ok=True)
+            _state(model, folder, ranks)
+        elif not ranks.rank:
+            folder.mkdir(parents=True, exist_ok=True)
+            _checkpoint(model, folder, _precision(model, saved), tensors)
+            if saved == FINISHED and model.adapters:
+                _adapters(model.adapters, folder / ADAPTER)
     except OSError as error:
         raise ModelError(f"{folder}: {error}") from error
+    finally:
+        # All ranks bring all of them, whatever becomes of one.
+        for _ in tensors:
+            pass
+
+
+def _state(model: Model, folder: Path, ranks: Ranks) -> None:
+    trained, own = model.trained(), list(model.stepped(ranks))
+    starts = {name: model.span(trained[name])[0] for name, *_ in own}
+    if model.is_spread:
+        pieces = {name: Piece(weight, starts[name]) for name, weight, _ in own}
+        parts.write_part(folder / WEIGHTS, pieces, ranks)
+    if not ranks.rank:
+        if model.adapters:
+            _adapters(model.adapters, folder)
+        elif model.is_spread:
+            _config(model, folder, "float32")
+        else:
+            _checkpoint(model, folder, "float32", model.whole())
+    moments = model.moments
+    if not moments.n_steps:
+        return
+    pieces = {} if ranks.rank else {"n_steps": Piece(torch.tensor([moments.n_steps]))}
+    for part, tensors in (("first", moments.first), ("second", moments.second)):
+        pieces |= {f"{part}.{name}": Piece(tensors[name], starts[name]) for name in starts}
+    if ranks.size > 1:
+        parts.write_part(folder / TRAINING, pieces, ranks)
+    else:
+        parts.write(folder / TRAINING, {name: piece.rows for name, piece in pieces.items()})
 
 
 def _precision(model: Model, saved: int) -> str:
@@ -61,31 +82,42 @@ def _precision(model: Model, saved: int) -> str:
     return own if saved == FINISHED else "float32"
 
 
-def _weights(model: Model, precision: str, ranks: Ranks) -> dict[str, Tensor]:
+def _finished(model: Model, ranks: Ranks) -> Iterator[tuple[str, Tensor]]:
     """What rank 0 writes. Of a sharded model all ranks bring their parts, a tensor at a time."""
-    if not model.sharding and ranks.rank:
-        return {}
-    dtype, found = PRECISIONS[precision], {}
-    for name, value in model.whole(to=0):
-        if not ranks.rank:
-            value = value.to(dtype)
-            found[name] = value.cpu() if model.sharding else value
-    return found
+    if model.sharding or not ranks.rank:
+        yield from model.whole(to=0)
 
 
-def _checkpoint(model: Model, folder: Path, precision: str, weights: dict[str, Tensor]) -> None:
+def _checkpoint(
+    model: Model, folder: Path, precision: str, tensors: Iterable[tuple[str, Tensor]]
+) -> None:
+    shapes = {name: tuple(value.shape) for name, value in model.parameters().items()}
+    checked = _checked(tensors, folder, precision)
+    parts.write_each(folder / WEIGHTS, shapes, PRECISIONS[precision], checked)
+    _config(model, folder, precision)
+
+
+def _checked(
+    tensors: Iterable[tuple[str, Tensor]], folder: Path, precision: str
+) -> Iterator[tuple[str, Tensor]]:
+    for name, value in tensors:
+        if precision == "float16" and not value.half().isfinite().all():
+            reason = "has numbers beyond float16: write bfloat16 or float32"
+            raise ModelError(f"{folder}: tensor {name} {reason}")
+        yield name, value
+
+
+def _config(model: Model, folder: Path, precision: str) -> None:
     config = dict(model.config)
     names = [name for name in ("dtype", "torch_dtype") if name in config] or ["torch_dtype"]
     config.update(dict.fromkeys(names, precision))
     config["tie_word_embeddings"] = model.is_tied
-    if precision == "float16":
-        for name, value in weights.items():
-            if not value.isfinite().all():
-                reason = "has numbers beyond float16: write bfloat16 or float32"
-                raise ModelError(f"{folder}: tensor {name} {reason}")
-    text = json.dumps(config, indent=2)
-    _whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-    _tensors(folder / WEIGHTS, weights)
+    _json(folder / CONFIG, config)
+
+
+def _json(path: Path, value: dict) -> None:
+    text = json.dumps(value, indent=2)
+    parts.whole(path, lambda place: place.write_text(text, encoding="utf-8"))
 
 
 def _adapters(adapters: Adapters, folder: Path) -> None:
@@ -105,10 +137,9 @@ def _adapters(adapters: Adapters, folder: Path) -> None:
         "trainable_token_indices": tokens_of(adapters) or None,
         "inference_mode": True,
     }
-    text = json.dumps(config, indent=2)
-    tensors = {PEFT + name: value.detach() for name, value in adapters.parameters().items()}
-    _whole(folder / ADAPTER_CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-    _tensors(folder / ADAPTER_WEIGHTS, tensors)
+    tensors = {PEFT + name: value for name, value in adapters.parameters().items()}
+    _json(folder / ADAPTER_CONFIG, config)
+    parts.write(folder / ADAPTER_WEIGHTS, tensors)
 
 
 def tokens_of(adapters: Adapters) -> dict[str, list[int]]:
@@ -121,8 +152,7 @@ def load_state(model: Model, folder: Path, device: str, ranks: Ranks = ALONE) ->
     """Continues from what `save` has written of a model of this shape, by however many ranks."""
     model.adapt()
     path = folder / (ADAPTER_WEIGHTS if model.adapters else WEIGHTS)
-    start = PEFT if model.adapters else ""
-    weights, steps = _Kept(path, start), None
+    weights = Kept(path, PEFT if model.adapters else "")
     trained = model.trained()
     shapes = {name: tuple(value.shape) for name, value in trained.items()}
     if shapes != weights.shapes():
@@ -130,24 +160,27 @@ def load_state(model: Model, folder: Path, device: str, ranks: Ranks = ALONE) ->
     if model.adapters:
         _check_tokens(model.adapters, folder / ADAPTER_CONFIG)
     moments = Moments()
-    if (folder / TRAINING).exists():
-        steps = _Kept(folder / TRAINING)
-        parts = [(part, name) for part in ("first", "second") for name in shapes]
-        found = steps.shapes()
-        if any(found.get(f"{part}.{name}") != shapes[name] for part, name in parts):
-            raise ModelError(f"{folder / TRAINING}: the moments are of another model")
-        moments.n_steps = int(steps.part("n_steps")[0]) if "n_steps" in found else 0
-    if steps:
-        for name, *_ in model.stepped(ranks):
-            span = model.sharding.span(shapes[name][0]) if model.is_spread else None
-            moments.first[name] = steps.part(f"first.{name}", span).to(device)
-            moments.second[name] = steps.part(f"second.{name}", span).to(device)
+    if parts.files(folder / TRAINING):
+        moments = _moments(model, folder / TRAINING, device, ranks)
     with torch.no_grad():
         for name, value in trained.items():
-            span = model.sharding.span(len(value)) if model.is_spread else None
-            local(value).copy_(weights.part(name, span))
+            local(value).copy_(weights.rows(name, model.span(value)))
     model.settle()
     model.moments = moments
+
+
+def _moments(model: Model, path: Path, device: str, ranks: Ranks) -> Moments:
+    kept, trained = Kept(path), model.trained()
+    found = kept.shapes()
+    for part in ("first", "second"):
+        if any(found.get(f"{part}.{name}") != value.shape for name, value in trained.items()):
+            raise ModelError(f"{path}: the moments are of another model")
+    moments = Moments(int(kept.rows("n_steps", (0, 1))) if "n_steps" in found else 0)
+    for name, *_ in model.stepped(ranks):
+        span = model.span(trained[name])
+        moments.first[name] = kept.rows(f"first.{name}", span).to(device)
+        moments.second[name] = kept.rows(f"second.{name}", span).to(device)
+    return moments
 
 
 def _check_tokens(adapters: Adapters, path: Path) -> None:
@@ -157,64 +190,3 @@ def _check_tokens(adapters: Adapters, path: Path) -> None:
         raise ModelError(f"{path}: {error}") from error
     if (found or {}) != tokens_of(adapters):
         raise ModelError(f"{path}: its rows are of other tokens")
-
-
-def _packed(model: Model, ranks: Ranks) -> dict[str, Tensor]:
-    moments = model.moments
-    parts = {"first": moments.first, "second": moments.second}
-    packed = {
-        f"{part}.{name}": value
-        for part, own in parts.items()
-        for name, value in _brought(model, own, ranks)
-    }
-    return {**packed, "n_steps": torch.tensor([moments.n_steps])}
-
-
-def _brought(model: Model, own: dict[str, Tensor], ranks: Ranks) -> Iterable[tuple[str, Tensor]]:
-    trained = model.trained()
-    if not model.is_spread:
-        yield from ranks.bring(trained, own).items()
-        return
-    for name, value in trained.items():
-        whole = model.sharding.whole(own[name], len(value), to=0)
-        if not ranks.rank:
-            yield name, whole.cpu()
-
-
-class _Kept:
-    """The tensors of a file, each read when it is asked for, and of some its own rows only."""
-
-    def __init__(self, path: Path, start: str = "") -> None:
-        """`start` is how all names begin there, and not here."""
-        self._start = start
-        try:
-            self._file = safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: {error}") from error
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Their names and shapes."""
-        names = self._file.keys()
-        shapes = [self._file.get_slice(name).get_shape() for name in names]
-        names = [name.removeprefix(self._start) for name in names]
-        return dict(zip(names, map(tuple, shapes), strict=True))
-
-    def part(self, name: str, span: tuple[int, int] | None = None) -> Tensor:
-        """One of them, or some rows of it."""
-        if span is None:
-            return self._file.get_tensor(self._start + name)
-        return self._file.get_slice(self._start + name)[span[0] : span[1]]
-
-
-def _tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    _whole(path, lambda place: save_file(tensors, place, metadata={"format": "pt"}))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside a file and takes its name when it is on disk."""
-    beside = path.with_name(f".writing-{path.name}")
-    write(beside)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)

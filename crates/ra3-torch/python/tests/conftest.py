@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,6 +38,15 @@ def write_model(folder, family="qwen2", tied=True, **more):
     config = FAMILIES[family](**{**sizes, **more})
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
+
+
+def tensors_of(folder):
+    """All tensors of a folder, whole, as PyTorch's own reader of files in parts reads them."""
+    reader = dcp.HuggingFaceStorageReader(str(folder))
+    known = reader.read_metadata().state_dict_metadata.items()
+    found = {name: torch.empty(of.size, dtype=of.properties.dtype) for name, of in known}
+    dcp.load(found, storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return found
 
 
 @pytest.fixture(scope="session")
