@@ -54,9 +54,8 @@ def measure(binary, job, size, compute, options):
     command = [binary, "bench", "--size", size, "--jobs", job, "--runs", "3", "--json"]
     command += ["--compute", compute, *options]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    machine, *figures = map(json.loads, output.splitlines())
-    # A job's name may be how another's begins.
-    return machine, next(it for it in figures if it["job"].startswith(job))
+    machine, figure = map(json.loads, output.splitlines())
+    return machine, figure
 
 
 def cost(record, first):
@@ -66,7 +65,7 @@ def cost(record, first):
         return first["figure"]["seconds"] / figure["seconds"]
     if record["panel"] in ("document", "vocabulary"):
         return 1e6 / figure["per_second"]
-    n_rollouts = N_DOCUMENTS_OF_E_STEP * int(figure["job"].rsplit("-", 1)[1])
+    n_rollouts = N_DOCUMENTS_OF_E_STEP * int(figure["job"].rpartition("-")[2])
     return 1e3 * figure["seconds"] / n_rollouts
 
 
@@ -76,7 +75,8 @@ def curves(records, panel):
         if record["panel"] == panel:
             curve = found.setdefault(record["curve"], [])
             curve.append((record["x"], cost(record, curve[0][2] if curve else record), record))
-    return {name: [(x, y) for x, y, _ in sorted(it, key=lambda p: p[0])] for name, it in found.items()}
+    by_x = lambda curve: sorted((x, y) for x, y, _ in curve)
+    return {name: by_x(curve) for name, curve in found.items()}
 
 
 def show(records):

@@ -4,14 +4,17 @@
     python3 results/tables.py families results/miniature
     python3 results/tables.py e-step results/miniature
     python3 results/tables.py curves results/miniature-1e-4:ra3 results/miniature:ntp
+    python3 results/tables.py arms results/ablations ra3
     python3 results/tables.py estimator results/estimator
     python3 results/tables.py horizon results/horizon
     python3 results/tables.py real-code results/real-code
 
 `families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
 means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
-round, by arm. `curves`: one arm's RLVR less another's over the seeds that both have, of one study or of
-two; intervals are of Student's t over seeds. `estimator`: the E-step's gradient by the arms of
+round, by arm. `curves`: one arm's RLVR less another's over the seeds that both have, of one study
+or of two; intervals are of Student's t over seeds. `arms`: pass@1 of each arm by seed in %, and less
+that of one of them, with such an interval, for studies whose seeds `ra3 compare` keeps apart, since
+they named the base from different folders. `estimator`: the E-step's gradient by the arms of
 runs/estimator.toml: with batches of b and 8 b rollouts the mean squared norm is |g|^2 + v and
 |g|^2 + v / 8; printed are |g|, the noise sqrt(v) of 64 rollouts and v / |g|^2 (with the 95 %
 interval of a bootstrap over updates), and the tokens that an update of 64 rollouts draws.
@@ -157,6 +160,18 @@ def estimator(folder):
         )
 
 
+def arms(folder, other):
+    found = collections.defaultdict(dict)
+    for seed, record in records(folder):
+        if record["record"] == "score" and record["stage"].startswith("evaluate-"):
+            found[record["arm"]][seed] = 100 * record["pass_at"]["1"]["mean"]
+    for arm, scores in found.items():
+        differences = [scores[seed] - found[other][seed] for seed in sorted(scores)]
+        by_seed = " ".join(f"{scores[seed]:.1f}" for seed in sorted(scores))
+        mean = statistics.mean(scores.values())
+        print(f"{arm}: {by_seed}, mean {mean:.1f},", spread(differences, 1))
+
+
 def horizon(folder):
     found = collections.defaultdict(lambda: collections.defaultdict(dict))
     for path in pathlib.Path(folder).glob("*cost=*-seed-*/ledger.jsonl"):
@@ -211,5 +226,5 @@ def real_code(folder):
 
 if __name__ == "__main__":
     tables = {"families": families, "e-step": e_step, "curves": curves, "estimator": estimator}
-    tables |= {"horizon": horizon, "real-code": real_code}
+    tables |= {"arms": arms, "horizon": horizon, "real-code": real_code}
     tables[sys.argv[1]](*sys.argv[2:])
