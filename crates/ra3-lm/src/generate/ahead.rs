@@ -98,19 +98,7 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::cache::bytes_per_token;
-    use crate::model::config::{Architecture, ModelConfig};
-
-    fn room_for(n_tokens: usize) -> Cache {
-        let config = ModelConfig {
-            hidden_size: 4,
-            num_hidden_layers: 1,
-            num_attention_heads: 2,
-            num_key_value_heads: 1,
-            ..ModelConfig::new(Architecture::Qwen2)
-        };
-        Cache::new(&config, n_tokens * bytes_per_token(&config))
-    }
+    use crate::generate::cache::tests::room_for;
 
     /// New nodes, and those that are taken, of each piece until there is none left.
     fn pieces(

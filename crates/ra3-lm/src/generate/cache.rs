@@ -242,7 +242,7 @@ impl Cache {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::config::Architecture;
 
@@ -283,7 +283,7 @@ mod tests {
         path
     }
 
-    fn room_for(n_tokens: usize) -> Cache {
+    pub(in crate::generate) fn room_for(n_tokens: usize) -> Cache {
         Cache::new(&config(), n_tokens * bytes_per_token(&config()))
     }
 
