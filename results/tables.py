@@ -71,7 +71,9 @@ def e_step(folder):
             row = (arm, index // UPDATES_OF_ROUND, index % UPDATES_OF_ROUND // UPDATES_OF_ROW)
             figures[row].append(record["figures"])
     for (arm, part, row), found in sorted(figures.items()):
-        keys = ["mean_gain", "think_rate", "persistence", "rationale_tokens"]
+        keys = ["mean_gain", "think_rate", "persistence", "rationale_tokens", "rationale_nats"]
+        # Earlier runs did not record the last one.
+        keys = [key for key in keys if key in found[0]]
         means = [f"{key} {statistics.mean(it[key] for it in found):.3f}" for key in keys]
         first = row * UPDATES_OF_ROW + 1
         print(f"{arm}, round {part + 1}, updates {first} to {first + UPDATES_OF_ROW - 1}:", *means)
