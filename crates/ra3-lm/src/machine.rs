@@ -5,7 +5,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::config::Precision;
-use crate::device::matrix::View;
+use crate::device::matrix::{Threads, View};
 use crate::model::lanes::sum;
 use crate::model::linear::Kernel;
 
@@ -23,7 +23,7 @@ pub fn flops_per_second(compute: Precision) -> f64 {
     let (mut out, kernel) = (vec![0.0; N * N], Kernel::of_training(compute));
     let seconds = fastest(|| {
         let (lhs, rhs) = (View::new(&lhs, N, N), View::new(&rhs, N, N));
-        rayon::scope(|_| kernel.multiply(&mut out, false, lhs, rhs));
+        rayon::scope(|_| kernel.multiply(&mut out, false, lhs, rhs, Threads::All));
     });
     2.0 * (N * N * N) as f64 / seconds
 }

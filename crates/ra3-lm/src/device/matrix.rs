@@ -53,11 +53,6 @@ impl<'a> View<'a> {
         &self.data[index * self.row_stride..][..self.n_columns]
     }
 
-    /// [`Self::row`] if there is one.
-    pub(super) fn row_or_none(&self, index: usize) -> Option<&'a [f32]> {
-        (index < self.n_rows).then(|| self.row(index))
-    }
-
     /// The first `n` rows, and the rest.
     fn split_rows(self, n: usize) -> (Self, Self) {
         let first = Self { n_rows: n, ..self };

@@ -2,7 +2,6 @@
 //! `unsafe` of this crate.
 
 pub(crate) mod allocator;
-pub(crate) mod dots;
 pub(crate) mod halves;
 pub(crate) mod mapped;
 pub(crate) mod matrix;

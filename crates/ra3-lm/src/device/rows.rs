@@ -16,8 +16,8 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::has_wide_registers;
-use super::matrix::Matrix;
-use super::tiles::{COLUMNS_MAX, LANES_MAX, columns, eight_rows, few, tile, tile_wide, transpose};
+use super::matrix::{Matrix, Threads};
+use super::tiles::{COLUMNS_MAX, LANES_MAX, eight_rows, few, tile, tile_wide, transpose};
 
 /// Rows whose packed form exists at once.
 const ROWS_PER_CHUNK: usize = 512;
@@ -56,7 +56,7 @@ pub(crate) fn multiply_rows(
         .chunks(ROWS_PER_CHUNK * width)
         .zip(out.chunks_mut(ROWS_PER_CHUNK * n_columns))
     {
-        let panels = Panels::pack(x, width, &mut packed);
+        let panels = Panels::pack(x, width, &mut packed, Threads::All);
         let slots = Slots {
             start: out.as_mut_ptr(),
             n: out.len(),
@@ -65,6 +65,31 @@ pub(crate) fn multiply_rows(
         };
         run(&panels, width, weight, &slots);
     }
+    PACKED.set(packed);
+}
+
+/// `out = x · columnsᵀ` for columns that lie anywhere; this thread works on it alone.
+pub(crate) fn multiply_columns<'a>(
+    out: &mut [f32],
+    x: &[f32],
+    width: usize,
+    n_columns: usize,
+    column: impl Fn(usize) -> &'a [f32],
+) {
+    let n_rows = x.len() / width;
+    assert_eq!(out.len(), n_rows * n_columns, "rows of a product");
+    if n_columns == 0 {
+        return;
+    }
+    let mut packed = PACKED.take();
+    let panels = Panels::pack(x, width, &mut packed, Threads::One);
+    let slots = Slots {
+        start: out.as_mut_ptr(),
+        n: out.len(),
+        n_columns,
+        accumulate: false,
+    };
+    panels.times(&(0..n_rows), &column, 0..n_columns, &slots);
     PACKED.set(packed);
 }
 
@@ -82,14 +107,18 @@ fn run(panels: &Panels<'_>, width: usize, weight: Matrix<'_>, slots: &Slots) {
         );
         let rows = row..(row + ROWS_PER_TASK).min(n_rows);
         let columns = column..(column + n_block).min(n_columns);
-        let numbers = columns.start * width..columns.end * width;
         match weight {
-            Matrix::F32(weight) => panels.times(&rows, &weight[numbers], column, slots),
+            Matrix::F32(weight) => {
+                let column = |index: usize| &weight[index * width..][..width];
+                panels.times(&rows, &column, columns, slots);
+            }
             Matrix::Bf16(weight) => {
                 let mut wide = WIDE.take();
                 wide.clear();
+                let numbers = columns.start * width..columns.end * width;
                 wide.extend(weight[numbers].iter().copied().map(bf16::to_f32));
-                panels.times(&rows, &wide, column, slots);
+                let column = |index: usize| &wide[(index - columns.start) * width..][..width];
+                panels.times(&rows, &column, columns.clone(), slots);
                 WIDE.set(wide);
             }
         }
@@ -113,7 +142,7 @@ struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    fn pack(x: &'a [f32], width: usize, packed: &'a mut Vec<f32>) -> Self {
+    fn pack(x: &'a [f32], width: usize, packed: &'a mut Vec<f32>, threads: Threads) -> Self {
         let n_rows = x.len() / width;
         let lanes = if n_rows <= FEW {
             0
@@ -126,11 +155,18 @@ impl<'a> Panels<'a> {
         };
         if lanes > 0 {
             packed.resize(n_rows.next_multiple_of(lanes) * width, 0.0);
-            packed
-                .par_chunks_mut(lanes * width)
-                .zip(x.par_chunks(lanes * width))
-                .with_min_len(4)
-                .for_each(|(panel, rows)| transpose(rows, width, panel, lanes));
+            let n = lanes * width;
+            match threads {
+                Threads::All => packed
+                    .par_chunks_mut(n)
+                    .zip(x.par_chunks(n))
+                    .with_min_len(4)
+                    .for_each(|(panel, rows)| transpose(rows, width, panel, lanes)),
+                Threads::One => packed
+                    .chunks_mut(n)
+                    .zip(x.chunks(n))
+                    .for_each(|(panel, rows)| transpose(rows, width, panel, lanes)),
+            }
         }
         Self {
             x,
@@ -141,42 +177,47 @@ impl<'a> Panels<'a> {
         }
     }
 
-    /// Some rows times some columns of the weight, of which the first has this number.
-    fn times(&self, rows: &Range<usize>, weight: &[f32], first: usize, slots: &Slots) {
+    /// Some rows times some columns.
+    fn times<'c>(
+        &self,
+        rows: &Range<usize>,
+        column: &impl Fn(usize) -> &'c [f32],
+        columns: Range<usize>,
+        slots: &Slots,
+    ) {
         match (self.lanes, self.n_rows) {
-            (0, 1) => self.transposed::<1, 2>(rows, weight, first, slots),
-            (0, _) => self.transposed::<FEW, 1>(rows, weight, first, slots),
-            (8, _) => self.tiles(rows, weight, first, slots, tile::<1, 8>),
-            (16, _) => self.tiles(rows, weight, first, slots, tile::<2, 6>),
-            (_, _) => self.tiles(rows, weight, first, slots, tile_wide::<6>),
+            (0, 1) => self.transposed::<1, 2>(rows, column, columns, slots),
+            (0, _) => self.transposed::<FEW, 1>(rows, column, columns, slots),
+            (8, _) => self.tiles(rows, column, columns, slots, tile::<1, 8>),
+            (16, _) => self.tiles(rows, column, columns, slots, tile::<2, 6>),
+            (_, _) => self.tiles(rows, column, columns, slots, tile_wide::<6>),
         }
     }
 
     /// In tiles of `C` columns: `tile` takes a panel, its columns and their sums.
-    fn tiles<const C: usize>(
+    fn tiles<'c, const C: usize>(
         &self,
         rows: &Range<usize>,
-        weight: &[f32],
-        first: usize,
+        column: &impl Fn(usize) -> &'c [f32],
+        columns: Range<usize>,
         slots: &Slots,
         tile: impl Fn(&[f32], &[&[f32]; C], &mut [[f32; LANES_MAX]; COLUMNS_MAX]),
     ) {
-        let n_columns = weight.len() / self.width;
         let mut sums = [[0.0; LANES_MAX]; COLUMNS_MAX];
-        for at in (0..n_columns).step_by(C) {
-            let columns = columns(weight, self.width, at);
-            let n = C.min(n_columns - at);
+        for at in columns.clone().step_by(C) {
+            let of_tile = tile_columns(column, at, columns.end);
+            let n = C.min(columns.end - at);
             for row in rows.clone().step_by(self.lanes) {
                 let panel = &self.packed[row * self.width..][..self.lanes * self.width];
-                tile(panel, &columns, &mut sums);
+                tile(panel, &of_tile, &mut sums);
                 let rows = row..(row + self.lanes).min(rows.end);
                 for (index, row) in rows.clone().step_by(8).enumerate() {
                     for (row, sums) in (row..rows.end).zip(eight_rows(&sums, index)) {
                         // Nearly always all: a number of them that is known makes short work.
                         if n == C {
-                            slots.put(row, first + at, sums[..C].iter().copied());
+                            slots.put(row, at, sums[..C].iter().copied());
                         } else {
-                            slots.put(row, first + at, sums[..n].iter().copied());
+                            slots.put(row, at, sums[..n].iter().copied());
                         }
                     }
                 }
@@ -185,26 +226,34 @@ impl<'a> Panels<'a> {
     }
 
     /// `R` rows at once with `P` times eight columns, which are transposed for them.
-    fn transposed<const R: usize, const P: usize>(
+    fn transposed<'c, const R: usize, const P: usize>(
         &self,
         rows: &Range<usize>,
-        weight: &[f32],
-        first: usize,
+        column: &impl Fn(usize) -> &'c [f32],
+        columns: Range<usize>,
         slots: &Slots,
     ) {
-        let width = self.width;
-        let n_columns = weight.len() / width;
-        let row: [&[f32]; R] = columns(&self.x[rows.start * width..rows.end * width], width, 0);
-        for at in (0..n_columns).step_by(8 * P) {
-            let columns: [[&[f32]; 8]; P] =
-                std::array::from_fn(|part| columns(weight, width, at + 8 * part));
-            let sums = few(&row, &columns);
+        let row = |index: usize| &self.x[index * self.width..][..self.width];
+        let row: [&[f32]; R] = tile_columns(&row, rows.start, rows.end);
+        for at in columns.clone().step_by(8 * P) {
+            let of_tile: [[&[f32]; 8]; P] =
+                std::array::from_fn(|part| tile_columns(column, at + 8 * part, columns.end));
+            let sums = few(&row, &of_tile);
             for (row, sums) in rows.clone().zip(sums) {
-                let n = (8 * P).min(n_columns - at);
-                slots.put(row, first + at, sums.as_flattened()[..n].iter().copied());
+                let n = (8 * P).min(columns.end - at);
+                slots.put(row, at, sums.as_flattened()[..n].iter().copied());
             }
         }
     }
+}
+
+/// Columns (or rows) from one on; behind the last it is repeated.
+fn tile_columns<'c, const C: usize>(
+    column: &impl Fn(usize) -> &'c [f32],
+    first: usize,
+    end: usize,
+) -> [&'c [f32]; C] {
+    std::array::from_fn(|index| column((first + index).min(end - 1)))
 }
 
 /// The numbers of a result, each written by one task.
@@ -270,6 +319,11 @@ mod tests {
             multiply_rows(&mut of_halves, false, &x, k, Matrix::Bf16(&halves));
             multiply_rows(&mut of_widened, false, &x, k, Matrix::F32(&widened));
             assert_eq!(of_halves, of_widened);
+            let mut of_columns = vec![f32::NAN; m * n];
+            multiply_columns(&mut of_columns, &x, k, n, |column| {
+                &widened[column * k..][..k]
+            });
+            assert_eq!(of_columns, of_widened);
             for row in 0..m {
                 let x = &x[row * k..(row + 1) * k];
                 for column in 0..n {

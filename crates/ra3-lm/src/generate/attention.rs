@@ -1,19 +1,27 @@
 //! Attention of new nodes over their paths.
 //!
-//! Keys and values are read where they lie in the cache. Every row and head is computed by itself,
-//! so its bits do not depend on what runs beside it.
+//! Keys and values are read where they lie in the cache. Up to [`ROWS_PER_TASK`] rows that follow
+//! each other meet all keys of their path at once, the few behind a row too, which it then does not
+//! see. Every score is one chain over the numbers of a head, and every result one along the path,
+//! so that the bits of a row do not depend on what runs beside it; with operands in `bf16` they are
+//! those of training.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::dots::products;
+use super::cache::Numbers;
+use crate::device::halves::{Panels, multiply_panels};
+use crate::device::matrix::{Threads, View};
+use crate::device::rows::multiply_columns;
 use crate::model::attention::{Heads, softmax};
 
 /// Rows of a task.
-const ROWS_PER_TASK: usize = 8;
+const ROWS_PER_TASK: usize = 64;
 /// Below so many products of numbers all tasks together are not worth a second thread.
 const SERIAL: usize = 1 << 17;
+/// For more queries than these it is worth turning the values of a path.
+const QUERIES_TURNED_MIN: usize = 16;
 
 /// New nodes of which each follows the one before.
 pub(super) struct Run {
@@ -34,31 +42,31 @@ struct Task<'a> {
 /// Writes `attended` `[rows, query width]` of new nodes with queries `q`, in one layer.
 pub(super) fn attention(
     heads: Heads,
-    keys: &[f32],
-    values: &[f32],
+    [keys, values]: [&Numbers; 2],
     runs: &[Run],
     q: &[f32],
     attended: &mut [f32],
 ) {
     let (width, kv) = (heads.group() * heads.width, heads.key_width());
     let tasks = tasks(heads, runs);
-    let run = |scores: &mut Vec<f32>, task: &Task<'_>| {
-        let at = |node: usize| node * kv + task.head * heads.width;
-        let key = |node: usize| &keys[at(node)..][..heads.width];
-        let value = |node: usize| &values[at(node)..][..heads.width];
+    let run = |scratch: &mut Scratch, task: &Task<'_>| {
+        let at = |index: usize| task.path[index] * kv + task.head * heads.width;
         let rows = task.rows.clone().flat_map(|row| {
             let first = row * heads.query_width() + task.head * width;
             &q[first..first + width]
         });
         let scaled: Vec<f32> = rows.map(|q| q * heads.scale()).collect();
-        attend(&scaled, heads, task, key, value, scores)
+        let mut out = vec![0.0; scaled.len()];
+        scratch.set_scores(&scaled, keys, at, heads, task);
+        scratch.weigh(values, at, [task.path.len(), heads.width], &mut out);
+        out
     };
     let n_seen = tasks.iter().map(|task| task.rows.len() * task.path.len());
     let done: Vec<Vec<f32>> = if 2 * width * n_seen.sum::<usize>() < SERIAL {
-        let mut scores = Vec::new();
-        tasks.iter().map(|task| run(&mut scores, task)).collect()
+        let mut scratch = Scratch::default();
+        tasks.iter().map(|task| run(&mut scratch, task)).collect()
     } else {
-        tasks.par_iter().map_init(Vec::new, run).collect()
+        tasks.par_iter().map_init(Scratch::default, run).collect()
     };
     for (task, out) in tasks.iter().zip(done) {
         for (row, out) in task.rows.clone().zip(out.chunks(width)) {
@@ -85,50 +93,99 @@ fn tasks(heads: Heads, runs: &[Run]) -> Vec<Task<'_>> {
     tasks
 }
 
-/// `softmax(q kᵀ) v` of a task's rows, for the query heads that share its key head. All rows meet
-/// all keys at once, the few behind a row too, which it then does not see.
-fn attend<'a>(
-    q: &[f32],
-    heads: Heads,
-    task: &Task<'_>,
-    key: impl Fn(usize) -> &'a [f32],
-    value: impl Fn(usize) -> &'a [f32],
-    scores: &mut Vec<f32>,
-) -> Vec<f32> {
-    let (path, n, width) = (task.path, task.path.len(), heads.width);
-    let n_queries = q.len() / width;
-    scores.resize(n_queries * n, 0.0);
-    products(
-        n_queries,
-        |query| &q[query * width..][..width],
-        n,
-        |index| key(path[index]),
-        |query, index, score| scores[query * n + index] = score,
-    );
-    let mut out = vec![0.0; q.len()];
-    let queries = scores.chunks_mut(n).zip(out.chunks_mut(width));
-    for (query, (scores, out)) in queries.enumerate() {
-        let n_seen = n + 1 - task.rows.len() + query / heads.group();
-        let (scores, path) = (&mut scores[..n_seen], &path[..n_seen]);
-        softmax(scores, n_seen);
-        let (wide, rest) = out.as_chunks_mut::<64>();
-        let (narrow, rest) = rest.as_chunks_mut::<16>();
-        let (single, _) = rest.as_chunks_mut::<1>();
-        let after_wide = wide.as_flattened().len();
-        let after_narrow = after_wide + narrow.as_flattened().len();
-        weigh(scores, path, &value, 0, wide);
-        weigh(scores, path, &value, after_wide, narrow);
-        weigh(scores, path, &value, after_narrow, single);
-    }
-    out
+/// Buffers of a thread, used again by each of its tasks.
+#[derive(Default)]
+struct Scratch {
+    /// `[queries, keys]`, of rows and of the query heads that share a key head.
+    scores: Vec<f32>,
+    panels: Panels,
+    turned: Vec<f32>,
 }
 
-/// `Σ weight · value`, term by term along the path, in blocks of `N` numbers that begin at number
-/// `at` of the values: sums of a block stay in registers, and each is the same in a block of any
+impl Scratch {
+    /// `softmax(q kᵀ)` for the queries of a task, zero where a query does not see a key; `at` tells
+    /// where a key of the path begins.
+    fn set_scores(
+        &mut self,
+        q: &[f32],
+        keys: &Numbers,
+        at: impl Fn(usize) -> usize + Sync,
+        heads: Heads,
+        task: &Task<'_>,
+    ) {
+        let (n, width) = (task.path.len(), heads.width);
+        let n_queries = q.len() / width;
+        let scores = &mut self.scores;
+        scores.resize(n_queries * n, 0.0);
+        match keys {
+            Numbers::F32(keys) => {
+                multiply_columns(scores, q, width, n, |key| &keys[at(key)..][..width]);
+            }
+            Numbers::Halves(keys) => {
+                let key = |key| &keys[at(key)..][..width];
+                self.panels.set_columns([width, n], key);
+                let q = View::new(q, n_queries, width);
+                multiply_panels(scores, false, q, &self.panels, Threads::One);
+            }
+        }
+        for (query, scores) in scores.chunks_mut(n).enumerate() {
+            softmax(scores, n + 1 - task.rows.len() + query / heads.group());
+        }
+    }
+
+    /// Writes `out` `[queries, width]`: each query's `Σ score · value` over `n` keys.
+    fn weigh(
+        &mut self,
+        values: &Numbers,
+        at: impl Fn(usize) -> usize + Sync,
+        [n, width]: [usize; 2],
+        out: &mut [f32],
+    ) {
+        let n_queries = out.len() / width;
+        match values {
+            Numbers::Halves(values) => {
+                let value = |key| &values[at(key)..][..width];
+                self.panels.set_terms([n, width], value);
+                let scores = View::new(&self.scores, n_queries, n);
+                multiply_panels(out, false, scores, &self.panels, Threads::One);
+            }
+            Numbers::F32(values) if n_queries < QUERIES_TURNED_MIN => {
+                let value = |key| &values[at(key)..][..width];
+                for (scores, out) in self.scores.chunks(n).zip(out.chunks_mut(width)) {
+                    weigh(scores, &value, out);
+                }
+            }
+            Numbers::F32(values) => {
+                let turned = &mut self.turned;
+                turned.resize(width * n, 0.0);
+                for key in 0..n {
+                    for (number, value) in values[at(key)..][..width].iter().enumerate() {
+                        turned[number * n + key] = *value;
+                    }
+                }
+                let column = |number: usize| &turned[number * n..][..n];
+                multiply_columns(out, &self.scores, n, width, column);
+            }
+        }
+    }
+}
+
+/// `Σ score · value`, term by term: sums stay in registers, and each is the same in a block of any
 /// size.
-fn weigh<'a, const N: usize>(
-    weights: &[f32],
-    path: &[usize],
+fn weigh<'a>(scores: &[f32], value: &impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
+    let (wide, rest) = out.as_chunks_mut::<64>();
+    let (narrow, rest) = rest.as_chunks_mut::<16>();
+    let (single, _) = rest.as_chunks_mut::<1>();
+    let after_wide = wide.as_flattened().len();
+    let after_narrow = after_wide + narrow.as_flattened().len();
+    weigh_blocks(scores, value, 0, wide);
+    weigh_blocks(scores, value, after_wide, narrow);
+    weigh_blocks(scores, value, after_narrow, single);
+}
+
+/// [`weigh`] in blocks of `N` numbers that begin at number `at` of the values.
+fn weigh_blocks<'a, const N: usize>(
+    scores: &[f32],
     value: &impl Fn(usize) -> &'a [f32],
     at: usize,
     blocks: &mut [[f32; N]],
@@ -136,9 +193,9 @@ fn weigh<'a, const N: usize>(
     for (index, block) in blocks.iter_mut().enumerate() {
         let first = at + index * N;
         let mut sums = [0.0f32; N];
-        for (weight, node) in weights.iter().zip(path) {
-            for (sum, value) in sums.iter_mut().zip(&value(*node)[first..first + N]) {
-                *sum = weight.mul_add(*value, *sum);
+        for (key, score) in scores.iter().enumerate() {
+            for (sum, value) in sums.iter_mut().zip(&value(key)[first..first + N]) {
+                *sum = score.mul_add(*value, *sum);
             }
         }
         *block = sums;
@@ -147,48 +204,135 @@ fn weigh<'a, const N: usize>(
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
+    use crate::model::attention::forward;
+    use crate::model::forest::{Forest, Segment};
+    use crate::model::linear::Kernel;
 
     /// Numbers between −1 and 1 without a pattern.
     fn numbers(n: usize, salt: f32) -> Vec<f32> {
         (0..n).map(|i| ((i as f32 + salt) * 12.9).sin()).collect()
     }
 
-    /// Heads of widths that are made of blocks of every kind, on nodes in no order, with runs that
-    /// are longer than a task and runs that begin late in their path.
+    /// A node, alone, and a run on nodes in no order that is longer than a task and begins late in
+    /// its path.
+    const N_NODES: usize = 83;
+
+    fn runs() -> [Run; 2] {
+        let runs = [(0..1, vec![5]), (1..71, (3..83).rev().collect())];
+        runs.map(|(rows, path)| Run { rows, path })
+    }
+
+    /// Four query heads, of which two share a key head; their keys, values and queries.
+    fn operands(width: usize) -> (Heads, [Vec<f32>; 3]) {
+        let heads = Heads {
+            n_query: 4,
+            n_key: 2,
+            width,
+        };
+        let n = N_NODES * heads.key_width();
+        let q = numbers(71 * heads.query_width(), 0.5);
+        (heads, [numbers(n, 0.3), numbers(n, 0.7), q])
+    }
+
+    fn attended(kernel: Kernel, width: usize, runs: &[Run]) -> Vec<f32> {
+        let (heads, [keys, values, q]) = operands(width);
+        let mut out = vec![f32::NAN; q.len()];
+        let stored = [keys, values].map(|numbers| match kernel {
+            Kernel::Halves => Numbers::Halves(numbers.into_iter().map(bf16::from_f32).collect()),
+            Kernel::Rows | Kernel::Packed => Numbers::F32(numbers),
+        });
+        attention(heads, stored.each_ref(), runs, &q, &mut out);
+        out
+    }
+
+    /// Of heads whose widths are made of blocks of every kind. Operands in `bf16` have eight bits,
+    /// and numbers are up to 1.
     #[test]
     fn attention_is_the_plain_formula() {
-        let n_nodes = 23;
-        for width in [1, 15, 16, 38, 64, 83, 148] {
-            let heads = Heads {
-                n_query: 4,
-                n_key: 2,
-                width,
-            };
-            let kv = heads.key_width();
-            let keys = numbers(n_nodes * kv, 0.3);
-            let values = numbers(n_nodes * kv, 0.7);
-            let runs = [(0..1, vec![5]), (1..12, (3..18).rev().collect())];
-            let runs = runs.map(|(rows, path): (Range<usize>, Vec<usize>)| Run { rows, path });
-            let q = numbers(12 * heads.query_width(), 0.5);
-            let mut found = vec![f32::NAN; q.len()];
-            attention(heads, &keys, &values, &runs, &q, &mut found);
-            for run in &runs {
-                let n_before = run.path.len() - run.rows.len();
-                for (index, row) in run.rows.clone().enumerate() {
-                    for head in 0..4 {
-                        let first = row * heads.query_width() + head * width;
-                        let q = &q[first..first + width];
-                        // Two query heads share a key head.
-                        let at = |node: usize| node * kv + head / 2 * width;
-                        let path = &run.path[..=n_before + index];
-                        let expected = slow(q, path, at, &keys, &values);
-                        for (found, expected) in found[first..].iter().zip(expected) {
-                            assert!((f64::from(*found) - expected).abs() < 1e-5);
+        for (kernel, tolerance) in [(Kernel::Rows, 1e-5), (Kernel::Halves, 1e-2)] {
+            for width in [1, 15, 16, 38, 64, 83, 148] {
+                let (heads, [keys, values, q]) = operands(width);
+                let found = attended(kernel, width, &runs());
+                for run in &runs() {
+                    let n_before = run.path.len() - run.rows.len();
+                    for (index, row) in run.rows.clone().enumerate() {
+                        for head in 0..4 {
+                            let first = row * heads.query_width() + head * width;
+                            let q = &q[first..first + width];
+                            let at = |node: usize| node * heads.key_width() + head / 2 * width;
+                            let path = &run.path[..=n_before + index];
+                            let expected = slow(q, path, at, &keys, &values);
+                            for (found, expected) in found[first..].iter().zip(expected) {
+                                assert!((f64::from(*found) - expected).abs() < tolerance);
+                            }
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Rows by themselves, in runs of a few, and in one of all.
+    #[test]
+    fn a_rows_bits_are_its_own() {
+        for kernel in [Kernel::Rows, Kernel::Halves] {
+            for width in [1, 38, 64] {
+                let expected = attended(kernel, width, &runs());
+                for n in [1, 5, 9, 64] {
+                    let [first, long] = runs();
+                    let n_before = long.path.len() - long.rows.len();
+                    let mut cut = vec![first];
+                    for row in long.rows.clone().step_by(n) {
+                        let rows = row..(row + n).min(long.rows.end);
+                        let path = long.path[..n_before + rows.end - long.rows.start].to_vec();
+                        cut.push(Run { rows, path });
+                    }
+                    assert!(
+                        attended(kernel, width, &cut) == expected,
+                        "{kernel:?} {width} {n}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// In `bf16` training computes the same numbers, of a chain as of its last rows alone.
+    #[test]
+    fn the_bits_are_those_of_training() {
+        let n = 71;
+        for width in [15, 64] {
+            let (heads, [keys, values, q]) = operands(width);
+            let forest = Forest {
+                tokens: vec![0; n],
+                positions: vec![0; n],
+                segments: vec![Segment {
+                    rows: 0..n,
+                    parent: None,
+                }],
+                trees: std::iter::once(0..1).collect(),
+                targets: Vec::new(),
+            };
+            let (mut trained, mut log_sum) = (vec![f32::NAN; q.len()], vec![0.0; n * 4]);
+            let stored = [&keys, &values].map(|of| &of[..n * heads.key_width()]);
+            let qkv = [&q, stored[0], stored[1]];
+            forward(
+                &forest,
+                heads,
+                Kernel::Halves,
+                qkv,
+                &mut trained,
+                &mut log_sum,
+            );
+            let path: Vec<usize> = (0..n).collect();
+            let of_rows = |rows: Range<usize>| Run {
+                path: path[..rows.end].to_vec(),
+                rows,
+            };
+            let runs = [of_rows(0..3), of_rows(3..70), of_rows(70..71)];
+            assert!(attended(Kernel::Halves, width, &runs) == trained, "{width}");
         }
     }
 

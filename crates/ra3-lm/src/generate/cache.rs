@@ -7,9 +7,12 @@
 
 use std::collections::VecDeque;
 
+use half::bf16;
 use ra3::policy::TokenId;
 
+use crate::device::halves;
 use crate::model::config::ModelConfig;
+use crate::model::linear::Kernel;
 
 /// A token after its history.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +29,38 @@ struct Node {
     logprob: Option<f32>,
 }
 
-/// Bytes of a token in the cache.
+/// Numbers of nodes as the products of attention read them.
+#[derive(Clone, Debug)]
+pub(super) enum Numbers {
+    F32(Vec<f32>),
+    Halves(Vec<bf16>),
+}
+
+impl Numbers {
+    fn new(kernel: Kernel) -> Self {
+        match kernel {
+            Kernel::Packed | Kernel::Rows => Self::F32(Vec::new()),
+            Kernel::Halves => Self::Halves(Vec::new()),
+        }
+    }
+
+    fn resize(&mut self, n: usize) {
+        match self {
+            Self::F32(numbers) => numbers.resize(n, 0.0),
+            Self::Halves(numbers) => numbers.resize(n, bf16::ZERO),
+        }
+    }
+
+    fn set(&mut self, at: usize, from: &[f32]) {
+        match self {
+            Self::F32(numbers) => numbers[at..at + from.len()].copy_from_slice(from),
+            Self::Halves(numbers) => halves::round(from, &mut numbers[at..at + from.len()]),
+        }
+    }
+}
+
+/// Bytes of a token in the cache, of numbers in `f32`: with products in `bf16` keys and values take
+/// half of what is counted.
 pub(crate) fn bytes_per_token(config: &ModelConfig) -> usize {
     let n_numbers = 2 * config.num_hidden_layers * config.key_width() + config.hidden_size;
     size_of::<f32>() * n_numbers + size_of::<Node>()
@@ -49,14 +83,14 @@ pub(crate) struct Cache {
     key_width: usize,
     width: usize,
     /// By layer: `[node, key width]`.
-    pub(super) keys: Vec<Vec<f32>>,
-    pub(super) values: Vec<Vec<f32>>,
+    pub(super) keys: Vec<Numbers>,
+    pub(super) values: Vec<Numbers>,
     /// `[node, d]`.
     hidden: Vec<f32>,
 }
 
 impl Cache {
-    pub(crate) fn new(config: &ModelConfig, n_bytes_max: usize) -> Self {
+    pub(crate) fn new(config: &ModelConfig, n_bytes_max: usize, kernel: Kernel) -> Self {
         let (kv, d, layers) = (
             config.key_width(),
             config.hidden_size,
@@ -72,8 +106,8 @@ impl Cache {
             n_promised: 0,
             key_width: kv,
             width: d,
-            keys: vec![Vec::new(); layers],
-            values: vec![Vec::new(); layers],
+            keys: vec![Numbers::new(kernel); layers],
+            values: vec![Numbers::new(kernel); layers],
             hidden: Vec::new(),
         }
     }
@@ -145,7 +179,7 @@ impl Cache {
         self.nodes.push(Node::default());
         let n = self.nodes.len();
         for numbers in self.keys.iter_mut().chain(&mut self.values) {
-            numbers.resize(n * self.key_width, 0.0);
+            numbers.resize(n * self.key_width);
         }
         self.hidden.resize(n * self.width, 0.0);
         n - 1
@@ -220,9 +254,9 @@ impl Cache {
     ) {
         let width = self.key_width;
         for (index, node) in nodes.iter().enumerate() {
-            let (from, to) = (index * width..(index + 1) * width, node * width);
-            self.keys[layer][to..to + width].copy_from_slice(&keys[from.clone()]);
-            self.values[layer][to..to + width].copy_from_slice(&values[from]);
+            let from = index * width..(index + 1) * width;
+            self.keys[layer].set(node * width, &keys[from.clone()]);
+            self.values[layer].set(node * width, &values[from]);
         }
     }
 
@@ -260,18 +294,22 @@ pub(super) mod tests {
     /// Keys and values of 12 numbers in each of three layers, and a hidden state of 20: 92 numbers.
     #[test]
     fn a_token_takes_the_bytes_that_are_counted_for_it() {
-        let mut cache = Cache::new(&config(), usize::MAX);
+        let mut cache = Cache::new(&config(), usize::MAX, Kernel::Rows);
         let mut parent = None;
         for token in 0..5 {
             parent = Some(cache.insert(parent, token));
         }
+        let length = |numbers: &Numbers| match numbers {
+            Numbers::F32(numbers) => numbers.len(),
+            Numbers::Halves(numbers) => numbers.len(),
+        };
         let layers = cache.keys.iter().chain(&cache.values);
-        let n_numbers = layers.map(Vec::len).sum::<usize>() + cache.hidden.len();
+        let n_numbers = layers.map(length).sum::<usize>() + cache.hidden.len();
         assert_eq!(n_numbers, 5 * 92);
         assert_eq!(bytes_per_token(&config()), 4 * 92 + size_of::<Node>());
         let n_bytes = 7 * bytes_per_token(&config());
-        assert_eq!(Cache::new(&config(), n_bytes).n_nodes_max(), 7);
-        assert_eq!(Cache::new(&config(), n_bytes - 1).n_nodes_max(), 6);
+        let room = |n_bytes| Cache::new(&config(), n_bytes, Kernel::Halves).n_nodes_max();
+        assert_eq!([room(n_bytes), room(n_bytes - 1)], [7, 6]);
     }
 
     /// Appends a path of new nodes.
@@ -284,7 +322,11 @@ pub(super) mod tests {
     }
 
     pub(in crate::generate) fn room_for(n_tokens: usize) -> Cache {
-        Cache::new(&config(), n_tokens * bytes_per_token(&config()))
+        Cache::new(
+            &config(),
+            n_tokens * bytes_per_token(&config()),
+            Kernel::Rows,
+        )
     }
 
     #[test]

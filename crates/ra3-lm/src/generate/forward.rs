@@ -34,14 +34,8 @@ pub(crate) fn forward(
     for (index, layer) in weights.layout.layers.iter().enumerate() {
         let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], out, _| {
             cache.set_layer(index, fresh, k, v);
-            attention(
-                heads,
-                &cache.keys[index],
-                &cache.values[index],
-                &runs,
-                q,
-                out,
-            );
+            let stored = [&cache.keys[index], &cache.values[index]];
+            attention(heads, stored, &runs, q, out);
         });
         activations.give_back(pass.workspace);
         pass.workspace.give([std::mem::replace(&mut x, output)]);
@@ -88,7 +82,7 @@ mod tests {
             num_key_value_heads: 1,
             ..ModelConfig::new(Architecture::Qwen2)
         };
-        let mut cache = Cache::new(&config, usize::MAX);
+        let mut cache = Cache::new(&config, usize::MAX, Kernel::Rows);
         let root = cache.insert(None, 0);
         let old = cache.insert(Some(root), 1);
         let [a, b] = [2, 3].map(|token| cache.insert(Some(old), token));

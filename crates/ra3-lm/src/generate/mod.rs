@@ -89,7 +89,8 @@ impl<'a> Drawing<'a> {
     }
 
     fn empty_cache(self) -> Cache {
-        Cache::new(&self.transformer.config, self.settings.cache_bytes_max)
+        let n_bytes = self.settings.cache_bytes_max;
+        Cache::new(&self.transformer.config, n_bytes, self.kernel())
     }
 
     fn kernel(self) -> Kernel {
@@ -136,13 +137,13 @@ pub(crate) fn logits(
         let whole = Move::Feed(tokens.to_vec());
         config.limits().check_move(0, &whole, 0)?;
     }
-    let mut cache = Cache::new(config, usize::MAX);
+    let kernel = Kernel::of_generation(settings.compute);
+    let mut cache = Cache::new(config, usize::MAX, kernel);
     let mut path: Vec<usize> = Vec::with_capacity(n);
     for token in tokens {
         path.push(cache.insert(path.last().copied(), *token));
     }
     let mut workspace = Workspace::default();
-    let kernel = Kernel::of_generation(settings.compute);
     let (cache, workspace) = (&mut cache, &mut workspace);
     forward::forward(transformer, weights, kernel, cache, &path, workspace);
     Ok(logits_of(weights, kernel, cache, &path, workspace))
@@ -358,7 +359,8 @@ mod tests {
     fn steps(n_tokens: usize) -> (Vec<bool>, bool) {
         let (config, mut episode) = (config(), Five);
         let weights = Weights::random(&config, Seed::root(1));
-        let cache = Cache::new(&config, n_tokens * bytes_per_token(&config));
+        let n_bytes = n_tokens * bytes_per_token(&config);
+        let cache = Cache::new(&config, n_bytes, Kernel::Rows);
         let transformer = Transformer::new(config);
         let mut engine = Engine {
             transformer: &transformer,

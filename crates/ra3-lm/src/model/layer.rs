@@ -251,7 +251,7 @@ impl Pass<'_> {
             log_sum: &kept.log_sum,
         };
         let (heads, rope) = (self.transformer.heads(), &self.transformer.rope);
-        attention::backward(forest, heads, saved, dattended, &mut gradients);
+        attention::backward(forest, heads, self.kernel, saved, dattended, &mut gradients);
         rope.backward(&mut dq, heads.query_width(), self.positions);
         rope.backward(&mut dk, heads.key_width(), self.positions);
         [dq, dk, dv]

@@ -37,10 +37,17 @@ impl Kernel {
     }
 
     /// `out = lhs · rhs`, or `out += lhs · rhs`, where neither operand is a weight that is packed.
-    pub(crate) fn multiply(self, out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'_>) {
+    pub(crate) fn multiply(
+        self,
+        out: &mut [f32],
+        accumulate: bool,
+        lhs: View<'_>,
+        rhs: View<'_>,
+        threads: Threads,
+    ) {
         match self {
-            Self::Packed | Self::Rows => multiply(out, accumulate, lhs, rhs, Threads::All),
-            Self::Halves => halves::multiply(out, accumulate, lhs, rhs),
+            Self::Packed | Self::Rows => multiply(out, accumulate, lhs, rhs, threads),
+            Self::Halves => halves::multiply(out, accumulate, lhs, rhs, threads),
         }
     }
 }
@@ -84,7 +91,7 @@ impl Linear {
             }
             Kernel::Halves => {
                 let x = View::new(x, x.len() / self.n_in, self.n_in);
-                halves::multiply_panels(y, accumulate, x, weights.panels(self));
+                halves::multiply_panels(y, accumulate, x, weights.panels(self), Threads::All);
             }
         }
     }
@@ -100,7 +107,7 @@ impl Linear {
     ) {
         let dy = View::new(dy, dy.len() / self.n_out, self.n_out);
         let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
-        kernel.multiply(dx, accumulate, dy, weight);
+        kernel.multiply(dx, accumulate, dy, weight, Threads::All);
     }
 
     /// `dweight += dyᵀ · x`, `dbias += Σ_rows dy`.
@@ -118,7 +125,7 @@ impl Linear {
         }
         let dweight = &mut gradient[self.weight.clone()];
         let dy = View::new(dy, n, self.n_out).transposed();
-        kernel.multiply(dweight, true, dy, View::new(x, n, self.n_in));
+        kernel.multiply(dweight, true, dy, View::new(x, n, self.n_in), Threads::All);
     }
 }
 

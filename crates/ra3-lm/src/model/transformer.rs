@@ -65,8 +65,9 @@ impl Transformer {
             workspace,
         };
         let forward = |pass: &mut Pass<'_>, layer: &LayerLayout, x: &[f32]| {
-            pass.layer_forward(layer, x, |[q, k, v], out, log_sum| {
-                attention::forward(forest, self.heads(), q, k, v, out, log_sum);
+            let kernel = pass.kernel;
+            pass.layer_forward(layer, x, |qkv, out, log_sum| {
+                attention::forward(forest, self.heads(), kernel, qkv, out, log_sum);
             })
         };
         let mut x = pass.embed(forest.tokens.iter().copied());

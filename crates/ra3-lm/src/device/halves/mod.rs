@@ -17,15 +17,18 @@ mod tile;
 use std::cell::Cell;
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, View};
+use super::matrix::{Matrix, Threads, View};
 use pack::{Left, Pair};
 use tile::{Instructions, LANES, Place};
 
 /// Rows and columns of a task.
 const ROWS_PER_TASK: usize = 64;
 const PANELS_PER_TASK: usize = 6;
+/// Numbers of panels that tiles are made for.
+const PANELS_PER_TILE: [usize; 5] = [PANELS_PER_TASK, 4, 3, 2, 1];
 /// Pairs of terms that a task takes in one go: their panels stay in the cache beside it.
 const PAIRS_PER_RUN: usize = 256;
 /// Below so many numbers of the right operand, or so many products, there is one task.
@@ -37,7 +40,7 @@ thread_local! {
 }
 
 /// A right operand `[terms, columns]` in panels, `[panel, pair of terms, column of the panel]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Panels {
     pairs: Vec<Pair>,
     n_terms: usize,
@@ -52,9 +55,13 @@ impl Panels {
         match weight {
             Matrix::F32(numbers) => {
                 let view = View::new(numbers, n_columns, width).transposed();
-                pack::panels(view, &mut pairs);
+                pack::panels(Instructions::found(), view, &mut pairs, Threads::All);
             }
-            Matrix::Bf16(numbers) => pack::panels_of_halves(numbers, width, &mut pairs),
+            Matrix::Bf16(numbers) => {
+                let column = |column: usize| &numbers[column * width..][..width];
+                let (by, shape) = (Instructions::found(), [width, n_columns]);
+                pack::panels_of_half_columns(by, shape, column, &mut pairs, Threads::All);
+            }
         }
         Self {
             pairs,
@@ -63,27 +70,62 @@ impl Panels {
         }
     }
 
+    /// Becomes the panels of columns that lie anywhere; this thread packs them.
+    pub(crate) fn set_columns<'a>(
+        &mut self,
+        shape: [usize; 2],
+        column: impl Fn(usize) -> &'a [bf16] + Sync,
+    ) {
+        [self.n_terms, self.n_columns] = shape;
+        let (by, pairs) = (Instructions::found(), &mut self.pairs);
+        pack::panels_of_half_columns(by, shape, column, pairs, Threads::One);
+    }
+
+    /// Becomes the panels of terms that lie anywhere, each with a number for every column; this
+    /// thread packs them.
+    pub(crate) fn set_terms<'a>(
+        &mut self,
+        shape: [usize; 2],
+        term: impl Fn(usize) -> &'a [bf16] + Sync,
+    ) {
+        [self.n_terms, self.n_columns] = shape;
+        let (by, pairs) = (Instructions::found(), &mut self.pairs);
+        pack::panels_of_half_terms(by, shape, term, pairs, Threads::One);
+    }
+
     fn n_pairs(&self) -> usize {
         self.n_terms.div_ceil(2)
     }
 }
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
-pub(crate) fn multiply(out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'_>) {
+pub(crate) fn multiply(
+    out: &mut [f32],
+    accumulate: bool,
+    lhs: View<'_>,
+    rhs: View<'_>,
+    threads: Threads,
+) {
     let mut pairs = RIGHT.take();
-    pack::panels(rhs, &mut pairs);
+    pack::panels(Instructions::found(), rhs, &mut pairs, threads);
     let panels = Panels {
         pairs,
         n_terms: rhs.n_rows,
         n_columns: rhs.n_columns,
     };
-    multiply_panels(out, accumulate, lhs, &panels);
+    multiply_panels(out, accumulate, lhs, &panels, threads);
     RIGHT.set(panels.pairs);
 }
 
 /// [`multiply`] with an operand that is packed already.
-pub(crate) fn multiply_panels(out: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: &Panels) {
-    multiply_with(Instructions::found(), out, accumulate, lhs, rhs);
+pub(crate) fn multiply_panels(
+    out: &mut [f32],
+    accumulate: bool,
+    lhs: View<'_>,
+    rhs: &Panels,
+    threads: Threads,
+) {
+    multiply_with(Instructions::found(), out, accumulate, lhs, rhs, threads);
 }
 
 fn multiply_with(
@@ -92,6 +134,7 @@ fn multiply_with(
     accumulate: bool,
     lhs: View<'_>,
     rhs: &Panels,
+    threads: Threads,
 ) {
     let (n_rows, n_columns) = (lhs.n_rows, rhs.n_columns);
     assert_eq!(lhs.n_columns, rhs.n_terms, "inner sizes of a product");
@@ -102,14 +145,19 @@ fn multiply_with(
     let mut pairs = LEFT.take();
     let product = Product {
         instructions,
-        left: Left::pack(lhs, &mut pairs),
+        left: Left::pack(instructions, lhs, &mut pairs, threads),
         right: rhs,
         start: out.as_mut_ptr(),
         n_rows,
         accumulate,
     };
-    product.run();
+    product.run(threads);
     LEFT.set(pairs);
+}
+
+/// Rounds numbers.
+pub(crate) fn round(numbers: &[f32], rounded: &mut [bf16]) {
+    Instructions::found().round(numbers, rounded);
 }
 
 /// A product whose operands are packed.
@@ -133,7 +181,7 @@ unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
     /// Cuts the product into blocks of rows and panels, by its shape alone.
-    fn run(&self) {
+    fn run(&self, threads: Threads) {
         let n_panels = self.right.n_columns.div_ceil(LANES);
         let n_blocks = [
             self.n_rows.div_ceil(ROWS_PER_TASK),
@@ -147,10 +195,10 @@ impl Product<'_> {
         };
         let tasks = 0..n_blocks[0] * n_blocks[1];
         let n_numbers = self.right.n_terms * self.right.n_columns;
-        if n_numbers < SERIAL[0] && n_numbers * self.n_rows < SERIAL[1] {
-            tasks.for_each(task);
-        } else {
-            tasks.into_par_iter().for_each(task);
+        let is_small = n_numbers < SERIAL[0] && n_numbers * self.n_rows < SERIAL[1];
+        match threads {
+            Threads::All if !is_small => tasks.into_par_iter().for_each(task),
+            Threads::All | Threads::One => tasks.for_each(task),
         }
     }
 
@@ -171,15 +219,12 @@ impl Product<'_> {
     fn tiles(&self, rows: &Range<usize>, panels: Range<usize>, pairs: Range<usize>) {
         let mut row = rows.start;
         while row < rows.end {
-            let [n_rows, n_panels] = self.instructions.tile_shape(rows.end - row);
+            let [n_rows, most] = self.instructions.tile_shape(rows.end - row, panels.len());
             let mut panel = panels.start;
             while panel < panels.end {
-                // A row of panels that is not full goes panel by panel.
-                let n_panels = if panels.end - panel < n_panels {
-                    1
-                } else {
-                    n_panels
-                };
+                let left = most.min(panels.end - panel);
+                let fits = PANELS_PER_TILE.into_iter().find(|n| *n <= left);
+                let n_panels = fits.expect("one fits");
                 let place = self.place(row, panel);
                 let right: [&[Pair]; PANELS_PER_TASK] = std::array::from_fn(|index| {
                     if index < n_panels {
@@ -213,8 +258,6 @@ impl Product<'_> {
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::*;
 
     /// Numbers of many sizes: sums are rounded at each step.
@@ -284,7 +327,7 @@ mod tests {
                     .collect();
                 let product = |instructions, lhs, rhs: &Panels| {
                     let mut out = vec![0.3; m * n];
-                    multiply_with(instructions, &mut out, accumulate, lhs, rhs);
+                    multiply_with(instructions, &mut out, accumulate, lhs, rhs, Threads::All);
                     out
                 };
                 for instructions in [Instructions::Portable, Instructions::found()] {
@@ -295,7 +338,7 @@ mod tests {
                 }
                 for rhs in right {
                     let mut out = vec![0.3; m * n];
-                    multiply(&mut out, accumulate, left[0], rhs);
+                    multiply(&mut out, accumulate, left[0], rhs, Threads::One);
                     assert!(out == expected, "{m} {k} {n} {accumulate}");
                 }
             }
@@ -310,15 +353,15 @@ mod tests {
         x[3 * 6 + 5] = f32::NAN;
         let mut out = vec![f32::NAN; 9 * 5];
         let rhs = View::new(&w, 5, 6).transposed();
-        multiply(&mut out, false, View::new(&x, 9, 6), rhs);
+        multiply(&mut out, false, View::new(&x, 9, 6), rhs, Threads::All);
         for (row, out) in out.chunks(5).enumerate() {
             assert!(out.iter().all(|x| x.is_nan() == (row == 3)), "row {row}");
         }
         let mut out = [1.0; 4];
         let none = View::new(&[], 2, 0);
-        multiply(&mut out, true, none, View::new(&[], 0, 2));
+        multiply(&mut out, true, none, View::new(&[], 0, 2), Threads::All);
         assert_eq!(out, [1.0; 4]);
-        multiply(&mut out, false, none, View::new(&[], 0, 2));
+        multiply(&mut out, false, none, View::new(&[], 0, 2), Threads::All);
         assert_eq!(out, [0.0; 4]);
     }
 }

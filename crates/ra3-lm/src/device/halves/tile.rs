@@ -62,6 +62,8 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx512bf16")
                 && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
                 && Self::Bf16.sample() == Self::Portable.sample()
             {
                 return Self::Bf16;
@@ -87,24 +89,27 @@ impl Instructions {
         sums
     }
 
-    /// Rows and panels of the tile that fills the registers, for at most so many rows.
-    pub(super) fn tile_shape(self, n_rows: usize) -> [usize; 2] {
-        let shapes: &[[usize; 2]] = match self {
-            Self::Portable => &[[4, 1], [2, 1], [1, 1]],
+    /// Rows and most panels of the tiles that fill the registers, where so many of both are left.
+    pub(super) fn tile_shape(self, n_rows: usize, n_panels: usize) -> [usize; 2] {
+        match (self, n_rows) {
+            (Self::Portable, 4..) => [4, 1],
+            (Self::Portable, 2..) => [2, 1],
+            (Self::Portable, _) => [1, 1],
             #[cfg(target_arch = "x86_64")]
-            Self::Bf16 => &[
-                [8, 3],
-                [4, PANELS_PER_TASK],
-                [2, PANELS_PER_TASK],
-                [1, PANELS_PER_TASK],
-            ],
-        };
-        let fits = shapes.iter().find(|shape| shape[0] <= n_rows);
-        *fits.expect("a row fits into the last")
+            (Self::Bf16, 6..) if n_panels == 4 => [6, 4],
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16, 8..) => [8, 3],
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16, 4..) => [4, PANELS_PER_TASK],
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16, 2..) => [2, PANELS_PER_TASK],
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16, _) => [1, PANELS_PER_TASK],
+        }
     }
 
-    /// Computes a tile of one of these shapes, or of one panel: the terms of `right`, added to the
-    /// sums at `place` if there are any yet.
+    /// Computes a tile of one of these shapes, or of fewer panels: the terms of `right`, added to
+    /// the sums at `place` if there are any yet.
     pub(super) fn tile(
         self,
         shape: [usize; 2],
@@ -113,16 +118,31 @@ impl Instructions {
         place: Place,
         is_sum: bool,
     ) {
-        match shape {
-            [8, 3] => self.of::<8, 3>(left, right, place, is_sum),
-            [8, 1] => self.of::<8, 1>(left, right, place, is_sum),
-            [4, 6] => self.of::<4, 6>(left, right, place, is_sum),
-            [4, 1] => self.of::<4, 1>(left, right, place, is_sum),
-            [2, 6] => self.of::<2, 6>(left, right, place, is_sum),
-            [2, 1] => self.of::<2, 1>(left, right, place, is_sum),
-            [1, 6] => self.of::<1, 6>(left, right, place, is_sum),
-            [1, 1] => self.of::<1, 1>(left, right, place, is_sum),
-            [n_rows, n_panels] => unreachable!("a tile of {n_rows} rows and {n_panels} panels"),
+        match shape[0] {
+            8 => self.of_rows::<8>(shape[1], left, right, place, is_sum),
+            6 => self.of::<6, 4>(left, right, place, is_sum),
+            4 => self.of_rows::<4>(shape[1], left, right, place, is_sum),
+            2 => self.of_rows::<2>(shape[1], left, right, place, is_sum),
+            1 => self.of_rows::<1>(shape[1], left, right, place, is_sum),
+            n_rows => unreachable!("a tile of {n_rows} rows"),
+        }
+    }
+
+    fn of_rows<const R: usize>(
+        self,
+        n_panels: usize,
+        left: Left<'_>,
+        right: &[&[Pair]; PANELS_PER_TASK],
+        place: Place,
+        is_sum: bool,
+    ) {
+        match n_panels {
+            6 => self.of::<R, 6>(left, right, place, is_sum),
+            4 => self.of::<R, 4>(left, right, place, is_sum),
+            3 => self.of::<R, 3>(left, right, place, is_sum),
+            2 => self.of::<R, 2>(left, right, place, is_sum),
+            1 => self.of::<R, 1>(left, right, place, is_sum),
+            _ => unreachable!("a tile of {n_panels} panels"),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::generate::cache::bytes_per_token;
 use crate::model::config::{Architecture, ModelConfig};
+use crate::model::linear::Kernel;
 
 /// Feeds so many tokens, each another than the one before.
 struct Prompt(u32);
@@ -28,7 +29,8 @@ fn transformer() -> Transformer {
 
 fn room_for(n_tokens: usize) -> Cache {
     let config = transformer().config;
-    Cache::new(&config, n_tokens * bytes_per_token(&config))
+    let n_bytes = n_tokens * bytes_per_token(&config);
+    Cache::new(&config, n_bytes, Kernel::Rows)
 }
 
 /// Whether a row of so many tokens enters, and the room that it leaves open. Beside it the

@@ -5,9 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Block, Heads, Task, Tile, columns, put_columns, tasks};
-use crate::device::matrix::{Threads, View, multiply};
+use crate::device::matrix::{Threads, View};
 use crate::model::forest::Forest;
 use crate::model::lanes::{dot, exp};
+use crate::model::linear::Kernel;
 
 /// Gradients of q, k and v, in the shapes of [`forward`]'s operands.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Saved<'a> {
 pub(crate) fn backward(
     forest: &Forest,
     heads: Heads,
+    kernel: Kernel,
     saved: Saved<'_>,
     dout: &[f32],
     gradients: &mut Gradients<'_>,
@@ -41,7 +43,7 @@ pub(crate) fn backward(
     let tasks = tasks(forest, heads);
     let done: Vec<[Vec<f32>; 3]> = tasks
         .par_iter()
-        .map(|task| backward_task(forest, heads, task, saved, dout))
+        .map(|task| backward_task(forest, heads, kernel, task, saved, dout))
         .collect();
     let (group, width) = (heads.group(), heads.width);
     for (task, [dq, dk, dv]) in tasks.iter().zip(done) {
@@ -67,6 +69,7 @@ pub(crate) fn backward(
 fn backward_task(
     forest: &Forest,
     heads: Heads,
+    kernel: Kernel,
     task: &Task,
     saved: Saved<'_>,
     dout: &[f32],
@@ -78,14 +81,14 @@ fn backward_task(
     let mut dv = vec![0.0; n_rows * width];
     let mut scratch = Scratch::default();
     for segment in task.segments.clone() {
-        let block = Block::gather(forest, heads, task, segment, saved.q, saved.k, saved.v);
+        let block = Block::gather(forest, heads, task, segment, [saved.q, saved.k, saved.v]);
         let upstream = Upstream::gather(heads, task, &block, saved, dout);
         let n_keys = block.n_before + block.rows.len();
         scratch.reset(n_keys * width);
         let at = (block.rows.start - task.rows.start) * group * width;
         let dq = &mut dq[at..at + block.q.len()];
         for tile in block.tiles(heads) {
-            backward_tile(&block, heads, &tile, &upstream, dq, &mut scratch);
+            backward_tile(&block, (heads, kernel), &tile, &upstream, dq, &mut scratch);
         }
         dq.iter_mut().for_each(|dq| *dq *= heads.scale());
         let mut path = forest.ancestors(segment);
@@ -140,7 +143,7 @@ impl Scratch {
 /// Writes the tile's rows of `dq` (not yet scaled), and adds to `dk` and `dv` of the path.
 fn backward_tile(
     block: &Block,
-    heads: Heads,
+    (heads, kernel): (Heads, Kernel),
     tile: &Tile,
     upstream: &Upstream,
     dq: &mut [f32],
@@ -153,7 +156,7 @@ fn backward_tile(
         dk,
         dv,
     } = scratch;
-    block.scores(tile, heads, probabilities);
+    block.scores(tile, heads, kernel, probabilities);
     for (query, scores) in tile.queries.clone().zip(probabilities.chunks_mut(keys)) {
         let (visible, hidden) = scores.split_at_mut(block.n_seen(query, heads.group()));
         let log_sum = upstream.log_sum[query];
@@ -165,10 +168,10 @@ fn backward_tile(
     let numbers = tile.queries.start * width..tile.queries.end * width;
     let dout = View::new(&upstream.dout[numbers.clone()], n, width);
     let transposed = View::new(probabilities, n, keys).transposed();
-    multiply(dv, true, transposed, dout, Threads::One);
+    kernel.multiply(dv, true, transposed, dout, Threads::One);
     ds.resize(n * keys, 0.0);
     let v = View::new(&block.v, keys, width).transposed();
-    multiply(ds, false, dout, v, Threads::One);
+    kernel.multiply(ds, false, dout, v, Threads::One);
     let rows = ds.chunks_mut(keys).zip(probabilities.chunks(keys));
     for ((ds, probabilities), own) in rows.zip(&upstream.own[tile.queries.clone()]) {
         for (ds, p) in ds.iter_mut().zip(probabilities) {
@@ -180,8 +183,8 @@ fn backward_tile(
         View::new(&block.k, keys, width),
         View::new(&block.q[numbers.clone()], n, width),
     );
-    multiply(&mut dq[numbers], false, ds, k, Threads::One);
-    multiply(dk, true, ds.transposed(), q, Threads::One);
+    kernel.multiply(&mut dq[numbers], false, ds, k, Threads::One);
+    kernel.multiply(dk, true, ds.transposed(), q, Threads::One);
 }
 
 fn add_rows(sum: &mut [f32], part: &[f32], path: &[Range<usize>], first: usize, width: usize) {

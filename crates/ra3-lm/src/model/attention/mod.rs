@@ -17,7 +17,8 @@ use rayon::prelude::*;
 
 use super::forest::Forest;
 use super::lanes::{exp, max, sum};
-use crate::device::matrix::{Threads, View, multiply};
+use super::linear::Kernel;
+use crate::device::matrix::{Threads, View};
 
 /// Token rows of a tile.
 const ROWS_PER_TILE: usize = 64;
@@ -77,16 +78,15 @@ fn tasks(forest: &Forest, heads: Heads) -> Vec<Task> {
 pub(crate) fn forward(
     forest: &Forest,
     heads: Heads,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    kernel: Kernel,
+    qkv: [&[f32]; 3],
     out: &mut [f32],
     log_sum: &mut [f32],
 ) {
     let tasks = tasks(forest, heads);
     let done: Vec<(Vec<f32>, Vec<f32>)> = tasks
         .par_iter()
-        .map(|task| forward_task(forest, heads, task, q, k, v))
+        .map(|task| forward_task(forest, heads, kernel, task, qkv))
         .collect();
     let (group, width) = (heads.group(), heads.width);
     for (task, (local, local_log_sum)) in tasks.iter().zip(done) {
@@ -111,36 +111,35 @@ pub(crate) fn forward(
 fn forward_task(
     forest: &Forest,
     heads: Heads,
+    kernel: Kernel,
     task: &Task,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    qkv: [&[f32]; 3],
 ) -> (Vec<f32>, Vec<f32>) {
     let (group, width) = (heads.group(), heads.width);
     let mut out = vec![0.0; task.rows.len() * group * width];
     let mut log_sum = vec![0.0; task.rows.len() * group];
     for segment in task.segments.clone() {
-        let block = Block::gather(forest, heads, task, segment, q, k, v);
+        let block = Block::gather(forest, heads, task, segment, qkv);
         let at = (block.rows.start - task.rows.start) * group;
         let n = block.rows.len() * group;
         let place = &mut out[at * width..(at + n) * width];
-        attend(&block, heads, place, &mut log_sum[at..at + n]);
+        attend(&block, heads, kernel, place, &mut log_sum[at..at + n]);
     }
     (out, log_sum)
 }
 
 /// Writes `out` `[rows · group, width]` and the log-sum-exp of each of its rows.
-fn attend(block: &Block, heads: Heads, out: &mut [f32], log_sum: &mut [f32]) {
+fn attend(block: &Block, heads: Heads, kernel: Kernel, out: &mut [f32], log_sum: &mut [f32]) {
     let mut scores = Vec::new();
     for tile in block.tiles(heads) {
-        block.scores(&tile, heads, &mut scores);
+        block.scores(&tile, heads, kernel, &mut scores);
         let log_sum = &mut log_sum[tile.queries.clone()];
         let rows = tile.queries.clone().zip(scores.chunks_mut(tile.n_keys));
         for ((query, scores), log_sum) in rows.zip(log_sum) {
             *log_sum = softmax(scores, block.n_seen(query, heads.group()));
         }
         let (n, width) = (tile.queries.len(), heads.width);
-        multiply(
+        kernel.multiply(
             &mut out[tile.queries.start * width..tile.queries.end * width],
             false,
             View::new(&scores, n, tile.n_keys),
@@ -182,9 +181,7 @@ impl Block {
         heads: Heads,
         task: &Task,
         segment: usize,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
+        [q, k, v]: [&[f32]; 3],
     ) -> Self {
         let rows = forest.segments[segment].rows.clone();
         let mut path = forest.ancestors(segment);
@@ -227,12 +224,13 @@ impl Block {
     }
 
     /// Replaces `scores` by those of a tile, `[queries, keys]`.
-    fn scores(&self, tile: &Tile, heads: Heads, scores: &mut Vec<f32>) {
+    fn scores(&self, tile: &Tile, heads: Heads, kernel: Kernel, scores: &mut Vec<f32>) {
         let (n, keys, width) = (tile.queries.len(), tile.n_keys, heads.width);
         scores.resize(n * keys, 0.0);
         let queries = &self.q[tile.queries.start * width..tile.queries.end * width];
         let k = View::new(&self.k, keys, width).transposed();
-        multiply(scores, false, View::new(queries, n, width), k, Threads::One);
+        let queries = View::new(queries, n, width);
+        kernel.multiply(scores, false, queries, k, Threads::One);
     }
 }
 

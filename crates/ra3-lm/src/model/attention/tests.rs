@@ -74,7 +74,15 @@ fn numbers(n: usize, salt: usize) -> Vec<f32> {
 fn equals_the_masked_softmax() {
     let (q, k, v) = (numbers(64, 1), numbers(32, 2), numbers(32, 3));
     let (mut out, mut log_sum) = (vec![0.0; 64], vec![0.0; 32]);
-    forward(&forest(), HEADS, &q, &k, &v, &mut out, &mut log_sum);
+    let qkv = [&q, &k, &v].map(Vec::as_slice);
+    forward(
+        &forest(),
+        HEADS,
+        Kernel::Packed,
+        qkv,
+        &mut out,
+        &mut log_sum,
+    );
     for (out, expected) in out.iter().zip(slow(8, sees, &q, &k, &v)) {
         assert!((f64::from(*out) - expected).abs() < 1e-5);
     }
@@ -92,7 +100,15 @@ fn gradients_equal_finite_differences() {
             .sum()
     };
     let (mut out, mut log_sum) = (vec![0.0; 64], vec![0.0; 32]);
-    forward(&forest(), HEADS, &q, &k, &v, &mut out, &mut log_sum);
+    let qkv = [&q, &k, &v].map(Vec::as_slice);
+    forward(
+        &forest(),
+        HEADS,
+        Kernel::Packed,
+        qkv,
+        &mut out,
+        &mut log_sum,
+    );
     let [dq, dk, dv] = gradients(&forest(), [&q, &k, &v, &out, &log_sum], &dout);
     check_gradient(&q, &dq, |q| value(q, &k, &v));
     check_gradient(&k, &dk, |k| value(&q, k, &v));
@@ -128,7 +144,8 @@ fn tiles_meet_without_a_seam() {
     let n = forest.tokens.len();
     let (q, k, v) = (numbers(n * 8, 1), numbers(n * 4, 2), numbers(n * 4, 3));
     let (mut out, mut log_sum) = (vec![0.0; n * 8], vec![0.0; n * 4]);
-    forward(&forest, HEADS, &q, &k, &v, &mut out, &mut log_sum);
+    let qkv = [&q, &k, &v].map(Vec::as_slice);
+    forward(&forest, HEADS, Kernel::Packed, qkv, &mut out, &mut log_sum);
     let expected = slow(n, sees_in_long_forest, &q, &k, &v);
     for (index, (out, expected)) in out.iter().zip(&expected).enumerate() {
         assert!((f64::from(*out) - expected).abs() < 1e-5, "{index}");
@@ -179,6 +196,6 @@ fn gradients(forest: &Forest, operands: [&[f32]; 5], dout: &[f32]) -> [Vec<f32>;
         dk: &mut dk,
         dv: &mut dv,
     };
-    backward(forest, HEADS, saved, dout, &mut gradients);
+    backward(forest, HEADS, Kernel::Packed, saved, dout, &mut gradients);
     [dq, dk, dv]
 }
