@@ -227,16 +227,16 @@ fn the_clipped_surrogate_is_reinforce_at_ratio_one_and_flat_outside() {
     assert!(flat.iter().all(|g| *g == 0.0) && stats.clipped_share == 1.0);
 }
 
-/// What trains computes with other products than what draws, in `f32`; in `bf16` with the same, and
-/// another attention, whose last digits now and then round a number the other way: equal to
-/// rounding.
+/// What trains computes with other products than what draws, in `f32`: equal to rounding. In `bf16`
+/// both have the same, to the bit.
 #[test]
 fn the_gap_between_drawing_and_training_is_rounding() {
-    for lm in [
-        model(Architecture::Qwen2, true),
-        model(Architecture::Llama, true),
-        halves::model(Architecture::Qwen2, true),
-        halves::model(Architecture::Llama, true),
+    for (lm, tolerance) in [
+        (model(Architecture::Qwen2, true), 1e-6),
+        (model(Architecture::Llama, true), 1e-6),
+        (halves::model(Architecture::Qwen2, true), 0.0),
+        (halves::model(Architecture::Llama, true), 0.0),
+        (halves::model(Architecture::Qwen3, false), 0.0),
     ] {
         let mut batch = batch();
         assert_eq!(lm.gradient(&batch, LIKELIHOOD).unwrap().0.logprob_gap, None);
@@ -248,7 +248,7 @@ fn the_gap_between_drawing_and_training_is_rounding() {
             }
             let (stats, again) = lm.gradient(&batch, LIKELIHOOD).unwrap();
             let gap = stats.logprob_gap.unwrap();
-            assert!((gap - f64::from(shift)).abs() < 1e-6, "{gap}");
+            assert!((gap - f64::from(shift)).abs() <= tolerance, "{gap}");
             // It is a figure, and nothing else has other bits.
             assert_eq!((stats.loss, again), (plain.loss, gradient.clone()));
         }
