@@ -76,7 +76,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts keeps r exact.
     // Not `max`, which takes the number where the other is NaN.
     let clamped = if x < -87.0 { -87.0 } else { x };
-    let n = (clamped * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Next to 3/2 · 2^23 the last bits of a number are an integer: a conversion would have to think
+    // of numbers that no integer holds.
+    let rounded = clamped * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = rounded - 12_582_912.0;
     let r = (-n).mul_add(0.693_359_4, clamped);
     let r = (-n).mul_add(-2.121_944_4e-4, r);
     // Taylor to r^6 / 720 with the last terms fitted.
@@ -87,7 +90,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r, 1.0);
     let p = p.mul_add(r, 1.0);
-    let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.0 { 0.0 } else { p * scale }
 }
 
