@@ -98,10 +98,14 @@ impl Pass<'_> {
         [normed, inverse]
     }
 
-    fn linear(&mut self, linear: &Linear, x: &[f32]) -> Vec<f32> {
-        let mut y = self.workspace.take(x.len() / linear.n_in * linear.n_out);
-        linear.forward(self.kernel, &mut y, self.weights, x);
-        y
+    fn linears<const N: usize>(&mut self, parts: [&Linear; N], x: &[f32]) -> [Vec<f32>; N] {
+        let mut outputs =
+            parts.map(|part| (part, self.workspace.take(x.len() / part.n_in * part.n_out)));
+        let places = outputs
+            .each_mut()
+            .map(|(part, y)| (*part, y.as_mut_slice()));
+        Linear::forward_each(self.kernel, places, self.weights, x);
+        outputs.map(|(_, y)| y)
     }
 
     fn residual(&mut self, residual: &[f32], linear: &Linear, x: &[f32]) -> Vec<f32> {
@@ -120,10 +124,7 @@ impl Pass<'_> {
     ) -> (Vec<f32>, Activations) {
         let heads = self.transformer.heads();
         let [normed, inverse] = self.norm(&layer.attention_norm, x);
-        let [mut q, mut k, v] = layer
-            .projections
-            .each_ref()
-            .map(|part| self.linear(part, &normed));
+        let [mut q, mut k, v] = self.linears(layer.projections.each_ref(), &normed);
         let raw = layer.head_norms.as_ref().map(|[of_q, of_k]| {
             [(of_q, &mut q), (of_k, &mut k)].map(|(gain, x)| {
                 let [normed, inverse] = self.norm(gain, x);
@@ -138,7 +139,7 @@ impl Pass<'_> {
         attend([&q, &k, &v], &mut attended, &mut log_sum);
         let middle = self.residual(x, &layer.output, &attended);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
-        let [gate, up] = [&layer.gate, &layer.up].map(|part| self.linear(part, &middle_normed));
+        let [gate, up] = self.linears([&layer.gate, &layer.up], &middle_normed);
         let mut h = self.workspace.take(gate.len());
         swiglu::forward(&gate, &up, &mut h);
         let output = self.residual(&middle, &layer.down, &h);
@@ -267,8 +268,8 @@ impl Pass<'_> {
         let mut dx = self.workspace.take(x.len());
         for (index, (part, dy)) in parts.into_iter().enumerate() {
             part.back_to_input(self.kernel, &mut dx, index > 0, self.weights, dy);
-            part.back_to_weight(self.kernel, gradient, dy, x);
         }
+        Linear::back_to_each_weight(self.kernel, gradient, parts, x);
         dx
     }
 

@@ -55,12 +55,25 @@ impl Kernel {
 impl Linear {
     /// `y = x · weightᵀ + bias` for `x` `[rows, n_in]`, whatever is in `y`.
     pub(crate) fn forward(&self, kernel: Kernel, y: &mut [f32], weights: &Weights, x: &[f32]) {
-        if let Some(bias) = &self.bias {
-            let bias = weights.vector(bias);
-            y.chunks_mut(self.n_out)
-                .for_each(|row| row.copy_from_slice(&bias));
-        }
-        self.product(kernel, y, self.bias.is_some(), weights, x);
+        Self::forward_each(kernel, [(self, y)], weights, x);
+    }
+
+    /// [`Self::forward`] of several, which share their input.
+    pub(crate) fn forward_each<const N: usize>(
+        kernel: Kernel,
+        parts: [(&Self, &mut [f32]); N],
+        weights: &Weights,
+        x: &[f32],
+    ) {
+        let parts = parts.map(|(part, y)| {
+            if let Some(bias) = &part.bias {
+                let bias = weights.vector(bias);
+                y.chunks_mut(part.n_out)
+                    .for_each(|row| row.copy_from_slice(&bias));
+            }
+            (part, y, part.bias.is_some())
+        });
+        Self::products(kernel, parts, weights, x);
     }
 
     /// `y += x · weightᵀ + bias`.
@@ -69,30 +82,32 @@ impl Linear {
             let bias = weights.vector(bias);
             y.chunks_mut(self.n_out).for_each(|row| add(row, &bias));
         }
-        self.product(kernel, y, true, weights, x);
+        Self::products(kernel, [(self, y, true)], weights, x);
     }
 
-    fn product(
-        &self,
+    /// `y = x · weightᵀ` of each, or `y += x · weightᵀ`.
+    fn products<const N: usize>(
         kernel: Kernel,
-        y: &mut [f32],
-        accumulate: bool,
+        parts: [(&Self, &mut [f32], bool); N],
         weights: &Weights,
         x: &[f32],
     ) {
+        let n_in = parts[0].0.n_in;
+        let rows = View::new(x, x.len() / n_in, n_in);
         match kernel {
-            Kernel::Packed => {
-                let x = View::new(x, x.len() / self.n_in, self.n_in);
-                let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
-                multiply(y, accumulate, x, weight.transposed(), Threads::All);
-            }
-            Kernel::Rows => {
-                multiply_rows(y, accumulate, x, self.n_in, weights.matrix(&self.weight));
-            }
-            Kernel::Halves => {
-                let x = View::new(x, x.len() / self.n_in, self.n_in);
-                halves::multiply_panels(y, accumulate, x, weights.panels(self), Threads::All);
-            }
+            Kernel::Packed => parts.into_iter().for_each(|(part, y, accumulate)| {
+                let weight = View::new(weights.at(&part.weight), part.n_out, part.n_in);
+                multiply(y, accumulate, rows, weight.transposed(), Threads::All);
+            }),
+            Kernel::Rows => parts.into_iter().for_each(|(part, y, accumulate)| {
+                multiply_rows(y, accumulate, x, n_in, weights.matrix(&part.weight));
+            }),
+            Kernel::Halves => halves::with_rows(rows, Threads::All, |rows| {
+                for (part, y, accumulate) in parts {
+                    let panels = weights.panels(part);
+                    halves::multiply_packed(y, accumulate, rows, panels, Threads::All);
+                }
+            }),
         }
     }
 
@@ -118,14 +133,41 @@ impl Linear {
         dy: &[f32],
         x: &[f32],
     ) {
-        let n = dy.len() / self.n_out;
-        if let Some(bias) = &self.bias {
-            let dbias = &mut gradient[bias.clone()];
-            dy.chunks(self.n_out).for_each(|row| add(dbias, row));
+        Self::back_to_each_weight(kernel, gradient, [(self, dy)], x);
+    }
+
+    /// [`Self::back_to_weight`] of several, which share their input.
+    pub(crate) fn back_to_each_weight<const N: usize>(
+        kernel: Kernel,
+        gradient: &mut [f32],
+        parts: [(&Self, &[f32]); N],
+        x: &[f32],
+    ) {
+        for (part, dy) in parts {
+            if let Some(bias) = &part.bias {
+                let dbias = &mut gradient[bias.clone()];
+                dy.chunks(part.n_out).for_each(|row| add(dbias, row));
+            }
         }
-        let dweight = &mut gradient[self.weight.clone()];
-        let dy = View::new(dy, n, self.n_out).transposed();
-        kernel.multiply(dweight, true, dy, View::new(x, n, self.n_in), Threads::All);
+        let n_in = parts[0].0.n_in;
+        let n = x.len() / n_in;
+        let x = View::new(x, n, n_in);
+        let each = |gradient: &mut [f32], product: &dyn Fn(&mut [f32], View<'_>)| {
+            for (part, dy) in parts {
+                let dy = View::new(dy, n, part.n_out).transposed();
+                product(&mut gradient[part.weight.clone()], dy);
+            }
+        };
+        match kernel {
+            Kernel::Packed | Kernel::Rows => each(gradient, &|dweight, dy| {
+                multiply(dweight, true, dy, x, Threads::All);
+            }),
+            Kernel::Halves => halves::with_panels(x, Threads::All, |x| {
+                each(gradient, &|dweight, dy| {
+                    halves::multiply_panels(dweight, true, dy, x, Threads::All);
+                });
+            }),
+        }
     }
 }
 

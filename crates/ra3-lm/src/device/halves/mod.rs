@@ -98,6 +98,38 @@ impl Panels {
     }
 }
 
+/// A left operand `[rows, terms]` that is packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed<'a> {
+    left: Left<'a>,
+    n_rows: usize,
+    n_terms: usize,
+}
+
+/// Lets `products` use a left operand that is packed for them.
+pub(crate) fn with_rows(lhs: View<'_>, threads: Threads, products: impl FnOnce(Packed<'_>)) {
+    let mut pairs = LEFT.take();
+    products(Packed {
+        left: Left::pack(Instructions::found(), lhs, &mut pairs, threads),
+        n_rows: lhs.n_rows,
+        n_terms: lhs.n_columns,
+    });
+    LEFT.set(pairs);
+}
+
+/// Lets `products` use a right operand that is packed for them.
+pub(crate) fn with_panels(rhs: View<'_>, threads: Threads, products: impl FnOnce(&Panels)) {
+    let mut pairs = RIGHT.take();
+    pack::panels(Instructions::found(), rhs, &mut pairs, threads);
+    let panels = Panels {
+        pairs,
+        n_terms: rhs.n_rows,
+        n_columns: rhs.n_columns,
+    };
+    products(&panels);
+    RIGHT.set(panels.pairs);
+}
+
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
 pub(crate) fn multiply(
     out: &mut [f32],
@@ -106,22 +138,29 @@ pub(crate) fn multiply(
     rhs: View<'_>,
     threads: Threads,
 ) {
-    let mut pairs = RIGHT.take();
-    pack::panels(Instructions::found(), rhs, &mut pairs, threads);
-    let panels = Panels {
-        pairs,
-        n_terms: rhs.n_rows,
-        n_columns: rhs.n_columns,
-    };
-    multiply_panels(out, accumulate, lhs, &panels, threads);
-    RIGHT.set(panels.pairs);
+    with_panels(rhs, threads, |panels| {
+        multiply_panels(out, accumulate, lhs, panels, threads);
+    });
 }
 
-/// [`multiply`] with an operand that is packed already.
+/// [`multiply`] with a right operand that is packed already.
 pub(crate) fn multiply_panels(
     out: &mut [f32],
     accumulate: bool,
     lhs: View<'_>,
+    rhs: &Panels,
+    threads: Threads,
+) {
+    with_rows(lhs, threads, |rows| {
+        multiply_packed(out, accumulate, rows, rhs, threads);
+    });
+}
+
+/// [`multiply`] with operands that are packed already.
+pub(crate) fn multiply_packed(
+    out: &mut [f32],
+    accumulate: bool,
+    lhs: Packed<'_>,
     rhs: &Panels,
     threads: Threads,
 ) {
@@ -132,27 +171,25 @@ fn multiply_with(
     instructions: Instructions,
     out: &mut [f32],
     accumulate: bool,
-    lhs: View<'_>,
+    lhs: Packed<'_>,
     rhs: &Panels,
     threads: Threads,
 ) {
     let (n_rows, n_columns) = (lhs.n_rows, rhs.n_columns);
-    assert_eq!(lhs.n_columns, rhs.n_terms, "inner sizes of a product");
+    assert_eq!(lhs.n_terms, rhs.n_terms, "inner sizes of a product");
     assert!(out.len() >= n_rows * n_columns, "numbers of a product");
     if n_rows * n_columns == 0 {
         return;
     }
-    let mut pairs = LEFT.take();
     let product = Product {
         instructions,
-        left: Left::pack(instructions, lhs, &mut pairs, threads),
+        left: lhs.left,
         right: rhs,
         start: out.as_mut_ptr(),
         n_rows,
         accumulate,
     };
     product.run(threads);
-    LEFT.set(pairs);
 }
 
 /// Rounds numbers.
@@ -327,7 +364,10 @@ mod tests {
                     .collect();
                 let product = |instructions, lhs, rhs: &Panels| {
                     let mut out = vec![0.3; m * n];
-                    multiply_with(instructions, &mut out, accumulate, lhs, rhs, Threads::All);
+                    with_rows(lhs, Threads::All, |lhs| {
+                        let threads = Threads::All;
+                        multiply_with(instructions, &mut out, accumulate, lhs, rhs, threads);
+                    });
                     out
                 };
                 for instructions in [Instructions::Portable, Instructions::found()] {
