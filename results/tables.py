@@ -8,6 +8,7 @@
     python3 results/tables.py estimator results/estimator
     python3 results/tables.py horizon results/horizon
     python3 results/tables.py real-code results/real-code
+    python3 results/tables.py precision results/quickstart-bf16 results/quickstart-f32
 
 `families`: pass@1 and, in brackets, the share of programs with a plan, of each model and decision;
 means over seeds, in %. `e-step`: figures of the E-step, means over seeds and five updates of a
@@ -22,7 +23,8 @@ interval of a bootstrap over updates), and the tokens that an update of 64 rollo
 latent, tokens of latents a line (markers too) and nats of a rationale (of the E-step's last five
 updates), then differences of costs. `real-code`: bits of a byte of held-out files of NTP, with
 comments and without, and of RA3 under its bounds, without; what a think gains, in nats. Both by seed
-and with intervals of Student's t over seeds.
+and with intervals of Student's t over seeds. `precision`: pass@1 of each arm by seed, in %, of one
+study and of another, the second's standard deviation, and the difference of the same seeds.
 """
 
 import collections
@@ -226,7 +228,27 @@ def real_code(folder):
         print(f"{name}:", spread([found["ra3"][seed]["latents"][name] for seed in seeds], 4))
 
 
+def precision(folder, other):
+    found = []
+    for place in (folder, other):
+        scores = collections.defaultdict(dict)
+        for seed, record in records(place):
+            is_final = record["record"] == "score" and record["stage"].startswith("evaluate-")
+            if is_final and record["decision"] == "plain":
+                scores[record["arm"]][seed] = 100 * record["pass_at"]["1"]["mean"]
+        found.append(scores)
+    for arm in found[0]:
+        seeds = sorted(found[0][arm].keys() & found[1][arm].keys())
+        one, two = ([scores[arm][seed] for seed in seeds] for scores in found)
+        row = lambda values: " ".join(f"{value:.1f}" for value in values)
+        print(
+            f"{arm}: {row(one)} against {row(two)}, deviation {statistics.stdev(two):.1f},", end=" "
+        )
+        print("difference", spread([a - b for a, b in zip(one, two)], 1))
+
+
 if __name__ == "__main__":
     tables = {"families": families, "e-step": e_step, "curves": curves, "estimator": estimator}
     tables |= {"arms": arms, "horizon": horizon, "real-code": real_code}
+    tables["precision"] = precision
     tables[sys.argv[1]](*sys.argv[2:])

@@ -24,7 +24,7 @@ pub struct TrainSettings {
     pub recompute: bool,
     /// Bytes of the key and value cache while generating.
     pub cache_bytes_max: usize,
-    /// Precision of the operands of matrix products with weights, whose sums are `f32`.
+    /// Precision of the operands of matrix products, whose sums are `f32`.
     pub compute: Precision,
     /// Precision in memory of the optimizer's moments: `f32`, or `bf16` for a model whose training
     /// would not fit otherwise.

@@ -132,9 +132,10 @@ pub struct TrainingSection {
     /// Memory of generation's key and value cache; at least what one long sequence takes. Changes
     /// no bit.
     pub cache_mib: usize,
-    /// Precision of the operands of matrix products with weights, whose sums are `f32`, in
-    /// training and in generation. `bfloat16` takes about half the time on processors with
-    /// AVX512-BF16, and longer on others (`ra3 bench --compute bfloat16`).
+    /// Precision of the operands of matrix products, whose sums are `f32`, in training and in
+    /// generation. In `bfloat16` both have the same log-probabilities, to the bit; it takes about
+    /// half the time on processors with AVX512-BF16, and longer on others
+    /// (`ra3 bench --compute bfloat16`).
     pub compute_precision: Precision,
     /// Precision in memory of the optimizer's moments.
     pub moment_precision: Precision,
