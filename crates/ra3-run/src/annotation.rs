@@ -4,7 +4,7 @@ use anyhow::Result;
 use ra3::bounds::without_think;
 use ra3::policy::{Policy, TokenId};
 use ra3::rollout::LatentRule;
-use ra3::scoring::{Frozen, draw, lines_logprobs, rescore};
+use ra3::scoring::{Frozen, draw, lines_logprobs, score};
 use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
@@ -22,8 +22,8 @@ pub(crate) fn annotate(
     seed: Seed,
 ) -> Result<DocumentSample> {
     let batch = std::slice::from_ref(document);
-    let (traces, _) = draw(policy, batch, rule, 1, 0.0, seed.child(name))?;
-    let (mut rollouts, _) = rescore(policy, &Frozen::default(), traces)?;
+    let (traces, _) = draw(policy, batch, rule, 1, seed.child(name))?;
+    let (mut rollouts, _) = score(policy, &Frozen::default(), traces)?;
     let rollout = rollouts.remove(0);
     let trace = &rollout.trace;
     let thinks: Vec<usize> = (0..trace.lines.len())

@@ -232,7 +232,7 @@ fn look(
     let batch: Vec<Trajectory> = (0..N_LOOKED_AT)
         .map(|index| corpus.document(index % N_DOCUMENTS).trajectory())
         .collect();
-    let (drawn, _) = draw(policy, &batch, rule, 1, 0.0, seed)?;
+    let (drawn, _) = draw(policy, &batch, rule, 1, seed)?;
     let (lines, _) = lines_logprobs(policy, &drawn)?;
     let logprobs: Vec<f64> = lines.into_iter().flatten().map(f64::from).collect();
     let annotated: Vec<Annotated> = drawn.iter().map(Trace::annotated).collect();

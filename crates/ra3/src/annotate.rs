@@ -5,7 +5,7 @@ use crate::m_step::{AnnotatedDocument, Draw};
 use crate::policy::{Policy, PolicyError, Work};
 use crate::rewards::Penalty;
 use crate::rollout::LatentRule;
-use crate::scoring::{Frozen, Scored, draw, rescore};
+use crate::scoring::{Frozen, Scored, draw, score};
 use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::trajectory::{Document, Trajectory};
@@ -67,12 +67,12 @@ pub fn annotate(
 ) -> Result<(Vec<AnnotatedDocument>, Work), PolicyError> {
     let trajectories: Vec<Trajectory> = batch.iter().cloned().map(Document::trajectory).collect();
     let group_size = choose.group_size();
-    let (traces, mut work) = draw(policy, &trajectories, rule, group_size, 0.0, seed)?;
+    let (traces, mut work) = draw(policy, &trajectories, rule, group_size, seed)?;
     let groups: Vec<Vec<Draw>> = if matches!(choose, Choose::Sample {}) {
         // The only draw is kept whatever it is worth.
         traces.iter().map(|trace| vec![kept(trace, 1.0)]).collect()
     } else {
-        let (rollouts, scoring) = rescore(policy, frozen, traces)?;
+        let (rollouts, scoring) = score(policy, frozen, traces)?;
         work += scoring;
         let groups = rollouts.chunks(group_size);
         groups.map(|group| choice(group, choose, penalty)).collect()

@@ -131,7 +131,7 @@ pub fn measure(
         "bounds are of a model that decides"
     );
     let k_max = ks.iter().copied().max().unwrap_or(1).max(1);
-    let (traces, mut work) = draw(policy, documents, rule, k_max, 0.0, seed)?;
+    let (traces, mut work) = draw(policy, documents, rule, k_max, seed)?;
     let (written, scoring) = policy.score(&as_written(&traces))?;
     work += scoring;
     let (of_rationales, scoring) = rationale_logprobs(reference, &traces)?;
@@ -234,7 +234,7 @@ pub fn gain_everywhere(
         decision: Decision::Think,
         ..rule.clone()
     };
-    let (traces, mut work) = draw(policy, documents, &rule, 1, 0.0, seed)?;
+    let (traces, mut work) = draw(policy, documents, &rule, 1, seed)?;
     let (scores, scoring) = lines_logprobs(policy, &traces)?;
     work += scoring;
     let (gain, scoring) = gain(policy, traces.iter().zip(scores), &rule.markers)?;

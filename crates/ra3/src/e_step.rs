@@ -24,7 +24,7 @@
 use crate::formulas::advantages;
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
 use crate::rewards::line_returns;
-use crate::scoring::{Frozen, Scored, draw, rescore};
+use crate::scoring::{Frozen, Scored, draw, score};
 use crate::seed::Seed;
 use crate::settings::EStepConfig;
 use crate::statistics::RolloutStats;
@@ -56,9 +56,9 @@ pub fn update(
     learning_rate: f32,
     seed: Seed,
 ) -> Result<EStepReport, PolicyError> {
-    let (rule, floor) = (config.latent_rule(*markers), config.think_floor);
-    let (traces, mut work) = draw(policy, batch, &rule, config.group_size, floor, seed)?;
-    let (rollouts, scoring) = rescore(policy, frozen, traces)?;
+    let rule = config.exploring_rule(*markers);
+    let (traces, mut work) = draw(policy, batch, &rule, config.group_size, seed)?;
+    let (rollouts, scoring) = score(policy, frozen, traces)?;
     work += scoring;
     let examples = policy_gradient(&rollouts, config);
     let n_updates = config.updates_per_batch;

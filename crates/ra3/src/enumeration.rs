@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::formulas::log_mean_exp;
 use crate::policy::{Example, Policy, PolicyError, TokenId};
 use crate::rewards::{LineScore, Penalty};
-use crate::scoring::{Frozen, Scored, rescore};
+use crate::scoring::{Frozen, Scored, score};
 use crate::trace::Trace;
 use crate::trajectory::{Annotated, Latent, Markers, Trajectory};
 
@@ -86,7 +86,7 @@ impl Enumeration {
         for (trace, logprobs) in traces.iter_mut().zip(logprobs) {
             trace.logprobs = logprobs;
         }
-        let (rollouts, _) = rescore(policy, frozen, traces)?;
+        let (rollouts, _) = score(policy, frozen, traces)?;
         Ok(Self { rollouts })
     }
 

@@ -39,6 +39,11 @@ pub struct LatentRule {
 pub enum Decision {
     /// Sampled between `<act>` and `<think>`.
     Free,
+    /// As `Free`, but `<think>` by force with this probability, for a model that hardly ever does.
+    Exploring {
+        /// The probability.
+        think_floor: f32,
+    },
     /// Always `<act>`.
     Act,
     /// Always `<think>`, where there is room for it.
@@ -136,7 +141,7 @@ impl<'a> Rollout<'a> {
     ) -> Self {
         let line_stops = match latents.decision {
             Decision::Absent => Arc::clone(&rule.stops),
-            Decision::Free | Decision::Act | Decision::Think => {
+            Decision::Free | Decision::Exploring { .. } | Decision::Act | Decision::Think => {
                 [newlines, &rule.stops].concat().into()
             }
         };
@@ -232,10 +237,14 @@ impl<'a> Rollout<'a> {
         let has_to_think = self.has_to_think.get(self.trace.lines.len()) == Some(&true);
         match latents.decision {
             Decision::Absent => Arc::new([]),
-            Decision::Free | Decision::Think if !self.can_think(latents) => Arc::new([act]),
-            Decision::Free if has_to_think => Arc::new([think]),
-            Decision::Free => Arc::new([act, think]),
             Decision::Act => Arc::new([act]),
+            Decision::Free | Decision::Exploring { .. } | Decision::Think
+                if !self.can_think(latents) =>
+            {
+                Arc::new([act])
+            }
+            Decision::Free | Decision::Exploring { .. } if has_to_think => Arc::new([think]),
+            Decision::Free | Decision::Exploring { .. } => Arc::new([act, think]),
             Decision::Think => Arc::new([think]),
         }
     }

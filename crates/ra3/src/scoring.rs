@@ -2,7 +2,7 @@
 
 use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rewards::LineScore;
-use crate::rollout::{LatentRule, Rollout, run};
+use crate::rollout::{Decision, LatentRule, Rollout, run};
 use crate::seed::Seed;
 use crate::trace::{LineSpan, Part, Trace};
 use crate::trajectory::Trajectory;
@@ -38,8 +38,6 @@ pub struct Scored {
 
 /// Draws `group_size` rollouts of each trajectory: trajectory after trajectory, then by member.
 ///
-/// At a share `think_floor` of all lines the decision is forced to think.
-///
 /// # Errors
 /// As [`Policy::run`].
 pub fn draw(
@@ -47,7 +45,6 @@ pub fn draw(
     batch: &[Trajectory],
     rule: &LatentRule,
     group_size: usize,
-    think_floor: f32,
     seed: Seed,
 ) -> Result<(Vec<Trace>, Work), PolicyError> {
     let members = batch
@@ -55,7 +52,7 @@ pub fn draw(
         .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size));
     let row = |(index, trajectory)| {
         let mut row = Rollout::expert(trajectory, rule.clone());
-        if think_floor > 0.0 {
+        if let Decision::Exploring { think_floor } = rule.decision {
             let seed = seed.child("explore").nth(index as u64);
             let has_to = |line: usize| seed.nth(line as u64).uniform() < f64::from(think_floor);
             row.think_at((0..trajectory.lines.len()).map(has_to).collect());
@@ -71,7 +68,7 @@ pub fn draw(
 ///
 /// # Errors
 /// As [`Policy::score`].
-pub fn rescore(
+pub fn score(
     policy: &dyn Policy,
     frozen: &Frozen,
     traces: Vec<Trace>,

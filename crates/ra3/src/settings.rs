@@ -90,7 +90,7 @@ impl Default for EStepConfig {
 }
 
 impl EStepConfig {
-    /// How rollouts find latents.
+    /// How latents are drawn from `q`.
     pub fn latent_rule(&self, markers: Markers) -> LatentRule {
         LatentRule {
             markers,
@@ -105,6 +105,16 @@ impl EStepConfig {
                 Decision::Free
             },
         }
+    }
+
+    /// How the E-step's own rollouts find latents: [`Self::latent_rule`], under the think floor.
+    pub fn exploring_rule(&self, markers: Markers) -> LatentRule {
+        let mut rule = self.latent_rule(markers);
+        if rule.decision == Decision::Free && self.think_floor > 0.0 {
+            let think_floor = self.think_floor;
+            rule.decision = Decision::Exploring { think_floor };
+        }
+        rule
     }
 
     /// Step sizes, over the E-step updates of all rounds.

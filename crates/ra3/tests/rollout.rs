@@ -8,7 +8,7 @@ use ra3::interleave::{TokenWeights, interleave, plain, strip};
 use ra3::policy::{Example, Objective, Policy, PolicyError, Surrogate};
 use ra3::rewards::Penalty;
 use ra3::rollout::{Decision, LatentRule};
-use ra3::scoring::{Frozen, Scored, draw, rescore};
+use ra3::scoring::{Frozen, Scored, draw, score};
 use ra3::seed::Seed;
 use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
@@ -46,15 +46,13 @@ fn config(think_every_line: bool) -> EStepConfig {
 }
 
 fn drawn(policy: &TablePolicy, rule: &LatentRule, n: usize) -> Vec<Trace> {
-    draw(policy, &[document()], rule, n, 0.0, Seed::root(1))
+    draw(policy, &[document()], rule, n, Seed::root(1))
         .expect("the document fits")
         .0
 }
 
 fn scored(policy: &TablePolicy, frozen: &Frozen, traces: Vec<Trace>) -> Vec<Scored> {
-    rescore(policy, frozen, traces)
-        .expect("the document fits")
-        .0
+    score(policy, frozen, traces).expect("the document fits").0
 }
 
 /// Rollouts of a policy that is its own scorer and reference.
@@ -276,7 +274,7 @@ fn a_rollout_fits_wherever_its_document_does() {
         let rule = config(think_every_line).latent_rule(MARKERS);
         for n_context in n_least - 1..n_least + 14 {
             let small = table(7).with_limit(n_context);
-            let found = draw(&small, &[document()], &rule, 40, 0.0, Seed::root(0));
+            let found = draw(&small, &[document()], &rule, 40, Seed::root(0));
             if n_context < n_least {
                 let Err(PolicyError::SequenceTooLong { n_tokens_max, .. }) = found else {
                     panic!("{found:?}");

@@ -260,7 +260,7 @@ proptest! {
         let found = measure(&policy, p_0, &documents, &rule(), alpha, &ks, draws)
             .expect("it fits");
         let k_max = ks.iter().copied().max().unwrap_or(1);
-        let (traces, work) = draw(&policy, &documents, &rule(), k_max, 0.0, draws)
+        let (traces, work) = draw(&policy, &documents, &rule(), k_max, draws)
             .expect("it fits");
         let drawn: Vec<Annotated> = traces.iter().map(Trace::annotated).collect();
         let mut sticky = vec![vec![]; n_documents];

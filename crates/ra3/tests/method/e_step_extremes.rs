@@ -6,7 +6,7 @@ use ra3::e_step::{EStepReport, policy_gradient};
 use ra3::formulas::Baseline;
 use ra3::policy::Example;
 use ra3::rewards::Penalty;
-use ra3::scoring::{Frozen, Scored, draw, rescore};
+use ra3::scoring::{Frozen, Scored, draw, score};
 use ra3::seed::Seed;
 use ra3::settings::EStepConfig;
 use ra3::table::TablePolicy;
@@ -208,11 +208,10 @@ proptest! {
             scorer: Some(Box::new(table(seed ^ 1))),
             reference: Some(Box::new(table(seed ^ 2))),
         };
-        let (rule, n) = (config.latent_rule(MARKERS), config.group_size);
-        let floor = config.think_floor;
-        let (traces, _) = draw(&policy, &batch, &rule, n, floor, Seed::root(seed))
+        let (rule, n) = (config.exploring_rule(MARKERS), config.group_size);
+        let (traces, _) = draw(&policy, &batch, &rule, n, Seed::root(seed))
             .expect("it fits");
-        let (rollouts, _) = rescore(&policy, &frozen, traces).expect("it fits");
+        let (rollouts, _) = score(&policy, &frozen, traces).expect("it fits");
         prop_assert_eq!(rollouts.len(), batch.len() * n);
         let examples = policy_gradient(&rollouts, &config);
         prop_assert_eq!(examples.len(), batch.len() * n);

@@ -104,7 +104,7 @@ fn want_of_room_comes_before_a_think_that_is_asked_for() {
 fn a_document_that_does_not_fit_is_an_error() {
     let policy = table(1).with_limit(6);
     let rule = e_step().latent_rule(MARKERS);
-    let found = draw(&policy, &[document()], &rule, 1, 0.0, Seed::root(1));
+    let found = draw(&policy, &[document()], &rule, 1, Seed::root(1));
     assert!(matches!(
         found,
         Err(PolicyError::SequenceTooLong {
@@ -137,7 +137,7 @@ proptest! {
         let mut policy = table(seed).with_limit(n_context);
         let rule = config.latent_rule(MARKERS);
         let batch = [document];
-        let (drawn, _) = draw(&policy, &batch, &rule, 4, 0.0, Seed::root(seed))
+        let (drawn, _) = draw(&policy, &batch, &rule, 4, Seed::root(seed))
             .expect("it always fits");
         prop_assert_eq!(drawn.len(), 4);
         for trace in &drawn {

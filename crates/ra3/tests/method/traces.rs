@@ -6,7 +6,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use ra3::policy::{Policy, Restriction, TokenId};
 use ra3::rollout::{Decision, LatentRule, Rollout};
-use ra3::scoring::{Frozen, draw, lines_logprobs, rescore};
+use ra3::scoring::{Frozen, draw, lines_logprobs, score};
 use ra3::seed::Seed;
 use ra3::trace::{LineSpan, Part, Trace};
 use ra3::trajectory::{Annotated, Latent, Trajectory};
@@ -232,13 +232,13 @@ proptest! {
     #[test]
     fn what_was_drawn_is_scored_as_it_was_drawn(
         lines in prop::collection::vec(prop::collection::vec(TEXT..VOCABULARY as u32, 1..4), 0..5),
-        decision in prop::sample::select(vec![
-            Decision::Free,
-            Decision::Act,
-            Decision::Think,
-            Decision::Absent,
-        ]),
-        think_floor in 0.0f32..=1.0,
+        decision in prop_oneof![
+            Just(Decision::Free),
+            (0.0f32..=1.0).prop_map(|think_floor| Decision::Exploring { think_floor }),
+            Just(Decision::Act),
+            Just(Decision::Think),
+            Just(Decision::Absent),
+        ],
         temperature in 0.25f32..2.0,
         slack in 0usize..20,
         seed in any::<u64>(),
@@ -248,8 +248,8 @@ proptest! {
         let policy = table(seed).with_limit(n_context);
         let rule = LatentRule { temperature, ..rule(decision) };
         let batch = [document.clone(), document];
-        let (traces, work) = draw(&policy, &batch, &rule, 3, think_floor, Seed::root(seed))
-            .expect("it fits");
+        let (traces, work) =
+            draw(&policy, &batch, &rule, 3, Seed::root(seed)).expect("it fits");
         prop_assert_eq!(traces.len(), 6);
         let n_tokens: usize = traces.iter().map(|trace| trace.tokens.len()).sum();
         prop_assert_eq!(work.n_tokens, n_tokens as u64);
@@ -261,7 +261,7 @@ proptest! {
         }
         // The scores of the lines are sums over their parts.
         let (by_line, _) = lines_logprobs(&policy, &traces).expect("it fits");
-        let (rescored, _) = rescore(&policy, &Frozen::default(), traces.clone()).expect("it fits");
+        let (rescored, _) = score(&policy, &Frozen::default(), traces.clone()).expect("it fits");
         for ((found, trace), by_line) in rescored.iter().zip(&traces).zip(&by_line) {
             prop_assert_eq!(&found.trace, trace);
             prop_assert_eq!(found.lines.len(), trace.lines.len());
@@ -288,7 +288,7 @@ fn a_forced_end_costs_nothing() {
         scorer: Some(Box::new(Scripted::new(&[], |_, _| -3.0))),
         reference: Some(Box::new(Scripted::new(&[], |_, _| -2.0))),
     };
-    let (scored, work) = rescore(&policy, &frozen, vec![trace]).expect("it fits");
+    let (scored, work) = score(&policy, &frozen, vec![trace]).expect("it fits");
     assert!(policy.scored.borrow().is_empty(), "the others score");
     assert_eq!(work.flops, 200.0);
     let lines = &scored[0].lines;
