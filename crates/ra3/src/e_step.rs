@@ -9,7 +9,7 @@
 //! r_t = log π(a_t | h_t, z_t) − log q(z_t | h_t) + log p(z_t | h_t)    (exact KL)
 //! R_t = Σ_{k=t}^{min(t+H, T)−1} γ^{k−t} r_k
 //! A_t = R_t − mean of the other rollouts' R_t
-//! maximise Σ_g Σ_t A_t · log q(z_t | h_t)
+//! maximise (1 / n) Σ_g Σ_t A_t · log q(z_t | h_t)                      (n rollouts in all)
 //! ```
 //!
 //! `q` of a decision is the model's distribution *renormalised over the two markers*, among which
@@ -21,9 +21,8 @@
 //! The estimator is unbiased at temperature 1; at another temperature the draws come from a
 //! neighbour of `q`, and no correction is made.
 
-use crate::formulas::advantages;
+use crate::formulas::{Baseline, advantages, returns};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
-use crate::rewards::line_returns;
 use crate::scoring::{Frozen, Scored, draw, score};
 use crate::seed::Seed;
 use crate::settings::EStepConfig;
@@ -42,7 +41,7 @@ pub struct EStepReport {
     pub work: Work,
 }
 
-/// One update: rollouts, rewards, advantages, policy gradient. The step size is this update's, the
+/// One update: rollouts, scores, credit, policy gradient. The step size is this update's, the
 /// warm-up in it.
 ///
 /// # Errors
@@ -60,7 +59,8 @@ pub fn update(
     let (traces, mut work) = draw(policy, batch, &rule, config.group_size, seed)?;
     let (rollouts, scoring) = score(policy, frozen, traces)?;
     work += scoring;
-    let examples = policy_gradient(&rollouts, config);
+    let credit = Credit::of(&rollouts, config);
+    let examples = policy_gradient(&rollouts, &credit.advantages);
     let n_updates = config.updates_per_batch;
     let objective = Objective {
         surrogate: Surrogate::over(n_updates, config.clip, config.clip),
@@ -68,54 +68,69 @@ pub fn update(
     };
     let (update, training) = train(policy, &examples, objective, n_updates)?;
     work += training;
+    let Credit {
+        rewards, returns, ..
+    } = &credit;
     Ok(EStepReport {
-        rollouts: figures(&rollouts, config),
+        rollouts: RolloutStats::of(&rollouts, rewards, returns, config.group_size),
         update,
         work,
     })
 }
 
-/// The policy gradient as examples: weight `A_t / n_rollouts` on every sampled token of `z_t`, so
-/// that the gradient of `Σ w log q` estimates that of the mean return of a rollout.
-pub fn policy_gradient(rollouts: &[Scored], config: &EStepConfig) -> Vec<Example> {
-    let scale = 1.0 / rollouts.len().max(1) as f32;
-    let mut examples = Vec::with_capacity(rollouts.len());
-    for group in rollouts.chunks(config.group_size) {
-        let returns: Vec<Vec<f32>> = group
-            .iter()
-            .map(|rollout| returns(rollout, config))
-            .collect();
-        // By line, then by member of the group.
-        let advantages: Vec<Vec<f32>> = (0..returns[0].len())
-            .map(|line| {
-                let of_line: Vec<f32> = returns.iter().map(|row| row[line]).collect();
-                advantages(&of_line, config.baseline)
-            })
-            .collect();
-        for (member, rollout) in group.iter().enumerate() {
-            examples.push(rollout.trace.example(|part| match part {
-                Part::Decision(line) | Part::Rationale(line) => advantages[line][member] * scale,
-                Part::Outside | Part::Action(_) => 0.0,
-            }));
-        }
-    }
-    examples
+/// What each line of a batch of rollouts earned, `[rollout, line]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credit {
+    /// `r_t`.
+    pub rewards: Vec<Vec<f32>>,
+    /// `R_t`.
+    pub returns: Vec<Vec<f32>>,
+    /// `A_t`.
+    pub advantages: Vec<Vec<f32>>,
 }
 
-/// `R_t` of a rollout, by line.
-fn returns(rollout: &Scored, config: &EStepConfig) -> Vec<f32> {
-    let horizon = (config.horizon > 0).then_some(config.horizon);
-    line_returns(&rollout.lines, config.penalty, horizon, config.discount)
-}
-
-fn figures(rollouts: &[Scored], config: &EStepConfig) -> RolloutStats {
-    let rewards: Vec<Vec<f32>> = rollouts
-        .iter()
-        .map(|rollout| {
+impl Credit {
+    /// Of rollouts in groups, each of one trajectory.
+    pub fn of(rollouts: &[Scored], config: &EStepConfig) -> Self {
+        let horizon = (config.horizon > 0).then_some(config.horizon);
+        let reward = |rollout: &Scored| -> Vec<f32> {
             let lines = rollout.lines.iter();
             lines.map(|line| line.reward(config.penalty)).collect()
+        };
+        let rewards: Vec<Vec<f32>> = rollouts.iter().map(reward).collect();
+        let to_go = |rewards: &Vec<f32>| returns(rewards, horizon, config.discount);
+        let returns: Vec<Vec<f32>> = rewards.iter().map(to_go).collect();
+        let groups = returns.chunks(config.group_size);
+        let advantages = groups.flat_map(|group| by_line(group, config.baseline));
+        Self {
+            advantages: advantages.collect(),
+            rewards,
+            returns,
+        }
+    }
+}
+
+/// `A_t` of a group, of which each line is compared with the same line of the others.
+fn by_line(returns: &[Vec<f32>], baseline: Baseline) -> Vec<Vec<f32>> {
+    let mut found = returns.to_vec();
+    for line in 0..returns[0].len() {
+        let of_line: Vec<f32> = returns.iter().map(|row| row[line]).collect();
+        for (row, advantage) in found.iter_mut().zip(advantages(&of_line, baseline)) {
+            row[line] = advantage;
+        }
+    }
+    found
+}
+
+/// The policy gradient as examples: weight `A_t / n` on every sampled token of `z_t`, so that the
+/// gradient of `Σ w log q` estimates that of the mean return of a rollout.
+pub fn policy_gradient(rollouts: &[Scored], advantages: &[Vec<f32>]) -> Vec<Example> {
+    let scale = 1.0 / rollouts.len().max(1) as f32;
+    let example = |(rollout, advantages): (&Scored, &Vec<f32>)| {
+        rollout.trace.example(|part| match part {
+            Part::Decision(line) | Part::Rationale(line) => advantages[line] * scale,
+            Part::Outside | Part::Action(_) => 0.0,
         })
-        .collect();
-    let returns: Vec<Vec<f32>> = rollouts.iter().map(|row| returns(row, config)).collect();
-    RolloutStats::of(rollouts, &rewards, &returns, config.group_size)
+    };
+    rollouts.iter().zip(advantages).map(example).collect()
 }

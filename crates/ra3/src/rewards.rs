@@ -1,8 +1,6 @@
 //! What a line of a rollout earns (docs/algorithm.md, "E-step" and "The bound"): the expert's
 //! log-probability less the price of its latent. Arithmetic on scores; no policy, no tokens.
 
-use crate::formulas::returns;
-
 /// What a switch costs, and what it is weighed against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
@@ -103,15 +101,4 @@ impl LineScore {
         f64::from(self.line_logprob) - f64::from(self.latent_logprob)
             + f64::from(self.log_prior(alpha))
     }
-}
-
-/// `R_t` by line.
-pub fn line_returns(
-    lines: &[LineScore],
-    penalty: Penalty,
-    horizon: Option<usize>,
-    discount: f32,
-) -> Vec<f32> {
-    let rewards: Vec<f32> = lines.iter().map(|line| line.reward(penalty)).collect();
-    returns(&rewards, horizon, discount)
 }

@@ -1,7 +1,7 @@
 //! The E-step, the M-step and the bounds against sums over every latent: nothing here is sampled.
 
 use proptest::prelude::*;
-use ra3::e_step::policy_gradient;
+use ra3::e_step::{Credit, policy_gradient};
 use ra3::enumeration::{Enumeration, annotations, latents, mean};
 use ra3::formulas::{Baseline, bernoulli_divergence, log_mean_exp};
 use ra3::interleave::TokenWeights;
@@ -96,7 +96,8 @@ fn expected_estimate(
             .map(|member| code / n.pow(member as u32) % n)
             .collect();
         let probability: f64 = members.iter().map(|m| log_q[*m]).sum::<f64>().exp();
-        let examples = policy_gradient(&all.group(&members), config);
+        let group = all.group(&members);
+        let examples = policy_gradient(&group, &Credit::of(&group, config).advantages);
         let (gradient, _) = q
             .gradient(&examples, Surrogate::LogLikelihood)
             .expect("good examples");

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ra3::bounds::measure;
-use ra3::e_step::{self, policy_gradient};
+use ra3::e_step::{self, Credit, policy_gradient};
 use ra3::enumeration::Enumeration;
 use ra3::interleave::{TokenWeights, interleave, plain, strip};
 use ra3::policy::{Example, Objective, Policy, PolicyError, Surrogate};
@@ -107,7 +107,7 @@ fn forced_tokens_carry_no_gradient() {
         ..config(false)
     };
     let rollouts = rollouts(&table(2), &settings.latent_rule(MARKERS), 100);
-    let examples = policy_gradient(&rollouts, &settings);
+    let examples = policy_gradient(&rollouts, &Credit::of(&rollouts, &settings).advantages);
     let mut n_forced = 0;
     for (Scored { trace, .. }, example) in rollouts.iter().zip(&examples) {
         for (line, span) in trace.lines.iter().enumerate() {
@@ -220,7 +220,7 @@ fn a_forced_decision_has_no_weight() {
         ..config(true)
     };
     let rollouts = rollouts(&table(5), &settings.latent_rule(MARKERS), 8);
-    for example in policy_gradient(&rollouts, &settings) {
+    for example in policy_gradient(&rollouts, &Credit::of(&rollouts, &settings).advantages) {
         assert!(example.restrictions.is_empty());
         let thinks = (0..example.tokens.len()).filter(|i| example.tokens[*i] == MARKERS.think);
         let first = thinks.min().unwrap();
@@ -237,7 +237,7 @@ fn the_first_clipped_update_is_the_policy_gradient() {
     };
     let settings = config(false);
     let rollouts = rollouts(&table(6), &settings.latent_rule(MARKERS), 3 * 16);
-    let examples = policy_gradient(&rollouts, &settings);
+    let examples = policy_gradient(&rollouts, &Credit::of(&rollouts, &settings).advantages);
     let moved = |surrogate| {
         let mut policy = table(6);
         let objective = Objective {
@@ -295,7 +295,7 @@ fn check_room(rollouts: &[Scored], n_context: usize, think_every_line: bool) {
         group_size: rollouts.len(),
         ..config(think_every_line)
     };
-    let examples = policy_gradient(rollouts, &settings);
+    let examples = policy_gradient(rollouts, &Credit::of(rollouts, &settings).advantages);
     for (Scored { trace, .. }, example) in rollouts.iter().zip(&examples) {
         for (index, span) in trace.lines.iter().enumerate() {
             let position = span.latent.start;

@@ -2,7 +2,7 @@
 //! without a number that is none.
 
 use proptest::prelude::*;
-use ra3::e_step::{EStepReport, policy_gradient};
+use ra3::e_step::{Credit, EStepReport, policy_gradient};
 use ra3::formulas::Baseline;
 use ra3::policy::Example;
 use ra3::rewards::Penalty;
@@ -213,7 +213,7 @@ proptest! {
             .expect("it fits");
         let (rollouts, _) = score(&policy, &frozen, traces).expect("it fits");
         prop_assert_eq!(rollouts.len(), batch.len() * n);
-        let examples = policy_gradient(&rollouts, &config);
+        let examples = policy_gradient(&rollouts, &Credit::of(&rollouts, &config).advantages);
         prop_assert_eq!(examples.len(), batch.len() * n);
         for (index, example) in examples.iter().enumerate() {
             let document = rollouts[index].trace.annotated().trajectory;
