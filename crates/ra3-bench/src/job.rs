@@ -5,7 +5,7 @@ use std::fmt;
 use ra3::e_step;
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Surrogate,
-    TokenId, Work,
+    TokenId, Work, run_all,
 };
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
@@ -243,9 +243,7 @@ impl Subject {
     fn generate(&self, batch: usize) -> Result<Work, PolicyError> {
         let row = |index: usize| Writer(self.tokens(N_PROMPT, Seed::root(index as u64)));
         let mut rows: Vec<Writer> = (0..batch).map(row).collect();
-        let mut episodes: Vec<&mut dyn Episode> =
-            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-        self.lm.run(&mut episodes, Seed::root(1))
+        run_all(&self.lm, &mut rows, Seed::root(1))
     }
 
     /// The decisions that are not forced fall for `<act>`, whose logit is far above that of

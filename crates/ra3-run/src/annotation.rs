@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use ra3::bounds::without_think;
+use ra3::latent_rule::LatentRule;
 use ra3::policy::{Policy, TokenId};
-use ra3::rollout::LatentRule;
-use ra3::scoring::{Frozen, draw, lines_logprobs, score};
+use ra3::rollout::draw;
+use ra3::scoring::{Frozen, lines_logprobs, score};
 use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use ra3::generation::{Completion, WritingRule};
-use ra3::policy::{Episode, Move, Observation, TokenId};
-use ra3::rollout::Rollout;
+use ra3::generation::{Program, WritingRule};
+use ra3::policy::{Episode, Move, Observation, TokenId, run_all};
 use ra3::seed::Seed;
 use ra3_evals::bench::Bench;
 use ra3_evals::livecodebench::prompt::Example;
@@ -305,9 +304,7 @@ impl Answers<'_> {
                 Answering::new(&ids, Arc::clone(&rule), &model.tokenizer, &self.style.stops)
             }));
         }
-        let mut episodes: Vec<&mut dyn Episode> =
-            rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
-        let work = model.lm.run(&mut episodes, seed)?;
+        let work = run_all(&*model.lm, &mut rows, seed)?;
         let of = task_ids
             .iter()
             .zip(&tasks)
@@ -315,8 +312,8 @@ impl Answers<'_> {
         let line = |((task_id, task), row): ((&&str, &&Task), &Answering<'_>)| SampleLine {
             task_id: (*task_id).to_owned(),
             solution: program(task, self.form, &self.style.cut(&row.answer())),
-            raw: model.tokenizer.decode(row.completion().raw()),
-            ended: row.rollout.ended || row.is_stopped,
+            raw: model.tokenizer.decode(row.program.written.raw()),
+            ended: row.program.written.ended || row.is_stopped,
         };
         Ok((of.zip(&rows).map(line).collect(), work.n_tokens_sampled))
     }
@@ -342,7 +339,7 @@ pub(crate) fn encode(model: &Loaded, prompt: &Prompt) -> Result<Vec<TokenId>> {
 
 /// An answer in the making, which ends where a stop has been written.
 struct Answering<'a> {
-    rollout: Rollout<'a>,
+    program: Program,
     tokenizer: &'a Tokenizer,
     stops: &'a [&'static str],
     is_stopped: bool,
@@ -356,27 +353,23 @@ impl<'a> Answering<'a> {
         stops: &'a [&'static str],
     ) -> Self {
         Self {
-            rollout: Rollout::plain(prompt, rule),
+            program: Program::begin(prompt, rule),
             tokenizer,
             stops,
             is_stopped: false,
         }
     }
 
-    fn completion(&self) -> Completion {
-        Completion::of(self.rollout.clone())
-    }
-
     /// The answer without decisions and rationales.
     fn answer(&self) -> String {
-        self.tokenizer.decode(&self.completion().program())
+        self.tokenizer.decode(&self.program.written.program())
     }
 }
 
 impl Episode for Answering<'_> {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         let is_written = matches!(seen, Observation::Sampled { .. });
-        let next = self.rollout.next(seen);
+        let next = self.program.next(seen);
         if is_written && next != Move::Done {
             let answer = self.answer();
             self.is_stopped = self.stops.iter().any(|stop| answer.contains(stop));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use ra3::rollout::{Decision, LatentRule};
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::trajectory::Latent;
 use ra3_corpus::document::Document;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
+use ra3::guided::{Guide, complete_guided};
 use ra3::model::Model;
 use ra3::policy::{Policy, TokenId, Work};
 use ra3::seed::Seed;

@@ -1,11 +1,12 @@
 //! Drawing the M-step's data: which of `G` draws from `q` are kept (docs/algorithm.md, "M-step").
 
 use crate::formulas::softmax;
+use crate::latent_rule::LatentRule;
 use crate::m_step::{AnnotatedDocument, Draw};
 use crate::policy::{Policy, PolicyError, Work};
 use crate::rewards::Penalty;
-use crate::rollout::LatentRule;
-use crate::scoring::{Frozen, Scored, draw, score};
+use crate::rollout::draw;
+use crate::scoring::{Frozen, Scored, score};
 use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::trajectory::{Document, Trajectory};

@@ -14,9 +14,10 @@
 //! (as far as every line has its decision, and no rationale is longer than `M`).
 
 use crate::formulas::log_mean_exp;
+use crate::latent_rule::{Decision, LatentRule};
 use crate::policy::{Example, Policy, PolicyError, Work};
-use crate::rollout::{Decision, LatentRule};
-use crate::scoring::{Scored, draw, line_scores, lines_logprobs, rationale_logprobs, sum};
+use crate::rollout::draw;
+use crate::scoring::{Scored, line_scores, lines_logprobs, rationale_logprobs, sum};
 use crate::seed::Seed;
 use crate::statistics::{LatentStats, mean};
 use crate::trace::{Part, Trace};

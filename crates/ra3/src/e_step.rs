@@ -23,7 +23,8 @@
 
 use crate::formulas::{Baseline, advantages, returns};
 use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats, Work, train};
-use crate::scoring::{Frozen, Scored, draw, score};
+use crate::rollout::draw;
+use crate::scoring::{Frozen, Scored, score};
 use crate::seed::Seed;
 use crate::settings::EStepConfig;
 use crate::statistics::RolloutStats;

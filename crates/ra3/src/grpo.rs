@@ -29,8 +29,8 @@
 //! GRPO's own loss (`π_ref/π − log π_ref/π − 1`, arXiv 2402.03300) is not what is used: its
 //! gradient at the policy that drew the tokens is that of `KL(π_ref ‖ π)`, token by token.
 
+use crate::completion::Completion;
 use crate::formulas::{Baseline, advantages, log_ratio, overlong_penalty};
-use crate::generation::Completion;
 use crate::policy::{Example, Objective, Policy, PolicyError, UpdateStats, Work, train};
 use crate::settings::{Estimator, GrpoConfig};
 use crate::statistics::mean;

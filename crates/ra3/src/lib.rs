@@ -18,8 +18,12 @@ pub mod formulas;
 pub mod interleave;
 pub mod schedule;
 
-pub mod generation;
+pub mod latent_rule;
 pub mod rollout;
+
+pub mod completion;
+pub mod generation;
+pub mod guided;
 
 pub mod rewards;
 pub mod scoring;

@@ -338,6 +338,20 @@ pub trait Policy {
     fn snapshot(&self) -> Box<dyn Policy>;
 }
 
+/// Drives episodes of one kind to their end.
+///
+/// # Errors
+/// As [`Policy::run`].
+pub fn run_all<E: Episode>(
+    policy: &dyn Policy,
+    rows: &mut [E],
+    seed: Seed,
+) -> Result<Work, PolicyError> {
+    let mut episodes: Vec<&mut dyn Episode> =
+        rows.iter_mut().map(|row| row as &mut dyn Episode).collect();
+    policy.run(&mut episodes, seed)
+}
+
 /// So many updates on one batch; what the last did, and the work of all. The gap is that of the
 /// first: later ones have moved away from what was sampled. Where no target has a
 /// weight there is nothing to learn, and an optimizer's momentum must not move.

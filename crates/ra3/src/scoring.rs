@@ -1,11 +1,9 @@
-//! Drawing rollouts from the policy, and what it and the frozen models say of them.
+//! What the policy and the frozen models say of rollouts, line by line: log-probabilities of lines
+//! and of rationales. No reward is made of them here: see [`crate::rewards`].
 
 use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rewards::LineScore;
-use crate::rollout::{Decision, LatentRule, Rollout, run};
-use crate::seed::Seed;
 use crate::trace::{LineSpan, Part, Trace};
-use crate::trajectory::Trajectory;
 
 /// The copies of the policy that were taken to compare it with. Where there is none, the policy
 /// itself stands in its place, as it is.
@@ -34,34 +32,6 @@ pub struct Scored {
     pub trace: Trace,
     /// What the models say of each line.
     pub lines: Vec<LineScore>,
-}
-
-/// Draws `group_size` rollouts of each trajectory: trajectory after trajectory, then by member.
-///
-/// # Errors
-/// As [`Policy::run`].
-pub fn draw(
-    policy: &dyn Policy,
-    batch: &[Trajectory],
-    rule: &LatentRule,
-    group_size: usize,
-    seed: Seed,
-) -> Result<(Vec<Trace>, Work), PolicyError> {
-    let members = batch
-        .iter()
-        .flat_map(|trajectory| std::iter::repeat_n(trajectory, group_size));
-    let row = |(index, trajectory)| {
-        let mut row = Rollout::expert(trajectory, rule.clone());
-        if let Decision::Exploring { think_floor } = rule.decision {
-            let seed = seed.child("explore").nth(index as u64);
-            let has_to = |line: usize| seed.nth(line as u64).uniform() < f64::from(think_floor);
-            row.think_at((0..trajectory.lines.len()).map(has_to).collect());
-        }
-        row
-    };
-    let mut rows: Vec<Rollout<'_>> = members.enumerate().map(row).collect();
-    let work = run(policy, &mut rows, seed)?;
-    Ok((rows.into_iter().map(|row| row.trace).collect(), work))
 }
 
 /// Has `π` score the lines and `p_0` the rationales of rollouts that `policy` drew.

@@ -4,9 +4,9 @@
 use crate::annotate::Choose;
 use crate::formulas::Baseline;
 use crate::generation::WritingRule;
+use crate::latent_rule::{Decision, LatentRule};
 use crate::policy::Surrogate;
 use crate::rewards::Penalty;
-use crate::rollout::{Decision, LatentRule};
 use crate::schedule::Schedule;
 use crate::trajectory::Markers;
 

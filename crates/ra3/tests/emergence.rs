@@ -4,13 +4,15 @@
 //! so without latents the line `y` is a coin toss: `log 2` nats. The one cure is to think before
 //! the filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
 
+use ra3::completion::Completion;
 use ra3::em::{Done, Em};
-use ra3::generation::{Completion, WritingRule, complete};
+use ra3::generation::{WritingRule, complete};
 use ra3::phases::EmConfig;
 use ra3::policy::TokenId;
 use ra3::rewards::Penalty;
+use ra3::rollout::draw;
 use ra3::schedule::Schedule;
-use ra3::scoring::{Frozen, draw, score};
+use ra3::scoring::{Frozen, score};
 use ra3::seed::Seed;
 use ra3::settings::{EStepConfig, MStepConfig, Scorer};
 use ra3::statistics::LatentStats;

@@ -1,10 +1,12 @@
 //! Writing programs, and RLVR on a problem small enough to be a bandit.
 
-use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group};
+use ra3::guided::{Guide, complete_guided};
 use ra3::interleave::strip;
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::policy::{Policy, Surrogate, TokenId};
-use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3::settings::{Estimator, GrpoConfig};
 use ra3::statistics::GroupStats;

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use ra3::generation::{Guide, WritingRule};
+use ra3::generation::WritingRule;
+use ra3::guided::Guide;
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::model::Model;
 use ra3::policy::TokenId;
-use ra3::rollout::{Decision, LatentRule};
 use ra3::seed::Seed;
 use ra3_corpus::lines::encode_rationale;
 use ra3_evals::bench;

@@ -1,10 +1,10 @@
 //! Which draws the M-step learns from, by hand: the rollouts of the E-step's table.
 
 use ra3::annotate::{Choose, annotate};
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::m_step::{AnnotatedDocument, Draw};
 use ra3::policy::{SampleRule, TokenId};
 use ra3::rewards::Penalty;
-use ra3::rollout::{Decision, LatentRule};
 use ra3::scoring::Frozen;
 use ra3::seed::Seed;
 use ra3::trajectory::{Annotated, Document, Latent, Trajectory};

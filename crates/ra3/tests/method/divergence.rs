@@ -2,7 +2,8 @@
 //! against the exact derivative of what it stands for.
 
 use proptest::prelude::*;
-use ra3::generation::{Completion, WritingRule, complete};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group};
 use ra3::policy::{Example, Policy, PolicyError, Surrogate, TokenId};
 use ra3::seed::Seed;

@@ -1,7 +1,8 @@
 //! What a rollout says is likely to follow: the expert's lines, each behind an act.
 
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::policy::{Move, Policy, TokenId};
-use ra3::rollout::{Decision, LatentRule, Rollout};
+use ra3::rollout::Rollout;
 use ra3::seed::Seed;
 use ra3::trajectory::Trajectory;
 

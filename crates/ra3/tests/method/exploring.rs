@@ -1,7 +1,7 @@
 //! A floor under the think rate: where it forces a decision, that decision learns nothing.
 
+use ra3::latent_rule::Decision;
 use ra3::rewards::Penalty;
-use ra3::rollout::Decision;
 use ra3::seed::Seed;
 use ra3::settings::EStepConfig;
 use ra3::statistics::LatentStats;

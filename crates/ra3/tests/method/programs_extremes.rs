@@ -2,7 +2,8 @@
 //! to, and no number that is none.
 
 use proptest::prelude::*;
-use ra3::generation::{Completion, WritingRule, complete};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group};
 use ra3::policy::{Example, Surrogate, TokenId};
 use ra3::seed::Seed;

@@ -1,6 +1,7 @@
 //! RLVR's estimators by hand: three programs of 1, 2 and 4 sampled tokens.
 
-use ra3::generation::{Completion, WritingRule, complete};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group, group_advantages};
 use ra3::policy::{Example, Surrogate, TokenId, Work};
 use ra3::seed::Seed;

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use ra3::policy::PolicyError;
-use ra3::scoring::draw;
+use ra3::rollout::draw;
 use ra3::seed::Seed;
 use ra3::settings::EStepConfig;
 use ra3::statistics::RolloutStats;

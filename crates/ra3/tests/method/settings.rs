@@ -1,7 +1,8 @@
 //! The vocabulary of these tests, and settings to vary.
 
+use ra3::completion::Completion;
 use ra3::e_step::{self, EStepReport};
-use ra3::generation::{Completion, WritingRule, complete};
+use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group};
 use ra3::phases::EmConfig;
 use ra3::policy::{Policy, Surrogate, TokenId, UpdateStats, Work};

@@ -4,9 +4,11 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::policy::{Policy, Restriction, TokenId};
-use ra3::rollout::{Decision, LatentRule, Rollout};
-use ra3::scoring::{Frozen, draw, lines_logprobs, score};
+use ra3::rollout::Rollout;
+use ra3::rollout::draw;
+use ra3::scoring::{Frozen, lines_logprobs, score};
 use ra3::seed::Seed;
 use ra3::trace::{LineSpan, Part, Trace};
 use ra3::trajectory::{Annotated, Latent, Trajectory};

@@ -1,12 +1,13 @@
 //! Programs by hand, plain and guided: what is asked of the policy, and what is kept.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use proptest::prelude::*;
-use ra3::generation::{Completion, Guide, WritingRule, complete, complete_guided};
+use ra3::completion::Completion;
+use ra3::generation::{WritingRule, complete};
+use ra3::guided::{Guide, complete_guided};
+use ra3::latent_rule::{Decision, LatentRule};
 use ra3::policy::{Move, Policy, SampleRule, TokenId};
-use ra3::rollout::{Decision, LatentRule, Rollout};
 use ra3::seed::Seed;
 use ra3::trace::LineSpan;
 
@@ -284,33 +285,6 @@ fn latents_of_programs_have_temperatures_of_their_own() {
         Move::Done,
     ];
     assert_eq!(policy.moves.borrow()[0], expected);
-}
-
-/// A program may have to think before some of its lines, and decides freely before the others.
-#[test]
-fn some_lines_of_a_program_may_have_to_think() {
-    let policy = Scripted::new(&[&[ACT, NEWLINE, THINK, CLOSE, NEWLINE, ACT, END]], logprob);
-    let (rule, latents) = (Arc::new(tempered()), guide(Decision::Free).latents);
-    let mut row = Rollout::guided(&[END], rule, latents, &[NEWLINE]);
-    row.think_at(vec![false, true]);
-    policy.run(&mut [&mut row], Seed::root(1)).expect("it fits");
-    let expected = [
-        fed(&[END]),
-        decision(&[ACT, THINK]),
-        asked(&LINE_STOPS, 9),
-        decision(&[THINK]),
-        asked(&[CLOSE], 2),
-        asked(&LINE_STOPS, 6),
-        decision(&[ACT, THINK]),
-        asked(&LINE_STOPS, 4),
-        Move::Done,
-    ];
-    assert_eq!(policy.moves.borrow()[0], expected);
-    let positions: Vec<usize> = row.trace.restrictions.iter().map(|r| r.position).collect();
-    assert_eq!(positions, [1, 6], "the forced one is not restricted");
-    assert!(!row.trace.mask[3] && row.trace.mask[4]);
-    let done = Completion::of(row);
-    assert_eq!((done.program(), done.ended), (vec![NEWLINE, NEWLINE], true));
 }
 
 /// A plan that is given stands for the first decision; what follows is guided or plain.
