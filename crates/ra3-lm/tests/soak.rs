@@ -8,11 +8,11 @@
 
 use ra3::annotate::Choose;
 use ra3::completion::Completion;
-use ra3::em::{Done, Em};
+use ra3::em::Em;
 use ra3::formulas::Baseline;
 use ra3::generation::{WritingRule, complete};
 use ra3::grpo::{self, Group};
-use ra3::phases::EmConfig;
+use ra3::phases::{Done, EmConfig};
 use ra3::policy::{Surrogate, TokenId};
 use ra3::rewards::Penalty;
 use ra3::schedule::Schedule;

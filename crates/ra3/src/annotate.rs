@@ -1,4 +1,5 @@
-//! Drawing the M-step's data: which of `G` draws from `q` are kept (docs/algorithm.md, "M-step").
+//! The M-step's data (docs/algorithm.md, "M-step"): documents with latents drawn from `q`, of which
+//! the best are kept, or with the corpus' own. What is learnt of them is [`crate::m_step`]'s.
 
 use crate::formulas::softmax;
 use crate::latent_rule::LatentRule;
@@ -84,6 +85,21 @@ pub fn annotate(
         n_corpus_tokens: document.n_corpus_tokens,
     });
     Ok((documents.collect(), work))
+}
+
+/// Documents with the corpus' own latents. Where switching is impossible there is nothing to
+/// decide, so no marker may be learnt from them either.
+pub fn own_latents(
+    documents: impl IntoIterator<Item = Document>,
+    penalty: Penalty,
+) -> Vec<AnnotatedDocument> {
+    let own = |mut document: Document| {
+        if penalty.forbids_thinking() {
+            document.annotated.latents.fill(None);
+        }
+        AnnotatedDocument::single(document.annotated, document.n_corpus_tokens)
+    };
+    documents.into_iter().map(own).collect()
 }
 
 /// A draw of a smaller share is not worth its pass: it is less than a millionth of its document.

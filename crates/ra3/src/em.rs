@@ -5,41 +5,16 @@
 //! each [`Em::advance`] is one update or one batch of annotation. What a caller has to keep to
 //! continue anywhere is [`Em::position`], [`Em::annotated`] and the models of [`Em::frozen`].
 
-use crate::annotate::annotate;
-use crate::e_step::{self, EStepReport};
+use crate::annotate::{annotate, own_latents};
+use crate::e_step;
 use crate::m_step::{self, AnnotatedDocument};
-use crate::phases::{EmConfig, Phase, Place};
-use crate::policy::{Policy, PolicyError, UpdateStats, Work};
+use crate::phases::{Done, EmConfig, EmReport, Phase, Place};
+use crate::policy::{Policy, PolicyError};
 use crate::schedule::batch;
 use crate::scoring::Frozen;
 use crate::seed::Seed;
-use crate::settings::Scorer;
 use crate::statistics::LatentStats;
 use crate::trajectory::{Document, Markers, Trajectory};
-
-/// What one position did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EmReport {
-    /// Its phase, round and number.
-    pub place: Place,
-    /// The figures of its phase.
-    pub done: Done,
-    /// Corpus tokens of the documents that were learnt from.
-    pub n_corpus_tokens: u64,
-    /// Everything that ran.
-    pub work: Work,
-}
-
-/// What was done at a position.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Done {
-    /// A supervised update, of the cold start or the M-step.
-    Supervised(UpdateStats),
-    /// A policy gradient update.
-    EStep(EStepReport),
-    /// A batch of annotation, and the latents that were drawn.
-    Annotated(LatentStats),
-}
 
 /// The loop's state.
 #[derive(Debug)]
@@ -60,8 +35,15 @@ pub struct Em {
     pub n_documents: usize,
 }
 
-/// What was done, the corpus tokens of what was learnt from, and all work.
-type Step = (Done, u64, Work);
+/// Where the loop is, and what it draws there.
+struct At<'a> {
+    place: Place,
+    documents: &'a dyn Fn(usize) -> Document,
+    /// The run's, for the order of documents.
+    seed: Seed,
+    /// The position's, for rollouts.
+    draws: Seed,
+}
 
 impl Em {
     /// The loop before its first position, with all of so many documents for every phase.
@@ -91,137 +73,111 @@ impl Em {
             return Ok(None);
         };
         self.freeze(policy, place);
-        let draw = |name: &str, size: usize| -> Vec<Document> {
-            let order = batch(self.n_documents, size, place.nth, seed.child(name));
-            order.into_iter().map(documents).collect()
+        let at = At {
+            place,
+            documents,
+            seed,
+            draws: seed.child("position").nth(self.position),
         };
-        let m_size = self.config.m_batch_documents;
-        let seed_here = seed.child("position").nth(self.position);
-        let (done, n_corpus_tokens, work) = match place.phase {
-            Phase::ColdStart => {
-                let n_for_lines = self.config.n_cold_start_documents_for_lines();
-                let (among, seed) = (&self.cold_start_documents, seed.child("cold"));
-                let order = batch(among.len(), m_size - n_for_lines, place.nth, seed);
-                let drawn = order.into_iter().map(|nth| documents(among[nth]));
-                let own = self.own_latents(drawn.collect());
-                let for_lines = self.own_latents(draw("cold_lines", n_for_lines));
-                self.supervised(policy, [&own, &for_lines], place.nth)?
-            }
-            Phase::EStep => {
-                let documents = draw("e_step", self.config.e_step.batch_documents);
-                self.e_step(policy, place, documents, seed_here)?
-            }
-            Phase::Annotate => self.annotate(policy, place, draw("annotate", m_size), seed_here)?,
-            Phase::MStep => {
-                let seed = seed.child("m_step").nth(place.round);
-                let order = batch(self.annotated.len(), m_size, place.index, seed);
-                let kept = order.into_iter().map(|index| self.annotated[index].clone());
-                let nth = self.config.cold_start_updates + place.nth;
-                self.supervised(policy, [&kept.collect::<Vec<_>>(), &[]], nth)?
-            }
+        let report = match place.phase {
+            Phase::ColdStart => self.cold_start(policy, &at)?,
+            Phase::EStep => self.e_step(policy, &at)?,
+            Phase::Annotate => self.annotate(policy, &at)?,
+            Phase::MStep => self.m_step(policy, &at)?,
         };
         self.position += 1;
-        Ok(Some(EmReport {
-            place,
-            done,
-            n_corpus_tokens,
-            work,
-        }))
+        Ok(Some(report))
+    }
+
+    /// True where `p_0` is read from here on and there is none yet.
+    pub fn lacks_reference(&self, place: Place) -> bool {
+        let is_read = self.config.e_step.penalty.needs_reference();
+        is_read && place.phase != Phase::ColdStart && self.frozen.reference.is_none()
     }
 
     /// Takes the copies of the policy that this place needs.
     fn freeze(&mut self, policy: &dyn Policy, place: Place) {
-        let config = &self.config.e_step;
-        let is_warm = place.phase != Phase::ColdStart;
-        let needs_reference = is_warm && config.penalty.needs_reference();
-        if needs_reference && self.frozen.reference.is_none() {
+        if self.lacks_reference(place) {
             self.frozen.reference = Some(policy.snapshot());
         }
-        if place.begins_e_step() && config.scorer == Scorer::Frozen {
+        if self.config.takes_scorer(place) {
             self.frozen.scorer = Some(policy.snapshot());
         }
     }
 
-    /// Supervised update number `nth` of the run, on documents and on those that are there for
-    /// their lines alone.
-    fn supervised(
-        &self,
-        policy: &mut dyn Policy,
-        [batch, for_lines]: [&[AnnotatedDocument]; 2],
-        nth: u64,
-    ) -> Result<Step, PolicyError> {
-        let (config, markers) = (&self.config, &self.markers);
-        let n_updates = config.n_supervised_updates();
-        let lr = config.supervised_schedule.at(nth, n_updates);
-        let update = m_step::update(policy, batch, for_lines, markers, config.weights(), lr)?;
-        let documents = batch.iter().chain(for_lines);
-        let n_corpus_tokens = documents.map(|document| document.n_corpus_tokens).sum();
-        Ok((Done::Supervised(update), n_corpus_tokens, update.work))
+    /// An update on the corpus' own latents, and on the lines alone of some other documents.
+    fn cold_start(&self, policy: &mut dyn Policy, at: &At<'_>) -> Result<EmReport, PolicyError> {
+        let (n, penalty) = (self.config.m_batch_documents, self.config.e_step.penalty);
+        let n_for_lines = self.config.n_cold_start_documents_for_lines();
+        let (among, seed) = (&self.cold_start_documents, at.seed.child("cold"));
+        let order = batch(among.len(), n - n_for_lines, at.place.nth, seed).into_iter();
+        let own = order.map(|nth| (at.documents)(among[nth]));
+        let for_lines = self.batch(at, "cold_lines", n_for_lines);
+        let (own, for_lines) = (own_latents(own, penalty), own_latents(for_lines, penalty));
+        self.supervised(policy, &own, &for_lines, at)
     }
 
-    fn e_step(
-        &self,
-        policy: &mut dyn Policy,
-        place: Place,
-        documents: Vec<Document>,
-        seed: Seed,
-    ) -> Result<Step, PolicyError> {
-        let config = &self.config.e_step;
-        let lr = config.schedule().at(place.nth, self.config.n_e_updates());
+    /// An update of `q` by policy gradient.
+    fn e_step(&self, policy: &mut dyn Policy, at: &At<'_>) -> Result<EmReport, PolicyError> {
+        let (config, frozen, markers) = (&self.config.e_step, &self.frozen, &self.markers);
+        let documents = self.batch(at, "e_step", config.batch_documents);
         let tokens = documents.iter().map(|document| document.n_corpus_tokens);
         let n_corpus_tokens = tokens.sum();
         let batch: Vec<Trajectory> = documents.into_iter().map(Document::trajectory).collect();
-        let (frozen, markers) = (&self.frozen, &self.markers);
-        let report = e_step::update(policy, frozen, &batch, markers, config, lr, seed)?;
-        Ok((Done::EStep(report), n_corpus_tokens, report.work))
+        let lr = self.config.e_step_lr(at.place);
+        let found = e_step::update(policy, frozen, &batch, markers, config, lr, at.draws)?;
+        let done = Done::EStep(found);
+        Ok(at.place.report(done, n_corpus_tokens, found.work))
     }
 
-    /// Draws a batch of the round's data, beside the documents that keep their own latents.
-    fn annotate(
-        &mut self,
-        policy: &dyn Policy,
-        place: Place,
-        documents: Vec<Document>,
-        seed: Seed,
-    ) -> Result<Step, PolicyError> {
-        let (config, m_step) = (&self.config, &self.config.m_step);
-        let first = place.nth * config.m_batch_documents as u64;
-        let (mut own, mut searched) = (Vec::new(), Vec::new());
-        for (document, nth) in documents.into_iter().zip(first..) {
-            if config.keeps_own(nth) && document.annotated.has_rationale() {
-                own.push(document);
-            } else {
-                searched.push(document);
-            }
-        }
-        let mut rule = config.e_step.latent_rule(self.markers);
-        if m_step.random_rationales {
-            rule.rationale_temperature = f32::INFINITY;
-        }
-        let (frozen, choose, penalty) = (&self.frozen, m_step.choose, config.e_step.penalty);
-        let (drawn, work) = annotate(policy, frozen, &searched, &rule, choose, penalty, seed)?;
-        if place.index == 0 {
-            self.annotated.clear();
-        }
+    /// A batch of the round's data: documents that keep their own latents, and others whose latents
+    /// are drawn.
+    fn annotate(&mut self, policy: &dyn Policy, at: &At<'_>) -> Result<EmReport, PolicyError> {
+        let (config, frozen) = (&self.config, &self.frozen);
+        let documents = self.batch(at, "annotate", config.m_batch_documents);
+        let (own, searched) = config.split_own(documents, at.place.nth);
+        let (choose, penalty) = (config.m_step.choose, config.e_step.penalty);
+        let rule = config.annotation_rule(self.markers);
+        let (drawn, work) = annotate(policy, frozen, &searched, &rule, choose, penalty, at.draws)?;
         let draws = drawn.iter().flat_map(|document| &document.draws);
         let latents = LatentStats::of(draws.map(|draw| &draw.annotated));
+        if at.place.index == 0 {
+            self.annotated.clear();
+        }
         self.annotated.extend(drawn);
-        let own = self.own_latents(own);
-        self.annotated.extend(own);
-        Ok((Done::Annotated(latents), 0, work))
+        self.annotated.extend(own_latents(own, penalty));
+        Ok(at.place.report(Done::Annotated(latents), 0, work))
     }
 
-    /// Documents with the corpus' own latents. Where switching is impossible there is nothing to
-    /// decide, so no marker may be learnt from them either.
-    fn own_latents(&self, documents: Vec<Document>) -> Vec<AnnotatedDocument> {
-        let is_plain = self.config.e_step.penalty.forbids_thinking();
-        let whole = |document: Document| {
-            let mut annotated = document.annotated;
-            if is_plain {
-                annotated.latents.fill(None);
-            }
-            AnnotatedDocument::single(annotated, document.n_corpus_tokens)
-        };
-        documents.into_iter().map(whole).collect()
+    /// An update on the round's data.
+    fn m_step(&self, policy: &mut dyn Policy, at: &At<'_>) -> Result<EmReport, PolicyError> {
+        let (n, seed) = (self.config.m_batch_documents, at.seed.child("m_step"));
+        let seed = seed.nth(at.place.round);
+        let order = batch(self.annotated.len(), n, at.place.index, seed).into_iter();
+        let learnt: Vec<AnnotatedDocument> = order.map(|nth| self.annotated[nth].clone()).collect();
+        self.supervised(policy, &learnt, &[], at)
+    }
+
+    /// The M-step's update, which is that of the cold start, too.
+    fn supervised(
+        &self,
+        policy: &mut dyn Policy,
+        learnt: &[AnnotatedDocument],
+        for_lines: &[AnnotatedDocument],
+        at: &At<'_>,
+    ) -> Result<EmReport, PolicyError> {
+        let (weights, lr) = (self.config.weights(), self.config.supervised_lr(at.place));
+        let update = m_step::update(policy, learnt, for_lines, &self.markers, weights, lr)?;
+        let documents = learnt.iter().chain(for_lines);
+        let n_corpus_tokens = documents.map(|document| document.n_corpus_tokens).sum();
+        let done = Done::Supervised(update);
+        Ok(at.place.report(done, n_corpus_tokens, update.work))
+    }
+
+    /// A batch of a phase, among all documents.
+    fn batch(&self, at: &At<'_>, name: &str, size: usize) -> Vec<Document> {
+        let (nth, seed) = (at.place.nth, at.seed.child(name));
+        let order = batch(self.n_documents, size, nth, seed);
+        order.into_iter().map(at.documents).collect()
     }
 }

@@ -47,31 +47,37 @@ impl AnnotatedDocument {
 /// As [`Policy::update`].
 pub fn update(
     policy: &mut dyn Policy,
-    batch: &[AnnotatedDocument],
+    learnt: &[AnnotatedDocument],
     for_lines: &[AnnotatedDocument],
     markers: &Markers,
     weights: TokenWeights,
     learning_rate: f32,
 ) -> Result<UpdateStats, PolicyError> {
-    let example = |draw: &Draw, weights: TokenWeights| {
-        let trace = Trace::of(&draw.annotated, markers);
-        trace.example(|part| weights.of(part) * draw.share)
-    };
-    let of_lines = TokenWeights {
+    let lines_only = TokenWeights {
         decision: 0.0,
         rationale: 0.0,
         ..weights
     };
-    let parts = [(batch, weights), (for_lines, of_lines)];
-    let draws = parts.iter().flat_map(|(documents, weights)| {
-        let draws = documents.iter().flat_map(|document| &document.draws);
-        draws.map(|draw| example(draw, *weights))
-    });
-    let mut examples: Vec<Example> = draws.collect();
+    let mut examples = examples(learnt, markers, weights);
+    examples.extend(self::examples(for_lines, markers, lines_only));
     normalise(&mut examples);
     let objective = Objective {
         surrogate: Surrogate::LogLikelihood,
         learning_rate,
     };
     policy.update(&examples, objective)
+}
+
+/// The draws of some documents, each token with the weight of its part and its draw's share.
+fn examples(
+    documents: &[AnnotatedDocument],
+    markers: &Markers,
+    weights: TokenWeights,
+) -> Vec<Example> {
+    let example = |draw: &Draw| {
+        let trace = Trace::of(&draw.annotated, markers);
+        trace.example(|part| weights.of(part) * draw.share)
+    };
+    let draws = documents.iter().flat_map(|document| &document.draws);
+    draws.map(example).collect()
 }

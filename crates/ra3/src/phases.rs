@@ -1,9 +1,14 @@
-//! The outer loop as data: its settings, and the list of phases that they make
-//! (docs/algorithm.md, "The outer loop"). [`crate::em`] does them.
+//! The outer loop as data: its settings, the list of phases that they make, and what is reported of
+//! each (docs/algorithm.md, "The outer loop"). [`crate::em`] does them.
 
+use crate::e_step::EStepReport;
 use crate::interleave::TokenWeights;
+use crate::latent_rule::LatentRule;
+use crate::policy::{UpdateStats, Work};
 use crate::schedule::Schedule;
-use crate::settings::{EStepConfig, MStepConfig};
+use crate::settings::{EStepConfig, MStepConfig, Scorer};
+use crate::statistics::LatentStats;
+use crate::trajectory::{Document, Markers};
 
 /// Settings of the loop. A phase that a comparison leaves out is a count of 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,10 +67,43 @@ pub struct Place {
 }
 
 impl Place {
-    /// True for the first update of a round's E-step: a frozen scorer is taken there.
+    /// True for the first update of a round's E-step.
     pub fn begins_e_step(self) -> bool {
         self.phase == Phase::EStep && self.index == 0
     }
+
+    pub(crate) fn report(self, done: Done, n_corpus_tokens: u64, work: Work) -> EmReport {
+        EmReport {
+            place: self,
+            done,
+            n_corpus_tokens,
+            work,
+        }
+    }
+}
+
+/// What one position did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmReport {
+    /// Its phase, round and number.
+    pub place: Place,
+    /// The figures of its phase.
+    pub done: Done,
+    /// Corpus tokens of the documents that were learnt from.
+    pub n_corpus_tokens: u64,
+    /// Everything that ran.
+    pub work: Work,
+}
+
+/// What was done at a position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Done {
+    /// A supervised update, of the cold start or the M-step.
+    Supervised(UpdateStats),
+    /// A policy gradient update.
+    EStep(EStepReport),
+    /// A batch of annotation, and the latents that were drawn.
+    Annotated(LatentStats),
 }
 
 impl EmConfig {
@@ -115,6 +153,36 @@ impl EmConfig {
         self.cold_start_updates + self.rounds * self.m_updates
     }
 
+    /// True where a frozen scorer is taken: at the first update of a round's E-step.
+    pub fn takes_scorer(&self, place: Place) -> bool {
+        place.begins_e_step() && self.e_step.scorer == Scorer::Frozen
+    }
+
+    /// Step size of a supervised update: M-steps go on where the cold start ended.
+    pub(crate) fn supervised_lr(&self, place: Place) -> f32 {
+        let n_before = if place.phase == Phase::MStep {
+            self.cold_start_updates
+        } else {
+            0
+        };
+        let schedule = self.supervised_schedule;
+        schedule.at(n_before + place.nth, self.n_supervised_updates())
+    }
+
+    /// Step size of an E-step update.
+    pub(crate) fn e_step_lr(&self, place: Place) -> f32 {
+        self.e_step.schedule().at(place.nth, self.n_e_updates())
+    }
+
+    /// How annotation finds latents.
+    pub(crate) fn annotation_rule(&self, markers: Markers) -> LatentRule {
+        let mut rule = self.e_step.latent_rule(markers);
+        if self.m_step.random_rationales {
+            rule.rationale_temperature = f32::INFINITY;
+        }
+        rule
+    }
+
     /// Loss weights of cold start and M-step.
     pub(crate) fn weights(&self) -> TokenWeights {
         TokenWeights {
@@ -137,9 +205,24 @@ impl EmConfig {
         self.rounds.saturating_sub(self.selection_rounds) * self.e_updates
     }
 
+    /// The documents of annotation's batch `nth` that keep the corpus' own latents, where they have
+    /// some, and the others.
+    pub(crate) fn split_own(
+        &self,
+        documents: Vec<Document>,
+        nth: u64,
+    ) -> (Vec<Document>, Vec<Document>) {
+        let mut next = nth * self.m_batch_documents as u64;
+        documents.into_iter().partition(|document| {
+            let keeps_own = self.keeps_own(next);
+            next += 1;
+            keeps_own && document.annotated.has_rationale()
+        })
+    }
+
     /// True where document number `nth` of all that are annotated keeps the corpus' own latents: of
     /// any first `n` documents `⌊n · share⌋` do.
-    pub(crate) fn keeps_own(&self, nth: u64) -> bool {
+    fn keeps_own(&self, nth: u64) -> bool {
         // In whole billionths of the number as it is written: the nearest one to 0.9 is below it,
         // and 10 of it below 9.
         let share: f64 = self

@@ -5,9 +5,9 @@
 //! the filler, while `x` can still be seen, with a rationale that names `x`, and then to keep it.
 
 use ra3::completion::Completion;
-use ra3::em::{Done, Em};
+use ra3::em::Em;
 use ra3::generation::{WritingRule, complete};
-use ra3::phases::EmConfig;
+use ra3::phases::{Done, EmConfig};
 use ra3::policy::TokenId;
 use ra3::rewards::Penalty;
 use ra3::rollout::draw;

@@ -1,11 +1,11 @@
 //! The outer loop: its phases, what an infinite cost leaves of it, and continuing it anywhere.
 
 use ra3::annotate::{Choose, annotate};
-use ra3::em::{Done, Em, EmReport};
+use ra3::em::Em;
 use ra3::formulas::{Baseline, advantages};
 use ra3::m_step::Draw;
 use ra3::ntp;
-use ra3::phases::{EmConfig, Phase, Place};
+use ra3::phases::{Done, EmConfig, EmReport, Phase, Place};
 use ra3::policy::Policy;
 use ra3::rewards::{LineScore, Penalty};
 use ra3::schedule::{Schedule, batch};

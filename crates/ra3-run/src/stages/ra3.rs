@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ra3::e_step::EStepReport;
-use ra3::em::{Done, Em, EmReport};
+use ra3::em::Em;
 use ra3::model::{Model, Saved};
-use ra3::phases::{Phase, Place};
+use ra3::phases::{Done, EmReport, Phase, Place};
 use ra3::policy::UpdateStats;
 use ra3::seed::Seed;
 use ra3::settings::Scorer;
@@ -56,10 +56,8 @@ impl Snapshots {
             let (folder, companions) = (self.reference(), &self.companions);
             save_model(&folder, companions, lm, &self.tokenizer, &note)?;
         }
-        let place = em.config.place(em.position);
-        let begun = place.filter(|place| place.begins_e_step());
-        if let Some(place) = begun
-            && em.config.e_step.scorer == Scorer::Frozen
+        if let Some(place) = em.config.place(em.position)
+            && em.config.takes_scorer(place)
         {
             ra3_files::write_folder(&self.scorer(place.round), |folder| {
                 lm.save(folder, Saved::Weights)
@@ -124,9 +122,7 @@ impl Ra3Course<'_> {
         let Some(place) = self.em.config.place(self.em.position) else {
             return Ok(None);
         };
-        let needs_reference = self.em.config.e_step.penalty.needs_reference();
-        let is_warm = place.phase != Phase::ColdStart;
-        if needs_reference && is_warm && self.em.frozen.reference.is_none() {
+        if self.em.lacks_reference(place) {
             // As it was written: in the precision on disk, before and after a kill alike.
             let reference = self.snapshots.reference();
             self.em.frozen.reference = Some(self.snapshots.engine.load_frozen(&reference)?);

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use ra3::annotate::Choose;
-use ra3::em::{Em, EmReport};
-use ra3::phases::{EmConfig, Phase};
+use ra3::em::Em;
+use ra3::phases::{EmConfig, EmReport, Phase};
 use ra3::policy::Policy;
 use ra3::rewards::Penalty;
 use ra3::scoring::{Frozen, lines_logprobs};

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use ra3::annotate::Choose;
-use ra3::em::{Done, Em, EmReport};
+use ra3::em::Em;
 use ra3::m_step::AnnotatedDocument;
-use ra3::phases::{EmConfig, Phase};
+use ra3::phases::{Done, EmConfig, EmReport, Phase};
 use ra3::policy::{Policy, TokenId};
 use ra3::schedule::Schedule;
 use ra3::seed::Seed;
