@@ -38,6 +38,7 @@ pub mod m_step;
 pub mod phases;
 
 pub mod bounds;
+pub mod group;
 pub mod grpo;
 pub mod ntp;
 

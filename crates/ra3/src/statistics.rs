@@ -1,7 +1,7 @@
 //! Figures about latents, an E-step's rollouts and RLVR's programs: what a run reports, and nothing
 //! is learnt from.
 
-use crate::grpo::Group;
+use crate::group::Group;
 use crate::scoring::Scored;
 use crate::trace::LineSpan;
 use crate::trajectory::{Annotated, Latent};

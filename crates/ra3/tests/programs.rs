@@ -2,7 +2,8 @@
 
 use ra3::completion::Completion;
 use ra3::generation::{WritingRule, complete};
-use ra3::grpo::{self, Group};
+use ra3::group::Group;
+use ra3::grpo;
 use ra3::guided::{Guide, complete_guided};
 use ra3::interleave::strip;
 use ra3::latent_rule::{Decision, LatentRule};

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use ra3::completion::Completion;
 use ra3::generation::{WritingRule, complete};
-use ra3::grpo::{self, Group};
+use ra3::group::{self, Group};
+use ra3::grpo;
 use ra3::policy::{Example, Policy, PolicyError, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3::settings::{Estimator, GrpoConfig};
@@ -26,7 +27,7 @@ fn charged(coefficient: f32) -> (Vec<Group>, Scripted, f64) {
     let (programs, _) =
         complete(&policy, &[vec![0, 5]], &writing(), 3, Seed::root(1)).expect("it fits");
     let mut groups = Group::split(programs, &REWARDS, 3);
-    let (mean, work) = grpo::charge(&mut groups, &reference, coefficient).expect("it fits");
+    let (mean, work) = group::charge(&mut groups, &reference, coefficient).expect("it fits");
     assert_eq!((work.flops, work.n_tokens_sampled), (100.0, 0));
     (groups, reference, mean)
 }
@@ -116,7 +117,7 @@ fn what_a_reference_rules_out_is_refused_where_it_costs() {
         let (programs, _) =
             complete(&policy, &prompts, &config.writing, 3, Seed::root(1)).expect("it fits");
         let mut groups = Group::split(programs, &REWARDS, 3);
-        let (mean, _) = grpo::charge(&mut groups, &impossible, coefficient).expect("it fits");
+        let (mean, _) = group::charge(&mut groups, &impossible, coefficient).expect("it fits");
         assert_eq!(mean, f64::INFINITY);
         let update = grpo::update(&mut policy, &groups, &config, 0.1);
         if coefficient == 0.0 {
@@ -163,7 +164,7 @@ proptest! {
         let plain = grpo::examples(&groups, &config);
         for (reference, coefficient) in [(&other, 0.0), (&policy, coefficient)] {
             let mut groups = groups.clone();
-            let (mean, _) = grpo::charge(&mut groups, reference, coefficient).expect("it fits");
+            let (mean, _) = group::charge(&mut groups, reference, coefficient).expect("it fits");
             prop_assert!(mean.is_finite());
             prop_assert!(reference != &policy || mean == 0.0, "{mean}");
             let charged = grpo::examples(&groups, &config);
@@ -187,7 +188,7 @@ proptest! {
                 ..config.clone()
             };
             let mut charged = written(&table(seed), &prompts, &config, seed);
-            grpo::charge(&mut charged, &table(seed ^ 1), coefficient).expect("it fits");
+            group::charge(&mut charged, &table(seed ^ 1), coefficient).expect("it fits");
             let mut paid = charged.clone();
             for group in &mut paid {
                 let pairs = group.rewards.iter_mut().zip(&mut group.penalties);
@@ -287,7 +288,7 @@ fn the_mean_gradient_is_that_of_reward_less_divergence() {
             .flat_map(|a| programs.iter().map(move |b| (a, b)))
         {
             let mut groups = Group::split(vec![a.clone(), b.clone()], &[earned(a), earned(b)], 2);
-            grpo::charge(&mut groups, &reference, COEFFICIENT).expect("it fits");
+            group::charge(&mut groups, &reference, COEFFICIENT).expect("it fits");
             let examples = grpo::examples(&groups, &config);
             let (ascent, _) = policy
                 .gradient(&examples, Surrogate::LogLikelihood)
@@ -318,7 +319,7 @@ fn the_mean_gradient_is_that_of_reward_less_divergence() {
 #[test]
 fn no_groups_and_no_tokens_cost_nothing() {
     let reference: Box<dyn Policy> = table(2).snapshot();
-    let (mean, _) = grpo::charge(&mut [], &*reference, 1.0).expect("it fits");
+    let (mean, _) = group::charge(&mut [], &*reference, 1.0).expect("it fits");
     assert_eq!(mean, 0.0);
     let rule = WritingRule {
         program_tokens_max: 0,
@@ -328,7 +329,7 @@ fn no_groups_and_no_tokens_cost_nothing() {
         complete(&table(1), &[vec![TEXT]], &rule, 2, Seed::root(1)).expect("it fits");
     let mut groups = Group::split(programs, &[1.0, 0.0], 2);
     assert_eq!(
-        grpo::charge(&mut groups, &*reference, 1.0)
+        group::charge(&mut groups, &*reference, 1.0)
             .expect("it fits")
             .0,
         0.0

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use ra3::completion::Completion;
 use ra3::generation::{WritingRule, complete};
-use ra3::grpo::{self, Group};
+use ra3::group::Group;
+use ra3::grpo;
 use ra3::policy::{Example, Surrogate, TokenId};
 use ra3::seed::Seed;
 use ra3::settings::{Estimator, GrpoConfig};

@@ -2,7 +2,8 @@
 
 use ra3::completion::Completion;
 use ra3::generation::{WritingRule, complete};
-use ra3::grpo::{self, Group, group_advantages};
+use ra3::group::Group;
+use ra3::grpo::{self, group_advantages};
 use ra3::policy::{Example, Surrogate, TokenId, Work};
 use ra3::seed::Seed;
 use ra3::settings::{Estimator, GrpoConfig};

@@ -3,7 +3,8 @@
 use ra3::completion::Completion;
 use ra3::e_step::{self, EStepReport};
 use ra3::generation::{WritingRule, complete};
-use ra3::grpo::{self, Group};
+use ra3::group::Group;
+use ra3::grpo;
 use ra3::phases::EmConfig;
 use ra3::policy::{Policy, Surrogate, TokenId, UpdateStats, Work};
 use ra3::rewards::Penalty;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ra3::generation::complete;
+use ra3::group;
 use ra3::grpo;
 use ra3::model::Model;
 use ra3::policy::{Surrogate, TokenId, Work};
@@ -226,7 +227,7 @@ impl RlvrCourse<'_> {
         }
         let mut further = written::mean(&components);
         if let Some(reference) = &self.reference {
-            let (kl, scoring) = grpo::charge(&mut kept, &**reference, self.section.kl)?;
+            let (kl, scoring) = group::charge(&mut kept, &**reference, self.section.kl)?;
             further.insert("kl".to_owned(), kl);
             work += scoring;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ra3::completion::Completion;
-use ra3::grpo::Group;
+use ra3::group::Group;
 use ra3::statistics::GroupStats;
 use ra3_evals::outcome::Fault;
 use ra3_evals::rlvr::reward_command::Reward;
