@@ -4,8 +4,8 @@ use std::fmt;
 
 use ra3::e_step;
 use ra3::policy::{
-    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, Surrogate,
-    TokenId, Work, run_all,
+    Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, TokenId, Work,
+    run_all,
 };
 use ra3::rewards::Penalty;
 use ra3::scoring::Frozen;
@@ -223,20 +223,15 @@ impl Subject {
         let n = n_documents(n_tokens);
         let mut weights = vec![1.0 / (n * (n_tokens - 1)) as f32; n_tokens];
         weights[0] = 0.0;
-        let document = |index: usize| Example {
-            tokens: self.tokens(n_tokens, Seed::root(index as u64)),
-            weights: weights.clone(),
-            restrictions: Vec::new(),
-            old_logprobs: Vec::new(),
+        let document = |index: usize| {
+            let tokens = self.tokens(n_tokens, Seed::root(index as u64));
+            Example::plain(tokens, weights.clone())
         };
         (0..n).map(document).collect()
     }
 
     fn train(&mut self, document: usize) -> Result<Work, PolicyError> {
-        let objective = Objective {
-            surrogate: Surrogate::LogLikelihood,
-            learning_rate: LEARNING_RATE,
-        };
+        let objective = Objective::likelihood(LEARNING_RATE);
         Ok(self.lm.update(&self.documents(document), objective)?.work)
     }
 

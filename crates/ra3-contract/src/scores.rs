@@ -1,6 +1,6 @@
 //! What scoring promises.
 
-use ra3::policy::{Example, Restriction, TokenId};
+use ra3::policy::{Example, Objective, Restriction, TokenId};
 
 use crate::Subject;
 use crate::script::{distribution, score, sequence, tokens};
@@ -127,10 +127,7 @@ pub(crate) fn snapshots(subject: &Subject) {
     let before = score(&*policy, &whole.tokens);
     assert!(distance(&score(&*snapshot, &whole.tokens), &before) <= tolerance);
     for _ in 0..3 {
-        let objective = ra3::policy::Objective {
-            surrogate: ra3::policy::Surrogate::LogLikelihood,
-            learning_rate: 1e-2,
-        };
+        let objective = Objective::likelihood(1e-2);
         policy
             .update(std::slice::from_ref(&whole), objective)
             .expect("a good batch");

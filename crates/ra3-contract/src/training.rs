@@ -7,10 +7,7 @@ use ra3::policy::{Example, Objective, Restriction, Surrogate, TokenId, UpdateSta
 use crate::Subject;
 use crate::script::{score, tokens};
 
-const LIKELIHOOD: Objective = Objective {
-    surrogate: Surrogate::LogLikelihood,
-    learning_rate: 0.0,
-};
+const LIKELIHOOD: Objective = Objective::likelihood(0.0);
 
 /// What an update of a fresh policy says.
 fn stats(subject: &Subject, batch: &[Example], objective: Objective) -> UpdateStats {

@@ -1,11 +1,11 @@
 //! A document with the latents that a model finds for it.
 
 use anyhow::Result;
-use ra3::bounds::without_think;
+use ra3::bounds::act_logprobs;
 use ra3::latent_rule::LatentRule;
 use ra3::policy::{Policy, TokenId};
 use ra3::rollout::draw;
-use ra3::scoring::{Frozen, lines_logprobs, score};
+use ra3::scoring::{Frozen, score};
 use ra3::seed::Seed;
 use ra3::trace::Trace;
 use ra3::trajectory::{Latent, Trajectory};
@@ -27,12 +27,9 @@ pub(crate) fn annotate(
     let (mut rollouts, _) = score(policy, &Frozen::default(), traces)?;
     let rollout = rollouts.remove(0);
     let trace = &rollout.trace;
-    let thinks: Vec<usize> = (0..trace.lines.len())
-        .filter(|line| trace.lines[*line].is_think())
-        .collect();
-    let variant = |line: &usize| without_think(trace, *line, &rule.markers);
-    let variants: Vec<Trace> = thinks.iter().map(variant).collect();
-    let (without, _) = lines_logprobs(policy, &variants)?;
+    let lines = (0..trace.lines.len()).filter(|line| trace.lines[*line].is_think());
+    let thinks: Vec<(&Trace, usize)> = lines.map(|line| (trace, line)).collect();
+    let (without, _) = act_logprobs(policy, &thinks, &rule.markers)?;
     let of_line = |(line, text): (usize, &Vec<TokenId>)| {
         let (span, score) = (&trace.lines[line], &rollout.lines[line]);
         let chosen = f64::from(trace.logprobs[span.latent.start]).exp();
@@ -52,8 +49,8 @@ pub(crate) fn annotate(
         }
     };
     let mut lines: Vec<AnnotatedLine> = document.lines.iter().enumerate().map(of_line).collect();
-    for (line, without) in thinks.iter().zip(without) {
-        lines[*line].logprob_act = f64::from(without[*line]);
+    for ((_, line), without) in thinks.iter().zip(without) {
+        lines[*line].logprob_act = f64::from(without);
     }
     Ok(DocumentSample {
         arm: arm.to_owned(),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use ra3::model::Shape;
-use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, Surrogate, TokenId};
+use ra3::policy::{Episode, Example, Move, Objective, Observation, SampleRule, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::TrainSettings;
 use ra3_lm::config::{ModelConfig, Precision};
@@ -152,12 +152,7 @@ fn document(tokenizer: &Tokenizer, text: &str, n_tokens_max: usize) -> (Example,
     tokens.truncate(n_tokens_max.max(n_begin));
     let mut weights = vec![1.0; tokens.len()];
     weights[..n_begin.max(1)].fill(0.0);
-    let document = Example {
-        tokens,
-        weights,
-        restrictions: Vec::new(),
-        old_logprobs: Vec::new(),
-    };
+    let document = Example::plain(tokens, weights);
     (document, n_begin)
 }
 
@@ -359,18 +354,13 @@ fn train_step(folder: &Path, on_disk: &ModelConfig, n_tokens: usize) -> Result<T
     let seed = Seed::root(0);
     let mut weights = vec![1.0 / n_tokens as f32; n_tokens];
     weights[0] = 0.0;
-    let batch = [Example {
-        tokens: (0..n_tokens as u64)
+    let batch = [Example::plain(
+        (0..n_tokens as u64)
             .map(|index| (seed.nth(index).uniform() * vocabulary) as TokenId)
             .collect(),
         weights,
-        restrictions: Vec::new(),
-        old_logprobs: Vec::new(),
-    }];
-    let objective = Objective {
-        surrogate: Surrogate::LogLikelihood,
-        learning_rate: 1e-5,
-    };
+    )];
+    let objective = Objective::likelihood(1e-5);
     let first = lm.update(&batch, objective)?.loss;
     let began = Instant::now();
     let second = lm.update(&batch, objective)?.loss;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use ra3::latent_rule::{Decision, LatentRule};
+use ra3::latent_rule::LatentRule;
 use ra3::seed::Seed;
 use ra3::trajectory::Latent;
 use ra3_corpus::document::Document;
@@ -64,13 +64,7 @@ pub fn annotate(
     });
     let comments = comments.collect();
     let lines = annotated.trajectory;
-    let rule = LatentRule {
-        markers: tokenizer.markers(),
-        rationale_tokens_max,
-        temperature: 1.0,
-        rationale_temperature: 1.0,
-        decision: Decision::Free,
-    };
+    let rule = LatentRule::free(tokenizer.markers(), rationale_tokens_max, 1.0);
     let seed = Seed::root(seed);
     let document =
         annotation::annotate(&*lm, &lines, "document", "model", &rule, &tokenizer, seed)?;

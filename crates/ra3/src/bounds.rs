@@ -17,7 +17,7 @@ use crate::formulas::log_mean_exp;
 use crate::latent_rule::{Decision, LatentRule};
 use crate::policy::{Example, Policy, PolicyError, Work};
 use crate::rollout::draw;
-use crate::scoring::{Scored, line_scores, lines_logprobs, rationale_logprobs, sum};
+use crate::scoring::{Scored, lines_logprobs, rationale_logprobs, scored, sum};
 use crate::seed::Seed;
 use crate::statistics::{LatentStats, mean};
 use crate::trace::{Part, Trace};
@@ -137,14 +137,7 @@ pub fn measure(
     work += scoring;
     let (of_rationales, scoring) = rationale_logprobs(reference, &traces)?;
     work += scoring;
-    let rollouts: Vec<Scored> = traces
-        .into_iter()
-        .zip(written.iter().zip(&of_rationales))
-        .map(|(trace, (written, of_rationales))| Scored {
-            lines: line_scores(&trace, written, of_rationales),
-            trace,
-        })
-        .collect();
+    let rollouts = scored(traces, &written, &of_rationales);
     let first: Vec<&Scored> = rollouts.iter().step_by(k_max).collect();
     let lines = |rollout: &Scored| rollout.lines.iter().map(|line| line.line_logprob).collect();
     let drawn = first.iter().map(|rollout| (&rollout.trace, lines(rollout)));
@@ -249,24 +242,38 @@ fn gain<'t>(
     rollouts: impl Iterator<Item = (&'t Trace, Vec<f32>)>,
     markers: &Markers,
 ) -> Result<(Gain, Work), PolicyError> {
-    let (mut variants, mut with) = (Vec::new(), Vec::new());
+    let (mut thinks, mut with) = (Vec::new(), Vec::new());
     for (trace, logprobs) in rollouts {
         for (line, logprob) in logprobs.into_iter().enumerate() {
             if trace.lines[line].is_think() {
-                variants.push(without_think(trace, line, markers));
-                with.push(logprob);
+                thinks.push((trace, line));
+                with.push(f64::from(logprob));
             }
         }
     }
-    let (without, work) = lines_logprobs(policy, &variants)?;
-    let gain = |(with, without): (&f32, &Vec<f32>)| {
-        let act = without
-            .last()
-            .expect("it ends with the line that is asked about");
-        f64::from(*with) - f64::from(*act)
-    };
+    let (without, work) = act_logprobs(policy, &thinks, markers)?;
+    let gain = |(with, without): (&f64, &f32)| with - f64::from(*without);
     let gains: Vec<f64> = with.iter().zip(&without).map(gain).collect();
     Ok((Gain::of(&gains), work))
+}
+
+/// `log π` of each of these lines of traces, with an act there in place of its think.
+///
+/// # Errors
+/// As [`Policy::score`].
+pub fn act_logprobs(
+    policy: &dyn Policy,
+    lines: &[(&Trace, usize)],
+    markers: &Markers,
+) -> Result<(Vec<f32>, Work), PolicyError> {
+    let variants: Vec<Trace> = lines
+        .iter()
+        .map(|(trace, line)| without_think(trace, *line, markers))
+        .collect();
+    let (logprobs, work) = lines_logprobs(policy, &variants)?;
+    let of_lines = logprobs.iter().zip(lines);
+    let of_lines = of_lines.map(|(logprobs, (_, line))| logprobs[*line]);
+    Ok((of_lines.collect(), work))
 }
 
 /// The document up to `line`, with an act there in place of its think.

@@ -41,6 +41,17 @@ pub enum Decision {
 }
 
 impl LatentRule {
+    /// Latents of the model's own `q`, at one temperature.
+    pub fn free(markers: Markers, rationale_tokens_max: usize, temperature: f32) -> Self {
+        Self {
+            markers,
+            rationale_tokens_max,
+            temperature,
+            rationale_temperature: temperature,
+            decision: Decision::Free,
+        }
+    }
+
     /// What the next decision may be; nothing where there is none. `has_to_think` forces one that
     /// would be free.
     pub(crate) fn choices(&self, can_think: bool, has_to_think: bool) -> Arc<[TokenId]> {

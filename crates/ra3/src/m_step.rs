@@ -4,7 +4,7 @@
 //! sampled.
 
 use crate::interleave::{TokenWeights, normalise};
-use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
+use crate::policy::{Example, Objective, Policy, PolicyError, UpdateStats};
 use crate::trace::Trace;
 use crate::trajectory::{Annotated, Markers};
 
@@ -58,14 +58,10 @@ pub fn update(
         rationale: 0.0,
         ..weights
     };
-    let mut examples = examples(learnt, markers, weights);
-    examples.extend(self::examples(for_lines, markers, lines_only));
-    normalise(&mut examples);
-    let objective = Objective {
-        surrogate: Surrogate::LogLikelihood,
-        learning_rate,
-    };
-    policy.update(&examples, objective)
+    let mut batch = examples(learnt, markers, weights);
+    batch.extend(examples(for_lines, markers, lines_only));
+    normalise(&mut batch);
+    policy.update(&batch, Objective::likelihood(learning_rate))
 }
 
 /// The draws of some documents, each token with the weight of its part and its draw's share.

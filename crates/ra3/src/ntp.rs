@@ -1,7 +1,7 @@
 //! Next-token prediction: the baseline, and what pretraining is.
 
 use crate::interleave::{normalise, plain};
-use crate::policy::{Example, Objective, Policy, PolicyError, Surrogate, UpdateStats};
+use crate::policy::{Example, Objective, Policy, PolicyError, UpdateStats};
 use crate::trajectory::Trajectory;
 
 /// One update on plain documents: the loss is the mean of `− log p` over the lines' tokens, and
@@ -20,11 +20,5 @@ pub fn update(
         .map(|trajectory| plain(trajectory, prefix_weight))
         .collect();
     normalise(&mut examples);
-    policy.update(
-        &examples,
-        Objective {
-            surrogate: Surrogate::LogLikelihood,
-            learning_rate,
-        },
-    )
+    policy.update(&examples, Objective::likelihood(learning_rate))
 }

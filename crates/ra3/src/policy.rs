@@ -150,6 +150,18 @@ pub struct Example {
     pub old_logprobs: Vec<f32>,
 }
 
+impl Example {
+    /// A sequence that nobody sampled, every token over the whole vocabulary.
+    pub fn plain(tokens: Vec<TokenId>, weights: Vec<f32>) -> Self {
+        Self {
+            tokens,
+            weights,
+            restrictions: Vec::new(),
+            old_logprobs: Vec::new(),
+        }
+    }
+}
+
 /// What is maximised for each target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Surrogate {
@@ -183,6 +195,16 @@ pub struct Objective {
     pub surrogate: Surrogate,
     /// The step size of this update; schedules are the caller's.
     pub learning_rate: f32,
+}
+
+impl Objective {
+    /// Maximum likelihood, of supervised updates.
+    pub const fn likelihood(learning_rate: f32) -> Self {
+        Self {
+            surrogate: Surrogate::LogLikelihood,
+            learning_rate,
+        }
+    }
 }
 
 /// Work done by the network.

@@ -47,12 +47,22 @@ pub fn score(
     let (of_lines, mut work) = action_logprobs(scorer, &traces)?;
     let (of_rationales, scoring) = rationale_logprobs(frozen.reference.as_deref(), &traces)?;
     work += scoring;
+    Ok((scored(traces, &of_lines, &of_rationales), work))
+}
+
+/// Rollouts with the scores of their lines: `log q` is a trace's own, the others are given token by
+/// token.
+pub(crate) fn scored(
+    traces: Vec<Trace>,
+    of_lines: &[Vec<f32>],
+    of_rationales: &[Vec<f32>],
+) -> Vec<Scored> {
     let rows = traces.into_iter().zip(of_lines).zip(of_rationales);
     let scored = rows.map(|((trace, of_lines), of_rationales)| Scored {
-        lines: line_scores(&trace, &of_lines, &of_rationales),
+        lines: line_scores(&trace, of_lines, of_rationales),
         trace,
     });
-    Ok((scored.collect(), work))
+    scored.collect()
 }
 
 /// `log p_0` of every token of the rationales; where no reference is, `log q` as it was drawn.
@@ -80,8 +90,7 @@ fn sequences(traces: &[Trace], is_wanted: impl Fn(Part) -> bool) -> Vec<Example>
         .collect()
 }
 
-/// The scores of a trace's lines: `log q` is the trace's own, the others are given token by token.
-pub fn line_scores(trace: &Trace, of_lines: &[f32], of_rationales: &[f32]) -> Vec<LineScore> {
+fn line_scores(trace: &Trace, of_lines: &[f32], of_rationales: &[f32]) -> Vec<LineScore> {
     let score = |span: &LineSpan| {
         // A `</think>` that was forced is certain under every model.
         let drawn = |logprobs: &[f32]| -> f32 {

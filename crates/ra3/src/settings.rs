@@ -92,19 +92,13 @@ impl Default for EStepConfig {
 impl EStepConfig {
     /// How latents are drawn from `q`.
     pub fn latent_rule(&self, markers: Markers) -> LatentRule {
-        LatentRule {
-            markers,
-            rationale_tokens_max: self.rationale_tokens_max,
-            temperature: self.temperature,
-            rationale_temperature: self.temperature,
-            decision: if self.penalty.forbids_thinking() {
-                Decision::Absent
-            } else if self.think_every_line {
-                Decision::Think
-            } else {
-                Decision::Free
-            },
+        let mut rule = LatentRule::free(markers, self.rationale_tokens_max, self.temperature);
+        if self.penalty.forbids_thinking() {
+            rule.decision = Decision::Absent;
+        } else if self.think_every_line {
+            rule.decision = Decision::Think;
         }
+        rule
     }
 
     /// How the E-step's own rollouts find latents: [`Self::latent_rule`], under the think floor.

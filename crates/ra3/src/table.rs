@@ -444,12 +444,7 @@ mod tests {
 
     #[test]
     fn an_update_runs_the_tokens_of_its_examples() {
-        let example = |n: usize| Example {
-            tokens: vec![1; n],
-            weights: vec![0.0; n],
-            restrictions: Vec::new(),
-            old_logprobs: Vec::new(),
-        };
+        let example = |n: usize| Example::plain(vec![1; n], vec![0.0; n]);
         let batch = [example(3), example(5)];
         let table = TablePolicy::random(4, 1, 1.0, Seed::root(0));
         let stats = table.gradient(&batch, Surrogate::LogLikelihood);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ra3::model::Model;
-use ra3::policy::{Example, Objective, Surrogate, TokenId};
+use ra3::policy::{Example, Objective, TokenId};
 use ra3::seed::Seed;
 use ra3_lm::config::ModelConfig;
 use ra3_text::tokenizer::Tokenizer;
@@ -28,10 +28,7 @@ use crate::run_file::{EngineSection, TorchSection, TrainingSection};
 const N_TOKENS: usize = 512;
 /// What float32 scores may differ by, in nats.
 const FAR: f64 = 1e-3;
-const OBJECTIVE: Objective = Objective {
-    surrogate: Surrogate::LogLikelihood,
-    learning_rate: 1e-5,
-};
+const OBJECTIVE: Objective = Objective::likelihood(1e-5);
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -136,12 +133,7 @@ fn parts_of(document: &Example, n_parts: usize) -> Vec<Example> {
     let part = |(tokens, weights): (&[TokenId], &[f32])| {
         let mut weights = weights.to_vec();
         weights[0] = 0.0;
-        Example {
-            tokens: tokens.to_vec(),
-            weights,
-            restrictions: Vec::new(),
-            old_logprobs: Vec::new(),
-        }
+        Example::plain(tokens.to_vec(), weights)
     };
     let cut = document.tokens.chunks(n_each);
     let mut parts: Vec<Example> = cut.zip(document.weights.chunks(n_each)).map(part).collect();

@@ -203,14 +203,13 @@ impl Way<'_> {
         tokenizer: &Tokenizer,
     ) -> Result<Vec<Evaluation>> {
         let newlines: Arc<[TokenId]> = tokenizer.newlines().collect();
+        let (n_max, temperature) = (file.corpus.rationale_tokens_max, self.measure.temperature);
+        let latents = LatentRule::free(tokenizer.markers(), n_max, temperature);
         let guided = |name, decision| Evaluation {
             guide: Some(Guide {
                 latents: LatentRule {
-                    markers: tokenizer.markers(),
-                    rationale_tokens_max: file.corpus.rationale_tokens_max,
-                    temperature: self.measure.temperature,
-                    rationale_temperature: self.measure.temperature,
                     decision,
+                    ..latents.clone()
                 },
                 newlines: Arc::clone(&newlines),
             }),

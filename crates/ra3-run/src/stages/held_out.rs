@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ra3::bounds::{self, Bound, Bounds};
 use ra3::formulas::effective_choices;
-use ra3::latent_rule::{Decision, LatentRule};
+use ra3::latent_rule::LatentRule;
 use ra3::model::Model;
 use ra3::policy::Policy;
 use ra3::seed::Seed;
@@ -119,13 +119,7 @@ fn latent(
     let seed = Seed::root(file.seed).child("held_out");
     let text = Text::lifted(stored);
     let (all_act, _) = bounds::all_act(policy, &text.documents, &markers)?;
-    let rule = LatentRule {
-        markers,
-        rationale_tokens_max: file.corpus.rationale_tokens_max,
-        temperature: 1.0,
-        rationale_temperature: 1.0,
-        decision: Decision::Free,
-    };
+    let rule = LatentRule::free(markers, file.corpus.rationale_tokens_max, 1.0);
     let p_0 = reference.map(|reference| reference as &dyn Policy);
     let (alpha, ks) = (file.held_out.alpha, &file.held_out.iwae);
     let found = bounds::measure(policy, p_0, &text.documents, &rule, alpha, ks, seed)?;

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use ra3::interleave::{TokenWeights, interleave, normalise, plain};
 use ra3::model::Model;
-use ra3::policy::{Example, Objective, Surrogate, TokenId};
+use ra3::policy::{Example, Objective, TokenId};
 use ra3::trajectory::{Annotated, Latent, Markers, Trajectory};
 use ra3_corpus::shards::Shards;
 
@@ -59,22 +59,14 @@ pub(super) fn programs(
         tokens.resize(n_tokens, other_than(markers, member, shape.n_vocabulary));
         let mut weights = vec![0.0; prompt.len()];
         weights.resize(n_tokens, 1.0);
-        Example {
-            tokens,
-            weights,
-            restrictions: Vec::new(),
-            old_logprobs: Vec::new(),
-        }
+        Example::plain(tokens, weights)
     };
     run(lm, (0..group_size).map(program).collect())
 }
 
 fn run(lm: &dyn Model, mut batch: Vec<Example>) -> Result<()> {
     normalise(&mut batch);
-    let objective = Objective {
-        surrogate: Surrogate::LogLikelihood,
-        learning_rate: 0.0,
-    };
+    let objective = Objective::likelihood(0.0);
     Ok(lm.rehearse(&batch, objective)?)
 }
 
