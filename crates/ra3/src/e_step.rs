@@ -2,7 +2,7 @@
 //! "E-step").
 //!
 //! `G` rollouts of each trajectory; the expert's lines are forced in, decisions and rationales are
-//! sampled. For line `t` of rollout `g`:
+//! sampled. For line `t` of rollout `g` (the letters are settings: [`EStepConfig`]):
 //!
 //! ```text
 //! r_t = log π(a_t | h_t, z_t) − c · 1[z_t is think]                    (switch cost)
@@ -42,8 +42,9 @@ pub struct EStepReport {
     pub work: Work,
 }
 
-/// One update: rollouts, scores, credit, policy gradient. The step size is this update's, the
-/// warm-up in it.
+/// One update. `z ~ q` is drawn ([`draw`]), `π` scores the lines and `p_0` the rationales
+/// ([`score`]), lines get their [`Credit`], and the policy gradient is followed. The step size is
+/// this update's, the warm-up in it.
 ///
 /// # Errors
 /// As [`Policy::run`], [`Policy::score`] and [`Policy::update`].

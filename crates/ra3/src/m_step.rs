@@ -1,7 +1,13 @@
-//! The M-step: next-token prediction on the documents annotated with their latents
-//! (docs/algorithm.md, "M-step"). The cold start is the same step on the corpus' own comments.
-//! Markers are learnt over the whole vocabulary, so that the model writes them wherever it is
-//! sampled.
+//! The M-step: next-token prediction on documents with latents (docs/algorithm.md, "M-step"). The
+//! cold start is the same step on the corpus' own comments.
+//!
+//! ```text
+//! minimise − Σ_i w_i log p(x_i | x_<i) / Σ_i w_i,   x = s_0, z_0, a_0, z_1, a_1, …
+//! ```
+//!
+//! over the tokens of a batch. `w` is a setting for each kind of token, times the share of a draw
+//! among the draws of its document. Markers are learnt over the whole vocabulary, so that the model
+//! writes them wherever it is sampled. Where the latents come from: [`crate::annotate`].
 
 use crate::interleave::{TokenWeights, normalise};
 use crate::policy::{Example, Objective, Policy, PolicyError, UpdateStats};
