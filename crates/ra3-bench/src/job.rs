@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ra3::e_step;
+use ra3::model::Model;
 use ra3::policy::{
     Episode, Example, Move, Objective, Observation, Policy, PolicyError, SampleRule, TokenId, Work,
     run_all,
@@ -14,6 +15,8 @@ use ra3::settings::EStepConfig;
 use ra3::trajectory::{Markers, Trajectory};
 use ra3_lm::config::{ModelConfig, Precision};
 use ra3_lm::{Lm, TrainSettings};
+
+use crate::Request;
 
 /// Tokens of a training step, and of a scoring, together: of one document where it has more.
 const N_TOKENS: usize = 2048;
@@ -133,6 +136,14 @@ impl Job {
         }
     }
 
+    /// True if the weights move.
+    pub(crate) fn trains(self) -> bool {
+        match self {
+            Self::Train { .. } | Self::EStep { .. } => true,
+            Self::Score { .. } | Self::Generate { .. } => false,
+        }
+    }
+
     /// What a reader counts in it, and how many.
     pub(crate) fn units(self) -> (&'static str, usize) {
         match self {
@@ -185,16 +196,16 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) fn new(config: &ModelConfig, compute: Precision) -> Self {
+    pub(crate) fn new(config: &ModelConfig, request: &Request) -> Self {
         let settings = TrainSettings {
             weight_decay: 0.01,
             clip_norm: 1.0,
             n_tokens_micro: 4096,
             recompute: false,
             cache_bytes_max: 4 << 30,
-            compute,
+            compute: request.compute,
             moments: Precision::Float32,
-            frozen: Precision::Float32,
+            frozen: request.weights,
         };
         let mut lm = Lm::random(config.clone(), settings, Seed::root(0));
         let last = config.vocab_size as TokenId - 1;
@@ -205,6 +216,9 @@ impl Subject {
             end: last,
         };
         avoid(&mut lm, [markers.think, markers.close]);
+        if request.weights != Precision::Float32 {
+            lm.freeze();
+        }
         Self { lm, markers }
     }
 

@@ -24,7 +24,7 @@ pub use result::{Figure, Machine, Measured};
 pub struct Request {
     /// Checkpoint folder whose shape the model has; its weights are random.
     pub model: Option<PathBuf>,
-    /// A shape by its name where no folder is given: XS, S, M or L.
+    /// A shape by its name where no folder is given: XS, S, M, L or XL.
     pub size: String,
     /// Tokens of its vocabulary in place of the shape's own.
     pub vocabulary: Option<usize>,
@@ -33,6 +33,8 @@ pub struct Request {
     pub jobs: Vec<String>,
     /// Precision of the operands of matrix products.
     pub compute: Precision,
+    /// Precision of the weights: in `bf16` the model is run and not trained.
+    pub weights: Precision,
     /// How often a job runs, after once that does not count.
     pub n_runs: usize,
     /// Threads of the engine; as many as the machine runs at once where it is left out.
@@ -43,7 +45,7 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// There is no such shape.
-    #[error("the shape {0:?} is not known: use XS, S, M or L, or a checkpoint's folder")]
+    #[error("the shape {0:?} is not known: use XS, S, M, L or XL, or a checkpoint's folder")]
     Size(String),
     /// There are no such jobs.
     #[error("no job begins with {0}: there are {known}; train-T and score-T with documents of T \
@@ -63,6 +65,9 @@ pub enum BenchError {
         /// Why.
         source: PolicyError,
     },
+    /// The job trains, and the weights are for running only.
+    #[error("{0} trains, and weights in bf16 are for running only: ask for score and generate")]
+    Frozen(String),
     /// The model has no place for a job's tokens.
     #[error("{model} has a context of {n_context} tokens, and {job} needs {n_needed}")]
     Context {
@@ -94,7 +99,7 @@ pub fn measure(request: &Request, watcher: &mut dyn FnMut(&str)) -> Result<Measu
     ra3_lm::set_threads(n_threads);
     watcher("the machine");
     let mut measured = Measured {
-        machine: Machine::measure(n_threads, request.compute, model::n_params(&config)),
+        machine: Machine::measure(n_threads, request, model::n_params(&config)),
         figures: Vec::new(),
     };
     for job in jobs {
@@ -142,7 +147,10 @@ fn repeat(
             n_needed,
         });
     }
-    let mut subject = Subject::new(config, request.compute);
+    if job.trains() && request.weights != Precision::Float32 {
+        return Err(BenchError::Frozen(job.to_string()));
+    }
+    let mut subject = Subject::new(config, request);
     let mut timed = || -> Result<(f64, Work), BenchError> {
         let began = Instant::now();
         let work = job.run(&mut subject).map_err(|source| BenchError::Engine {

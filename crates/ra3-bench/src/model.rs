@@ -1,4 +1,4 @@
-//! The models that are measured: four sizes, or the shape of a checkpoint.
+//! The models that are measured: five sizes, or the shape of a checkpoint.
 
 use ra3_lm::config::{Architecture, ModelConfig};
 use ra3_lm::weights::Layout;
@@ -6,12 +6,13 @@ use ra3_lm::weights::Layout;
 use crate::{BenchError, Request};
 
 /// Name, then width, layers, heads, key heads, width of the SwiGLU and vocabulary of models of 2M,
-/// 5.5M, 27M and 140M parameters.
-const SIZES: [(&str, [usize; 6]); 4] = [
+/// 5.5M, 27M, 140M and 1.5B parameters; the last is Qwen2.5-1.5B's.
+const SIZES: [(&str, [usize; 6]); 5] = [
     ("XS", [192, 4, 4, 2, 512, 2048]),
     ("S", [256, 6, 4, 2, 704, 4096]),
     ("M", [512, 8, 8, 2, 1408, 8192]),
     ("L", [1024, 12, 16, 4, 2816, 16384]),
+    ("XL", [1536, 28, 12, 2, 8960, 151_936]),
 ];
 
 /// The name and the shape that a request means; no weights are read. A named shape has a context of

@@ -4,6 +4,7 @@ use ra3::policy::Work;
 use ra3_lm::config::Precision;
 use serde::Serialize;
 
+use crate::Request;
 use crate::job::Job;
 
 /// What the machine can do.
@@ -15,21 +16,25 @@ pub struct Machine {
     pub n_threads: usize,
     /// Precision of the operands of products, whose sums are `f32`.
     pub compute: Precision,
+    /// Precision of the weights.
+    pub weights: Precision,
     /// Of a large product, all threads together.
     pub gflops: f64,
     /// Of reading as many bytes as the model has, again and again.
     pub gbytes_per_s: f64,
-    /// Those bytes.
+    /// Those bytes: of the weights as products read them.
     pub model_mib: f64,
 }
 
 impl Machine {
-    pub(crate) fn measure(n_threads: usize, compute: Precision, n_params: usize) -> Self {
-        let n_bytes = n_params * compute.n_bytes();
+    pub(crate) fn measure(n_threads: usize, request: &Request, n_params: usize) -> Self {
+        let (compute, weights) = (request.compute, request.weights);
+        let n_bytes = n_params * compute.n_bytes().min(weights.n_bytes());
         Self {
             processor: processor(),
             n_threads,
             compute,
+            weights,
             gflops: ra3_lm::machine::flops_per_second(compute) / 1e9,
             gbytes_per_s: ra3_lm::machine::bytes_per_second(n_bytes) / 1e9,
             model_mib: n_bytes as f64 / f64::from(1 << 20),

@@ -339,8 +339,8 @@ pub(crate) struct BenchOptions {
     /// Checkpoint folder whose shape is measured; its weights are not read.
     #[arg(conflicts_with = "size")]
     pub(crate) model: Option<PathBuf>,
-    /// A shape instead: XS, S, M or L (2M, 5.5M, 27M and 140M parameters).
-    #[arg(long, default_value = "S", value_parser = ["XS", "S", "M", "L"])]
+    /// A shape instead: XS, S, M, L or XL (2M, 5.5M, 27M, 140M and 1.5B parameters).
+    #[arg(long, default_value = "S", value_parser = ["XS", "S", "M", "L", "XL"])]
     pub(crate) size: String,
     /// Tokens of the vocabulary in place of the shape's own.
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(16..=1 << 20))]
@@ -352,6 +352,9 @@ pub(crate) struct BenchOptions {
     /// Precision of the operands of matrix products (`training.compute_precision` of a run file).
     #[arg(long, value_enum, default_value_t = Compute::Float32)]
     pub(crate) compute: Compute,
+    /// Precision of the weights: in bfloat16 they are run and not trained, as a checkpoint may be.
+    #[arg(long, value_enum, default_value_t = Compute::Float32)]
+    pub(crate) weights: Compute,
     /// Runs of each job, after one that does not count.
     #[arg(long, default_value_t = 3, value_parser = from_one_to(1000))]
     pub(crate) runs: usize,

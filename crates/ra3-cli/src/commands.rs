@@ -356,6 +356,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<()> {
         vocabulary: options.vocabulary,
         jobs: options.jobs.clone(),
         compute: options.compute.precision(),
+        weights: options.weights.precision(),
         n_runs: options.runs,
         n_threads: options.threads,
     };
