@@ -7,7 +7,8 @@
 //!
 //! Weights are read where they lie. A register holds the same number of several rows, and meets a
 //! number of the weight that is repeated; so the rows are packed, and where they are so few that a
-//! register would be empty, the weight is transposed on its way instead.
+//! register would be empty, the weight is transposed on its way instead, and widened if it is
+//! `bf16`.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -17,7 +18,9 @@ use rayon::prelude::*;
 
 use super::has_wide_registers;
 use super::matrix::{Matrix, Threads};
-use super::tiles::{COLUMNS_MAX, LANES_MAX, eight_rows, few, tile, tile_wide, transpose};
+use super::tiles::{
+    COLUMNS_MAX, LANES_MAX, eight_rows, few, few_halves, tile, tile_wide, transpose,
+};
 
 /// Rows whose packed form exists at once.
 const ROWS_PER_CHUNK: usize = 512;
@@ -113,13 +116,8 @@ fn run(panels: &Panels<'_>, width: usize, weight: Matrix<'_>, slots: &Slots) {
                 panels.times(&rows, &column, columns, slots);
             }
             Matrix::Bf16(weight) => {
-                let mut wide = WIDE.take();
-                wide.clear();
-                let numbers = columns.start * width..columns.end * width;
-                wide.extend(weight[numbers].iter().copied().map(bf16::to_f32));
-                let column = |index: usize| &wide[(index - columns.start) * width..][..width];
-                panels.times(&rows, &column, columns.clone(), slots);
-                WIDE.set(wide);
+                let column = |index: usize| &weight[index * width..][..width];
+                panels.times_halves(&rows, &column, columns, slots);
             }
         }
     };
@@ -186,11 +184,38 @@ impl<'a> Panels<'a> {
         slots: &Slots,
     ) {
         match (self.lanes, self.n_rows) {
-            (0, 1) => self.transposed::<1, 2>(rows, column, columns, slots),
-            (0, _) => self.transposed::<FEW, 1>(rows, column, columns, slots),
+            (0, 1) => self.transposed(rows, column, columns, slots, few::<1, 2>),
+            (0, 2) => self.transposed(rows, column, columns, slots, few::<2, 2>),
+            (0, _) => self.transposed(rows, column, columns, slots, few::<FEW, 1>),
             (8, _) => self.tiles(rows, column, columns, slots, tile::<1, 8>),
             (16, _) => self.tiles(rows, column, columns, slots, tile::<2, 6>),
             (_, _) => self.tiles(rows, column, columns, slots, tile_wide::<6>),
+        }
+    }
+
+    /// [`Self::times`] for columns in `bf16`.
+    fn times_halves<'c>(
+        &self,
+        rows: &Range<usize>,
+        column: &impl Fn(usize) -> &'c [bf16],
+        columns: Range<usize>,
+        slots: &Slots,
+    ) {
+        match (self.lanes, self.n_rows) {
+            (0, 1) => self.transposed(rows, column, columns, slots, few_halves::<1, 2>),
+            (0, 2) => self.transposed(rows, column, columns, slots, few_halves::<2, 2>),
+            (0, _) => self.transposed(rows, column, columns, slots, few_halves::<FEW, 1>),
+            (_, _) => {
+                let mut wide = WIDE.take();
+                for first in columns.clone().step_by(COLUMNS_PER_TASK[0]) {
+                    let part = first..(first + COLUMNS_PER_TASK[0]).min(columns.end);
+                    wide.clear();
+                    wide.extend(part.clone().flat_map(column).copied().map(bf16::to_f32));
+                    let column = |index: usize| &wide[(index - first) * self.width..][..self.width];
+                    self.times(rows, &column, part, slots);
+                }
+                WIDE.set(wide);
+            }
         }
     }
 
@@ -225,18 +250,19 @@ impl<'a> Panels<'a> {
         }
     }
 
-    /// `R` rows at once with `P` times eight columns, which are transposed for them.
-    fn transposed<'c, const R: usize, const P: usize>(
+    /// `R` rows at once with `P` times eight columns, which `few` transposes for them.
+    fn transposed<'c, T: 'c, const R: usize, const P: usize>(
         &self,
         rows: &Range<usize>,
-        column: &impl Fn(usize) -> &'c [f32],
+        column: &impl Fn(usize) -> &'c [T],
         columns: Range<usize>,
         slots: &Slots,
+        few: impl Fn(&[&[f32]; R], &[[&[T]; 8]; P]) -> [[[f32; 8]; P]; R],
     ) {
         let row = |index: usize| &self.x[index * self.width..][..self.width];
         let row: [&[f32]; R] = tile_columns(&row, rows.start, rows.end);
         for at in columns.clone().step_by(8 * P) {
-            let of_tile: [[&[f32]; 8]; P] =
+            let of_tile: [[&[T]; 8]; P] =
                 std::array::from_fn(|part| tile_columns(column, at + 8 * part, columns.end));
             let sums = few(&row, &of_tile);
             for (row, sums) in rows.clone().zip(sums) {
@@ -248,11 +274,11 @@ impl<'a> Panels<'a> {
 }
 
 /// Columns (or rows) from one on; behind the last it is repeated.
-fn tile_columns<'c, const C: usize>(
-    column: &impl Fn(usize) -> &'c [f32],
+fn tile_columns<'c, T, const C: usize>(
+    column: &impl Fn(usize) -> &'c [T],
     first: usize,
     end: usize,
-) -> [&'c [f32]; C] {
+) -> [&'c [T]; C] {
     std::array::from_fn(|index| column((first + index).min(end - 1)))
 }
 
@@ -301,6 +327,7 @@ mod tests {
     fn products_equal_the_plain_ones_and_a_rows_bits_are_its_own() {
         for (m, k, n) in [
             (1, 1, 1),
+            (1, 75, 90),
             (2, 3, 3),
             (5, 16, 7),
             (9, 50, 49),

@@ -12,6 +12,8 @@ use portable as processor;
 #[cfg(target_arch = "x86_64")]
 use x86 as processor;
 
+use half::bf16;
+
 pub(super) use processor::{tile, tile_wide};
 
 /// Most numbers of a tile's column, and most columns of a tile.
@@ -19,7 +21,7 @@ pub(super) const LANES_MAX: usize = 32;
 pub(super) const COLUMNS_MAX: usize = 8;
 
 /// Rows of a matrix from one on; behind the last it is repeated.
-pub(super) fn columns<const C: usize>(matrix: &[f32], width: usize, first: usize) -> [&[f32]; C] {
+pub(super) fn columns<T, const C: usize>(matrix: &[T], width: usize, first: usize) -> [&[T]; C] {
     let last = matrix.len() / width - 1;
     std::array::from_fn(|index| &matrix[(first + index).min(last) * width..][..width])
 }
@@ -68,16 +70,42 @@ pub(super) fn few<const R: usize, const P: usize>(
         "rows of one width"
     );
     let mut sums = processor::few(x, columns);
+    add_last(&mut sums, x, columns, n / 8 * 8, |number| number);
+    sums
+}
+
+/// [`few`] with columns in `bf16`, which are widened on their way: the same sums.
+pub(super) fn few_halves<const R: usize, const P: usize>(
+    x: &[&[f32]; R],
+    columns: &[[&[bf16]; 8]; P],
+) -> [[[f32; 8]; P]; R] {
+    let n = x[0].len();
+    assert!(
+        x.iter().all(|row| row.len() == n)
+            && columns.as_flattened().iter().all(|row| row.len() == n),
+        "rows of one width"
+    );
+    let mut sums = processor::few_halves(x, columns);
+    add_last(&mut sums, x, columns, n / 16 * 16, bf16::to_f32);
+    sums
+}
+
+/// The terms from one on, which fill no register.
+fn add_last<T: Copy, const R: usize, const P: usize>(
+    sums: &mut [[[f32; 8]; P]; R],
+    x: &[&[f32]; R],
+    columns: &[[&[T]; 8]; P],
+    first: usize,
+    wide: impl Fn(T) -> f32,
+) {
     for (sums, x) in sums.iter_mut().zip(x) {
-        for (sums, columns) in sums.iter_mut().zip(columns) {
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                for at in n / 8 * 8..n {
-                    *sum = x[at].mul_add(column[at], *sum);
-                }
+        let sums = sums.as_flattened_mut().iter_mut();
+        for (sum, column) in sums.zip(columns.as_flattened()) {
+            for (x, column) in x[first..].iter().zip(&column[first..]) {
+                *sum = x.mul_add(wide(*column), *sum);
             }
         }
     }
-    sums
 }
 
 #[cfg(test)]
@@ -107,17 +135,13 @@ mod tests {
             assert_eq!(found, expected);
         }
         let x: [&[f32]; 2] = super::columns(&rows, n, 3);
-        let [found, expected] = [few(&x, &[columns]), portable::few(&x, &[columns])];
-        let last = |sums: f32, row: usize, column: usize| {
-            let of_row = x[row][n / 8 * 8..]
-                .iter()
-                .zip(&columns[column][n / 8 * 8..]);
-            of_row.fold(sums, |sum, (x, w)| x.mul_add(*w, sum))
-        };
-        for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            for (column, (found, expected)) in found[0].iter().zip(&expected[0]).enumerate() {
-                assert_eq!(*found, last(*expected, row, column));
-            }
-        }
+        let mut expected = portable::few(&x, &[columns]);
+        add_last(&mut expected, &x, &[columns], n / 8 * 8, |number| number);
+        assert_eq!(few(&x, &[columns]), expected);
+        let halves: Vec<bf16> = weight.iter().map(|w| bf16::from_f32(*w)).collect();
+        let columns: [&[bf16]; 8] = super::columns(&halves, n, 0);
+        let mut expected = portable::few_halves(&x, &[columns]);
+        add_last(&mut expected, &x, &[columns], n / 16 * 16, bf16::to_f32);
+        assert_eq!(few_halves(&x, &[columns]), expected);
     }
 }

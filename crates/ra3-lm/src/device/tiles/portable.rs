@@ -1,5 +1,7 @@
 //! The tiles in plain loops, for processors without ones of their own: the same bits.
 
+use half::bf16;
+
 use super::{COLUMNS_MAX, LANES_MAX};
 
 /// Sums of a panel of `8 V` lanes with `C` columns.
@@ -38,9 +40,30 @@ pub(super) fn few<const R: usize, const P: usize>(
     x: &[&[f32]; R],
     columns: &[[&[f32]; 8]; P],
 ) -> [[[f32; 8]; P]; R] {
+    chains(x, x[0].len() / 8 * 8, |at| {
+        columns.map(|eight| eight.map(|column| column[at]))
+    })
+}
+
+/// [`few`] with columns in `bf16`.
+pub(super) fn few_halves<const R: usize, const P: usize>(
+    x: &[&[f32]; R],
+    columns: &[[&[bf16]; 8]; P],
+) -> [[[f32; 8]; P]; R] {
+    chains(x, x[0].len() / 16 * 16, |at| {
+        columns.map(|eight| eight.map(|column| column[at].to_f32()))
+    })
+}
+
+/// The first terms of sums of rows with columns, whose numbers at a place are given.
+fn chains<const R: usize, const P: usize>(
+    x: &[&[f32]; R],
+    n: usize,
+    columns: impl Fn(usize) -> [[f32; 8]; P],
+) -> [[[f32; 8]; P]; R] {
     let mut chains = [[[0.0f32; 8]; P]; R];
-    for at in 0..x[0].len() / 8 * 8 {
-        let columns = columns.map(|eight| eight.map(|column| column[at]));
+    for at in 0..n {
+        let columns = columns(at);
         for (chains, x) in chains.iter_mut().zip(x) {
             let chains = chains.as_flattened_mut().iter_mut();
             for (chain, column) in chains.zip(columns.as_flattened()) {

@@ -1,16 +1,24 @@
 //! The tiles of x86-64, whose floor is AVX2 and FMA (.cargo/config.toml), and AVX-512's.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_loadu_ps, _mm_prefetch, _mm256_castps128_ps256, _mm256_fmadd_ps,
-    _mm256_insertf128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m128, __m256, _MM_HINT_T0, _mm_castsi128_ps, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
+    _mm256_and_si256, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castsi256_ps,
+    _mm256_fmadd_ps, _mm256_insertf128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
+
+use half::bf16;
 
 use super::{COLUMNS_MAX, LANES_MAX};
 
 /// Numbers of a line of the processor's caches.
 const LINE: usize = 16;
+/// Bytes of columns that [`few`] fetches before it reads them: with those that it reads meanwhile
+/// they fill the nearest cache. More would drive out what is needed, and longer columns the
+/// processor foresees by itself: weights in memory, 6 kB a column, are read two to three times as
+/// fast.
+const FETCHED_BYTES_MAX: usize = 16 << 10;
 
 /// Sums of a panel of `8 V` lanes with `C` columns.
 #[inline]
@@ -119,16 +127,19 @@ fn few_256<const R: usize, const P: usize>(
     columns: &[[&[f32]; 8]; P],
 ) -> [[[f32; 8]; P]; R] {
     let n = x[0].len() / 8;
+    let is_short = 8 * P * size_of_val(columns[0][0]) <= FETCHED_BYTES_MAX;
     let ahead = columns[P - 1][7].as_ptr_range().end;
     let x = x.map(|x| &x.as_chunks::<8>().0[..n]);
     let columns = columns.map(|eight| eight.map(|column| &column.as_chunks::<8>().0[..n]));
     let mut chains = [[_mm256_setzero_ps(); P]; R];
     for at in 0..n {
-        for line in 0..4 * P {
-            fetch(ahead, 64 * P * at + LINE * line);
+        if is_short {
+            for line in 0..4 * P {
+                fetch(ahead, 64 * P * at + LINE * line);
+            }
         }
         for p in 0..P {
-            let transposed = transpose_256(std::array::from_fn(|column| &columns[p][column][at]));
+            let transposed = transpose_256(|column, half| four(&columns[p][column][at], half));
             for l in 0..8 {
                 for r in 0..R {
                     let x = _mm256_set1_ps(x[r][at][l]);
@@ -140,10 +151,63 @@ fn few_256<const R: usize, const P: usize>(
     chains.map(|of_row| of_row.map(numbers_of))
 }
 
+/// [`few`] with columns in `bf16`: two terms lie in the place of one, and are transposed together.
+pub(super) fn few_halves<const R: usize, const P: usize>(
+    x: &[&[f32]; R],
+    columns: &[[&[bf16]; 8]; P],
+) -> [[[f32; 8]; P]; R] {
+    #[expect(unsafe_code, reason = "the processor's instructions")]
+    // SAFETY: every processor that this crate is built for has AVX2 and FMA (.cargo/config.toml).
+    unsafe {
+        few_halves_256(x, columns)
+    }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+#[expect(unsafe_code, reason = "eight numbers are half a register")]
+fn few_halves_256<const R: usize, const P: usize>(
+    x: &[&[f32]; R],
+    columns: &[[&[bf16]; 8]; P],
+) -> [[[f32; 8]; P]; R] {
+    let n = x[0].len() / 16;
+    let is_short = 8 * P * size_of_val(columns[0][0]) <= FETCHED_BYTES_MAX;
+    let ahead = columns[P - 1][7].as_ptr_range().end;
+    let x = x.map(|x| &x.as_chunks::<16>().0[..n]);
+    let columns = columns.map(|eight| eight.map(|column| &column.as_chunks::<16>().0[..n]));
+    let upper = _mm256_set1_epi32(0xffff_0000u32.cast_signed());
+    let mut chains = [[_mm256_setzero_ps(); P]; R];
+    for at in 0..n {
+        if is_short {
+            for line in 0..4 * P {
+                fetch(ahead, 2 * (64 * P * at + LINE * line));
+            }
+        }
+        for p in 0..P {
+            let pairs = transpose_256(|column, half| {
+                let eight = &columns[p][column][at].as_chunks::<8>().0[half];
+                // SAFETY: eight `bf16` are four pairs.
+                _mm_castsi128_ps(unsafe { _mm_loadu_si128(eight.as_ptr().cast()) })
+            });
+            for (l, pairs) in pairs.into_iter().enumerate() {
+                let pairs = _mm256_castps_si256(pairs);
+                let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
+                let second = _mm256_castsi256_ps(_mm256_and_si256(pairs, upper));
+                for r in 0..R {
+                    let x = [2 * l, 2 * l + 1].map(|term| _mm256_set1_ps(x[r][at][term]));
+                    chains[r][p] = _mm256_fmadd_ps(x[0], first, chains[r][p]);
+                    chains[r][p] = _mm256_fmadd_ps(x[1], second, chains[r][p]);
+                }
+            }
+        }
+    }
+    chains.map(|of_row| of_row.map(numbers_of))
+}
+
 /// Brings a number nearer that the next tile reads: behind its columns lie those of the next. The
 /// processor does not foresee it, for a column is short.
 #[inline]
-fn fetch(end: *const f32, offset: usize) {
+fn fetch<T>(end: *const T, offset: usize) {
     #[expect(unsafe_code, reason = "a hint")]
     // SAFETY: a hint reads nothing, and may name what is not there.
     unsafe {
@@ -156,20 +220,20 @@ fn fetch(end: *const f32, offset: usize) {
 pub(super) fn transpose_eight(rows: [&[f32; 8]; 8]) -> [[f32; 8]; 8] {
     #[expect(unsafe_code, reason = "the processor's instructions")]
     // SAFETY: every processor that this crate is built for has AVX2 (.cargo/config.toml).
-    let transposed = unsafe { transpose_256(rows) };
+    let transposed = unsafe { transpose_256(|row, half| four(rows[row], half)) };
     transposed.map(numbers_of)
 }
 
+/// Rows as columns, where `load` has the halves of each row.
 #[inline]
 #[target_feature(enable = "avx2")]
-#[expect(unsafe_code, reason = "four numbers are half a register")]
-fn transpose_256(rows: [&[f32; 8]; 8]) -> [__m256; 8] {
+fn transpose_256(load: impl Fn(usize, usize) -> __m128) -> [__m256; 8] {
     let mut transposed = [_mm256_setzero_ps(); 8];
     for half in 0..2 {
-        // SAFETY: half a row is four numbers.
-        let load = |row: usize| unsafe { _mm_loadu_ps(rows[row].as_ptr().add(4 * half)) };
-        let pair =
-            |row| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(load(row)), load(row + 4));
+        let pair = |row| {
+            let first = _mm256_castps128_ps256(load(row, half));
+            _mm256_insertf128_ps::<1>(first, load(row + 4, half))
+        };
         let [a, b, c, d] = [pair(0), pair(1), pair(2), pair(3)];
         let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
         let (low_2, high_2) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
@@ -179,6 +243,14 @@ fn transpose_256(rows: [&[f32; 8]; 8]) -> [__m256; 8] {
         transposed[4 * half + 3] = _mm256_shuffle_ps::<0xEE>(high, high_2);
     }
     transposed
+}
+
+/// The first four of eight numbers, or the last.
+#[inline]
+#[expect(unsafe_code, reason = "four numbers are half a register")]
+fn four(numbers: &[f32; 8], half: usize) -> __m128 {
+    // SAFETY: half of them are four numbers.
+    unsafe { _mm_loadu_ps(numbers.as_chunks::<4>().0[half].as_ptr()) }
 }
 
 #[inline]
