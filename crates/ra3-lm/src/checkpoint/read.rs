@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::foreign::{missing_weights, pointer};
 use super::{CheckpointError, INDEX, WEIGHTS};
+use crate::device::allocator::filled;
 use crate::device::mapped::Mapped;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{Layout, Tensor, Weights};
@@ -77,9 +78,9 @@ pub(crate) fn load_weights(
     let n_params = layout.n_params();
     let (mut data, mut halves) = (Vec::new(), Vec::new());
     if is_half {
-        halves = vec![bf16::ZERO; n_params];
+        halves = filled(bf16::ZERO, n_params);
     } else {
-        data = vec![0.0; n_params];
+        data = filled(0.0, n_params);
     }
     for tensor in &layout.tensors {
         let (shard, view) = find(&files, &parsed, tensor, config)?;

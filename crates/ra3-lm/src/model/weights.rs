@@ -13,6 +13,7 @@ use half::bf16;
 use ra3::seed::Seed;
 
 use super::config::{Biases, ModelConfig};
+use crate::device::allocator::filled;
 use crate::device::halves::Panels;
 use crate::device::matrix::Matrix;
 
@@ -202,7 +203,7 @@ impl Weights {
     pub fn random(config: &ModelConfig, seed: Seed) -> Self {
         let deviation = config.initializer_range;
         let layout = Layout::new(config);
-        let mut data = vec![0.0; layout.n_params()];
+        let mut data = filled(0.0, layout.n_params());
         let residual = deviation / (2.0 * config.num_hidden_layers as f32).sqrt();
         for (index, tensor) in layout.tensors.iter().enumerate() {
             let place = &mut data[tensor.range.clone()];

@@ -3,6 +3,8 @@
 //! Without them the buffers of a step come from whichever thread ran it, and each thread's heap
 //! keeps what it once had: half as much memory again.
 
+use crate::device::allocator::filled;
+
 /// Free buffers, and whether each was in use since the last [`Workspace::sweep`].
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
@@ -30,7 +32,7 @@ impl Workspace {
                 buffer.resize(n, 0.0);
                 buffer
             }
-            None => vec![0.0; n],
+            None => filled(0.0, n),
         }
     }
 

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::device::allocator::filled;
 use crate::model::config::Precision;
 use crate::model::weights::Weights;
 
@@ -68,9 +69,9 @@ struct Rates {
 impl AdamW {
     pub(crate) fn new(n_params: usize, precision: Precision) -> Self {
         let moments = match precision {
-            Precision::Float32 => Moments::F32([vec![0.0; n_params], vec![0.0; n_params]]),
+            Precision::Float32 => Moments::F32([filled(0.0, n_params), filled(0.0, n_params)]),
             Precision::Bfloat16 | Precision::Float16 => {
-                Moments::Bf16([vec![bf16::ZERO; n_params], vec![bf16::ZERO; n_params]])
+                Moments::Bf16([filled(bf16::ZERO, n_params), filled(bf16::ZERO, n_params)])
             }
         };
         Self {

@@ -20,6 +20,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::allocator::filled;
 use super::matrix::{Matrix, Threads, View};
 use pack::{Left, Pair};
 use tile::{Instructions, LANES, Place};
@@ -51,7 +52,7 @@ impl Panels {
     /// The panels of `weightᵀ`, for a weight `[columns, width]`.
     pub(crate) fn of_weight(weight: Matrix<'_>, width: usize) -> Self {
         let n_columns = weight.n_numbers() / width;
-        let mut pairs = Vec::new();
+        let mut pairs = filled(0, n_columns.next_multiple_of(LANES) * width.div_ceil(2));
         match weight {
             Matrix::F32(numbers) => {
                 let view = View::new(numbers, n_columns, width).transposed();
