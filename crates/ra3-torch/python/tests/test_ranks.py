@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from conftest import tensors_of, write_model
@@ -33,7 +34,7 @@ PATIENCE_S = 600
 class Worker:
     """The other end of a worker: `ra3` as it is seen from here."""
 
-    def __init__(self, folder, n_processes, lines=None, tcp=False, **settings):
+    def __init__(self, folder, n_processes, lines=None, tcp=False, is_real=False, **settings):
         self.log = folder / f"worker-{time.monotonic_ns()}.log"
         if tcp:
             listener = socket.create_server(("127.0.0.1", 0))
@@ -45,11 +46,14 @@ class Worker:
             listener.listen()
         torchrun = [*STANDALONE, f"--nproc-per-node={n_processes}"] if n_processes > 1 else []
         lines = lines or [[*torchrun, "-m", "ra3_worker.main"]]
+        python = sys.executable if is_real else forked.program()
         environment = {"RA3_WORKER_LOG": str(self.log), "RA3_TOKEN": "secret"}
         environment |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        # What torchrun starts.
+        environment["PYTHON_EXEC"] = python
         self.children = [
             subprocess.Popen(
-                [sys.executable, *line, address],
+                [python, *line, address],
                 cwd=PACKAGE,
                 env={**os.environ, **environment},
                 stdout=self.log.open("ab"),
@@ -287,7 +291,7 @@ def is_gone(number):
 
 @pytest.mark.parametrize("is_busy", [True, False])
 def test_a_rank_that_is_killed_is_named(tmp_path, is_busy):
-    with Worker(tmp_path, 3) as worker:
+    with Worker(tmp_path, 3, is_real=True) as worker:
         worker.load(write_model(tmp_path / "model"))
         numbers = worker.processes()
         assert sorted(numbers) == [0, 1, 2]
@@ -310,7 +314,7 @@ def test_a_rank_that_is_killed_is_named(tmp_path, is_busy):
 
 
 def test_a_rank_that_hangs_is_named_and_ends_with_the_others(tmp_path):
-    with Worker(tmp_path, 2) as worker:
+    with Worker(tmp_path, 2, is_real=True) as worker:
         worker.load(write_model(tmp_path / "model"))
         numbers = worker.processes()
         os.kill(numbers[1], signal.SIGSTOP)
@@ -346,7 +350,7 @@ def test_two_nodes_over_tcp(tmp_path):
     model = write_model(tmp_path / "model")
     with Worker(tmp_path, 2) as worker:
         near = course(worker, model, tmp_path / "near")
-    with Worker(tmp_path, 2, lines, tcp=True) as worker:
+    with Worker(tmp_path, 2, lines, tcp=True, is_real=True) as worker:
         numbers = worker.processes()
         assert course(worker, model, tmp_path / "far")[:4] == near[:4]
         os.kill(numbers[1], signal.SIGKILL)

@@ -110,7 +110,7 @@ def test_short_weights_of_parts_have_the_bits_of_the_whole(tmp_path, lora):
 
 
 def test_a_rank_that_hangs_in_a_shared_pass_is_named(tmp_path):
-    with Worker(tmp_path, 2, **FULL) as worker:
+    with Worker(tmp_path, 2, is_real=True, **FULL) as worker:
         worker.load(write_model(tmp_path / "model"))
         os.kill(worker.processes()[1], signal.SIGSTOP)
         worker.send(Kind.UPDATE, trained(BATCHES[0]))
@@ -122,7 +122,7 @@ def test_a_rank_that_hangs_in_a_shared_pass_is_named(tmp_path):
 
 
 def test_a_rank_that_is_killed_in_a_shared_pass_is_named(tmp_path):
-    with Worker(tmp_path, 2, **FULL) as worker:
+    with Worker(tmp_path, 2, is_real=True, **FULL) as worker:
         worker.load(write_model(tmp_path / "model"))
         worker.send(Kind.UPDATE, trained(sequences(8, 60, 130)))
         time.sleep(0.1)
