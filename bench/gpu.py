@@ -26,11 +26,12 @@ EXPECTED = HERE / "gpu_expected.json"
 PEAKS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
 # Seconds of each part; together they are less than gpu.sh allows.
 LIMITS = {
-    "correctness": 60,
-    "attention": 30,
+    "correctness": 50,
+    "attention": 25,
     "bits": 60,
-    "train": 110,
-    "decode": 120,
+    "graphs": 50,
+    "train": 100,
+    "decode": 130,
     "e-step": 90,
     "grpo": 90,
 }
@@ -105,7 +106,7 @@ def line_of(part, title, found):
 
 def is_wrong(part, found):
     """True for a check that did not pass; a shape that does not fit is no fault."""
-    checks = ("correctness", "attention", "bits")
+    checks = ("correctness", "attention", "bits", "graphs")
     return found.get("passes") is False or (part in checks and "failure" in found)
 
 
@@ -148,6 +149,7 @@ def main():
         "correctness": lambda: gpu_checks.correctness(machine, BASE, EXPECTED),
         "attention": lambda: gpu_checks.attention(machine),
         "bits": lambda: gpu_checks.bits(machine, BASE),
+        "graphs": lambda: gpu_checks.graphs(machine, BASE),
         "train": lambda: gpu_jobs.train(machine),
         "decode": lambda: gpu_jobs.decode(machine),
         "e-step": lambda: gpu_jobs.e_step(machine),

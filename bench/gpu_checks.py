@@ -4,6 +4,7 @@ in `f64`, and themselves.
 A part is a list of cases: a title, and a function that gives figures, among them `passes`.
 """
 
+import dataclasses
 import json
 import math
 import random
@@ -188,22 +189,32 @@ def _draws(ours, settings, prompts, n_tokens):
     return found
 
 
-def _same_draws(ours, settings, n_vocabulary):
-    """Draws twice, a row alone, and the scores of what was drawn: all the same bits?"""
+def _prompts(n_vocabulary):
+    """Rows of several lengths, some of which begin alike, by number."""
     rng = random.Random(8)
     start = [rng.randrange(n_vocabulary) for _ in range(20)]
     own = [[rng.randrange(n_vocabulary) for _ in range(rng.randrange(1, 40))] for _ in range(20)]
-    prompts = [(index, start[: rng.choice([0, 9, 20])] + row) for index, row in enumerate(own)]
+    return [(index, start[: rng.choice([0, 9, 20])] + row) for index, row in enumerate(own)]
+
+
+def _drawn(prompts, found):
+    """Sequences of what was drawn, for its score."""
+    return [
+        Example(prompt + found[at][0], [0.0] * len(prompt) + [1.0] * len(found[at][0]), {}, [])
+        for at, prompt in prompts
+    ]
+
+
+def _same_draws(ours, settings, n_vocabulary):
+    """Draws twice, a row alone, and the scores of what was drawn: all the same bits?"""
+    rng, prompts = random.Random(9), _prompts(n_vocabulary)
     first = _draws(ours, settings, prompts, 12)
     found = {"twice": _draws(ours, settings, prompts, 12) == first}
     picked = rng.sample(prompts, 3)
     found["alone"] = all(
         _draws(ours, settings, [prompt], 12)[prompt[0]] == first[prompt[0]] for prompt in picked
     )
-    sequences = [
-        Example(prompt + first[at][0], [0.0] * len(prompt) + [1.0] * 12, {}, [])
-        for at, prompt in prompts
-    ]
+    sequences = _drawn(prompts, first)
     scores, _ = run.score(ours, settings, sequences)
     drawn = [value for at, _ in prompts for value in first[at][1]]
     scored = [value for row in scores for value in row[-12:]]
@@ -255,3 +266,32 @@ def bits(machine, base):
     cases.append((f"draws, {machine.size}, bfloat16", lambda: own(_same_draws, 250)))
     cases.append((f"gradient, {machine.size}, bfloat16", lambda: own(_same_gradient, 400)))
     return cases
+
+
+def graphs(machine, base):
+    """Passes that graphs replay beside those that are launched one by one; on a processor the form
+    that is recorded, as it is.
+    """
+
+    def compared(ours, settings, n_vocabulary):
+        fast = dataclasses.replace(settings, cuda_graphs=True)
+        prompts = _prompts(n_vocabulary)
+        plain = _draws(ours, settings, prompts, 12)
+        sequences = _drawn(prompts, plain)
+        scores = [run.score(ours, each, sequences)[0] for each in (settings, fast)]
+        pairs = zip(*(sum(rows, []) for rows in scores), strict=True)
+        apart, at_most = max(abs(a - b) for a, b in pairs), STORED[settings.dtype][0]
+        figures = {"max_nats": apart, "at_most": at_most, "same_scores": scores[0] == scores[1]}
+        same_draws = _draws(ours, fast, prompts, 12) == plain
+        return {"passes": apart <= at_most, **figures, "same_draws": same_draws}
+
+    def small(dtype):
+        settings = Settings(machine.device, dtype, machine.n_threads)
+        ours = model.load(base, settings)
+        return compared(ours, settings, ours.shape()["n_vocabulary"])
+
+    own = f"{machine.size}, bfloat16"
+    fast = machine.settings(cuda_graphs=True)
+    cases = [(f"beside none, base, {dtype}", lambda dtype=dtype: small(dtype)) for dtype in STORED]
+    cases.append((f"beside none, {own}", lambda: compared(machine.model, machine.settings(), 250)))
+    return [*cases, (f"draws, {own}", lambda: _same_draws(machine.model, fast, 250))]

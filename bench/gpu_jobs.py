@@ -229,10 +229,10 @@ def tile(n_rows):
         model.TILE_GPU = before
 
 
-def _drawing(machine, n_rows, n_prompt):
+def _drawing(machine, n_rows, n_prompt, graphs):
     """An engine and rows that have drawn one token after a prompt."""
     prompt = tokens(random.Random(2), SHAPES[machine.size], n_prompt)
-    engine = run.Engine(machine.model, machine.settings())
+    engine = run.Engine(machine.model, machine.settings(cuda_graphs=graphs))
     rows = [
         run.Row(index, list(prompt), seed=draw.nth(7, index), rule=plain_rule(1))
         for index in range(n_rows)
@@ -248,8 +248,8 @@ def _draw_all(engine, rows):
         n_finished += len(engine.until_finished())
 
 
-def _decode(machine, n_rows, n_prompt, n_tokens):
-    engine, rows = _drawing(machine, n_rows, n_prompt)
+def _decode(machine, n_rows, n_prompt, n_tokens, graphs=False):
+    engine, rows = _drawing(machine, n_rows, n_prompt, graphs)
     for row in rows:
         row.rule = plain_rule(n_tokens)
     began = machine.now()
@@ -258,19 +258,21 @@ def _decode(machine, n_rows, n_prompt, n_tokens):
 
 
 def decode(machine):
-    """Rows that each draw a token a step: tokens a second, the prompt not counted."""
+    """Rows that each draw a token a step: tokens a second, the prompt not counted; what graphs take
+    to be recorded is.
+    """
 
-    def case(n_rows, n_prompt, n_tokens, n_tile):
+    def case(graphs, n_rows, n_prompt, n_tokens, n_tile):
         def job():
             with tile(n_tile):
-                _decode(machine, n_rows, n_prompt, 2)
-                seconds = _decode(machine, n_rows, n_prompt, n_tokens)
+                _decode(machine, n_rows, n_prompt, 2, graphs)
+                seconds = _decode(machine, n_rows, n_prompt, n_tokens, graphs)
             rate = {"tokens_per_s": n_rows * n_tokens / seconds}
             return {**rate, "step_ms": 1e3 * seconds / n_tokens, **machine.memory()}
 
-        return f"{n_rows} rows, {n_tile} a pass", job
+        return f"{n_rows} rows, {n_tile} a pass{', graphs' if graphs else ''}", job
 
-    cases = [case(*some) for some in DECODE[machine.size]]
+    cases = [case(is_on, *some) for is_on in (False, True) for some in DECODE[machine.size]]
     n_prompt = DECODE[machine.size][0][1]
     rows = ("64 rows, 4 steps, by kernel", 64, n_prompt, 4)
     return [*cases, (rows[0], lambda: kernels(machine, lambda: _decode(machine, *rows[1:])))]

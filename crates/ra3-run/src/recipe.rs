@@ -28,12 +28,13 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-pub(crate) const FREE: [&str; 7] = [
+pub(crate) const FREE: [&str; 8] = [
     "training.cache_mib",
     "grading.n_workers",
-    // As a processor of another family does, a device may change the last bits, and so may a number
-    // of processes.
+    // As a processor of another family does, a device may change the last bits, and so may the form
+    // of its passes and a number of processes.
     "engine.device",
+    "engine.cuda_graphs",
     "engine.deadline_s",
     "engine.processes",
     "engine.sharding",
@@ -446,6 +447,7 @@ mod tests {
         }
         let elsewhere = ", device='cpu', deadline_s=7, processes=2, sharding='full'";
         assert_eq!(torch(elsewhere), found);
+        assert_eq!(torch(", cuda_graphs=true"), found);
         assert_eq!(torch(", listen='localhost:29400'"), found);
         assert_ne!(torch(", dtype='bfloat16'"), found);
     }

@@ -12,9 +12,9 @@ use ra3_testbed::Form;
 use crate::estimate::Shapes;
 use crate::plan::{Arm, Method, Origin};
 use crate::run_file::{
-    BaseSection, CorpusSection, EngineSection, EvaluateSection, LoraSection, LoraTarget,
-    ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile, Sharding,
-    TokenizerSection, name_of,
+    BaseSection, CorpusSection, DeviceName, EngineSection, EvaluateSection, LoraSection,
+    LoraTarget, ModelSection, ProblemSetName, ProblemsSection, Ra3Section, RlvrSection, RunFile,
+    Sharding, TokenizerSection, name_of,
 };
 
 /// Checks what must hold between keys.
@@ -82,6 +82,11 @@ fn check_engine(file: &RunFile, arms: &[Arm]) -> Result<()> {
             "engine.listen = {address:?}: it is HOST:PORT, as \"0.0.0.0:29400\""
         );
     }
+    ensure!(
+        !(torch.cuda_graphs && torch.device == DeviceName::Cpu),
+        "engine.cuda_graphs = true with engine.device = \"cpu\": a processor has no CUDA graphs; \
+         set engine.cuda_graphs = false"
+    );
     let python = &torch.python;
     which::which(python).with_context(|| {
         format!(

@@ -121,6 +121,10 @@ fn rules_between_keys_are_checked() {
             "set engine.processes",
         ),
         (
+            "engine={kind='torch', device='cpu', cuda_graphs=true}",
+            "set engine.cuda_graphs = false",
+        ),
+        (
             "engine={kind='torch', python='python3', lora={}}",
             "engine.lora is for base.kind = \"checkpoint\"",
         ),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 21] = [
+const FILES: [(&str, &str); 22] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -27,6 +27,7 @@ const FILES: [(&str, &str); 21] = [
         include_str!("../python/ra3_worker/compiled.py"),
     ),
     ("draw.py", include_str!("../python/ra3_worker/draw.py")),
+    ("graphs.py", include_str!("../python/ra3_worker/graphs.py")),
     ("hub.py", include_str!("../python/ra3_worker/hub.py")),
     ("join.py", include_str!("../python/ra3_worker/join.py")),
     ("main.py", include_str!("../python/ra3_worker/main.py")),

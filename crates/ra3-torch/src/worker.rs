@@ -46,6 +46,8 @@ pub struct Settings {
     pub sharding: String,
     /// Layers are compiled for passes that train.
     pub compile: bool,
+    /// Passes that draw and score are recorded on a GPU and replayed.
+    pub cuda_graphs: bool,
 }
 
 /// Adapters of low rank, which alone are trained.

@@ -89,6 +89,7 @@ impl TorchSettings {
                 lora: self.lora(),
                 sharding: name_of(&section.sharding),
                 compile: section.compile,
+                cuda_graphs: section.cuda_graphs,
             },
         }
     }

@@ -27,6 +27,9 @@ pub struct TorchSection {
     /// Layers are compiled (`torch.compile`) for passes that train; those that draw and score are
     /// as they were.
     pub compile: bool,
+    /// Passes that draw and score are recorded on a GPU and replayed (CUDA graphs), for fewer
+    /// launches; a processor has none. May change the last bits.
+    pub cuda_graphs: bool,
     /// How long a request, such as an update, may go without an answer; then the run ends with an
     /// error, and goes on from its last commit.
     pub deadline_s: u64,
@@ -51,6 +54,7 @@ impl Default for TorchSection {
             device: DeviceName::Auto,
             dtype: Precision::Float32,
             compile: false,
+            cuda_graphs: false,
             deadline_s: 600,
             processes: 1,
             sharding: Sharding::None,

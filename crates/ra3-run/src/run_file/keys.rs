@@ -94,6 +94,7 @@ pub const KEYS: &[Key] = &[
     key("engine.device", OneOf(&["auto", "cpu", "cuda"])),
     key("engine.dtype", PRECISIONS),
     key("engine.compile", Flag),
+    key("engine.cuda_graphs", Flag),
     key("engine.deadline_s", Whole(1, 1_000_000)).of("seconds"),
     key("engine.processes", Whole(1, 1_024)).of("processes"),
     key("engine.sharding", OneOf(&["none", "full"])),

@@ -20,6 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 NAME = "ra3_trie"
 
 
+# Paths of one length attend together; the shortest, and each further one is twice as long.
+PATH_MIN = 16
 # Trees attend together up to so many rows: products of few rows are slow, and of many trees most is
 # masked.
 SPAN_ROWS = 512
@@ -80,6 +82,14 @@ def _each_head(shared: Tensor, n_heads: int) -> Tensor:
     """Keys or values of every head; the sum of its gradient has one order."""
     n_each = n_heads // shared.shape[1]
     return shared[:, :, None].expand(-1, -1, n_each, -1, -1).flatten(1, 2)
+
+
+def path_length(depth: int) -> int:
+    """The length that a row's path is taken for."""
+    length = PATH_MIN
+    while length <= depth:
+        length *= 2
+    return length
 
 
 @dataclass

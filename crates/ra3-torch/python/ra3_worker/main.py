@@ -180,7 +180,7 @@ def _prepare(settings: dict, local: int = 0) -> dict:
     import torch
     import transformers
 
-    from . import compiled
+    from . import compiled, graphs
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -201,6 +201,8 @@ def _prepare(settings: dict, local: int = 0) -> dict:
         settings["device"] = f"cuda:{local}"
     if settings.get("compile") and not wrong:
         wrong = compiled.fault(settings["device"])
+    if settings.get("cuda_graphs") and not wrong:
+        wrong = graphs.fault(settings["device"])
     gpus = [_gpu(index) for index in range(torch.cuda.device_count() if has_gpu else 0)]
     return {"device": settings["device"], "gpus": gpus, "fault": wrong}
 

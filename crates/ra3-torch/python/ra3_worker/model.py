@@ -53,6 +53,8 @@ class Settings:
     sharding: str = "none"
     # Whether layers are compiled for passes that train.
     compile: bool = False
+    # Whether passes that draw and score have the form that graphs can record.
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         """As JSON has them."""
@@ -232,6 +234,14 @@ class Model:
     def logits(self, hidden: Tensor) -> Tensor:
         """`[rows, vocabulary]` in `float32`."""
         return self.head(hidden).float()
+
+    def read(self) -> list[Tensor]:
+        """What a pass reads that does not train, by its place in the model."""
+        found = list(self.network.buffers())
+        for module in self.network.modules():
+            own = module.read() if isinstance(module, Product) else module.parameters(recurse=False)
+            found += own
+        return found
 
     def n_matmul_params(self) -> int:
         """Parameters that every token is multiplied with, the projection included."""

@@ -25,9 +25,10 @@ class Pool:
         size = torch.finfo(self._dtype).bits // 8
         self.n_bytes = 2 * n_layers * self._n_each * size + 4 * config.hidden_size
         self.n_slots_max = settings.cache_bytes_max // self.n_bytes
-        self.keys = [self._empty(0) for _ in range(n_layers)]
-        self.values = [self._empty(0) for _ in range(n_layers)]
-        self.hidden = torch.empty(0, config.hidden_size, device=self._device)
+        # The last row of each is nobody's slot.
+        self.keys = [self._empty(1) for _ in range(n_layers)]
+        self.values = [self._empty(1) for _ in range(n_layers)]
+        self.hidden = torch.zeros(1, config.hidden_size, device=self._device)
         self._children: dict[tuple[int, int], int] = {}
         self._key_of: list[tuple[int, int]] = []
         self._n_holders: list[int] = []
@@ -35,6 +36,11 @@ class Pool:
 
     def _empty(self, n_slots: int) -> Tensor:
         return torch.zeros(n_slots, self._n_each, dtype=self._dtype, device=self._device)
+
+    @property
+    def scrap(self) -> int:
+        """Where rows that only fill up a pass write."""
+        return len(self.hidden) - 1
 
     @property
     def n_open(self) -> int:
@@ -57,7 +63,7 @@ class Pool:
             slot = len(self._key_of)
             self._key_of.append((parent, token))
             self._n_holders.append(0)
-            if slot >= len(self.hidden):
+            if slot >= self.scrap:
                 self._enlarge()
         else:
             return None
@@ -75,8 +81,8 @@ class Pool:
                 self._free.append(slot)
 
     def _enlarge(self) -> None:
-        n_slots = min(max(2 * len(self.hidden), SLOTS_FIRST), self.n_slots_max)
-        n_more = n_slots - len(self.hidden)
+        n_slots = min(max(2 * self.scrap, SLOTS_FIRST), self.n_slots_max)
+        n_more = n_slots - self.scrap
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):
                 tensors[layer] = torch.cat([tensor, self._empty(n_more)])

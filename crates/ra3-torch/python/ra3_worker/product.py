@@ -81,6 +81,10 @@ class Product(nn.Linear):
         weight = self.weight.detach()
         return self.adapter.merged(weight) if self.adapter else weight
 
+    def read(self) -> list[Tensor]:
+        """What a pass reads that does not train."""
+        return [tensor for tensor in self._still or (self.weight, self.bias) if tensor is not None]
+
     def train(self, mode: bool = True) -> Product:
         """Weights that do not change are those of the moment at which training was left."""
         super().train(mode)

@@ -15,8 +15,9 @@ import torch
 
 from . import draw
 from .ahead import Ahead
-from .attention import Bucket, PathPlan, attending
+from .attention import Bucket, PathPlan, attending, path_length
 from .draw import Ask, Rule
+from .graphs import FixedPasses
 from .model import Model, Settings
 from .pool import Pool
 from .trie import Example
@@ -26,7 +27,6 @@ STEP_TOKENS_MAX = 4096
 GROWTH_MIN = 64
 # Drafts fill a pass up to so many rows, and its last tile: fewer cost about as much.
 AHEAD_ROWS = 64
-BUCKET_MIN = 16
 # Slots whose keys are gathered at a time: on a processor few enough for them to stay near.
 GATHERED_CPU, GATHERED_GPU = 1 << 12, 1 << 17
 
@@ -102,18 +102,21 @@ class Engine:
         self.live: list[Row] = []
         self.waiting: deque[Row] = deque()
         self.n_run, self.flops = 0, 0.0
-        n_deep = BUCKET_MIN
-        while n_deep < model.n_context:
-            n_deep *= 2
-        shape = (LIVE_ROWS_MAX, n_deep)
+        shape = (LIVE_ROWS_MAX, path_length(model.n_context - 1))
         self._paths = torch.zeros(shape, dtype=torch.long, device=self.device)
         self._lanes = list(range(LIVE_ROWS_MAX))[::-1]
         self.model.network.eval()
+        self._n_gathered = GATHERED_CPU if self.device.type == "cpu" else GATHERED_GPU
+        self._fixed: FixedPasses | None = None
+        if settings.cuda_graphs:
+            shared = self.pool, self._paths, self._n_gathered
+            self._fixed = FixedPasses(self.model, settings, *shared)
 
     @torch.no_grad()
     def until_finished(self) -> list[Finished]:
         """Steps until at least one row has made its move, or none is left that has one."""
         finished: list[Finished] = []
+        self._refresh()
         with self.model.drawing(self.settings):
             while not finished and (self.waiting or any(map(self._is_busy, self.live))):
                 self._admit()
@@ -123,12 +126,17 @@ class Engine:
     @torch.no_grad()
     def until_scored(self) -> None:
         """Steps until every sequence has its log-probabilities."""
+        self._refresh()
         with self.model.drawing(self.settings):
             while self.waiting or self.live:
                 self._admit()
                 self._step()
                 for row in [row for row in self.live if row.is_over]:
                     self.leave(row)
+
+    def _refresh(self) -> None:
+        if self._fixed:
+            self._fixed.refresh()
 
     def leave(self, row: Row) -> None:
         """A row is over."""
@@ -170,9 +178,8 @@ class Engine:
         if placed:
             lanes, depths, slots = torch.tensor(placed, device=self.device).T
             self._paths[lanes, depths] = slots
-        n_most = self.settings.n_pass_max
-        for start in range(0, len(fresh), n_most):
-            self._pass(fresh[start : start + n_most])
+        for some in self._portions(fresh):
+            self._pass(some)
         asked = [pair for row in self.live for pair in self._questions(row)]
         finished = self._answer(asked)
         if not (placed or asked):
@@ -209,7 +216,30 @@ class Engine:
                     looking.append(row)
             rows = looking
 
+    def _portions(self, fresh: list[tuple[int, Row, int]]) -> Iterator[list[tuple[int, Row, int]]]:
+        """What passes run, in their order; each token after those below it."""
+        together = {0: fresh}
+        if self._fixed:
+            # One length each, the shortest first.
+            together = {}
+            for one in sorted(fresh, key=lambda one: path_length(one[2])):
+                together.setdefault(path_length(one[2]), []).append(one)
+        n_most = self.settings.n_pass_max
+        for some in together.values():
+            for start in range(0, len(some), n_most):
+                yield some[start : start + n_most]
+
     def _pass(self, fresh: list[tuple[int, Row, int]]) -> None:
+        depths = [depth for _, _, depth in fresh]
+        if self._fixed:
+            rows = [(row.token(depth), depth, slot, row.lane) for slot, row, depth in fresh]
+            self._fixed.run(rows, path_length(max(depths)))
+        else:
+            self._run_as_is(fresh)
+        self.n_run += len(fresh)
+        self.flops += self.model.layer_flops(depths)
+
+    def _run_as_is(self, fresh: list[tuple[int, Row, int]]) -> None:
         n = len(fresh)
         slots = torch.tensor([slot for slot, _, _ in fresh], device=self.device)
         depths = [depth for _, _, depth in fresh]
@@ -221,8 +251,6 @@ class Engine:
                 torch.tensor(self._fill(depths), device=self.device),
             )
         self.pool.hidden.index_copy_(0, slots, hidden[:n].float())
-        self.n_run += n
-        self.flops += self.model.layer_flops(depths)
 
     def _fill(self, values: list[int]) -> list[int]:
         """Copies of the last one fill up the last tile."""
@@ -231,13 +259,9 @@ class Engine:
     def _buckets(self, fresh: list[tuple[int, Row, int]]) -> list[Bucket]:
         rows_of: dict[int, list[int]] = {}
         for place, (_, _, depth) in enumerate(fresh):
-            length = BUCKET_MIN
-            while length <= depth:
-                length *= 2
-            rows_of.setdefault(length, []).append(place)
+            rows_of.setdefault(path_length(depth), []).append(place)
         buckets = []
-        is_near = self.device.type == "cpu"
-        for length, places in _pieces(rows_of, GATHERED_CPU if is_near else GATHERED_GPU):
+        for length, places in _pieces(rows_of, self._n_gathered):
             lanes = torch.tensor([fresh[place][1].lane for place in places], device=self.device)
             depths = torch.tensor([fresh[place][2] for place in places], device=self.device)
             mask = torch.arange(length, device=self.device)[None, :] <= depths[:, None]

@@ -80,6 +80,20 @@ fn a_python_without_torch_says_what_to_type() {
     );
 }
 
+#[test]
+fn graphs_where_there_is_no_gpu_are_refused_with_what_to_do() {
+    if !has_torch() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut settings = settings(&[&python()], folder.path());
+    settings.models.cuda_graphs = true;
+    let error = Worker::start(&settings).expect_err("no GPU");
+    let text = error.to_string();
+    assert!(text.contains("device = cpu"), "{text}");
+    assert!(text.contains("set engine.cuda_graphs = false"), "{text}");
+}
+
 /// A worker whose process number is known.
 fn known_worker() -> (TempDir, std::sync::Arc<Worker>, Pid) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -66,6 +66,7 @@ fn settings(command: &[&str], folder: &Path) -> WorkerSettings {
             lora: None,
             sharding: "none".to_owned(),
             compile: false,
+            cuda_graphs: false,
         },
     }
 }
