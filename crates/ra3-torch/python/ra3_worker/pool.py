@@ -11,7 +11,11 @@ SLOTS_FIRST = 1024
 
 
 class Pool:
-    """A trie of tokens: a slot belongs to the rows that hold it, and is free when none does."""
+    """A trie of tokens: a slot belongs to the rows that hold it.
+
+    One that nobody holds any more is kept for those to come, and goes before a row has to wait: the
+    one that was left first, and so each after those above it.
+    """
 
     def __init__(self, model: Model, settings: Settings) -> None:
         """An empty pool, which grows up to the settings' bytes."""
@@ -32,7 +36,10 @@ class Pool:
         self._children: dict[tuple[int, int], int] = {}
         self._key_of: list[tuple[int, int]] = []
         self._n_holders: list[int] = []
-        self._free: list[int] = []
+        # Slots that nobody holds, in the order in which they were left. There are at most twice as
+        # many slots as were ever held at once.
+        self._idle: dict[int, None] = {}
+        self._n_held_max = 0
 
     def _empty(self, n_slots: int) -> Tensor:
         return torch.zeros(n_slots, self._n_each, dtype=self._dtype, device=self._device)
@@ -45,7 +52,7 @@ class Pool:
     @property
     def n_open(self) -> int:
         """Slots that can be taken."""
-        return self.n_slots_max - len(self._key_of) + len(self._free)
+        return self.n_slots_max - len(self._key_of) + len(self._idle)
 
     def find(self, parent: int, token: int) -> int | None:
         """The slot of a token after that of its parent; -1 is the beginning."""
@@ -53,13 +60,18 @@ class Pool:
 
     def hold(self, slot: int) -> None:
         """One more row holds a slot."""
+        self._idle.pop(slot, None)
         self._n_holders[slot] += 1
 
     def take(self, parent: int, token: int) -> int | None:
         """A new slot, held by one row; none where there is no room."""
-        if self._free:
-            slot = self._free.pop()
-        elif len(self._key_of) < self.n_slots_max:
+        n_held = len(self._key_of) - len(self._idle)
+        self._n_held_max = max(self._n_held_max, n_held + 1)
+        is_full = len(self._key_of) == self.n_slots_max
+        if self._idle and (is_full or len(self._idle) >= self._n_held_max):
+            slot = next(iter(self._idle))
+            del self._idle[slot], self._children[self._key_of[slot]]
+        elif not is_full:
             slot = len(self._key_of)
             self._key_of.append((parent, token))
             self._n_holders.append(0)
@@ -77,8 +89,7 @@ class Pool:
         for slot in reversed(path):
             self._n_holders[slot] -= 1
             if self._n_holders[slot] == 0:
-                del self._children[self._key_of[slot]]
-                self._free.append(slot)
+                self._idle[slot] = None
 
     def _enlarge(self) -> None:
         n_slots = min(max(2 * self.scrap, SLOTS_FIRST), self.n_slots_max)

@@ -102,6 +102,8 @@ class Engine:
         self.live: list[Row] = []
         self.waiting: deque[Row] = deque()
         self.n_run, self.flops = 0, 0.0
+        # False if a step has failed, and what it has taken in the pool may be empty.
+        self.is_whole = True
         shape = (LIVE_ROWS_MAX, path_length(model.n_context - 1))
         self._paths = torch.zeros(shape, dtype=torch.long, device=self.device)
         self._lanes = list(range(LIVE_ROWS_MAX))[::-1]
@@ -133,6 +135,11 @@ class Engine:
                 self._step()
                 for row in [row for row in self.live if row.is_over]:
                     self.leave(row)
+
+    def leave_all(self) -> None:
+        """Every row is over."""
+        for row in [*self.live, *self.waiting]:
+            self.leave(row)
 
     def _refresh(self) -> None:
         if self._fixed:
@@ -169,6 +176,7 @@ class Engine:
             self.live.append(self.waiting.popleft())
 
     def _step(self) -> list[Finished]:
+        self.is_whole = False
         fresh: list[tuple[int, Row, int]] = []
         placed: list[tuple[int, int, int]] = []
         for row in self.live:
@@ -180,6 +188,7 @@ class Engine:
             self._paths[lanes, depths] = slots
         for some in self._portions(fresh):
             self._pass(some)
+        self.is_whole = True
         asked = [pair for row in self.live for pair in self._questions(row)]
         finished = self._answer(asked)
         if not (placed or asked):
@@ -360,9 +369,15 @@ def _pieces(rows_of: dict[int, list[int]], n_slots: int) -> Iterator[tuple[int, 
             yield length, rows[start : start + n_most]
 
 
-def score(model: Model, settings: Settings, sequences: list[Example]) -> tuple[list, Engine]:
-    """Log-probabilities of the tokens that have weight, 0 for the others; and the work."""
-    engine = Engine(model, settings)
+def score(
+    model: Model, settings: Settings, sequences: list[Example], kept: Engine | None = None
+) -> tuple[list, Engine]:
+    """Log-probabilities of the tokens that have weight, 0 for the others; and the work.
+
+    An engine that has drawn with the same weights has what it ran, and only the rest is run.
+    """
+    engine = kept or Engine(model, settings)
+    engine.n_run, engine.flops = 0, 0.0
     rows = [
         Row(index, example.tokens, sequence=example, logprobs=[0.0] * len(example.tokens))
         for index, example in enumerate(sequences)

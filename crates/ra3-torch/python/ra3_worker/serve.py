@@ -33,6 +33,9 @@ class Server:
         self.models: dict[int, Model] = {}
         self.engine: run.Engine | None = None
         self.rows: dict[int, run.Row] = {}
+        # What has drawn last, and with which model, for what is asked next if that is its scores.
+        self._kept: tuple[int, run.Engine] | None = None
+        self._slot = 0
         # The rank of each row that has drawn.
         self._rank_of: dict[int, int] = {}
         self._handlers: dict[int, Callable[[list], Columns]] = {
@@ -55,6 +58,8 @@ class Server:
 
     def answer(self, frame: Frame) -> tuple[Kind, Columns]:
         """What a request is answered with; an error where it cannot be done."""
+        if frame.kind != Kind.SCORE:
+            self._kept = None
         try:
             return Kind.ANSWER, self._handlers[frame.kind](frame.columns)
         except NonFinite as error:
@@ -122,7 +127,7 @@ class Server:
         [[slot]] = columns
         # What it has put together goes first.
         self.engine = None
-        self.engine = run.Engine(self.models[slot], self.settings)
+        self.engine, self._slot = run.Engine(self.models[slot], self.settings), slot
         self.rows, self._rank_of = {}, {}
         return Columns()
 
@@ -154,13 +159,19 @@ class Server:
 
     def _run_end(self, _columns: list) -> Columns:
         engine, self.engine, self.rows = self.engine, None, {}
+        if engine.is_whole:
+            engine.leave_all()
+            self._kept = self._slot, engine
         return Columns().numbers(3, [engine.n_run]).numbers(4, [engine.flops])
 
     def _score(self, columns: list) -> Columns:
         [slot], *batch = columns
         sequences = list(_read_batch(batch))
         own = self.ranks.own(sequences, [len(sequence.tokens) for sequence in sequences])
-        logprobs, engine = run.score(self.models[slot], self.settings, own)
+        # Most of what is scored is not scored again, and there is room for one cache: it goes.
+        (drawn_by, kept), self._kept = self._kept or (None, None), None
+        kept = kept if drawn_by == slot else None
+        logprobs, engine = run.score(self.models[slot], self.settings, own, kept)
         answer = Columns().numbers(2, [value for row in logprobs for value in row])
         return answer.numbers(3, [engine.n_run]).numbers(4, [engine.flops])
 

@@ -7,10 +7,11 @@ import torch
 from conftest import FAMILIES, write_model
 from transformers import AutoModelForCausalLM
 
-from ra3_worker import attention, draw, model, run, state, update
+from ra3_worker import attention, draw, hub, model, run, serve, state, update
 from ra3_worker.draw import Rule
 from ra3_worker.model import Settings
 from ra3_worker.trie import Example
+from ra3_worker.wire import Frame, Kind
 
 SETTINGS = Settings(clip_norm=1.0, weight_decay=0.1, n_tokens_micro=100)
 PLAIN = update.Objective(False, 0.0, 0.0, 1e-2)
@@ -197,6 +198,92 @@ def test_drafts_change_no_bit_and_save_passes(folder, n_slots):
     assert n_alone <= 4 < n_plain
 
 
+def asked(server, kind, columns):
+    """What a server answers, as columns."""
+    code, found = server.answer(Frame(kind, 1, columns))
+    assert code == Kind.ANSWER, found.body()
+    return hub.columns_of(found.body())
+
+
+def drawn_by(server, prompts, n_tokens):
+    """Rows that each draw once, as `ra3` asks for them."""
+    n = len(prompts)
+    asked(server, Kind.RUN_BEGIN, [[1]])
+    sizes, fed = [len(prompt) for prompt in prompts], [at for prompt in prompts for at in prompt]
+    moves = [list(range(n)), [1] * n, sizes, [draw.nth(5, row) for row in range(n)], fed]
+    moves += [[1.0, 0.0] * n, [0, n_tokens, 0, 0, 0] * n, [], [], []]
+    found, n_open = [None] * n, n
+    while n_open:
+        rows, n_each, _, tokens, logprobs = asked(server, Kind.MOVES, moves)
+        at = 0
+        for row, size in zip(rows, n_each, strict=True):
+            found[row] = (tokens[at : at + size], logprobs[at : at + size])
+            at += size
+        n_open -= len(rows)
+        moves = [rows, [0] * len(rows), [0] * len(rows), [0] * len(rows), [], [], [], [], [], []]
+    asked(server, Kind.RUN_END, [])
+    return found
+
+
+def batch_of(examples):
+    """Examples as columns; none has choices or old log-probabilities."""
+    sizes, none = [len(example.tokens) for example in examples], [0] * len(examples)
+    tokens = [token for example in examples for token in example.tokens]
+    weights = [weight for example in examples for weight in example.weights]
+    return [sizes, none, none, tokens, weights, [], [], [], []]
+
+
+def scored_by(server, examples, slot=1):
+    """Scores, and how many rows they ran."""
+    scores, [n_run], _ = asked(server, Kind.SCORE, [[slot], *batch_of(examples)])
+    return scores, n_run
+
+
+@pytest.mark.parametrize("more", [{}, {"dtype": "bfloat16"}, {"cuda_graphs": True}])
+@pytest.mark.parametrize("n_slots", [150, 100_000])
+def test_what_was_drawn_is_scored_by_what_drawing_it_ran(folder, more, n_slots):
+    settings = Settings(n_tokens_micro=100, **more)
+    n_bytes = run.Pool(model.load(folder, settings), settings).n_bytes * n_slots
+    settings = Settings(n_tokens_micro=100, cache_bytes_max=n_bytes, **more)
+    server = serve.Server(settings)
+    server.models = {1: model.load(folder, settings), 2: model.load(folder, settings)}
+    prompts = [example.tokens[:30] for example in sequences(3, 12)]
+
+    def examples():
+        found = drawn_by(server, prompts, 9)
+        rows = [
+            Example(prompt + tokens, [0.0] + [1.0] * (len(prompt) + len(tokens) - 1), {}, [])
+            for prompt, (tokens, _) in zip(prompts, found, strict=True)
+        ]
+        # And one that nobody has drawn.
+        return [*rows, sequences(9)[0]]
+
+    known = examples()
+    kept, n_kept = scored_by(server, known)
+    again, n_again = scored_by(server, known)
+    other, n_other = scored_by(server, known, 2)
+    assert kept == again == other and n_again == n_other
+    if n_slots == 100_000:
+        # The last token of each, which nothing was drawn behind, and the one of nobody.
+        assert n_kept <= len(prompts) + len(known[-1].tokens) < n_again
+    else:
+        assert n_kept < n_again
+
+    assert examples() == known
+    assert scored_by(server, known, 2) == (again, n_again)
+    # What is asked between has it go: here a copy, and other weights.
+    for kind, columns in (
+        (Kind.COPY, [[1], [3]]),
+        (Kind.UPDATE, [[1], [0.0, 0.0, 0.0, 1e-2], *batch_of(known)]),
+    ):
+        assert examples() == known
+        asked(server, kind, columns)
+        found, n_found = scored_by(server, known)
+        assert n_found == n_again
+    assert found != again
+    assert found == [x for row in run.score(server.models[1], settings, known)[0] for x in row]
+
+
 def follows(script, place):
     """What is fed after a move's draw."""
     return script[place + 1] if place + 1 < len(script) else []
@@ -209,6 +296,36 @@ def test_a_pool_that_is_too_small_says_so(folder):
     with pytest.raises(run.PoolTooSmall) as error:
         run.score(ours, Settings(cache_bytes_max=19 * n_bytes), [example])
     assert error.value.args == (20, 19, 20 * n_bytes)
+
+
+@pytest.mark.parametrize("n_slots", [14, 100])
+def test_slots_that_nobody_holds_stay_and_go_after_those_above_them(folder, n_slots):
+    ours = model.load(folder, SETTINGS)
+    settings = Settings(cache_bytes_max=n_slots * run.Pool(ours, SETTINGS).n_bytes)
+    pool, rng, paths, n_found = run.Pool(ours, settings), random.Random(3), [], 0
+    for _ in range(600):
+        if paths and (len(paths) > 3 or rng.random() < 0.5):
+            pool.release(paths.pop(rng.randrange(len(paths))))
+        path = []
+        for _ in range(rng.randrange(1, 7)):
+            parent, token = path[-1] if path else -1, rng.randrange(2)
+            slot = pool.find(parent, token)
+            if slot is None:
+                slot = pool.take(parent, token)
+                if slot is None:
+                    break
+            else:
+                n_found += slot in pool._idle
+                pool.hold(slot)
+            path.append(slot)
+        paths.append(path)
+        held = {slot for path in paths for slot in path}
+        assert held.isdisjoint(pool._idle) and pool.n_open == n_slots - len(held)
+        known = {-1, *held, *pool._idle}
+        assert set(pool._children.values()) == known - {-1}
+        assert all(parent in known for parent, _ in pool._children)
+        assert len(known) - 1 <= 2 * pool._n_held_max
+    assert n_found > 100
 
 
 def test_trees_attend_together_up_to_a_number_of_rows():
