@@ -70,11 +70,8 @@ pub fn update(
     };
     let (update, training) = train(policy, &examples, objective, n_updates)?;
     work += training;
-    let Credit {
-        rewards, returns, ..
-    } = &credit;
     Ok(EStepReport {
-        rollouts: RolloutStats::of(&rollouts, rewards, returns, config.group_size),
+        rollouts: RolloutStats::of(&rollouts, &credit, config.group_size),
         update,
         work,
     })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::completion::Completion;
 use crate::generation::WritingRule;
-use crate::latent_rule::{Decision, LatentRule};
+use crate::latent_rule::{Decision, Expect, LatentRule};
 use crate::policy::{
     Episode, Move, Observation, Policy, PolicyError, SampleRule, Stop, TokenId, Work, run_all,
 };
@@ -65,15 +65,6 @@ struct GuidedProgram {
     /// Tokens that the model's context can still take.
     room: usize,
     written: Completion,
-}
-
-/// What the episode waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
-    Line,
-    Decision,
-    Rationale,
-    Close,
 }
 
 impl GuidedProgram {
@@ -176,19 +167,16 @@ impl GuidedProgram {
 impl Episode for GuidedProgram {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         self.room = seen.room();
-        match (seen, self.expect) {
-            (Observation::Started { .. }, _) => Move::Feed(self.written.trace.tokens.clone()),
-            (Observation::Fed { .. }, Expect::Close) => self.write_line(),
-            (Observation::Fed { .. }, _) => self.begin_line(),
-            (
-                Observation::Sampled {
-                    tokens,
-                    logprobs,
-                    stop,
-                    ..
-                },
-                expect,
-            ) => match expect {
+        match seen {
+            Observation::Started { .. } => Move::Feed(self.written.trace.tokens.clone()),
+            Observation::Fed { .. } if self.expect == Expect::Close => self.write_line(),
+            Observation::Fed { .. } => self.begin_line(),
+            Observation::Sampled {
+                tokens,
+                logprobs,
+                stop,
+                ..
+            } => match self.expect {
                 Expect::Decision => self.decided(tokens[0], logprobs[0]),
                 Expect::Rationale => self.thought(tokens, logprobs, stop),
                 Expect::Line | Expect::Close => self.line_sampled(tokens, logprobs),

@@ -40,6 +40,15 @@ pub enum Decision {
     Absent,
 }
 
+/// What an episode that writes latents waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Line,
+    Decision,
+    Rationale,
+    Close,
+}
+
 impl LatentRule {
     /// Latents of the model's own `q`, at one temperature.
     pub fn free(markers: Markers, rationale_tokens_max: usize, temperature: f32) -> Self {

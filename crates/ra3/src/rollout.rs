@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::latent_rule::{Decision, LatentRule};
+use crate::latent_rule::{Decision, Expect, LatentRule};
 use crate::policy::{
     Episode, Move, Observation, Policy, PolicyError, Stop, TokenId, Work, run_all,
 };
@@ -65,15 +65,6 @@ pub struct Rollout<'a> {
     line_start: usize,
     /// What was written.
     pub trace: Trace,
-}
-
-/// What the episode waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
-    Line,
-    Decision,
-    Rationale,
-    Close,
 }
 
 impl<'a> Rollout<'a> {

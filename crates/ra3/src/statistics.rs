@@ -1,6 +1,7 @@
 //! Figures about latents, an E-step's rollouts and RLVR's programs: what a run reports, and nothing
 //! is learnt from.
 
+use crate::e_step::Credit;
 use crate::group::Group;
 use crate::scoring::Scored;
 use crate::trace::LineSpan;
@@ -64,20 +65,16 @@ pub struct RolloutStats {
 }
 
 impl RolloutStats {
-    /// Figures of rollouts in groups of `group_size`, with `r_t` and `R_t` by rollout and line.
-    pub fn of(
-        rollouts: &[Scored],
-        rewards: &[Vec<f32>],
-        returns: &[Vec<f32>],
-        group_size: usize,
-    ) -> Self {
+    /// Figures of rollouts in groups of `group_size`, and of what they earned.
+    pub fn of(rollouts: &[Scored], credit: &Credit, group_size: usize) -> Self {
         let lines = || rollouts.iter().flat_map(|rollout| &rollout.lines);
         let n_lines = lines().count().max(1) as f64;
-        let rewards = rewards.iter().flatten().map(|reward| f64::from(*reward));
+        let rewards = credit.rewards.iter().flatten();
+        let rewards = rewards.map(|reward| f64::from(*reward));
         let logprobs = lines().map(|line| f64::from(line.line_logprob));
         let gains = rollouts
             .chunks(group_size)
-            .zip(returns.chunks(group_size))
+            .zip(credit.returns.chunks(group_size))
             .flat_map(|(group, returns)| gains(group, returns));
         Self {
             mean_return: rewards.sum::<f64>() / rollouts.len().max(1) as f64,
