@@ -21,7 +21,9 @@ const NEAR_IN_WORK: f64 = 0.05;
 const WORK: [&str; 2] = ["flops", "n_tokens_run"];
 /// Every stage once, with few draws: where a number lies within rounding of a boundary between two
 /// tokens, the engines would go on otherwise.
-const SMALL: [&str; 16] = [
+const SMALL: [&str; 17] = [
+    // How many updates a budget of FLOPs buys follows from an engine's own.
+    "arms.ntp-compute.budget={updates=3}",
     "corpus.document_tokens_max=160",
     "corpus.sources=[]",
     "corpus.testbed.n_documents=60",
