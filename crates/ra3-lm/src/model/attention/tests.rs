@@ -70,19 +70,18 @@ fn numbers(n: usize, salt: usize) -> Vec<f32> {
         .collect()
 }
 
+/// The output and the log-sums of rows.
+fn attended(forest: &Forest, qkv: [&[f32]; 3]) -> [Vec<f32>; 2] {
+    let n = qkv[0].len();
+    let [mut out, mut log_sum] = [n, n / HEADS.width].map(|n| vec![0.0; n]);
+    forward(forest, HEADS, Kernel::Packed, qkv, &mut out, &mut log_sum);
+    [out, log_sum]
+}
+
 #[test]
 fn equals_the_masked_softmax() {
     let (q, k, v) = (numbers(64, 1), numbers(32, 2), numbers(32, 3));
-    let (mut out, mut log_sum) = (vec![0.0; 64], vec![0.0; 32]);
-    let qkv = [&q, &k, &v].map(Vec::as_slice);
-    forward(
-        &forest(),
-        HEADS,
-        Kernel::Packed,
-        qkv,
-        &mut out,
-        &mut log_sum,
-    );
+    let [out, log_sum] = attended(&forest(), [&q, &k, &v]);
     for (out, expected) in out.iter().zip(slow(8, sees, &q, &k, &v)) {
         assert!((f64::from(*out) - expected).abs() < 1e-5);
     }
@@ -99,16 +98,7 @@ fn gradients_equal_finite_differences() {
             .map(|(o, d)| o * f64::from(*d))
             .sum()
     };
-    let (mut out, mut log_sum) = (vec![0.0; 64], vec![0.0; 32]);
-    let qkv = [&q, &k, &v].map(Vec::as_slice);
-    forward(
-        &forest(),
-        HEADS,
-        Kernel::Packed,
-        qkv,
-        &mut out,
-        &mut log_sum,
-    );
+    let [out, log_sum] = attended(&forest(), [&q, &k, &v]);
     let [dq, dk, dv] = gradients(&forest(), [&q, &k, &v, &out, &log_sum], &dout);
     check_gradient(&q, &dq, |q| value(q, &k, &v));
     check_gradient(&k, &dk, |k| value(&q, k, &v));
@@ -143,9 +133,7 @@ fn tiles_meet_without_a_seam() {
     let forest = long_forest();
     let n = forest.tokens.len();
     let (q, k, v) = (numbers(n * 8, 1), numbers(n * 4, 2), numbers(n * 4, 3));
-    let (mut out, mut log_sum) = (vec![0.0; n * 8], vec![0.0; n * 4]);
-    let qkv = [&q, &k, &v].map(Vec::as_slice);
-    forward(&forest, HEADS, Kernel::Packed, qkv, &mut out, &mut log_sum);
+    let [out, log_sum] = attended(&forest, [&q, &k, &v]);
     let expected = slow(n, sees_in_long_forest, &q, &k, &v);
     for (index, (out, expected)) in out.iter().zip(&expected).enumerate() {
         assert!((f64::from(*out) - expected).abs() < 1e-5, "{index}");
