@@ -53,6 +53,12 @@ impl<'a> View<'a> {
         &self.data[index * self.row_stride..][..self.n_columns]
     }
 
+    /// The first `n` rows.
+    pub(crate) fn first_rows(self, n: usize) -> Self {
+        assert!(n <= self.n_rows, "{n} of {} rows", self.n_rows);
+        Self { n_rows: n, ..self }
+    }
+
     /// The first `n` rows, and the rest.
     fn split_rows(self, n: usize) -> (Self, Self) {
         let first = Self { n_rows: n, ..self };

@@ -210,6 +210,7 @@ mod tests {
     use crate::model::attention::forward;
     use crate::model::forest::{Forest, Segment};
     use crate::model::linear::Kernel;
+    use crate::model::workspace::Workspace;
 
     /// Numbers between −1 and 1 without a pattern.
     fn numbers(n: usize, salt: f32) -> Vec<f32> {
@@ -323,8 +324,8 @@ mod tests {
                 heads,
                 Kernel::Halves,
                 qkv,
-                &mut trained,
-                &mut log_sum,
+                [&mut trained, &mut log_sum],
+                &mut Workspace::default(),
             );
             let path: Vec<usize> = (0..n).collect();
             let of_rows = |rows: Range<usize>| Run {

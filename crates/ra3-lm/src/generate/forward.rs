@@ -32,7 +32,7 @@ pub(crate) fn forward(
     };
     let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
-        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], out, _| {
+        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], [out, _], _| {
             cache.set_layer(index, fresh, k, v);
             let stored = [&cache.keys[index], &cache.values[index]];
             attention(heads, stored, &runs, q, out);

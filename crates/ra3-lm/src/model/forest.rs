@@ -236,6 +236,11 @@ impl Forest {
         self.trees.push(segment..self.segments.len());
     }
 
+    /// Rows of consecutive segments, one or more.
+    pub(crate) fn rows_of(&self, segments: &Range<usize>) -> Range<usize> {
+        self.segments[segments.start].rows.start..self.segments[segments.end - 1].rows.end
+    }
+
     /// Rows that a segment attends to before its own, from the root down.
     pub(crate) fn ancestors(&self, segment: usize) -> Vec<Range<usize>> {
         let mut path = Vec::new();

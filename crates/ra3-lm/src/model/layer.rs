@@ -120,7 +120,7 @@ impl Pass<'_> {
         &mut self,
         layer: &LayerLayout,
         x: &[f32],
-        attend: impl FnOnce([&[f32]; 3], &mut [f32], &mut [f32]),
+        attend: impl FnOnce([&[f32]; 3], [&mut [f32]; 2], &mut Workspace),
     ) -> (Vec<f32>, Activations) {
         let heads = self.transformer.heads();
         let [normed, inverse] = self.norm(&layer.attention_norm, x);
@@ -136,7 +136,7 @@ impl Pass<'_> {
         rope.forward(&mut k, heads.key_width(), self.positions);
         let mut attended = self.workspace.take(q.len());
         let mut log_sum = self.workspace.take(q.len() / heads.width);
-        attend([&q, &k, &v], &mut attended, &mut log_sum);
+        attend([&q, &k, &v], [&mut attended, &mut log_sum], self.workspace);
         let middle = self.residual(x, &layer.output, &attended);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
         let [gate, up] = self.linears([&layer.gate, &layer.up], &middle_normed);
@@ -239,7 +239,7 @@ impl Pass<'_> {
     ) -> [Vec<f32>; 3] {
         let lengths = [&kept.q, &kept.k, &kept.v].map(Vec::len);
         let [mut dq, mut dk, mut dv] = lengths.map(|n| self.workspace.take(n));
-        let mut gradients = Gradients {
+        let gradients = Gradients {
             dq: &mut dq,
             dk: &mut dk,
             dv: &mut dv,
@@ -252,7 +252,10 @@ impl Pass<'_> {
             log_sum: &kept.log_sum,
         };
         let (heads, rope) = (self.transformer.heads(), &self.transformer.rope);
-        attention::backward(forest, heads, self.kernel, saved, dattended, &mut gradients);
+        let (kernel, workspace) = (self.kernel, &mut *self.workspace);
+        attention::backward(
+            forest, heads, kernel, saved, dattended, gradients, workspace,
+        );
         rope.backward(&mut dq, heads.query_width(), self.positions);
         rope.backward(&mut dk, heads.key_width(), self.positions);
         [dq, dk, dv]

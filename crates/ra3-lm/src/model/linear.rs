@@ -2,7 +2,7 @@
 
 use super::config::Precision;
 use super::weights::{Linear, Weights};
-use crate::device::halves;
+use crate::device::halves::{self, Panels, Right};
 use crate::device::matrix::{Threads, View, multiply};
 use crate::device::rows::multiply_rows;
 
@@ -36,6 +36,17 @@ impl Kernel {
         }
     }
 
+    /// A right operand as products read it, in memory that is used again.
+    pub(crate) fn operand<'a>(self, rhs: View<'a>, memory: &'a mut Panels) -> Operand<'a> {
+        match self {
+            Self::Packed | Self::Rows => Operand::View(rhs),
+            Self::Halves => {
+                memory.set(rhs, Threads::One);
+                Operand::Panels((&*memory).into())
+            }
+        }
+    }
+
     /// `out = lhs · rhs`, or `out += lhs · rhs`, where neither operand is a weight that is packed.
     pub(crate) fn multiply(
         self,
@@ -48,6 +59,40 @@ impl Kernel {
         match self {
             Self::Packed | Self::Rows => multiply(out, accumulate, lhs, rhs, threads),
             Self::Halves => halves::multiply(out, accumulate, lhs, rhs, threads),
+        }
+    }
+}
+
+/// A right operand `[terms, columns]` that several products of one thread share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operand<'a> {
+    View(View<'a>),
+    Panels(Right<'a>),
+}
+
+impl Operand<'_> {
+    /// The first `n` columns.
+    pub(crate) fn columns(self, n: usize) -> Self {
+        match self {
+            Self::View(view) => Self::View(view.transposed().first_rows(n).transposed()),
+            Self::Panels(panels) => Self::Panels(panels.columns(n)),
+        }
+    }
+
+    /// The first `n` terms.
+    pub(crate) fn terms(self, n: usize) -> Self {
+        match self {
+            Self::View(view) => Self::View(view.first_rows(n)),
+            Self::Panels(panels) => Self::Panels(panels.terms(n)),
+        }
+    }
+
+    /// `out = lhs · self`, or `out += lhs · self`.
+    pub(crate) fn multiply(self, out: &mut [f32], accumulate: bool, lhs: View<'_>) {
+        let threads = Threads::One;
+        match self {
+            Self::View(rhs) => multiply(out, accumulate, lhs, rhs, threads),
+            Self::Panels(rhs) => halves::multiply_panels(out, accumulate, lhs, rhs, threads),
         }
     }
 }

@@ -66,8 +66,8 @@ impl Transformer {
         };
         let forward = |pass: &mut Pass<'_>, layer: &LayerLayout, x: &[f32]| {
             let kernel = pass.kernel;
-            pass.layer_forward(layer, x, |qkv, out, log_sum| {
-                attention::forward(forest, self.heads(), kernel, qkv, out, log_sum);
+            pass.layer_forward(layer, x, |qkv, places, workspace| {
+                attention::forward(forest, self.heads(), kernel, qkv, places, workspace);
             })
         };
         let mut x = pass.embed(forest.tokens.iter().copied());

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use super::allocator::filled;
 use super::matrix::{Matrix, Threads, View};
 use pack::{Left, Pair};
-use tile::{Instructions, LANES, Place};
+use tile::{Instructions, LANES, Place, Tiles};
 
 /// Rows and columns of a task.
 const ROWS_PER_TASK: usize = 64;
@@ -37,7 +37,7 @@ const SERIAL: [usize; 2] = [1 << 17, 1 << 20];
 thread_local! {
     /// The memory of the last operands that were packed for one product.
     static LEFT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
-    static RIGHT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
+    static RIGHT: Cell<Panels> = const { Cell::new(Panels::NONE) };
 }
 
 /// A right operand `[terms, columns]` in panels, `[panel, pair of terms, column of the panel]`.
@@ -49,6 +49,12 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
+    const NONE: Self = Self {
+        pairs: Vec::new(),
+        n_terms: 0,
+        n_columns: 0,
+    };
+
     /// The panels of `weightᵀ`, for a weight `[columns, width]`.
     pub(crate) fn of_weight(weight: Matrix<'_>, width: usize) -> Self {
         let n_columns = weight.n_numbers() / width;
@@ -94,6 +100,51 @@ impl Panels {
         pack::panels_of_half_terms(by, shape, term, pairs, Threads::One);
     }
 
+    /// Becomes the panels of a matrix.
+    pub(crate) fn set(&mut self, rhs: View<'_>, threads: Threads) {
+        [self.n_terms, self.n_columns] = [rhs.n_rows, rhs.n_columns];
+        pack::panels(Instructions::found(), rhs, &mut self.pairs, threads);
+    }
+}
+
+/// A right operand that is packed, or the first of its columns and terms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Right<'a> {
+    pairs: &'a [Pair],
+    /// Pairs of a panel's columns, those behind the last term among them.
+    n_panel: usize,
+    n_terms: usize,
+    n_columns: usize,
+}
+
+impl<'a> From<&'a Panels> for Right<'a> {
+    fn from(panels: &'a Panels) -> Self {
+        Self {
+            pairs: &panels.pairs,
+            n_panel: panels.n_terms.div_ceil(2) * LANES,
+            n_terms: panels.n_terms,
+            n_columns: panels.n_columns,
+        }
+    }
+}
+
+impl Right<'_> {
+    /// The first `n` columns.
+    pub(crate) fn columns(self, n: usize) -> Self {
+        assert!(n <= self.n_columns, "{n} of {} columns", self.n_columns);
+        Self {
+            n_columns: n,
+            ..self
+        }
+    }
+
+    /// The first `n` terms. Behind an odd number stands the next one, which meets the left
+    /// operand's zero.
+    pub(crate) fn terms(self, n: usize) -> Self {
+        assert!(n <= self.n_terms, "{n} of {} terms", self.n_terms);
+        Self { n_terms: n, ..self }
+    }
+
     fn n_pairs(&self) -> usize {
         self.n_terms.div_ceil(2)
     }
@@ -120,15 +171,10 @@ pub(crate) fn with_rows(lhs: View<'_>, threads: Threads, products: impl FnOnce(P
 
 /// Lets `products` use a right operand that is packed for them.
 pub(crate) fn with_panels(rhs: View<'_>, threads: Threads, products: impl FnOnce(&Panels)) {
-    let mut pairs = RIGHT.take();
-    pack::panels(Instructions::found(), rhs, &mut pairs, threads);
-    let panels = Panels {
-        pairs,
-        n_terms: rhs.n_rows,
-        n_columns: rhs.n_columns,
-    };
+    let mut panels = RIGHT.take();
+    panels.set(rhs, threads);
     products(&panels);
-    RIGHT.set(panels.pairs);
+    RIGHT.set(panels);
 }
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
@@ -145,11 +191,11 @@ pub(crate) fn multiply(
 }
 
 /// [`multiply`] with a right operand that is packed already.
-pub(crate) fn multiply_panels(
+pub(crate) fn multiply_panels<'a>(
     out: &mut [f32],
     accumulate: bool,
     lhs: View<'_>,
-    rhs: &Panels,
+    rhs: impl Into<Right<'a>>,
     threads: Threads,
 ) {
     with_rows(lhs, threads, |rows| {
@@ -158,14 +204,15 @@ pub(crate) fn multiply_panels(
 }
 
 /// [`multiply`] with operands that are packed already.
-pub(crate) fn multiply_packed(
+pub(crate) fn multiply_packed<'a>(
     out: &mut [f32],
     accumulate: bool,
     lhs: Packed<'_>,
-    rhs: &Panels,
+    rhs: impl Into<Right<'a>>,
     threads: Threads,
 ) {
-    multiply_with(Instructions::found(), out, accumulate, lhs, rhs, threads);
+    let by = Instructions::found();
+    multiply_with(by, out, accumulate, lhs, rhs.into(), threads);
 }
 
 fn multiply_with(
@@ -173,7 +220,7 @@ fn multiply_with(
     out: &mut [f32],
     accumulate: bool,
     lhs: Packed<'_>,
-    rhs: &Panels,
+    rhs: Right<'_>,
     threads: Threads,
 ) {
     let (n_rows, n_columns) = (lhs.n_rows, rhs.n_columns);
@@ -202,7 +249,7 @@ pub(crate) fn round(numbers: &[f32], rounded: &mut [bf16]) {
 struct Product<'a> {
     instructions: Instructions,
     left: Left<'a>,
-    right: &'a Panels,
+    right: Right<'a>,
     /// Of `n_rows · right.n_columns` numbers.
     start: *mut f32,
     n_rows: usize,
@@ -253,17 +300,18 @@ impl Product<'_> {
         }
     }
 
-    /// Adds some terms to the sums of a block, in tiles that fill the registers.
+    /// Adds some terms to the sums of a block, in tiles that fill the registers: those of one shape
+    /// and of the same panels one below the other.
     fn tiles(&self, rows: &Range<usize>, panels: Range<usize>, pairs: Range<usize>) {
         let mut row = rows.start;
         while row < rows.end {
             let [n_rows, most] = self.instructions.tile_shape(rows.end - row, panels.len());
+            let n_tiles = (rows.end - row) / n_rows;
             let mut panel = panels.start;
             while panel < panels.end {
                 let left = most.min(panels.end - panel);
                 let fits = PANELS_PER_TILE.into_iter().find(|n| *n <= left);
                 let n_panels = fits.expect("one fits");
-                let place = self.place(row, panel);
                 let right: [&[Pair]; PANELS_PER_TASK] = std::array::from_fn(|index| {
                     if index < n_panels {
                         self.panel(panel + index, &pairs)
@@ -271,19 +319,23 @@ impl Product<'_> {
                         &[]
                     }
                 });
-                let is_sum = self.accumulate || pairs.start > 0;
-                let left = self.left.from(row, pairs.start);
-                self.instructions
-                    .tile([n_rows, n_panels], left, &right, place, is_sum);
+                let tiles = Tiles {
+                    left: self.left.from(row, pairs.start),
+                    right,
+                    place: self.place(row, panel),
+                    is_sum: self.accumulate || pairs.start > 0,
+                    n: n_tiles,
+                };
+                self.instructions.add_up([n_rows, n_panels], tiles);
                 panel += n_panels;
             }
-            row += n_rows;
+            row += n_tiles * n_rows;
         }
     }
 
     fn panel(&self, panel: usize, pairs: &Range<usize>) -> &[Pair] {
-        let start = panel * self.right.n_pairs();
-        &self.right.pairs[(start + pairs.start) * LANES..(start + pairs.end) * LANES]
+        let start = panel * self.right.n_panel;
+        &self.right.pairs[start + pairs.start * LANES..start + pairs.end * LANES]
     }
 
     /// Where the numbers of a tile begin that starts in this row and panel.
@@ -367,7 +419,7 @@ mod tests {
                     let mut out = vec![0.3; m * n];
                     with_rows(lhs, Threads::All, |lhs| {
                         let threads = Threads::All;
-                        multiply_with(instructions, &mut out, accumulate, lhs, rhs, threads);
+                        multiply_with(instructions, &mut out, accumulate, lhs, rhs.into(), threads);
                     });
                     out
                 };

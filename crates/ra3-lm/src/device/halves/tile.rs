@@ -76,16 +76,22 @@ impl Instructions {
     #[cfg(target_arch = "x86_64")]
     fn sample(self) -> [f32; LANES] {
         let (row, panel) = (sample_pairs(0, 64), sample_pairs(64, 64 * LANES));
-        let mut panels: [&[Pair]; PANELS_PER_TASK] = [&[]; PANELS_PER_TASK];
-        panels[0] = &panel;
+        let mut right: [&[Pair]; PANELS_PER_TASK] = [&[]; PANELS_PER_TASK];
+        right[0] = &panel;
         let left = Left {
             pairs: &row,
             row_stride: row.len(),
             pair_stride: 1,
         };
         let mut sums = [0.0; LANES];
-        let place = Place::new(sums.as_mut_ptr(), LANES, 0, LANES);
-        self.tile([1, 1], left, &panels, place, false);
+        let tile = Tiles {
+            left,
+            right,
+            place: Place::new(sums.as_mut_ptr(), LANES, 0, LANES),
+            is_sum: false,
+            n: 1,
+        };
+        self.add_up([1, 1], tile);
         sums
     }
 
@@ -108,96 +114,93 @@ impl Instructions {
         }
     }
 
-    /// Computes a tile of one of these shapes, or of fewer panels: the terms of `right`, added to
-    /// the sums at `place` if there are any yet.
-    pub(super) fn tile(
-        self,
-        shape: [usize; 2],
-        left: Left<'_>,
-        right: &[&[Pair]; PANELS_PER_TASK],
-        place: Place,
-        is_sum: bool,
-    ) {
+    /// Computes tiles of one of these shapes, or of fewer panels.
+    pub(super) fn add_up(self, shape: [usize; 2], tiles: Tiles<'_>) {
         match shape[0] {
-            8 => self.of_rows::<8>(shape[1], left, right, place, is_sum),
-            6 => self.of::<6, 4>(left, right, place, is_sum),
-            4 => self.of_rows::<4>(shape[1], left, right, place, is_sum),
-            2 => self.of_rows::<2>(shape[1], left, right, place, is_sum),
-            1 => self.of_rows::<1>(shape[1], left, right, place, is_sum),
+            8 => self.of_rows::<8>(shape[1], tiles),
+            6 => self.of::<6, 4>(tiles),
+            4 => self.of_rows::<4>(shape[1], tiles),
+            2 => self.of_rows::<2>(shape[1], tiles),
+            1 => self.of_rows::<1>(shape[1], tiles),
             n_rows => unreachable!("a tile of {n_rows} rows"),
         }
     }
 
-    fn of_rows<const R: usize>(
-        self,
-        n_panels: usize,
-        left: Left<'_>,
-        right: &[&[Pair]; PANELS_PER_TASK],
-        place: Place,
-        is_sum: bool,
-    ) {
+    fn of_rows<const R: usize>(self, n_panels: usize, tiles: Tiles<'_>) {
         match n_panels {
-            6 => self.of::<R, 6>(left, right, place, is_sum),
-            4 => self.of::<R, 4>(left, right, place, is_sum),
-            3 => self.of::<R, 3>(left, right, place, is_sum),
-            2 => self.of::<R, 2>(left, right, place, is_sum),
-            1 => self.of::<R, 1>(left, right, place, is_sum),
+            6 => self.of::<R, 6>(tiles),
+            4 => self.of::<R, 4>(tiles),
+            3 => self.of::<R, 3>(tiles),
+            2 => self.of::<R, 2>(tiles),
+            1 => self.of::<R, 1>(tiles),
             _ => unreachable!("a tile of {n_panels} panels"),
         }
     }
 
-    fn of<const R: usize, const C: usize>(
-        self,
-        left: Left<'_>,
-        right: &[&[Pair]; PANELS_PER_TASK],
-        place: Place,
-        is_sum: bool,
-    ) {
-        let right: [&[[Pair; LANES]]; C] = std::array::from_fn(|panel| right[panel].as_chunks().0);
+    fn of<const R: usize, const C: usize>(self, tiles: Tiles<'_>) {
+        let left = tiles.left;
+        let right: [&[[Pair; LANES]]; C] =
+            std::array::from_fn(|panel| tiles.right[panel].as_chunks().0);
         let n_pairs = right[0].len();
         assert!(right.iter().all(|panel| panel.len() == n_pairs));
+        let n_rows = tiles.n * R;
         if n_pairs > 0 {
-            let last = (R - 1) * left.row_stride + (n_pairs - 1) * left.pair_stride;
-            assert!(last < left.pairs.len(), "rows of a tile");
+            let last = (n_rows - 1) * left.row_stride + (n_pairs - 1) * left.pair_stride;
+            assert!(last < left.pairs.len(), "rows of tiles");
         }
-        let widths = place.widths::<C>(R);
-        let tile = Tile {
+        let column = Column {
             left,
             right,
-            place,
-            widths,
-            is_sum,
+            place: tiles.place,
+            widths: tiles.place.widths::<C>(n_rows),
+            is_sum: tiles.is_sum,
+            n: tiles.n,
         };
         #[expect(unsafe_code, reason = "the processor's instructions, and raw pointers")]
         // SAFETY: AVX-512 with bf16 was found; both operands and the place were held to their
-        // bounds above, and a tile's numbers are its task's alone.
+        // bounds above, and the tiles' numbers are their task's alone.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Self::Bf16 => tile.add_up_512::<R>(),
-                Self::Portable => tile.add_up::<R>(),
+                Self::Bf16 => column.add_up_512::<R>(),
+                Self::Portable => (0..tiles.n).for_each(|tile| column.add_up::<R>(tile * R)),
             }
         }
     }
 }
 
-struct Tile<'a, const C: usize> {
+/// `n` tiles one below the other: the terms of `right`, added to the sums at `place` if there are
+/// any yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiles<'a> {
+    pub(super) left: Left<'a>,
+    /// As many as a tile has panels.
+    pub(super) right: [&'a [Pair]; PANELS_PER_TASK],
+    pub(super) place: Place,
+    pub(super) is_sum: bool,
+    pub(super) n: usize,
+}
+
+/// [`Tiles`] of `C` panels that were held to their bounds.
+struct Column<'a, const C: usize> {
     left: Left<'a>,
     right: [&'a [[Pair; LANES]]; C],
     place: Place,
     widths: [usize; C],
     is_sum: bool,
+    n: usize,
 }
 
-impl<const C: usize> Tile<'_, C> {
+impl<const C: usize> Column<'_, C> {
+    /// The tile that begins in this row.
     #[inline(never)]
     #[expect(unsafe_code, reason = "the tile's numbers are behind a pointer")]
-    unsafe fn add_up<const R: usize>(&self) {
+    unsafe fn add_up<const R: usize>(&self, row: usize) {
         let row_of = |r: usize, c: usize| {
             let start = self
                 .place
                 .start
-                .wrapping_add(r * self.place.stride + c * LANES);
+                .wrapping_add((row + r) * self.place.stride + c * LANES);
             // SAFETY: the tile's numbers, see `Instructions::of`.
             unsafe { std::slice::from_raw_parts_mut(start, self.widths[c]) }
         };
@@ -213,7 +216,8 @@ impl<const C: usize> Tile<'_, C> {
         for pair in 0..self.right[0].len() {
             let columns = self.right.map(|panel| panel[pair].map(widened));
             for (r, sums) in sums.iter_mut().enumerate() {
-                let row = widened(self.left.pairs[r * row_stride + pair * pair_stride]);
+                let at = (row + r) * row_stride + pair * pair_stride;
+                let row = widened(self.left.pairs[at]);
                 for (sums, columns) in sums.iter_mut().zip(&columns) {
                     for (sum, column) in sums.iter_mut().zip(columns) {
                         *sum = row[1].mul_add(column[1], *sum);

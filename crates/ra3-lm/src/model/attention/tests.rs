@@ -1,5 +1,6 @@
 //! Attention against a masked softmax and finite differences, on a small forest.
 
+use super::block::ROWS_PER_TILE;
 use super::*;
 use crate::model::forest::Segment;
 use crate::model::transformer::check_gradient;
@@ -74,7 +75,15 @@ fn numbers(n: usize, salt: usize) -> Vec<f32> {
 fn attended(forest: &Forest, qkv: [&[f32]; 3]) -> [Vec<f32>; 2] {
     let n = qkv[0].len();
     let [mut out, mut log_sum] = [n, n / HEADS.width].map(|n| vec![0.0; n]);
-    forward(forest, HEADS, Kernel::Packed, qkv, &mut out, &mut log_sum);
+    let places = [out.as_mut_slice(), &mut log_sum];
+    forward(
+        forest,
+        HEADS,
+        Kernel::Packed,
+        qkv,
+        places,
+        &mut Workspace::default(),
+    );
     [out, log_sum]
 }
 
@@ -179,11 +188,20 @@ fn gradients(forest: &Forest, operands: [&[f32]; 5], dout: &[f32]) -> [Vec<f32>;
         log_sum,
     };
     let [mut dq, mut dk, mut dv] = [q, k, v].map(|operand| vec![0.0; operand.len()]);
-    let mut gradients = Gradients {
+    let gradients = Gradients {
         dq: &mut dq,
         dk: &mut dk,
         dv: &mut dv,
     };
-    backward(forest, HEADS, Kernel::Packed, saved, dout, &mut gradients);
+    let workspace = &mut Workspace::default();
+    backward(
+        forest,
+        HEADS,
+        Kernel::Packed,
+        saved,
+        dout,
+        gradients,
+        workspace,
+    );
     [dq, dk, dv]
 }
