@@ -53,6 +53,11 @@ impl<'a> View<'a> {
         &self.data[index * self.row_stride..][..self.n_columns]
     }
 
+    /// The rows of a matrix whose rows lie together.
+    pub(crate) fn rows(self) -> impl Iterator<Item = &'a [f32]> {
+        (0..self.n_rows).map(move |index| self.row(index))
+    }
+
     /// The first `n` rows.
     pub(crate) fn first_rows(self, n: usize) -> Self {
         assert!(n <= self.n_rows, "{n} of {} rows", self.n_rows);

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::forest::Target;
 use super::lanes::{exp, log_sum_exp, log_sum_exp_among};
 use super::layer::Pass;
+use crate::device::matrix::View;
 
 /// Rows whose logits exist at once.
 pub(crate) const ROWS_PER_CHUNK: usize = 512;
@@ -60,28 +61,34 @@ pub(crate) fn forward_backward(
     let (d, n_vocabulary) = (head.n_in, head.n_out);
     let rows = rows_with_targets(targets);
     let mut total = Loss::default();
-    for rows in rows.chunks(ROWS_PER_CHUNK) {
-        let n = rows.len();
-        let mut gathered = workspace.take(n * d);
-        for ((row, _), place) in rows.iter().zip(gathered.chunks_mut(d)) {
-            place.copy_from_slice(&hidden[row * d..(row + 1) * d]);
+    kernel.with_operand(head.back(weights), |weight| {
+        for rows in rows.chunks(ROWS_PER_CHUNK) {
+            let n = rows.len();
+            let mut gathered = workspace.take(n * d);
+            for ((row, _), place) in rows.iter().zip(gathered.chunks_mut(d)) {
+                place.copy_from_slice(&hidden[row * d..(row + 1) * d]);
+            }
+            let mut logits = workspace.take(n * n_vocabulary);
+            head.forward(kernel, &mut logits, weights, &gathered);
+            let losses: Vec<Loss> = logits
+                .par_chunks_mut(n_vocabulary)
+                .zip(rows)
+                .map(|(logits, (_, range))| row_loss(logits, &targets[range.clone()], surrogate))
+                .collect();
+            losses.into_iter().for_each(|loss| total += loss);
+            let mut dgathered = workspace.take(n * d);
+            kernel.with_upstream(&logits, n_vocabulary, |upstream| {
+                upstream.to_input(&mut dgathered, false, weight);
+                kernel.with_operand(View::new(&gathered, n, d), |x| {
+                    head.back_to_weight(gradient, upstream, x);
+                });
+            });
+            for ((row, _), values) in rows.iter().zip(dgathered.chunks(d)) {
+                dhidden[row * d..(row + 1) * d].copy_from_slice(values);
+            }
+            workspace.give([gathered, logits, dgathered]);
         }
-        let mut logits = workspace.take(n * n_vocabulary);
-        head.forward(kernel, &mut logits, weights, &gathered);
-        let losses: Vec<Loss> = logits
-            .par_chunks_mut(n_vocabulary)
-            .zip(rows)
-            .map(|(logits, (_, range))| row_loss(logits, &targets[range.clone()], surrogate))
-            .collect();
-        losses.into_iter().for_each(|loss| total += loss);
-        let mut dgathered = workspace.take(n * d);
-        head.back_to_input(kernel, &mut dgathered, false, weights, &logits);
-        for ((row, _), values) in rows.iter().zip(dgathered.chunks(d)) {
-            dhidden[row * d..(row + 1) * d].copy_from_slice(values);
-        }
-        head.back_to_weight(kernel, gradient, &logits, &gathered);
-        workspace.give([gathered, logits, dgathered]);
-    }
+    });
     total
 }
 

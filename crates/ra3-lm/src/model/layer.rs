@@ -21,6 +21,7 @@ use super::transformer::Transformer;
 use super::weights::{LayerLayout, Linear, Weights};
 use super::workspace::Workspace;
 use super::{rms_norm, swiglu};
+use crate::device::matrix::View;
 
 /// What a pass over some rows reads, and the buffers that it works in.
 #[derive(Debug)]
@@ -185,14 +186,17 @@ impl Pass<'_> {
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let weights = self.weights;
+        let (kernel, weights, down) = (self.kernel, self.weights, &layer.down);
         let mut h = self.workspace.take(kept.gate.len());
-        let kernel = self.kernel;
-        layer.down.back_to_input(kernel, &mut h, false, weights, dx);
-        swiglu::backward(&mut kept.gate, &mut kept.up, &mut h);
-        layer.down.back_to_weight(kernel, gradient, dx, &h);
+        kernel.with_upstream(dx, down.n_out, |upstream| {
+            down.back_to_input(kernel, &mut h, false, weights, upstream);
+            swiglu::backward(&mut kept.gate, &mut kept.up, &mut h);
+            let x = View::new(&h, h.len() / down.n_in, down.n_in);
+            kernel.with_operand(x, |x| down.back_to_weight(gradient, upstream, x));
+        });
         let parts = [(&layer.gate, kept.gate.as_slice()), (&layer.up, &kept.up)];
-        let dnormed = self.linears_backward(parts, &kept.middle_normed, gradient);
+        let mut dnormed = self.workspace.take(kept.middle_normed.len());
+        self.linears_backward(parts, &kept.middle_normed, &mut dnormed, gradient);
         let gain = &layer.mlp_norm;
         let (middle, inverse) = (&kept.middle, &kept.middle_inverse);
         self.norm_backward(gain, [middle, inverse, &dnormed], dx, gradient);
@@ -210,10 +214,8 @@ impl Pass<'_> {
         gradient: &mut [f32],
     ) {
         let mut dattended = self.workspace.take(kept.attended.len());
-        let output = &layer.output;
-        let kernel = self.kernel;
-        output.back_to_input(kernel, &mut dattended, false, self.weights, dx);
-        output.back_to_weight(kernel, gradient, dx, &kept.attended);
+        let parts = [(&layer.output, &*dx)];
+        self.linears_backward(parts, &kept.attended, &mut dattended, gradient);
         let [mut dq, mut dk, dv] = self.heads_backward(forest, kept, &dattended);
         if let (Some(gains), Some(raw)) = (&layer.head_norms, &kept.raw) {
             for ((gain, [x, inverse]), dy) in gains.iter().zip(raw).zip([&mut dq, &mut dk]) {
@@ -224,7 +226,8 @@ impl Pass<'_> {
         }
         let [q, k, v] = &layer.projections;
         let parts = [(q, dq.as_slice()), (k, &dk), (v, &dv)];
-        let dnormed = self.linears_backward(parts, &kept.normed, gradient);
+        let mut dnormed = self.workspace.take(kept.normed.len());
+        self.linears_backward(parts, &kept.normed, &mut dnormed, gradient);
         let gain = &layer.attention_norm;
         self.norm_backward(gain, [x, &kept.inverse, &dnormed], dx, gradient);
         self.workspace.give([dattended, dq, dk, dv, dnormed]);
@@ -261,19 +264,23 @@ impl Pass<'_> {
         [dq, dk, dv]
     }
 
-    /// The gradient of an input that several products share.
+    /// Writes the gradient of an input that several products share.
     fn linears_backward<const N: usize>(
-        &mut self,
+        &self,
         parts: [(&Linear, &[f32]); N],
         x: &[f32],
+        dx: &mut [f32],
         gradient: &mut [f32],
-    ) -> Vec<f32> {
-        let mut dx = self.workspace.take(x.len());
-        for (index, (part, dy)) in parts.into_iter().enumerate() {
-            part.back_to_input(self.kernel, &mut dx, index > 0, self.weights, dy);
-        }
-        Linear::back_to_each_weight(self.kernel, gradient, parts, x);
-        dx
+    ) {
+        let (kernel, n_in) = (self.kernel, parts[0].0.n_in);
+        kernel.with_operand(View::new(x, x.len() / n_in, n_in), |x| {
+            for (index, (part, dy)) in parts.into_iter().enumerate() {
+                kernel.with_upstream(dy, part.n_out, |upstream| {
+                    part.back_to_input(kernel, dx, index > 0, self.weights, upstream);
+                    part.back_to_weight(gradient, upstream, x);
+                });
+            }
+        });
     }
 
     /// Adds to `dx`, from a norm's input, its factors and the gradient of its output.

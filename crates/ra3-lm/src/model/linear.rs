@@ -2,7 +2,7 @@
 
 use super::config::Precision;
 use super::weights::{Linear, Weights};
-use crate::device::halves::{self, Panels, Right};
+use crate::device::halves::{self, Packed, Panels, Right};
 use crate::device::matrix::{Threads, View, multiply};
 use crate::device::rows::multiply_rows;
 
@@ -36,7 +36,7 @@ impl Kernel {
         }
     }
 
-    /// A right operand as products read it, in memory that is used again.
+    /// A right operand as products read it, in memory that is used again; this thread packs it.
     pub(crate) fn operand<'a>(self, rhs: View<'a>, memory: &'a mut Panels) -> Operand<'a> {
         match self {
             Self::Packed | Self::Rows => Operand::View(rhs),
@@ -47,7 +47,34 @@ impl Kernel {
         }
     }
 
-    /// `out = lhs · rhs`, or `out += lhs · rhs`, where neither operand is a weight that is packed.
+    /// Lets `products` use a right operand.
+    pub(crate) fn with_operand(self, rhs: View<'_>, products: impl FnOnce(Operand<'_>)) {
+        match self {
+            Self::Packed | Self::Rows => products(Operand::View(rhs)),
+            Self::Halves => halves::with_panels(rhs, Threads::All, |rhs| {
+                products(Operand::Panels(rhs));
+            }),
+        }
+    }
+
+    /// Lets `products` use the gradient `dy` `[rows, n_out]` of some outputs.
+    pub(crate) fn with_upstream(
+        self,
+        dy: &[f32],
+        n_out: usize,
+        products: impl FnOnce(Upstream<'_>),
+    ) {
+        let dy = View::new(dy, dy.len() / n_out, n_out);
+        match self {
+            Self::Packed | Self::Rows => products(Upstream { dy, packed: None }),
+            Self::Halves => halves::with_both(dy, Threads::All, |packed| {
+                let packed = Some(packed);
+                products(Upstream { dy, packed });
+            }),
+        }
+    }
+
+    /// `out = lhs · rhs`, or `out += lhs · rhs`.
     pub(crate) fn multiply(
         self,
         out: &mut [f32],
@@ -63,7 +90,7 @@ impl Kernel {
     }
 }
 
-/// A right operand `[terms, columns]` that several products of one thread share.
+/// A right operand `[terms, columns]` that several products share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operand<'a> {
     View(View<'a>),
@@ -87,12 +114,53 @@ impl Operand<'_> {
         }
     }
 
-    /// `out = lhs · self`, or `out += lhs · self`.
+    /// `out = lhs · self`, or `out += lhs · self`, by this thread.
     pub(crate) fn multiply(self, out: &mut [f32], accumulate: bool, lhs: View<'_>) {
         let threads = Threads::One;
         match self {
             Self::View(rhs) => multiply(out, accumulate, lhs, rhs, threads),
             Self::Panels(rhs) => halves::multiply_panels(out, accumulate, lhs, rhs, threads),
+        }
+    }
+}
+
+/// The gradient of a product's output, a left operand twice: by its rows for the input's gradient,
+/// by its columns for the weight's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upstream<'a> {
+    dy: View<'a>,
+    packed: Option<[Packed<'a>; 2]>,
+}
+
+impl Upstream<'_> {
+    /// `dx = dy · weight`, or `dx += dy · weight`.
+    pub(crate) fn to_input(self, dx: &mut [f32], accumulate: bool, weight: Operand<'_>) {
+        let packed = self.packed.map(|[rows, _]| rows);
+        product(dx, accumulate, (self.dy, packed), weight);
+    }
+
+    /// `dweight += dyᵀ · x`.
+    fn to_weight(self, dweight: &mut [f32], x: Operand<'_>) {
+        let packed = self.packed.map(|[_, columns]| columns);
+        product(dweight, true, (self.dy.transposed(), packed), x);
+    }
+}
+
+/// A product of all threads.
+fn product(
+    out: &mut [f32],
+    accumulate: bool,
+    (lhs, packed): (View<'_>, Option<Packed<'_>>),
+    rhs: Operand<'_>,
+) {
+    let threads = Threads::All;
+    match (rhs, packed) {
+        (Operand::View(rhs), _) => multiply(out, accumulate, lhs, rhs, threads),
+        (Operand::Panels(rhs), Some(lhs)) => {
+            halves::multiply_packed(out, accumulate, lhs, rhs, threads);
+        }
+        (Operand::Panels(rhs), None) => {
+            halves::multiply_panels(out, accumulate, lhs, rhs, threads);
         }
     }
 }
@@ -156,6 +224,11 @@ impl Linear {
         }
     }
 
+    /// The weight `[n_out, n_in]`, with which an output's gradient becomes the input's.
+    pub(crate) fn back<'a>(&self, weights: &'a Weights) -> View<'a> {
+        View::new(weights.at(&self.weight), self.n_out, self.n_in)
+    }
+
     /// `dx (+)= dy · weight`.
     pub(crate) fn back_to_input(
         &self,
@@ -163,56 +236,25 @@ impl Linear {
         dx: &mut [f32],
         accumulate: bool,
         weights: &Weights,
-        dy: &[f32],
+        upstream: Upstream<'_>,
     ) {
-        let dy = View::new(dy, dy.len() / self.n_out, self.n_out);
-        let weight = View::new(weights.at(&self.weight), self.n_out, self.n_in);
-        kernel.multiply(dx, accumulate, dy, weight, Threads::All);
+        kernel.with_operand(self.back(weights), |weight| {
+            upstream.to_input(dx, accumulate, weight);
+        });
     }
 
-    /// `dweight += dyᵀ · x`, `dbias += Σ_rows dy`.
+    /// `dweight += dyᵀ · x`, `dbias += Σ_rows dy`, for the input `x` `[rows, n_in]`.
     pub(crate) fn back_to_weight(
         &self,
-        kernel: Kernel,
         gradient: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
+        upstream: Upstream<'_>,
+        x: Operand<'_>,
     ) {
-        Self::back_to_each_weight(kernel, gradient, [(self, dy)], x);
-    }
-
-    /// [`Self::back_to_weight`] of several, which share their input.
-    pub(crate) fn back_to_each_weight<const N: usize>(
-        kernel: Kernel,
-        gradient: &mut [f32],
-        parts: [(&Self, &[f32]); N],
-        x: &[f32],
-    ) {
-        for (part, dy) in parts {
-            if let Some(bias) = &part.bias {
-                let dbias = &mut gradient[bias.clone()];
-                dy.chunks(part.n_out).for_each(|row| add(dbias, row));
-            }
+        if let Some(bias) = &self.bias {
+            let dbias = &mut gradient[bias.clone()];
+            upstream.dy.rows().for_each(|row| add(dbias, row));
         }
-        let n_in = parts[0].0.n_in;
-        let n = x.len() / n_in;
-        let x = View::new(x, n, n_in);
-        let each = |gradient: &mut [f32], product: &dyn Fn(&mut [f32], View<'_>)| {
-            for (part, dy) in parts {
-                let dy = View::new(dy, n, part.n_out).transposed();
-                product(&mut gradient[part.weight.clone()], dy);
-            }
-        };
-        match kernel {
-            Kernel::Packed | Kernel::Rows => each(gradient, &|dweight, dy| {
-                multiply(dweight, true, dy, x, Threads::All);
-            }),
-            Kernel::Halves => halves::with_panels(x, Threads::All, |x| {
-                each(gradient, &|dweight, dy| {
-                    halves::multiply_panels(dweight, true, dy, x, Threads::All);
-                });
-            }),
-        }
+        upstream.to_weight(&mut gradient[self.weight.clone()], x);
     }
 }
 

@@ -11,18 +11,19 @@
 //! packed once for all products until they change.
 //! Not done here: what is rounded when. Whoever asks for a product in `bf16` has operands in `f32`.
 
+mod operand;
 mod pack;
 mod tile;
 
-use std::cell::Cell;
+pub(crate) use operand::{Packed, Panels, Right, with_both, with_panels, with_rows};
+
 use std::ops::Range;
 
 use half::bf16;
 use rayon::prelude::*;
 
-use super::allocator::filled;
-use super::matrix::{Matrix, Threads, View};
-use pack::{Left, Pair};
+use super::matrix::{Threads, View};
+use pack::{Left, PAIRS_PER_RUN, Pair};
 use tile::{Instructions, LANES, Place, Tiles};
 
 /// Rows and columns of a task.
@@ -30,152 +31,8 @@ const ROWS_PER_TASK: usize = 64;
 const PANELS_PER_TASK: usize = 6;
 /// Numbers of panels that tiles are made for.
 const PANELS_PER_TILE: [usize; 5] = [PANELS_PER_TASK, 4, 3, 2, 1];
-/// Pairs of terms that a task takes in one go: their panels stay in the cache beside it.
-const PAIRS_PER_RUN: usize = 256;
 /// Below so many numbers of the right operand, or so many products, there is one task.
 const SERIAL: [usize; 2] = [1 << 17, 1 << 20];
-thread_local! {
-    /// The memory of the last operands that were packed for one product.
-    static LEFT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
-    static RIGHT: Cell<Panels> = const { Cell::new(Panels::NONE) };
-}
-
-/// A right operand `[terms, columns]` in panels, `[panel, pair of terms, column of the panel]`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Panels {
-    pairs: Vec<Pair>,
-    n_terms: usize,
-    n_columns: usize,
-}
-
-impl Panels {
-    const NONE: Self = Self {
-        pairs: Vec::new(),
-        n_terms: 0,
-        n_columns: 0,
-    };
-
-    /// The panels of `weightᵀ`, for a weight `[columns, width]`.
-    pub(crate) fn of_weight(weight: Matrix<'_>, width: usize) -> Self {
-        let n_columns = weight.n_numbers() / width;
-        let mut pairs = filled(0, n_columns.next_multiple_of(LANES) * width.div_ceil(2));
-        match weight {
-            Matrix::F32(numbers) => {
-                let view = View::new(numbers, n_columns, width).transposed();
-                pack::panels(Instructions::found(), view, &mut pairs, Threads::All);
-            }
-            Matrix::Bf16(numbers) => {
-                let column = |column: usize| &numbers[column * width..][..width];
-                let (by, shape) = (Instructions::found(), [width, n_columns]);
-                pack::panels_of_half_columns(by, shape, column, &mut pairs, Threads::All);
-            }
-        }
-        Self {
-            pairs,
-            n_terms: width,
-            n_columns,
-        }
-    }
-
-    /// Becomes the panels of columns that lie anywhere; this thread packs them.
-    pub(crate) fn set_columns<'a>(
-        &mut self,
-        shape: [usize; 2],
-        column: impl Fn(usize) -> &'a [bf16] + Sync,
-    ) {
-        [self.n_terms, self.n_columns] = shape;
-        let (by, pairs) = (Instructions::found(), &mut self.pairs);
-        pack::panels_of_half_columns(by, shape, column, pairs, Threads::One);
-    }
-
-    /// Becomes the panels of terms that lie anywhere, each with a number for every column; this
-    /// thread packs them.
-    pub(crate) fn set_terms<'a>(
-        &mut self,
-        shape: [usize; 2],
-        term: impl Fn(usize) -> &'a [bf16] + Sync,
-    ) {
-        [self.n_terms, self.n_columns] = shape;
-        let (by, pairs) = (Instructions::found(), &mut self.pairs);
-        pack::panels_of_half_terms(by, shape, term, pairs, Threads::One);
-    }
-
-    /// Becomes the panels of a matrix.
-    pub(crate) fn set(&mut self, rhs: View<'_>, threads: Threads) {
-        [self.n_terms, self.n_columns] = [rhs.n_rows, rhs.n_columns];
-        pack::panels(Instructions::found(), rhs, &mut self.pairs, threads);
-    }
-}
-
-/// A right operand that is packed, or the first of its columns and terms.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Right<'a> {
-    pairs: &'a [Pair],
-    /// Pairs of a panel's columns, those behind the last term among them.
-    n_panel: usize,
-    n_terms: usize,
-    n_columns: usize,
-}
-
-impl<'a> From<&'a Panels> for Right<'a> {
-    fn from(panels: &'a Panels) -> Self {
-        Self {
-            pairs: &panels.pairs,
-            n_panel: panels.n_terms.div_ceil(2) * LANES,
-            n_terms: panels.n_terms,
-            n_columns: panels.n_columns,
-        }
-    }
-}
-
-impl Right<'_> {
-    /// The first `n` columns.
-    pub(crate) fn columns(self, n: usize) -> Self {
-        assert!(n <= self.n_columns, "{n} of {} columns", self.n_columns);
-        Self {
-            n_columns: n,
-            ..self
-        }
-    }
-
-    /// The first `n` terms. Behind an odd number stands the next one, which meets the left
-    /// operand's zero.
-    pub(crate) fn terms(self, n: usize) -> Self {
-        assert!(n <= self.n_terms, "{n} of {} terms", self.n_terms);
-        Self { n_terms: n, ..self }
-    }
-
-    fn n_pairs(&self) -> usize {
-        self.n_terms.div_ceil(2)
-    }
-}
-
-/// A left operand `[rows, terms]` that is packed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed<'a> {
-    left: Left<'a>,
-    n_rows: usize,
-    n_terms: usize,
-}
-
-/// Lets `products` use a left operand that is packed for them.
-pub(crate) fn with_rows(lhs: View<'_>, threads: Threads, products: impl FnOnce(Packed<'_>)) {
-    let mut pairs = LEFT.take();
-    products(Packed {
-        left: Left::pack(Instructions::found(), lhs, &mut pairs, threads),
-        n_rows: lhs.n_rows,
-        n_terms: lhs.n_columns,
-    });
-    LEFT.set(pairs);
-}
-
-/// Lets `products` use a right operand that is packed for them.
-pub(crate) fn with_panels(rhs: View<'_>, threads: Threads, products: impl FnOnce(&Panels)) {
-    let mut panels = RIGHT.take();
-    panels.set(rhs, threads);
-    products(&panels);
-    RIGHT.set(panels);
-}
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`; `out` is row-major `[lhs rows, rhs columns]`.
 pub(crate) fn multiply(
@@ -314,7 +171,7 @@ impl Product<'_> {
                 let n_panels = fits.expect("one fits");
                 let right: [&[Pair]; PANELS_PER_TASK] = std::array::from_fn(|index| {
                     if index < n_panels {
-                        self.panel(panel + index, &pairs)
+                        self.right.panel(panel + index, &pairs)
                     } else {
                         &[]
                     }
@@ -333,11 +190,6 @@ impl Product<'_> {
         }
     }
 
-    fn panel(&self, panel: usize, pairs: &Range<usize>) -> &[Pair] {
-        let start = panel * self.right.n_panel;
-        &self.right.pairs[start + pairs.start * LANES..start + pairs.end * LANES]
-    }
-
     /// Where the numbers of a tile begin that starts in this row and panel.
     fn place(&self, row: usize, panel: usize) -> Place {
         let n_columns = self.right.n_columns;
@@ -349,6 +201,7 @@ impl Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::matrix::Matrix;
 
     /// Numbers of many sizes: sums are rounded at each step.
     fn numbers(n: usize, salt: usize) -> Vec<f32> {
@@ -435,6 +288,42 @@ mod tests {
                     assert!(out == expected, "{m} {k} {n} {accumulate}");
                 }
             }
+        }
+    }
+
+    /// Of more terms than a run has, and of fewer: the first columns and terms of what is packed.
+    #[test]
+    fn a_part_of_an_operand_is_that_part_packed_by_itself() {
+        let (n_terms, n_columns, m) = (1100, 70, 9);
+        let w = numbers(n_terms * n_columns, 2);
+        let mut panels = Panels::default();
+        panels.set(View::new(&w, n_terms, n_columns), Threads::All);
+        for (k, n) in [
+            (1100, 70),
+            (1099, 17),
+            (513, 64),
+            (512, 33),
+            (7, 1),
+            (1, 70),
+        ] {
+            let x = numbers(m * k, 1);
+            let lhs = View::new(&x, m, k);
+            let part: Vec<f32> = w
+                .chunks(n_columns)
+                .take(k)
+                .flat_map(|row| row[..n].iter().copied())
+                .collect();
+            let (mut out, mut expected) = (vec![0.3; m * n], vec![0.3; m * n]);
+            let right = Right::from(&panels).columns(n).terms(k);
+            multiply_panels(&mut out, true, lhs, right, Threads::All);
+            multiply(
+                &mut expected,
+                true,
+                lhs,
+                View::new(&part, k, n),
+                Threads::One,
+            );
+            assert!(out == expected, "{k} {n}");
         }
     }
 

@@ -19,7 +19,10 @@ pub(super) type Pair = u32;
 /// Below so many pairs one thread packs.
 const PAIRS_PER_TASK: usize = 1 << 15;
 /// Panels that are packed from the same rows at once: so much of a row is read in one go.
-const PANELS_AT_ONCE: usize = 4;
+const PANELS_AT_ONCE: usize = 16;
+/// Pairs of terms of which all panels lie beside each other: what a task takes in one go, so that
+/// its panels stay in the cache.
+pub(super) const PAIRS_PER_RUN: usize = 256;
 
 /// A left operand: pairs of each row's terms, wherever these lie.
 #[derive(Clone, Copy, Debug)]
@@ -40,29 +43,69 @@ impl<'a> Left<'a> {
         threads: Threads,
     ) -> Self {
         let (n_rows, n_pairs) = (matrix.n_rows, matrix.n_columns.div_ceil(2));
-        memory.resize(n_rows * n_pairs, 0);
-        let by_row = matrix.column_stride == 1;
-        let [row_stride, pair_stride] = if by_row { [n_pairs, 1] } else { [1, n_rows] };
+        let place = room(memory, n_rows * n_pairs);
+        if matrix.column_stride == 1 {
+            each_chunk(place, n_pairs, threads, |row, place| {
+                by.pair_up(matrix.row(row), place);
+            });
+            return Self::by_row(place, n_pairs);
+        }
         let terms = matrix.transposed();
-        each_chunk(
-            memory,
-            row_stride.max(pair_stride),
-            threads,
-            |index, place| {
-                if by_row {
-                    by.pair_up(matrix.row(index), place);
-                } else {
-                    by.interleave(
-                        pair_of_rows(terms.n_rows, |term| terms.row(term), index),
-                        place,
-                    );
-                }
-            },
-        );
+        each_chunk(place, n_rows, threads, |pair, place| {
+            let rows = pair_of_rows(terms.n_rows, |term| terms.row(term), pair);
+            by.interleave(rows, place);
+        });
+        Self::by_pair(place, n_rows)
+    }
+
+    /// A matrix `[rows, columns]` and its transpose, read once: two rows at a time.
+    pub(super) fn pack_both(
+        by: Instructions,
+        matrix: View<'_>,
+        [of_rows, of_columns]: [&'a mut Vec<Pair>; 2],
+        threads: Threads,
+    ) -> [Self; 2] {
+        let (n_rows, n) = (matrix.n_rows, matrix.n_columns);
+        let n_pairs = n.div_ceil(2);
+        let rows = room(of_rows, n_rows * n_pairs);
+        let columns = room(of_columns, n_rows.div_ceil(2) * n);
+        let fill = |(pair, (rows, columns)): (usize, (&mut [Pair], &mut [Pair]))| {
+            for (row, place) in rows.chunks_mut(n_pairs.max(1)).enumerate() {
+                by.pair_up(matrix.row(2 * pair + row), place);
+            }
+            let both = pair_of_rows(n_rows, |row| matrix.row(row), pair);
+            by.interleave(both, columns);
+        };
+        let [n_two, n_one] = [(2 * n_pairs).max(1), n.max(1)];
+        match threads {
+            Threads::All if rows.len() > PAIRS_PER_TASK => rows
+                .par_chunks_mut(n_two)
+                .zip(columns.par_chunks_mut(n_one))
+                .enumerate()
+                .with_min_len(PAIRS_PER_TASK.div_ceil(n_two))
+                .for_each(fill),
+            Threads::All | Threads::One => rows
+                .chunks_mut(n_two)
+                .zip(columns.chunks_mut(n_one))
+                .enumerate()
+                .for_each(fill),
+        }
+        [Self::by_row(rows, n_pairs), Self::by_pair(columns, n)]
+    }
+
+    fn by_row(pairs: &'a [Pair], n_pairs: usize) -> Self {
         Self {
-            pairs: memory,
-            row_stride,
-            pair_stride,
+            pairs,
+            row_stride: n_pairs,
+            pair_stride: 1,
+        }
+    }
+
+    fn by_pair(pairs: &'a [Pair], n_rows: usize) -> Self {
+        Self {
+            pairs,
+            row_stride: 1,
+            pair_stride: n_rows,
         }
     }
 
@@ -76,19 +119,21 @@ impl<'a> Left<'a> {
     }
 }
 
-/// Packs a right operand `[terms, columns]`: `[panel, pair of terms, column of the panel]`.
+/// Packs a right operand `[terms, columns]`: `[run of pairs, panel, pair of terms, column of the
+/// panel]`.
 pub(super) fn panels(by: Instructions, matrix: View<'_>, memory: &mut Vec<Pair>, threads: Threads) {
     let columns = matrix.transposed();
     let shape = [matrix.n_rows, matrix.n_columns];
     if columns.column_stride == 1 {
-        each_panel(shape, memory, threads, |lanes, panel| {
-            by.turn(&lanes_of(lanes, |column| columns.row(column)), panel);
+        each_panel(shape, memory, threads, |lanes, pairs, panel| {
+            let column = |column| terms_of(columns.row(column), &pairs);
+            by.turn(&lanes_of(lanes, column), panel);
         });
     } else {
-        each_panels(shape, memory, threads, |of_panels, panels| {
+        each_panels(shape, memory, threads, |of_panels, pairs, panels| {
             let term = |term| &matrix.row(term)[of_panels.clone()];
-            let rows = |pair| pair_of_rows(shape[0], term, pair);
-            by.terms(shape[0].div_ceil(2), rows, panels);
+            let rows = |pair| pair_of_rows(shape[0], term, pairs.start + pair);
+            by.terms(pairs.len(), rows, panels);
         });
     }
 }
@@ -101,8 +146,9 @@ pub(super) fn panels_of_half_columns<'a>(
     memory: &mut Vec<Pair>,
     threads: Threads,
 ) {
-    each_panel(shape, memory, threads, |lanes, panel| {
-        by.turn_halves(&lanes_of(lanes, &column), panel);
+    each_panel(shape, memory, threads, |lanes, pairs, panel| {
+        let column = |index| terms_of(column(index), &pairs);
+        by.turn_halves(&lanes_of(lanes, column), panel);
     });
 }
 
@@ -114,11 +160,16 @@ pub(super) fn panels_of_half_terms<'a>(
     memory: &mut Vec<Pair>,
     threads: Threads,
 ) {
-    each_panels(shape, memory, threads, |of_panels, panels| {
+    each_panels(shape, memory, threads, |of_panels, pairs, panels| {
         let term = |index| &term(index)[of_panels.clone()];
-        let rows = |pair| pair_of_rows(shape[0], term, pair);
-        by.half_terms(shape[0].div_ceil(2), rows, panels);
+        let rows = |pair| pair_of_rows(shape[0], term, pairs.start + pair);
+        by.half_terms(pairs.len(), rows, panels);
     });
+}
+
+/// A column's terms of some pairs.
+fn terms_of<'a, T>(column: &'a [T], pairs: &Range<usize>) -> &'a [T] {
+    &column[2 * pairs.start..(2 * pairs.end).min(column.len())]
 }
 
 /// Both rows of a pair; the second is empty behind the last.
@@ -138,14 +189,15 @@ fn lanes_of<'a, T>(columns: Range<usize>, column: impl Fn(usize) -> &'a [T]) -> 
     })
 }
 
-/// Lets each panel be filled, which has zeros where there is no column; it is given its columns.
+/// Lets each run's part of each panel be filled, which has zeros where there is no column; it is
+/// given its columns and its pairs of terms.
 fn each_panel(
-    [n_terms, n_columns]: [usize; 2],
+    shape: [usize; 2],
     memory: &mut Vec<Pair>,
     threads: Threads,
-    fill: impl Fn(Range<usize>, &mut [Pair]) + Sync,
+    fill: impl Fn(Range<usize>, Range<usize>, &mut [Pair]) + Sync,
 ) {
-    each_panels_of(1, [n_terms, n_columns], memory, threads, fill);
+    each_panels_of(1, shape, memory, threads, fill);
 }
 
 /// [`each_panel`] for some that lie beside each other.
@@ -153,7 +205,7 @@ fn each_panels(
     shape: [usize; 2],
     memory: &mut Vec<Pair>,
     threads: Threads,
-    fill: impl Fn(Range<usize>, &mut [Pair]) + Sync,
+    fill: impl Fn(Range<usize>, Range<usize>, &mut [Pair]) + Sync,
 ) {
     each_panels_of(PANELS_AT_ONCE, shape, memory, threads, fill);
 }
@@ -163,18 +215,32 @@ fn each_panels_of(
     [n_terms, n_columns]: [usize; 2],
     memory: &mut Vec<Pair>,
     threads: Threads,
-    fill: impl Fn(Range<usize>, &mut [Pair]) + Sync,
+    fill: impl Fn(Range<usize>, Range<usize>, &mut [Pair]) + Sync,
 ) {
-    let n_panel = n_terms.div_ceil(2) * LANES;
-    memory.resize(n_columns.div_ceil(LANES) * n_panel, 0);
-    each_chunk(memory, n * n_panel, threads, |index, panels| {
-        let first = index * n * LANES;
-        let columns = first..(first + n * LANES).min(n_columns);
-        if columns.len() % LANES > 0 {
-            panels[columns.len() / LANES * n_panel..].fill(0);
-        }
-        fill(columns, panels);
+    let (n_pairs, n_panels) = (n_terms.div_ceil(2), n_columns.div_ceil(LANES));
+    let place = room(memory, n_panels * n_pairs * LANES);
+    let n_run = n_panels * PAIRS_PER_RUN * LANES;
+    each_chunk(place, n_run, threads, |run, of_run| {
+        let first = run * PAIRS_PER_RUN;
+        let pairs = first..(first + PAIRS_PER_RUN).min(n_pairs);
+        let n_panel = pairs.len() * LANES;
+        each_chunk(of_run, n * n_panel, threads, |index, panels| {
+            let first = index * n * LANES;
+            let columns = first..(first + n * LANES).min(n_columns);
+            if columns.len() % LANES > 0 {
+                panels[columns.len() / LANES * n_panel..].fill(0);
+            }
+            fill(columns, pairs.clone(), panels);
+        });
     });
+}
+
+/// The first `n` places, with anything in them; what is longer stays, and nothing is written twice.
+fn room(memory: &mut Vec<Pair>, n: usize) -> &mut [Pair] {
+    if memory.len() < n {
+        memory.resize(n, 0);
+    }
+    &mut memory[..n]
 }
 
 /// Lets each `n` pairs be filled, given their number.
@@ -295,7 +361,7 @@ mod tests {
             let by_column = View::new(&numbers, n_columns, n_terms).transposed();
             let shape = [n_terms, n_columns];
             let packed = |by: Instructions| {
-                let mut all = vec![vec![7; 3]; 6];
+                let mut all = vec![Vec::new(); 8];
                 for (index, matrix) in [by_row, by_column].into_iter().enumerate() {
                     let _ = Left::pack(by, matrix.transposed(), &mut all[index], Threads::One);
                     panels(by, matrix, &mut all[2 + index], Threads::One);
@@ -304,6 +370,9 @@ mod tests {
                 panels_of_half_terms(by, shape, row, &mut all[4], Threads::One);
                 let column = |column: usize| &halves[column * n_terms..][..n_terms];
                 panels_of_half_columns(by, shape, column, &mut all[5], Threads::One);
+                let (rows, columns) = all[6..].split_at_mut(1);
+                let both = [&mut rows[0], &mut columns[0]];
+                let _ = Left::pack_both(by, by_row, both, Threads::One);
                 let mut rounded = vec![bf16::NAN; numbers.len()];
                 by.round(&numbers, &mut rounded);
                 assert_eq!(rounded, halves, "{shape:?}");
@@ -311,7 +380,10 @@ mod tests {
             };
             let expected = packed(Instructions::Portable);
             assert_eq!(packed(Instructions::found()), expected, "{shape:?}");
-            assert_eq!(expected[2..4], expected[4..], "{shape:?}");
+            assert_eq!(expected[2..4], expected[4..6], "{shape:?}");
+            let mut by_itself = Vec::new();
+            let _ = Left::pack(Instructions::found(), by_row, &mut by_itself, Threads::One);
+            assert_eq!([&by_itself, &expected[0]], [&expected[6], &expected[7]]);
         }
     }
 }
