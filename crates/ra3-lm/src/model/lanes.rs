@@ -53,8 +53,31 @@ pub(crate) fn max(values: &[f32]) -> f32 {
 /// `log Σ exp`.
 pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     let top = max(values);
-    let scaled: Vec<f32> = values.iter().map(|value| exp(value - top)).collect();
-    top + sum(&scaled).ln()
+    let mut lanes = [0.0f32; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder().iter();
+    let rest: f32 = rest.map(|value| exp(value - top)).sum();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += exp(value - top);
+        }
+    }
+    top + (lanes.iter().sum::<f32>() + rest).ln()
+}
+
+/// Replaces values by `exp(value − top)`, and returns their [`sum`].
+pub(crate) fn exp_each(values: &mut [f32], top: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let mut chunks = values.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *value = exp(*value - top);
+            *lane += *value;
+        }
+    }
+    let rest = chunks.into_remainder();
+    rest.iter_mut().for_each(|value| *value = exp(*value - top));
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
 /// `log Σ exp` over the tokens that a target is chosen among; `of_all` is that over all of them.
@@ -120,6 +143,19 @@ mod tests {
                 a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>()
             );
             assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+        for n in [0, 1, 15, 16, 17, 100] {
+            let mut values: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 9.0).collect();
+            let expected: Vec<f32> = values.iter().map(|value| exp(value - 1.5)).collect();
+            let total = 1.5 + sum(&expected).ln();
+            let with_top: Vec<f32> = values.iter().copied().chain([1.5]).collect();
+            assert_eq!(exp_each(&mut values, 1.5), sum(&expected));
+            assert_eq!(values, expected);
+            let found = log_sum_exp(&with_top);
+            assert!(
+                (found - (total.exp() + 1.5f32.exp()).ln()).abs() < 1e-5,
+                "{n}"
+            );
         }
         let expected = (1f32.exp() + 2f32.exp() + 3f32.exp()).ln();
         assert!((log_sum_exp(&[1.0, 2.0, 3.0]) - expected).abs() < 1e-6);

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use self::block::{Block, Task, blocks, put_back, tasks};
 use super::forest::Forest;
-use super::lanes::{exp, max, sum};
+use super::lanes::{exp_each, max};
 use super::linear::Kernel;
 use super::workspace::Workspace;
 use crate::device::halves::Panels;
@@ -133,10 +133,7 @@ fn forward_task(
 pub(crate) fn softmax(scores: &mut [f32], seen: usize) -> f32 {
     let (visible, hidden) = scores.split_at_mut(seen);
     let top = max(visible);
-    for score in visible.iter_mut() {
-        *score = exp(*score - top);
-    }
-    let total = sum(visible);
+    let total = exp_each(visible, top);
     let inverse = 1.0 / total;
     visible.iter_mut().for_each(|score| *score *= inverse);
     hidden.fill(0.0);
