@@ -63,6 +63,7 @@ pub const CHECKS: &[Check] = &[
     ("losses are the scores", training::losses),
     ("the clipped surrogate", training::clipped),
     ("splitting, sharing and order", training::splitting),
+    ("what follows the last target", training::ends),
     ("updates", training::updates),
 ];
 

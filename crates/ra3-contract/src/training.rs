@@ -213,6 +213,29 @@ fn n_targets(example: &Example) -> f64 {
         .count() as f64
 }
 
+/// What follows the last target changes nothing, and an example without targets is none.
+pub(crate) fn ends(subject: &Subject) {
+    let mut long = example(tokens(subject, 14, 61), |i| f32::from(u8::from(i < 9)));
+    long.restrictions = vec![restriction(&long, 4, &[1, 2]), restriction(&long, 12, &[3])];
+    let short = long.learnt();
+    assert_eq!((short.tokens.len(), short.restrictions.len()), (9, 1));
+    let nothing = example(tokens(subject, 12, 62), |_| 0.0);
+    let expected = stats(subject, std::slice::from_ref(&short), LIKELIHOOD);
+    let found = stats(subject, &[long, nothing], LIKELIHOOD);
+    for (what, of) in FIGURES {
+        assert_near(what, of(&found), of(&expected), subject.tolerance);
+    }
+    assert_eq!(found.work.n_tokens, 26, "counted as they came");
+}
+
+type Figure = (&'static str, fn(&UpdateStats) -> f64);
+
+const FIGURES: [Figure; 3] = [
+    ("loss", |stats| stats.loss),
+    ("mean_logprob", |stats| stats.mean_logprob),
+    ("gradient_norm", |stats| stats.gradient_norm),
+];
+
 /// A batch is the sum of its examples, whatever they share and in whatever order they come.
 pub(crate) fn splitting(subject: &Subject) {
     let batch = batch(subject);

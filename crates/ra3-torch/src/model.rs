@@ -88,7 +88,8 @@ impl TorchModel {
     ) -> Result<UpdateStats, PolicyError> {
         self.limits().check_batch(batch, objective)?;
         let mut columns = vec![self.slot(), batch::objective(objective)];
-        columns.extend(batch::examples(batch, true));
+        let learnt: Vec<Example> = batch.iter().map(Example::learnt).collect();
+        columns.extend(batch::examples(&learnt, true));
         let mut stats = self.worker.link().ask(kind, &columns, read_stats)?;
         stats.work.n_tokens = n_tokens(batch);
         Ok(stats)

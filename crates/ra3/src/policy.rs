@@ -160,6 +160,21 @@ impl Example {
             old_logprobs: Vec::new(),
         }
     }
+
+    /// Up to its last target: from what follows nothing is learnt, and a trainer need not run it. A
+    /// sequence without targets is its first token.
+    #[must_use]
+    pub fn learnt(&self) -> Self {
+        let last = self.weights.iter().rposition(|weight| *weight != 0.0);
+        let n = last.map_or(1, |last| last + 1).min(self.tokens.len());
+        let kept = self.restrictions.iter().filter(|kept| kept.position < n);
+        Self {
+            tokens: self.tokens[..n].to_vec(),
+            weights: self.weights[..n].to_vec(),
+            restrictions: kept.cloned().collect(),
+            old_logprobs: self.old_logprobs[..n.min(self.old_logprobs.len())].to_vec(),
+        }
+    }
 }
 
 /// What is maximised for each target.

@@ -55,8 +55,6 @@ pub(crate) struct Tree {
     pub(crate) segments: Vec<Segment>,
     /// Targets by rising row.
     pub(crate) targets: Vec<Target>,
-    /// Tokens of the examples that it holds, shared ones counted each time.
-    pub(crate) n_example_tokens: usize,
 }
 
 /// Merges examples that begin alike; trees are in the order of their first example. Old
@@ -92,10 +90,7 @@ fn tree(examples: &[&Example], clips: bool) -> Tree {
         .iter()
         .map(|example| insert(&mut nodes, &example.tokens))
         .collect();
-    let mut tree = Tree {
-        n_example_tokens: examples.iter().map(|example| example.tokens.len()).sum(),
-        ..Tree::default()
-    };
+    let mut tree = Tree::default();
     let row_of = lay_out(&nodes, &mut tree);
     for (example, path) in examples.iter().zip(&paths) {
         let rows: Vec<usize> = path.iter().map(|node| row_of[*node]).collect();
@@ -291,7 +286,6 @@ mod tests {
             .collect();
         assert_eq!(targets[7], (7, 2, 2.0));
         assert_eq!(&targets[8..], [(8, 3, 1.0), (8, 5, 1.0), (9, 4, 1.0)]);
-        assert_eq!(tree.n_example_tokens, 21);
     }
 
     #[test]

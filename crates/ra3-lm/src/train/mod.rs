@@ -55,10 +55,17 @@ pub(crate) fn batch_gradient(
         return Err(PolicyError::NotTrainable);
     }
     transformer.config.limits().check_batch(batch, objective)?;
-    let trees = grow(batch, objective.surrogate != Surrogate::LogLikelihood);
+    let learnt: Vec<Example> = batch.iter().map(Example::learnt).collect();
+    let trees = grow(&learnt, objective.surrogate != Surrogate::LogLikelihood);
     let mut gradient = workspace.zeros(weights.data().len());
     let mut loss = Loss::default();
-    let mut work = Work::default();
+    let mut work = Work {
+        n_tokens: batch
+            .iter()
+            .map(|example| example.tokens.len() as u64)
+            .sum(),
+        ..Work::default()
+    };
     for micro in micro_batches(&trees, settings.n_tokens_micro) {
         let mut forest = Forest::default();
         micro.iter().for_each(|tree| forest.push(tree));
@@ -73,7 +80,7 @@ pub(crate) fn batch_gradient(
                 &mut gradient,
             )
         });
-        work += work_of(micro, &forest, transformer, settings.recompute);
+        work += work_of(&forest, transformer, settings.recompute);
     }
     let norm = norm(&gradient);
     if !loss.value.is_finite() {
@@ -127,17 +134,16 @@ fn micro_batches(trees: &[Tree], n_rows_max: usize) -> Vec<&[Tree]> {
 }
 
 /// The backward pass costs two forward passes, and a layer that runs again costs one more.
-fn work_of(trees: &[Tree], forest: &Forest, transformer: &Transformer, recompute: bool) -> Work {
+fn work_of(forest: &Forest, transformer: &Transformer, recompute: bool) -> Work {
     let config = &transformer.config;
     let n_passes = if recompute { 4.0 } else { 3.0 };
     let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
     rows.dedup();
     let layers = config.layer_flops(forest.positions.iter().copied());
     Work {
-        n_tokens: trees.iter().map(|tree| tree.n_example_tokens as u64).sum(),
         n_tokens_run: forest.tokens.len() as u64,
-        n_tokens_sampled: 0,
         flops: n_passes * layers + 3.0 * config.head_flops(rows.len()),
+        ..Work::default()
     }
 }
 
@@ -153,7 +159,63 @@ pub(crate) fn norm(values: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use ra3::policy::Restriction;
+    use ra3::seed::Seed;
+
     use super::*;
+    use crate::model::config::{Architecture, ModelConfig};
+
+    /// Behind the last target no row is run, and the gradient's bits stay.
+    #[test]
+    fn what_follows_the_last_target_is_not_run() {
+        let config = ModelConfig {
+            vocab_size: 8,
+            hidden_size: 8,
+            intermediate_size: 8,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            max_position_embeddings: 16,
+            ..ModelConfig::new(Architecture::Qwen2)
+        };
+        let weights = Weights::random(&config, Seed::root(1));
+        let transformer = Transformer::new(config);
+        let mut long = Example::plain(vec![3, 1, 4, 1, 5, 2, 6], vec![0.0; 7]);
+        (long.weights[1], long.weights[3]) = (0.5, -1.0);
+        long.restrictions = vec![Restriction {
+            position: 6,
+            choices: [2, 6].into(),
+        }];
+        for compute in [Precision::Float32, Precision::Bfloat16] {
+            let settings = TrainSettings {
+                compute,
+                weight_decay: 0.0,
+                clip_norm: 1.0,
+                n_tokens_micro: 64,
+                recompute: false,
+                cache_bytes_max: 1 << 20,
+                moments: Precision::Float32,
+                frozen: Precision::Float32,
+            };
+            let of = |example: &Example| {
+                let (batch, objective) =
+                    (std::slice::from_ref(example), Objective::likelihood(0.0));
+                let workspace = &mut Workspace::default();
+                batch_gradient(
+                    batch,
+                    objective,
+                    &transformer,
+                    &weights,
+                    &settings,
+                    workspace,
+                )
+                .expect("a good batch")
+            };
+            let (found, expected) = (of(&long), of(&long.learnt()));
+            assert_eq!((found.work.n_tokens, found.work.n_tokens_run), (7, 4));
+            assert!(found.gradient == expected.gradient && found.norm > 0.0);
+        }
+    }
 
     #[test]
     fn trees_share_a_micro_batch_while_their_rows_fit() {

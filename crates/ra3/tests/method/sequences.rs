@@ -410,3 +410,30 @@ fn next_token_prediction_by_hand() {
     assert_eq!(examples[0].weights, [0.0, fifth / 2.0, fifth, fifth, fifth]);
     assert_eq!(examples[1].weights, [0.0, fifth / 2.0, fifth]);
 }
+
+/// By hand: nothing follows the last target, and what belongs to a position goes with it.
+#[test]
+fn what_is_learnt_ends_with_the_last_target() {
+    let restriction = |position| ra3::policy::Restriction {
+        position,
+        choices: [7, 8].into(),
+    };
+    let whole = Example {
+        tokens: vec![5, 7, 8, 9],
+        weights: vec![0.0, 0.0, -0.5, 0.0],
+        restrictions: vec![restriction(1), restriction(3)],
+        old_logprobs: vec![0.1, 0.2, 0.3, 0.4],
+    };
+    let expected = Example {
+        tokens: vec![5, 7, 8],
+        weights: vec![0.0, 0.0, -0.5],
+        restrictions: vec![restriction(1)],
+        old_logprobs: vec![0.1, 0.2, 0.3],
+    };
+    assert_eq!(whole.learnt(), expected);
+    assert_eq!(expected.learnt(), expected);
+    let nothing = Example::plain(vec![5, 7], vec![0.0; 2]);
+    assert_eq!(nothing.learnt(), Example::plain(vec![5], vec![0.0]));
+    let none = Example::plain(Vec::new(), Vec::new());
+    assert_eq!(none.learnt(), none);
+}
