@@ -88,6 +88,25 @@ impl<'a> View<'a> {
     }
 }
 
+/// Some rows of a matrix in any order, and of each the same columns: the keys of a path and a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gathered<'a, T> {
+    /// `[rows of the matrix, stride]`.
+    pub(crate) numbers: &'a [T],
+    pub(crate) stride: usize,
+    pub(crate) rows: &'a [usize],
+    pub(crate) first_column: usize,
+    pub(crate) width: usize,
+}
+
+impl<'a, T> Gathered<'a, T> {
+    /// The `width` numbers of the row that is in this place.
+    #[inline]
+    pub(crate) fn row(&self, index: usize) -> &'a [T] {
+        &self.numbers[self.rows[index] * self.stride + self.first_column..][..self.width]
+    }
+}
+
 /// A weight as it lies in memory, row-major.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Matrix<'a> {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::cache::Numbers;
 use crate::device::halves::{Panels, multiply_panels};
-use crate::device::matrix::{Threads, View};
+use crate::device::matrix::{Gathered, Threads, View};
 use crate::device::rows::multiply_columns;
 use crate::model::attention::{Heads, softmax};
 
@@ -31,12 +31,24 @@ pub(super) struct Run {
     pub(super) path: Vec<usize>,
 }
 
+/// What all rows of a layer read.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    heads: Heads,
+    keys: &'a Numbers,
+    values: &'a Numbers,
+    /// `[rows, query width]`.
+    q: &'a [f32],
+}
+
 /// Rows of one run and one key head.
 struct Task<'a> {
     rows: Range<usize>,
     /// Nodes from the root to the first of the rows, and those after it.
     path: &'a [usize],
     head: usize,
+    /// Results `[rows, group · width]`.
+    out: &'a mut [f32],
 }
 
 /// Writes `attended` `[rows, query width]` of new nodes with queries `q`, in one layer.
@@ -47,124 +59,165 @@ pub(super) fn attention(
     q: &[f32],
     attended: &mut [f32],
 ) {
-    let (width, kv) = (heads.group() * heads.width, heads.key_width());
-    let tasks = tasks(heads, runs);
-    let run = |scratch: &mut Scratch, task: &Task<'_>| {
-        let at = |index: usize| task.path[index] * kv + task.head * heads.width;
-        let rows = task.rows.clone().flat_map(|row| {
-            let first = row * heads.query_width() + task.head * width;
-            &q[first..first + width]
-        });
-        let scaled: Vec<f32> = rows.map(|q| q * heads.scale()).collect();
-        let mut out = vec![0.0; scaled.len()];
-        scratch.set_scores(&scaled, keys, at, heads, task);
-        scratch.weigh(values, at, [task.path.len(), heads.width], &mut out);
-        out
+    let layer = Layer {
+        heads,
+        keys,
+        values,
+        q,
     };
+    let mut tasks = tasks(heads, runs, attended);
     let n_seen = tasks.iter().map(|task| task.rows.len() * task.path.len());
-    let done: Vec<Vec<f32>> = if 2 * width * n_seen.sum::<usize>() < SERIAL {
+    if 2 * heads.group() * heads.width * n_seen.sum::<usize>() < SERIAL {
         let mut scratch = Scratch::default();
-        tasks.iter().map(|task| run(&mut scratch, task)).collect()
+        tasks
+            .iter_mut()
+            .for_each(|task| scratch.attend(layer, task));
     } else {
-        tasks.par_iter().map_init(Scratch::default, run).collect()
-    };
-    for (task, out) in tasks.iter().zip(done) {
-        for (row, out) in task.rows.clone().zip(out.chunks(width)) {
-            let first = row * heads.query_width() + task.head * width;
-            attended[first..first + width].copy_from_slice(out);
-        }
+        let attend = |scratch: &mut Scratch, task: &mut Task<'_>| scratch.attend(layer, task);
+        tasks.par_iter_mut().for_each_init(Scratch::default, attend);
     }
+    put_in_order(heads, runs, attended);
 }
 
-fn tasks(heads: Heads, runs: &[Run]) -> Vec<Task<'_>> {
-    let mut tasks = Vec::new();
+/// Rows of a run that work together.
+fn pieces(run: &Run) -> impl Iterator<Item = Range<usize>> {
+    let end = run.rows.end;
+    let starts = run.rows.clone().step_by(ROWS_PER_TASK);
+    starts.map(move |first| first..(first + ROWS_PER_TASK).min(end))
+}
+
+/// A task for each piece and head. Their results lie in the same order, so that those of a row by
+/// itself are where they belong.
+fn tasks<'a>(heads: Heads, runs: &'a [Run], mut attended: &'a mut [f32]) -> Vec<Task<'a>> {
+    let n_rows = runs.last().map_or(0, |run| run.rows.end);
+    let mut tasks = Vec::with_capacity(n_rows * heads.n_key);
     for run in runs {
         let n_before = run.path.len() - run.rows.len();
-        for first in run.rows.clone().step_by(ROWS_PER_TASK) {
-            let rows = first..(first + ROWS_PER_TASK).min(run.rows.end);
+        for rows in pieces(run) {
             let path = &run.path[..n_before + rows.end - run.rows.start];
-            tasks.extend((0..heads.n_key).map(|head| Task {
-                rows: rows.clone(),
-                path,
-                head,
-            }));
+            for head in 0..heads.n_key {
+                let n = rows.len() * heads.group() * heads.width;
+                let (out, after) = attended.split_at_mut(n);
+                attended = after;
+                tasks.push(Task {
+                    rows: rows.clone(),
+                    path,
+                    head,
+                    out,
+                });
+            }
         }
     }
     tasks
 }
 
+/// Results of several rows, `[head, row]` so far, become `[row, head]`.
+fn put_in_order(heads: Heads, runs: &[Run], attended: &mut [f32]) {
+    let (width, all) = (heads.group() * heads.width, heads.query_width());
+    let mut by_head = Vec::new();
+    for rows in runs.iter().flat_map(pieces).filter(|rows| rows.len() > 1) {
+        let attended = &mut attended[rows.start * all..rows.end * all];
+        by_head.clear();
+        by_head.extend_from_slice(attended);
+        for (index, of_row) in attended.chunks_mut(width).enumerate() {
+            let (row, head) = (index / heads.n_key, index % heads.n_key);
+            let from = (head * rows.len() + row) * width;
+            of_row.copy_from_slice(&by_head[from..from + width]);
+        }
+    }
+}
+
+impl Layer<'_> {
+    /// Keys or values of a task.
+    fn of_path<'a, T>(&self, numbers: &'a [T], task: &Task<'a>) -> Gathered<'a, T> {
+        Gathered {
+            numbers,
+            stride: self.heads.key_width(),
+            rows: task.path,
+            first_column: task.head * self.heads.width,
+            width: self.heads.width,
+        }
+    }
+}
+
 /// Buffers of a thread, used again by each of its tasks.
 #[derive(Default)]
 struct Scratch {
-    /// `[queries, keys]`, of rows and of the query heads that share a key head.
+    /// `[queries, width]`: of rows and of the query heads that share a key head, scaled.
+    q: Vec<f32>,
+    /// `[queries, keys]`.
     scores: Vec<f32>,
     panels: Panels,
     turned: Vec<f32>,
 }
 
 impl Scratch {
-    /// `softmax(q kᵀ)` for the queries of a task, zero where a query does not see a key; `at` tells
-    /// where a key of the path begins.
-    fn set_scores(
-        &mut self,
-        q: &[f32],
-        keys: &Numbers,
-        at: impl Fn(usize) -> usize + Sync,
-        heads: Heads,
-        task: &Task<'_>,
-    ) {
-        let (n, width) = (task.path.len(), heads.width);
-        let n_queries = q.len() / width;
-        let scores = &mut self.scores;
+    fn attend(&mut self, layer: Layer<'_>, task: &mut Task<'_>) {
+        let width = layer.heads.group() * layer.heads.width;
+        self.q.clear();
+        for row in task.rows.clone() {
+            let first = row * layer.heads.query_width() + task.head * width;
+            let q = &layer.q[first..first + width];
+            self.q.extend(q.iter().map(|q| q * layer.heads.scale()));
+        }
+        self.set_scores(layer, task);
+        self.weigh(layer, task);
+    }
+
+    /// `softmax(q kᵀ)` for the queries of a task, zero where a query does not see a key.
+    fn set_scores(&mut self, layer: Layer<'_>, task: &Task<'_>) {
+        let (n, width) = (task.path.len(), layer.heads.width);
+        let n_queries = self.q.len() / width;
+        let (q, scores) = (&self.q, &mut self.scores);
         scores.resize(n_queries * n, 0.0);
-        match keys {
+        match layer.keys {
             Numbers::F32(keys) => {
-                multiply_columns(scores, q, width, n, |key| &keys[at(key)..][..width]);
+                let keys = layer.of_path(keys, task);
+                multiply_columns(scores, q, width, n, |key| keys.row(key));
             }
             Numbers::Halves(keys) => {
-                let key = |key| &keys[at(key)..][..width];
-                self.panels.set_columns([width, n], key);
+                let keys = layer.of_path(keys, task);
+                self.panels.set_columns([width, n], |key| keys.row(key));
                 let q = View::new(q, n_queries, width);
                 multiply_panels(scores, false, q, &self.panels, Threads::One);
             }
         }
         for (query, scores) in scores.chunks_mut(n).enumerate() {
-            softmax(scores, n + 1 - task.rows.len() + query / heads.group());
+            softmax(
+                scores,
+                n + 1 - task.rows.len() + query / layer.heads.group(),
+            );
         }
     }
 
-    /// Writes `out` `[queries, width]`: each query's `Σ score · value` over `n` keys.
-    fn weigh(
-        &mut self,
-        values: &Numbers,
-        at: impl Fn(usize) -> usize + Sync,
-        [n, width]: [usize; 2],
-        out: &mut [f32],
-    ) {
-        let n_queries = out.len() / width;
-        match values {
+    /// Writes each query's `Σ score · value` over the keys of a task.
+    fn weigh(&mut self, layer: Layer<'_>, task: &mut Task<'_>) {
+        let (n, width) = (task.path.len(), layer.heads.width);
+        let n_queries = self.q.len() / width;
+        match layer.values {
             Numbers::Halves(values) => {
-                let value = |key| &values[at(key)..][..width];
-                self.panels.set_terms([n, width], value);
+                let values = layer.of_path(values, task);
+                self.panels.set_terms([n, width], |key| values.row(key));
                 let scores = View::new(&self.scores, n_queries, n);
-                multiply_panels(out, false, scores, &self.panels, Threads::One);
+                multiply_panels(task.out, false, scores, &self.panels, Threads::One);
             }
             Numbers::F32(values) if n_queries < QUERIES_TURNED_MIN => {
-                let value = |key| &values[at(key)..][..width];
-                for (scores, out) in self.scores.chunks(n).zip(out.chunks_mut(width)) {
-                    weigh(scores, &value, out);
+                let values = layer.of_path(values, task);
+                for (scores, out) in self.scores.chunks(n).zip(task.out.chunks_mut(width)) {
+                    weigh(scores, &|key| values.row(key), out);
                 }
             }
             Numbers::F32(values) => {
+                let values = layer.of_path(values, task);
                 let turned = &mut self.turned;
                 turned.resize(width * n, 0.0);
                 for key in 0..n {
-                    for (number, value) in values[at(key)..][..width].iter().enumerate() {
+                    for (number, value) in values.row(key).iter().enumerate() {
                         turned[number * n + key] = *value;
                     }
                 }
                 let column = |number: usize| &turned[number * n..][..n];
-                multiply_columns(out, &self.scores, n, width, column);
+                multiply_columns(task.out, &self.scores, n, width, column);
             }
         }
     }
