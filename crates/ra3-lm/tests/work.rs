@@ -123,11 +123,12 @@ fn an_update_counts_its_products() {
     let batch = std::slice::from_ref(&all);
     assert_eq!(flops(false, batch), 3.0 * (body(10) + head(9)));
     assert_eq!(flops(true, batch), 4.0 * body(10) + 3.0 * head(9));
-    // Rows without a target have no logits; a shared row has them once.
+    // Rows without a target have no logits, and those behind the last one are not run; a shared
+    // row has its logits once.
     let some = example(|i| if i % 2 == 0 { 0.1 } else { 0.0 });
     assert_eq!(
         flops(false, std::slice::from_ref(&some)),
-        3.0 * (body(10) + head(4))
+        3.0 * (body(9) + head(4))
     );
     assert_eq!(
         flops(false, &[all.clone(), some]),
@@ -137,7 +138,7 @@ fn an_update_counts_its_products() {
     let mut other = all.clone();
     other.tokens[0] = 39;
     other.tokens.extend([1; 6]);
-    other.weights.extend([0.0; 6]);
-    let both = 3.0 * (body(10) + body(16) + head(18));
+    other.weights.extend([0.0, 0.0, 0.0, 0.0, 0.0, 0.1]);
+    let both = 3.0 * (body(10) + body(16) + head(19));
     assert_eq!(flops(false, &[all, other]), both);
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::cache::Numbers;
-use crate::device::halves::{Panels, multiply_panels};
+use crate::device::halves::{Panels, few, multiply_panels};
 use crate::device::matrix::{Gathered, Threads, View};
 use crate::device::rows::multiply_columns;
 use crate::model::attention::{Heads, softmax};
@@ -20,6 +20,8 @@ use crate::model::attention::{Heads, softmax};
 const ROWS_PER_TASK: usize = 64;
 /// Below so many products of numbers all tasks together are not worth a second thread.
 const SERIAL: usize = 1 << 17;
+/// From so many queries on it is worth packing a path's keys in `bf16`, and its values.
+const QUERIES_PACKED_MIN: [usize; 2] = [9, 25];
 /// For more queries than these it is worth turning the values of a path.
 const QUERIES_TURNED_MIN: usize = 16;
 
@@ -175,6 +177,9 @@ impl Scratch {
                 let keys = layer.of_path(keys, task);
                 multiply_columns(scores, q, width, n, |key| keys.row(key));
             }
+            Numbers::Halves(keys) if n_queries < QUERIES_PACKED_MIN[0] => {
+                few::multiply_columns(scores, q, layer.of_path(keys, task));
+            }
             Numbers::Halves(keys) => {
                 let keys = layer.of_path(keys, task);
                 self.panels.set_columns([width, n], |key| keys.row(key));
@@ -195,6 +200,10 @@ impl Scratch {
         let (n, width) = (task.path.len(), layer.heads.width);
         let n_queries = self.q.len() / width;
         match layer.values {
+            Numbers::Halves(values) if n_queries < QUERIES_PACKED_MIN[1] => {
+                let values = layer.of_path(values, task);
+                few::multiply_terms(task.out, &self.scores, values);
+            }
             Numbers::Halves(values) => {
                 let values = layer.of_path(values, task);
                 self.panels.set_terms([n, width], |key| values.row(key));

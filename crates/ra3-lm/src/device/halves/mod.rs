@@ -11,6 +11,7 @@
 //! packed once for all products until they change.
 //! Not done here: what is rounded when. Whoever asks for a product in `bf16` has operands in `f32`.
 
+pub(crate) mod few;
 mod operand;
 mod pack;
 mod tile;

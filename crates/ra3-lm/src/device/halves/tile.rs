@@ -236,7 +236,7 @@ impl<const C: usize> Column<'_, C> {
 
 /// Both numbers of a pair.
 #[inline]
-fn widened(pair: Pair) -> [f32; 2] {
+pub(super) fn widened(pair: Pair) -> [f32; 2] {
     [
         f32::from_bits(pair << 16),
         f32::from_bits(pair & 0xffff_0000),

@@ -130,7 +130,7 @@ fn each_block<T>(columns: &[&[T]; LANES], panel: &mut [Pair], pairs: impl Fn(&[T
 
 /// What lies from a number on, if anything does.
 #[inline]
-fn from<T>(row: &[T], at: usize) -> &[T] {
+pub(in super::super) fn from<T>(row: &[T], at: usize) -> &[T] {
     row.get(at..).unwrap_or_default()
 }
 
@@ -146,7 +146,7 @@ fn pairs(numbers: &[f32]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 #[expect(unsafe_code, reason = "thirty-two halves are a register")]
-fn half_pairs(numbers: &[bf16]) -> __m512i {
+pub(in super::super) fn half_pairs(numbers: &[bf16]) -> __m512i {
     if let Some(numbers) = numbers.first_chunk::<{ 2 * LANES }>() {
         // SAFETY: thirty-two halves are 64 bytes.
         return unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) };
@@ -227,7 +227,7 @@ fn store(places: &mut [Pair], pairs: __m512i) {
 /// Rows as columns: fours of numbers first, then fours of these.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
+pub(in super::super) fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
     let (mut twos, mut fours, mut turned) = (*rows, *rows, *rows);
     for i in 0..8 {
         let [a, b] = [rows[2 * i], rows[2 * i + 1]];
