@@ -1,5 +1,7 @@
 //! How the system treats large buffers: when their memory goes back, and in what pages it lies.
 
+use std::ops::Range;
+
 /// Buffers from this size on go back to the system when they are dropped.
 #[cfg(target_env = "gnu")]
 const RELEASED_BYTES_MIN: i32 = 8 << 20;
@@ -28,6 +30,7 @@ pub(crate) fn release_large_buffers() {
 pub(crate) fn release_large_buffers() {}
 
 /// Buffers from this size on are asked to lie in huge pages.
+#[cfg(target_os = "linux")]
 const HUGE_BYTES_MIN: usize = 4 << 20;
 /// What the kernel is asked for begins and ends between such pages.
 #[cfg(target_os = "linux")]
@@ -37,25 +40,33 @@ const PAGE: usize = 4 << 10;
 /// read in sequence from memory is then read faster, since one stream need not stop at every 4 kB.
 pub(crate) fn filled<T: Clone>(value: T, n: usize) -> Vec<T> {
     let mut buffer = Vec::with_capacity(n);
-    if n * size_of::<T>() >= HUGE_BYTES_MIN {
-        ask_for_huge_pages(buffer.spare_capacity_mut());
-    }
+    ask_for_huge_pages(buffer.spare_capacity_mut().as_mut_ptr_range());
     buffer.resize(n, value);
+    buffer
+}
+
+/// `n` zeros, as [`filled`]. Where the system gives the memory it has just cleared it, and nothing
+/// is written again.
+pub(crate) fn zeros(n: usize) -> Vec<f32> {
+    let mut buffer = vec![0.0; n];
+    ask_for_huge_pages(buffer.as_mut_ptr_range());
     buffer
 }
 
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "madvise is a foreign function: see below")]
-fn ask_for_huge_pages<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
-    let range = memory.as_mut_ptr_range();
-    let first = range.start.addr().next_multiple_of(PAGE);
-    let last = range.end.addr() / PAGE * PAGE;
-    let start = range.start.with_addr(first);
-    // SAFETY: whole pages of this buffer, whose contents the advice leaves as they are. A kernel
+fn ask_for_huge_pages<T>(memory: Range<*mut T>) {
+    if memory.end.addr() - memory.start.addr() < HUGE_BYTES_MIN {
+        return;
+    }
+    let first = memory.start.addr().next_multiple_of(PAGE);
+    let last = memory.end.addr() / PAGE * PAGE;
+    let start = memory.start.with_addr(first);
+    // SAFETY: whole pages of a buffer, whose contents the advice leaves as they are. A kernel
     // without such pages refuses, and nothing follows from that.
     let _ = unsafe { libc::madvise(start.cast(), last - first, libc::MADV_HUGEPAGE) };
 }
 
 /// Other systems have their own ways.
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages<T>(_memory: &mut [std::mem::MaybeUninit<T>]) {}
+fn ask_for_huge_pages<T>(_memory: Range<*mut T>) {}

@@ -69,6 +69,7 @@ pub(crate) fn batch_gradient(
     for micro in micro_batches(&trees, settings.n_tokens_micro) {
         let mut forest = Forest::default();
         micro.iter().for_each(|tree| forest.push(tree));
+        workspace.begin(forest.tokens.len());
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         loss += rayon::scope(|_| {
             transformer.loss_and_gradient(
@@ -165,21 +166,44 @@ mod tests {
     use super::*;
     use crate::model::config::{Architecture, ModelConfig};
 
+    /// The gradient of a small model whose micro-batches are of one tree.
+    fn gradient(batch: &[Example], compute: Precision, workspace: &mut Workspace) -> BatchGradient {
+        let config = ModelConfig {
+            vocab_size: 16,
+            hidden_size: 8,
+            intermediate_size: 24,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            max_position_embeddings: 256,
+            ..ModelConfig::new(Architecture::Qwen2)
+        };
+        let settings = TrainSettings {
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            n_tokens_micro: 1,
+            recompute: false,
+            cache_bytes_max: 0,
+            compute,
+            moments: Precision::Float32,
+            frozen: Precision::Float32,
+        };
+        let weights = Weights::random(&config, Seed::root(1));
+        let (transformer, objective) = (Transformer::new(config), Objective::likelihood(1e-3));
+        batch_gradient(
+            batch,
+            objective,
+            &transformer,
+            &weights,
+            &settings,
+            workspace,
+        )
+        .expect("a finite gradient")
+    }
+
     /// Behind the last target no row is run, and the gradient's bits stay.
     #[test]
     fn what_follows_the_last_target_is_not_run() {
-        let config = ModelConfig {
-            vocab_size: 8,
-            hidden_size: 8,
-            intermediate_size: 8,
-            num_hidden_layers: 2,
-            num_attention_heads: 2,
-            num_key_value_heads: 1,
-            max_position_embeddings: 16,
-            ..ModelConfig::new(Architecture::Qwen2)
-        };
-        let weights = Weights::random(&config, Seed::root(1));
-        let transformer = Transformer::new(config);
         let mut long = Example::plain(vec![3, 1, 4, 1, 5, 2, 6], vec![0.0; 7]);
         (long.weights[1], long.weights[3]) = (0.5, -1.0);
         long.restrictions = vec![Restriction {
@@ -187,34 +211,32 @@ mod tests {
             choices: [2, 6].into(),
         }];
         for compute in [Precision::Float32, Precision::Bfloat16] {
-            let settings = TrainSettings {
-                compute,
-                weight_decay: 0.0,
-                clip_norm: 1.0,
-                n_tokens_micro: 64,
-                recompute: false,
-                cache_bytes_max: 1 << 20,
-                moments: Precision::Float32,
-                frozen: Precision::Float32,
-            };
-            let of = |example: &Example| {
-                let (batch, objective) =
-                    (std::slice::from_ref(example), Objective::likelihood(0.0));
-                let workspace = &mut Workspace::default();
-                batch_gradient(
-                    batch,
-                    objective,
-                    &transformer,
-                    &weights,
-                    &settings,
-                    workspace,
-                )
-                .expect("a good batch")
-            };
-            let (found, expected) = (of(&long), of(&long.learnt()));
+            let of = |example: Example| gradient(&[example], compute, &mut Workspace::default());
+            let (expected, found) = (of(long.learnt()), of(long.clone()));
             assert_eq!((found.work.n_tokens, found.work.n_tokens_run), (7, 4));
             assert!(found.gradient == expected.gradient && found.norm > 0.0);
         }
+    }
+
+    /// Numbers that a workspace holds after an update on documents of so many tokens, each of which
+    /// is a micro-batch.
+    fn held_after(lengths: &[usize]) -> usize {
+        let document = |(index, n): (usize, &usize)| {
+            let mut weights = vec![0.1; *n];
+            weights[0] = 0.0;
+            Example::plain(vec![index as u32; *n], weights)
+        };
+        let batch: Vec<Example> = lengths.iter().enumerate().map(document).collect();
+        let mut workspace = Workspace::default();
+        gradient(&batch, Precision::Float32, &mut workspace);
+        workspace.n_held()
+    }
+
+    #[test]
+    fn a_short_micro_batch_works_in_the_buffers_of_a_long_one() {
+        let long = held_after(&[256]);
+        assert!(long > 256 * 3 * 8 * 12, "a layer keeps more than {long}");
+        assert_eq!(held_after(&[256, 40, 120, 256, 7]), long);
     }
 
     #[test]
