@@ -1,7 +1,7 @@
 //! Sums of a few rows with a few panels, in the processor's registers.
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 use std::sync::OnceLock;
 

@@ -4,7 +4,7 @@
 //! rows that are written at once, and the processor sees no pattern in that.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_dpbf16_ps, _mm512_mask_storeu_ps,
+    __m512, __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_dpbf16_ps, _mm512_mask_storeu_ps,
     _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
@@ -16,6 +16,7 @@ use crate::device::halves::Packed;
 use crate::device::halves::pack::Pair;
 use crate::device::halves::pack::x86::{from, half_pairs, transposed};
 use crate::device::halves::tile::LANES;
+use crate::device::halves::tile::x86::bf16s;
 use crate::device::matrix::Gathered;
 
 /// Rows whose sums are in registers at once.
@@ -215,12 +216,4 @@ fn ask_for(numbers: &[bf16]) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
         line = line.wrapping_byte_add(LINE);
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "the same bytes")]
-fn bf16s(register: __m512i) -> __m512bh {
-    // SAFETY: both are 64 bytes.
-    unsafe { std::mem::transmute::<__m512i, __m512bh>(register) }
 }

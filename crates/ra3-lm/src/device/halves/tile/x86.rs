@@ -58,10 +58,11 @@ impl<const C: usize> Column<'_, C> {
     }
 }
 
+/// The same bytes as operands.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "the same bytes")]
-fn bf16s(register: __m512i) -> __m512bh {
+pub(in crate::device::halves) fn bf16s(register: __m512i) -> __m512bh {
     // SAFETY: both are 64 bytes.
     unsafe { std::mem::transmute::<__m512i, __m512bh>(register) }
 }
