@@ -201,7 +201,7 @@ mod tests {
         .expect("a finite gradient")
     }
 
-    /// Behind the last target no row is run, and the gradient's bits stay.
+    /// Behind the last target no row is run; of one example the gradient keeps its bits.
     #[test]
     fn what_follows_the_last_target_is_not_run() {
         let mut long = Example::plain(vec![3, 1, 4, 1, 5, 2, 6], vec![0.0; 7]);
