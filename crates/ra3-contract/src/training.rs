@@ -213,7 +213,7 @@ fn n_targets(example: &Example) -> f64 {
         .count() as f64
 }
 
-/// What follows the last target changes nothing, and an example without targets is none.
+/// What follows the last target changes nothing, and neither does an example without targets.
 pub(crate) fn ends(subject: &Subject) {
     let mut long = example(tokens(subject, 14, 61), |i| f32::from(u8::from(i < 9)));
     long.restrictions = vec![restriction(&long, 4, &[1, 2]), restriction(&long, 12, &[3])];

@@ -10,8 +10,8 @@
 //! loss         3 n d + n + 512 (V + 2 d)                  the chunk of logits is the only V
 //! backward     n · (4 d + 4 q + 4 kv + ff)                one layer's gradients, and its copies
 //! again        as kept, of one layer, and n · ff          with `recompute` only
-//! packed       (W + max(n ff, V d) + max(n ff, 512 V)) / 2    with products in `bf16` only: the W
-//!                                                         numbers of matrices, and two operands
+//! packed       (W + max(n ff, V d) + 2 max(n ff, 512 V)   with products in `bf16` only: the W
+//!                 + d max(ff, 512)) / 2                   numbers of matrices, and four operands
 //! ```
 //!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
@@ -66,8 +66,10 @@ impl UpdateMemory {
                 0 => 0,
                 weights => {
                     let right = (n_rows * ff).max(config.vocab_size * d);
-                    let left = (n_rows * ff).max(n_chunk * config.vocab_size);
-                    weights + (left + right) * size_of::<bf16>()
+                    // A gradient is packed by its rows and by its columns.
+                    let left = 2 * (n_rows * ff).max(n_chunk * config.vocab_size);
+                    let other = d * ff.max(n_chunk);
+                    weights + (left + right + other) * size_of::<bf16>()
                 }
             },
         }
@@ -162,9 +164,10 @@ mod tests {
         assert_eq!(memory.backward, 4 * 7 * (32 + 8 + 6));
         assert_eq!(memory.packed, 0);
         settings.compute = Precision::Bfloat16;
-        // Of a layer's parameters 8 are of norms; 42 are n · ff, and 70 those of a chunk's logits.
+        // Of a layer's parameters 8 are of norms; 42 are n · ff, 70 those of a chunk's logits, and
+        // 28 of its hidden states.
         let packed = UpdateMemory::of(&config, &settings, 7).packed;
-        assert_eq!(packed, 2 * (3 * 120 + 40 + 42 + 70));
+        assert_eq!(packed, 2 * (3 * 120 + 40 + 42 + 2 * 70 + 28));
         settings.compute = Precision::Float32;
         settings.moments = Precision::Bfloat16;
         assert_eq!(UpdateMemory::of(&config, &settings, 7).parameters, 12 * 428);

@@ -61,6 +61,9 @@ pub(crate) fn forward_backward(
     let (d, n_vocabulary) = (head.n_in, head.n_out);
     let rows = rows_with_targets(targets);
     let mut total = Loss::default();
+    if rows.is_empty() {
+        return total;
+    }
     kernel.with_operand(head.back(weights), |weight| {
         for rows in rows.chunks(ROWS_PER_CHUNK) {
             let n = rows.len();

@@ -114,12 +114,11 @@ impl Operand<'_> {
         }
     }
 
-    /// `out = lhs · self`, or `out += lhs · self`, by this thread.
-    pub(crate) fn multiply(self, out: &mut [f32], accumulate: bool, lhs: View<'_>) {
-        let threads = Threads::One;
+    /// `out = lhs · self`, by this thread.
+    pub(crate) fn multiply(self, out: &mut [f32], lhs: View<'_>) {
         match self {
-            Self::View(rhs) => multiply(out, accumulate, lhs, rhs, threads),
-            Self::Panels(rhs) => halves::multiply_panels(out, accumulate, lhs, rhs, threads),
+            Self::View(rhs) => multiply(out, false, lhs, rhs, Threads::One),
+            Self::Panels(rhs) => halves::multiply_panels(out, false, lhs, rhs, Threads::One),
         }
     }
 }

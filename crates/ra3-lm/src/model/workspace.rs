@@ -23,8 +23,9 @@ impl Clone for Workspace {
 }
 
 impl Workspace {
-    /// Says that a pass over so many rows begins, and that everything was given back. After one
-    /// that is as long, and no sweep between them, it needs no new buffers.
+    /// Says that a pass over so many rows begins, and that the last one gave its buffers back.
+    /// After one that is as long, and no sweep between them, it needs no new ones but where more of
+    /// its rows have logits.
     pub(crate) fn begin(&mut self, n_rows: usize) {
         self.is_complete = n_rows <= self.n_rows;
         self.n_rows = self.n_rows.max(n_rows);

@@ -160,7 +160,7 @@ fn backward_block(
         let transposed = View::new(probabilities, n, n_keys).transposed();
         kernel.multiply(dv, true, transposed, dout, Threads::One);
         ds.resize(n * n_keys, 0.0);
-        values.columns(n_keys).multiply(ds, false, dout);
+        values.columns(n_keys).multiply(ds, dout);
         let rows = ds.chunks_mut(n_keys).zip(probabilities.chunks(n_keys));
         for ((ds, probabilities), own) in rows.zip(&upstream.own[tile.queries.clone()]) {
             for (ds, p) in ds.iter_mut().zip(probabilities) {
@@ -169,7 +169,7 @@ fn backward_block(
         }
         let ds = View::new(ds, n, n_keys);
         let dq = &mut dq[tile.queries.start * width..tile.queries.end * width];
-        key_rows.terms(n_keys).multiply(dq, false, ds);
+        key_rows.terms(n_keys).multiply(dq, ds);
         kernel.multiply(dk, true, ds.transposed(), q, Threads::One);
     }
 }
@@ -186,7 +186,7 @@ fn set_probabilities(
     let n_keys = tile.n_keys;
     probabilities.resize(tile.queries.len() * n_keys, 0.0);
     let queries = block.queries(tile, heads.width);
-    keys.columns(n_keys).multiply(probabilities, false, queries);
+    keys.columns(n_keys).multiply(probabilities, queries);
     for (query, scores) in tile.queries.clone().zip(probabilities.chunks_mut(n_keys)) {
         let (visible, hidden) = scores.split_at_mut(block.n_seen(query, heads.group()));
         let log_sum = log_sum[query];

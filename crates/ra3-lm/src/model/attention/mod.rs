@@ -116,7 +116,7 @@ fn forward_task(
             let (n, n_keys) = (tile.queries.len(), tile.n_keys);
             scores.resize(n * n_keys, 0.0);
             let queries = block.queries(&tile, width);
-            keys.columns(n_keys).multiply(scores, false, queries);
+            keys.columns(n_keys).multiply(scores, queries);
             let at = first + tile.queries.start..first + tile.queries.end;
             let rows = tile.queries.zip(scores.chunks_mut(n_keys));
             for ((query, scores), log_sum) in rows.zip(&mut log_sum[at.clone()]) {
@@ -124,7 +124,7 @@ fn forward_task(
             }
             let out = &mut out[at.start * width..at.end * width];
             let scores = View::new(scores, n, n_keys);
-            values.terms(n_keys).multiply(out, false, scores);
+            values.terms(n_keys).multiply(out, scores);
         }
     }
 }
