@@ -11,7 +11,7 @@ mod x86;
 
 use half::bf16;
 
-use super::pack::Pair;
+use super::pack::{Pair, pair_of_rows};
 use super::tile::{Instructions, widened};
 use super::{Packed, with_rows};
 use crate::device::matrix::{Gathered, Threads, View};
@@ -64,11 +64,10 @@ fn terms(by: Instructions, out: &mut [f32], lhs: Packed<'_>, rhs: Gathered<'_, b
         Instructions::Bf16 => unsafe { x86::terms(out, lhs, rhs) },
         Instructions::Portable => {
             out.fill(0.0);
-            for term in (0..n).step_by(2) {
-                let first = rhs.row(term);
-                let second = if term + 1 < n { rhs.row(term + 1) } else { &[] };
+            for index in 0..n.div_ceil(2) {
+                let [first, second] = pair_of_rows(n, |term| rhs.row(term), index);
                 for (row, sums) in out.chunks_mut(rhs.width).enumerate() {
-                    let pair = lhs.pairs(row)[term / 2];
+                    let pair = lhs.pairs(row)[index];
                     for (column, sum) in sums.iter_mut().enumerate() {
                         let second = second.get(column).copied().unwrap_or_default();
                         *sum = added(*sum, pair, [first[column], second]);
@@ -96,14 +95,7 @@ impl<'a> Packed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::halves::{Panels, multiply_with};
-
-    /// Numbers of many sizes: sums are rounded at each step.
-    fn numbers(n: usize, salt: usize) -> Vec<f32> {
-        let numbers = crate::device::numbers(n, salt).into_iter().enumerate();
-        let size = |index: usize| 2f32.powi(((index + salt) * 31 % 13) as i32 - 6);
-        numbers.map(|(index, x)| x * size(index)).collect()
-    }
+    use crate::device::halves::{Panels, multiply_with, numbers};
 
     /// Rows, keys and widths on both sides of every bound; keys are the second head of three, and
     /// lie in no order.

@@ -199,19 +199,18 @@ impl Product<'_> {
     }
 }
 
+/// Numbers of many sizes: sums are rounded at each step.
+#[cfg(test)]
+fn numbers(n: usize, salt: usize) -> Vec<f32> {
+    let numbers = crate::device::numbers(n, salt).into_iter().enumerate();
+    let size = |index: usize| 2f32.powi(((index + salt) * 31 % 13) as i32 - 6);
+    numbers.map(|(index, x)| x * size(index)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device::matrix::Matrix;
-
-    /// Numbers of many sizes: sums are rounded at each step.
-    fn numbers(n: usize, salt: usize) -> Vec<f32> {
-        let numbers = crate::device::numbers(n, salt).into_iter().enumerate();
-        let size = |index: usize| 2f32.powi(((index + salt) * 31 % 13) as i32 - 6);
-        numbers
-            .map(|(index, number)| number * size(index))
-            .collect()
-    }
 
     fn rounded(numbers: &[f32]) -> Vec<f32> {
         let halves = numbers.iter().map(|x| bf16::from_f32(*x).to_f32());

@@ -41,23 +41,27 @@ impl Panels {
     /// The panels of `weightᵀ`, for a weight `[columns, width]`.
     pub(crate) fn of_weight(weight: Matrix<'_>, width: usize) -> Self {
         let n_columns = weight.n_numbers() / width;
-        let mut pairs = filled(0, n_columns.next_multiple_of(LANES) * width.div_ceil(2));
+        let n = n_columns.next_multiple_of(LANES) * width.div_ceil(2);
+        let mut panels = Self {
+            pairs: filled(0, n),
+            n_terms: width,
+            n_columns,
+        };
         match weight {
             Matrix::F32(numbers) => {
-                let view = View::new(numbers, n_columns, width).transposed();
-                pack::panels(Instructions::found(), view, &mut pairs, Threads::All);
+                panels.set(
+                    View::new(numbers, n_columns, width).transposed(),
+                    Threads::All,
+                );
             }
             Matrix::Bf16(numbers) => {
                 let column = |column: usize| &numbers[column * width..][..width];
                 let (by, shape) = (Instructions::found(), [width, n_columns]);
-                pack::panels_of_half_columns(by, shape, column, &mut pairs, Threads::All);
+                let pairs = &mut panels.pairs;
+                pack::panels_of_half_columns(by, shape, column, pairs, Threads::All);
             }
         }
-        Self {
-            pairs,
-            n_terms: width,
-            n_columns,
-        }
+        panels
     }
 
     /// Becomes the panels of columns that lie anywhere; this thread packs them.

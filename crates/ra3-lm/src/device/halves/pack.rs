@@ -173,7 +173,12 @@ fn terms_of<'a, T>(column: &'a [T], pairs: &Range<usize>) -> &'a [T] {
 }
 
 /// Both rows of a pair; the second is empty behind the last.
-fn pair_of_rows<'a, T>(n: usize, row: impl Fn(usize) -> &'a [T], pair: usize) -> [&'a [T]; 2] {
+#[inline]
+pub(super) fn pair_of_rows<'a, T>(
+    n: usize,
+    row: impl Fn(usize) -> &'a [T],
+    pair: usize,
+) -> [&'a [T]; 2] {
     let second = 2 * pair + 1;
     [row(2 * pair), if second < n { row(second) } else { &[] }]
 }

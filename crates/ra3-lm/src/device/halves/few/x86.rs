@@ -13,8 +13,8 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::device::halves::Packed;
-use crate::device::halves::pack::Pair;
 use crate::device::halves::pack::x86::{from, half_pairs, transposed};
+use crate::device::halves::pack::{Pair, pair_of_rows};
 use crate::device::halves::tile::LANES;
 use crate::device::halves::tile::x86::bf16s;
 use crate::device::matrix::Gathered;
@@ -141,8 +141,7 @@ fn terms_of<const R: usize, const C: usize>(
             for next in term + ROWS_AHEAD..(term + ROWS_AHEAD + 2).min(n) {
                 ask_for(from(rhs.row(next), first));
             }
-            let row = rhs.row(term);
-            let second = if term + 1 < n { rhs.row(term + 1) } else { &[] };
+            let [row, second] = pair_of_rows(n, |term| rhs.row(term), term / 2);
             for c in 0..C {
                 let at = first + c * HALVES;
                 let [low, high] = interleaved(from(row, at), from(second, at));
