@@ -121,24 +121,25 @@ fn an_update_counts_its_products() {
     };
     let all = example(|_| 0.1);
     let batch = std::slice::from_ref(&all);
-    assert_eq!(flops(false, batch), 3.0 * (body(10) + head(9)));
-    assert_eq!(flops(true, batch), 4.0 * body(10) + 3.0 * head(9));
-    // Rows without a target have no logits, and those behind the last one are not run; a shared
+    assert_eq!(flops(false, batch), 3.0 * (body(9) + head(9)));
+    assert_eq!(flops(true, batch), 4.0 * body(9) + 3.0 * head(9));
+    // Rows without a target have no logits, and those behind the last one are not run (nor is that
+    // of the last token, which predicts nothing); a shared
     // row has its logits once.
     let some = example(|i| if i % 2 == 0 { 0.1 } else { 0.0 });
     assert_eq!(
         flops(false, std::slice::from_ref(&some)),
-        3.0 * (body(9) + head(4))
+        3.0 * (body(8) + head(4))
     );
     assert_eq!(
         flops(false, &[all.clone(), some]),
-        3.0 * (body(10) + head(9))
+        3.0 * (body(9) + head(9))
     );
     // Two trees in two micro-batches are twice the work.
     let mut other = all.clone();
     other.tokens[0] = 39;
     other.tokens.extend([1; 6]);
     other.weights.extend([0.0, 0.0, 0.0, 0.0, 0.0, 0.1]);
-    let both = 3.0 * (body(10) + body(16) + head(19));
+    let both = 3.0 * (body(9) + body(15) + head(19));
     assert_eq!(flops(false, &[all, other]), both);
 }

@@ -80,10 +80,11 @@ def _append(forest: Forest, tree: Forest) -> None:
 
 
 def _tree(examples: list[Example]) -> Forest:
+    # A last token is a target at most: nothing follows it, and it has no row.
     tokens, children, paths = [examples[0].tokens[0]], [{}], []
     for example in examples:
         path = [0]
-        for token in example.tokens[1:]:
+        for token in example.tokens[1:-1]:
             node = children[path[-1]].get(token)
             if node is None:
                 node = len(tokens)
