@@ -203,6 +203,7 @@ impl Subject {
             n_tokens_micro: 4096,
             recompute: false,
             cache_bytes_max: 4 << 30,
+            recorded_bytes_max: 4 << 30,
             compute: request.compute,
             moments: Precision::Float32,
             frozen: request.weights,

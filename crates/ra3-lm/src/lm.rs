@@ -9,6 +9,7 @@ use ra3::seed::Seed;
 use crate::checkpoint::{self, CheckpointError, InMemory, SHARD_BYTES_MAX};
 use crate::generate::{self, Drawing, Kept};
 use crate::model::config::{ModelConfig, Precision};
+use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::{Layout, Weights, fill_normal};
 use crate::model::workspace::Workspace;
@@ -25,7 +26,7 @@ pub struct Lm {
     settings: TrainSettings,
     /// Buffers of the last update.
     workspace: Workspace,
-    /// Keys, values and hidden states of the last run.
+    /// What the last run left.
     kept: Kept,
 }
 
@@ -127,6 +128,7 @@ impl Lm {
             &self.transformer,
             &self.weights,
             &self.settings,
+            None,
             &mut Workspace::default(),
         )?;
         Ok((result.stats(), result.gradient))
@@ -172,6 +174,10 @@ fn grow_rows(place: &mut [f32], source: &[f32], d: usize, seed: Seed) {
 }
 
 impl Policy for Lm {
+    fn expect_update(&mut self) {
+        self.kept.expect_update();
+    }
+
     fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         self.drawing().run(episodes, seed)
     }
@@ -193,15 +199,21 @@ impl Policy for Lm {
         batch: &[Example],
         objective: Objective,
     ) -> Result<UpdateStats, PolicyError> {
-        self.kept.clear();
+        let kernel = Kernel::of_training(self.settings.compute);
+        let drawn = self.kept.take(self.weights.version(), kernel);
         let result = batch_gradient(
             batch,
             objective,
             &self.transformer,
             &self.weights,
             &self.settings,
+            drawn.as_ref(),
             &mut self.workspace,
-        )?;
+        );
+        if let Some(drawn) = drawn {
+            self.kept.let_go(drawn);
+        }
+        let result = result?;
         let clip = f64::from(self.settings.clip_norm);
         let scale = if result.norm > clip {
             (clip / result.norm) as f32

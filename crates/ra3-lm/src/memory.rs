@@ -151,6 +151,7 @@ mod tests {
             n_tokens_micro: 7,
             recompute: false,
             cache_bytes_max: 0,
+            recorded_bytes_max: 0,
             compute: Precision::Float32,
             moments: Precision::Float32,
             frozen: Precision::Float32,

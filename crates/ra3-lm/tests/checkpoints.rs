@@ -17,6 +17,7 @@ const SETTINGS: TrainSettings = TrainSettings {
     n_tokens_micro: 4096,
     recompute: false,
     cache_bytes_max: 1 << 20,
+    recorded_bytes_max: 1 << 28,
     compute: ra3_lm::config::Precision::Float32,
     moments: ra3_lm::config::Precision::Float32,
     frozen: ra3_lm::config::Precision::Float32,

@@ -32,6 +32,7 @@ fn model(n_tokens: usize) -> Lm {
         n_tokens_micro: 4096,
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config(), n_tokens),
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -26,6 +26,7 @@ fn model(architecture: Architecture, tied: bool) -> Lm {
         n_tokens_micro: 64,
         recompute: false,
         cache_bytes_max: 1 << 20,
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

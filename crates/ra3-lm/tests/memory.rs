@@ -41,6 +41,7 @@ fn measure(recompute: bool, compute: Precision) -> Option<(usize, usize)> {
         n_tokens_micro: N_DOCUMENTS * N_TOKENS,
         recompute,
         cache_bytes_max: 0,
+        recorded_bytes_max: 0,
         compute,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -118,6 +118,7 @@ fn model(draw: &mut Draw, n_context: usize, seed: Seed) -> Lm {
         n_tokens_micro: draw.number(1, 64),
         recompute: draw.number(0, 1) == 1,
         cache_bytes_max: n_bytes_a_token * n_context * draw.number(2, 8),
+        recorded_bytes_max: 1 << 28,
         compute: draw.pick(&[Precision::Float32, Precision::Bfloat16]),
         moments: draw.pick(&[Precision::Float32, Precision::Bfloat16]),
         frozen: draw.pick(&[Precision::Float32, Precision::Bfloat16]),

@@ -34,6 +34,7 @@ fn model(architecture: Architecture, recompute: bool, [compute, frozen]: [Precis
         n_tokens_micro: 1000,
         recompute,
         cache_bytes_max: 1 << 22,
+        recorded_bytes_max: 1 << 28,
         compute,
         moments: Precision::Float32,
         frozen,

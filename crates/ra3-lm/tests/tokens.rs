@@ -30,6 +30,7 @@ fn model(tied: bool, moments: Precision) -> Lm {
         n_tokens_micro: 64,
         recompute: false,
         cache_bytes_max: 1 << 20,
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments,
         frozen: Precision::Float32,

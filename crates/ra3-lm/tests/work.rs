@@ -29,6 +29,7 @@ fn model(recompute: bool) -> Lm {
         n_tokens_micro: 20,
         recompute,
         cache_bytes_max: 1 << 20,
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

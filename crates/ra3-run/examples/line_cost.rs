@@ -172,6 +172,7 @@ fn bits_per_byte(
         n_tokens_micro: 8192,
         recompute: false,
         cache_bytes_max: 256 << 20,
+        recorded_bytes_max: 0,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -339,6 +339,7 @@ fn training(n_tokens: usize, recompute: bool) -> TrainSettings {
         n_tokens_micro: n_tokens,
         recompute,
         cache_bytes_max: 0,
+        recorded_bytes_max: 0,
         compute: Precision::Float32,
         moments: Precision::Bfloat16,
         frozen: Precision::Bfloat16,

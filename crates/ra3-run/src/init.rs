@@ -165,6 +165,7 @@ fn training(config: &ModelConfig) -> String {
         n_tokens_micro,
         recompute,
         cache_bytes_max: 512 << 20,
+        recorded_bytes_max: 0,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -28,8 +28,9 @@ use crate::store::checksum;
 /// Raised where stages of an older version would not be what this one makes.
 const FORMAT: u32 = 3;
 /// Keys that change no bit of a result.
-pub(crate) const FREE: [&str; 8] = [
+pub(crate) const FREE: [&str; 9] = [
     "training.cache_mib",
+    "training.recorded_mib",
     "grading.n_workers",
     // As a processor of another family does, a device may change the last bits, and so may the form
     // of its passes and a number of processes.

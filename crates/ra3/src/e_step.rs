@@ -58,6 +58,7 @@ pub fn update(
     seed: Seed,
 ) -> Result<EStepReport, PolicyError> {
     let rule = config.exploring_rule(*markers);
+    policy.expect_update();
     let (traces, mut work) = draw(policy, batch, &rule, config.group_size, seed)?;
     let (rollouts, scoring) = score(policy, frozen, traces)?;
     work += scoring;

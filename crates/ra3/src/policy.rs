@@ -345,6 +345,10 @@ pub enum PolicyError {
 
 /// A language model, seen from the algorithm.
 pub trait Policy {
+    /// Says that an update learns from the rollouts of the next run: an engine may keep what it
+    /// computed of them, and compute it no second time. Changes no result.
+    fn expect_update(&mut self) {}
+
     /// Drives all episodes to their end. Row `i` draws from `seed.nth(i)` alone, so its tokens do
     /// not depend on its neighbours.
     ///

@@ -49,17 +49,19 @@ struct Task<'a> {
     /// Nodes from the root to the first of the rows, and those after it.
     path: &'a [usize],
     head: usize,
-    /// Results `[rows, group · width]`.
+    /// Results `[rows, group · width]`, and log-sum-exps `[rows, group]`.
     out: &'a mut [f32],
+    log_sum: &'a mut [f32],
 }
 
-/// Writes `attended` `[rows, query width]` of new nodes with queries `q`, in one layer.
+/// Writes `attended` `[rows, query width]` of new nodes with queries `q`, in one layer, and the
+/// log-sum-exp of each row and query head.
 pub(super) fn attention(
     heads: Heads,
     [keys, values]: [&Numbers; 2],
     runs: &[Run],
     q: &[f32],
-    attended: &mut [f32],
+    [attended, log_sum]: [&mut [f32]; 2],
 ) {
     let layer = Layer {
         heads,
@@ -67,7 +69,7 @@ pub(super) fn attention(
         values,
         q,
     };
-    let mut tasks = tasks(heads, runs, attended);
+    let mut tasks = tasks(heads, runs, [attended, log_sum]);
     let n_seen = tasks.iter().map(|task| task.rows.len() * task.path.len());
     if 2 * heads.group() * heads.width * n_seen.sum::<usize>() < SERIAL {
         let mut scratch = Scratch::default();
@@ -79,6 +81,7 @@ pub(super) fn attention(
         tasks.par_iter_mut().for_each_init(Scratch::default, attend);
     }
     put_in_order(heads, runs, attended);
+    put_in_order(heads, runs, log_sum);
 }
 
 /// Rows of a run that work together.
@@ -90,7 +93,11 @@ fn pieces(run: &Run) -> impl Iterator<Item = Range<usize>> {
 
 /// A task for each piece and head. Their results lie in the same order, so that those of a row by
 /// itself are where they belong.
-fn tasks<'a>(heads: Heads, runs: &'a [Run], mut attended: &'a mut [f32]) -> Vec<Task<'a>> {
+fn tasks<'a>(
+    heads: Heads,
+    runs: &'a [Run],
+    [mut attended, mut log_sum]: [&'a mut [f32]; 2],
+) -> Vec<Task<'a>> {
     let n_rows = runs.last().map_or(0, |run| run.rows.end);
     let mut tasks = Vec::with_capacity(n_rows * heads.n_key);
     for run in runs {
@@ -98,14 +105,14 @@ fn tasks<'a>(heads: Heads, runs: &'a [Run], mut attended: &'a mut [f32]) -> Vec<
         for rows in pieces(run) {
             let path = &run.path[..n_before + rows.end - run.rows.start];
             for head in 0..heads.n_key {
-                let n = rows.len() * heads.group() * heads.width;
-                let (out, after) = attended.split_at_mut(n);
-                attended = after;
+                let n = rows.len() * heads.group();
+                let out = attended.split_off_mut(..n * heads.width);
                 tasks.push(Task {
                     rows: rows.clone(),
                     path,
                     head,
-                    out,
+                    out: out.expect("as many rows"),
+                    log_sum: log_sum.split_off_mut(..n).expect("as many rows"),
                 });
             }
         }
@@ -114,14 +121,15 @@ fn tasks<'a>(heads: Heads, runs: &'a [Run], mut attended: &'a mut [f32]) -> Vec<
 }
 
 /// Results of several rows, `[head, row]` so far, become `[row, head]`.
-fn put_in_order(heads: Heads, runs: &[Run], attended: &mut [f32]) {
-    let (width, all) = (heads.group() * heads.width, heads.query_width());
+fn put_in_order(heads: Heads, runs: &[Run], results: &mut [f32]) {
+    let all = results.len() / runs.last().map_or(1, |run| run.rows.end);
+    let width = all / heads.n_key;
     let mut by_head = Vec::new();
     for rows in runs.iter().flat_map(pieces).filter(|rows| rows.len() > 1) {
-        let attended = &mut attended[rows.start * all..rows.end * all];
+        let results = &mut results[rows.start * all..rows.end * all];
         by_head.clear();
-        by_head.extend_from_slice(attended);
-        for (index, of_row) in attended.chunks_mut(width).enumerate() {
+        by_head.extend_from_slice(results);
+        for (index, of_row) in results.chunks_mut(width).enumerate() {
             let (row, head) = (index / heads.n_key, index % heads.n_key);
             let from = (head * rows.len() + row) * width;
             of_row.copy_from_slice(&by_head[from..from + width]);
@@ -166,8 +174,9 @@ impl Scratch {
         self.weigh(layer, task);
     }
 
-    /// `softmax(q kᵀ)` for the queries of a task, zero where a query does not see a key.
-    fn set_scores(&mut self, layer: Layer<'_>, task: &Task<'_>) {
+    /// `softmax(q kᵀ)` for the queries of a task, zero where a query does not see a key, and their
+    /// log-sum-exps.
+    fn set_scores(&mut self, layer: Layer<'_>, task: &mut Task<'_>) {
         let (n, width) = (task.path.len(), layer.heads.width);
         let n_queries = self.q.len() / width;
         let (q, scores) = (&self.q, &mut self.scores);
@@ -187,11 +196,10 @@ impl Scratch {
                 multiply_panels(scores, false, q, &self.panels, Threads::One);
             }
         }
-        for (query, scores) in scores.chunks_mut(n).enumerate() {
-            softmax(
-                scores,
-                n + 1 - task.rows.len() + query / layer.heads.group(),
-            );
+        let n_first = n + 1 - task.rows.len();
+        let queries = scores.chunks_mut(n).zip(task.log_sum.iter_mut());
+        for (query, (scores, log_sum)) in queries.enumerate() {
+            *log_sum = softmax(scores, n_first + query / layer.heads.group());
         }
     }
 
@@ -300,15 +308,17 @@ mod tests {
         (heads, [numbers(n, 0.3), numbers(n, 0.7), q])
     }
 
-    fn attended(kernel: Kernel, width: usize, runs: &[Run]) -> Vec<f32> {
+    /// What rows attend to, and their log-sum-exps.
+    fn attended(kernel: Kernel, width: usize, runs: &[Run]) -> [Vec<f32>; 2] {
         let (heads, [keys, values, q]) = operands(width);
-        let mut out = vec![f32::NAN; q.len()];
+        let mut found = [q.len(), q.len() / width].map(|n| vec![f32::NAN; n]);
         let stored = [keys, values].map(|numbers| match kernel {
             Kernel::Halves => Numbers::Halves(numbers.into_iter().map(bf16::from_f32).collect()),
             Kernel::Rows | Kernel::Packed => Numbers::F32(numbers),
         });
-        attention(heads, stored.each_ref(), runs, &q, &mut out);
-        out
+        let places = found.each_mut().map(Vec::as_mut_slice);
+        attention(heads, stored.each_ref(), runs, &q, places);
+        found
     }
 
     /// Of heads whose widths are made of blocks of every kind. Operands in `bf16` have eight bits,
@@ -318,7 +328,7 @@ mod tests {
         for (kernel, tolerance) in [(Kernel::Rows, 1e-5), (Kernel::Halves, 1e-2)] {
             for width in [1, 15, 16, 38, 64, 83, 148] {
                 let (heads, [keys, values, q]) = operands(width);
-                let found = attended(kernel, width, &runs());
+                let [found, log_sum] = attended(kernel, width, &runs());
                 for run in &runs() {
                     let n_before = run.path.len() - run.rows.len();
                     for (index, row) in run.rows.clone().enumerate() {
@@ -327,7 +337,9 @@ mod tests {
                             let q = &q[first..first + width];
                             let at = |node: usize| node * heads.key_width() + head / 2 * width;
                             let path = &run.path[..=n_before + index];
-                            let expected = slow(q, path, at, &keys, &values);
+                            let (expected, of_all) = slow(q, path, at, &keys, &values);
+                            let of_all = of_all - f64::from(log_sum[first / width]);
+                            assert!(of_all.abs() < tolerance, "{kernel:?} {width} {of_all}");
                             for (found, expected) in found[first..].iter().zip(expected) {
                                 assert!((f64::from(*found) - expected).abs() < tolerance);
                             }
@@ -378,7 +390,7 @@ mod tests {
                 trees: std::iter::once(0..1).collect(),
                 targets: Vec::new(),
             };
-            let (mut trained, mut log_sum) = (vec![f32::NAN; q.len()], vec![0.0; n * 4]);
+            let mut trained = [n * 4 * width, n * 4].map(|n| vec![f32::NAN; n]);
             let stored = [&keys, &values].map(|of| &of[..n * heads.key_width()]);
             let qkv = [&q, stored[0], stored[1]];
             forward(
@@ -386,7 +398,7 @@ mod tests {
                 heads,
                 Kernel::Halves,
                 qkv,
-                [&mut trained, &mut log_sum],
+                trained.each_mut().map(Vec::as_mut_slice),
                 &mut Workspace::default(),
             );
             let path: Vec<usize> = (0..n).collect();
@@ -399,14 +411,14 @@ mod tests {
         }
     }
 
-    /// `softmax(q kᵀ / √width) v` of one head and row in `f64`.
+    /// `softmax(q kᵀ / √width) v` of one head and row in `f64`, and the logarithm of its total.
     fn slow(
         q: &[f32],
         path: &[usize],
         at: impl Fn(usize) -> usize,
         keys: &[f32],
         values: &[f32],
-    ) -> Vec<f64> {
+    ) -> (Vec<f64>, f64) {
         let dot = |node: usize| -> f64 {
             let key = &keys[at(node)..];
             q.iter().zip(key).map(|(q, k)| f64::from(q * k)).sum()
@@ -423,6 +435,6 @@ mod tests {
                 .map(|pair| term(number, pair))
                 .sum()
         };
-        (0..q.len()).map(sum).collect()
+        ((0..q.len()).map(sum).collect(), total.ln())
     }
 }

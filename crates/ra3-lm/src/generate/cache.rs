@@ -13,6 +13,7 @@ use ra3::policy::TokenId;
 use crate::device::halves;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Kernel;
+use crate::model::recording::Place;
 
 /// A token after its history.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ struct Node {
     let_go: u64,
     /// `log p(token | history)`, once somebody asked.
     logprob: Option<f32>,
+    /// Where its activations are recorded, if they are.
+    place: Option<Place>,
 }
 
 /// Numbers of nodes as the products of attention read them.
@@ -76,6 +79,8 @@ pub(crate) struct Cache {
     idle: VecDeque<(usize, u64)>,
     clock: u64,
     n_nodes_max: usize,
+    /// True if an update is to find what was drawn: places are then taken while there are any.
+    keeps_idle: bool,
     /// Nodes that live rows hold.
     n_held: usize,
     /// Nodes that live rows were promised beyond those.
@@ -102,6 +107,7 @@ impl Cache {
             idle: VecDeque::new(),
             clock: 0,
             n_nodes_max: n_bytes_max / bytes_per_token(config),
+            keeps_idle: false,
             n_held: 0,
             n_promised: 0,
             key_width: kv,
@@ -109,6 +115,14 @@ impl Cache {
             keys: vec![Numbers::new(kernel); layers],
             values: vec![Numbers::new(kernel); layers],
             hidden: Vec::new(),
+        }
+    }
+
+    /// The same, which replaces no node while it can grow.
+    pub(crate) fn keeping_idle(self) -> Self {
+        Self {
+            keeps_idle: true,
+            ..self
         }
     }
 
@@ -169,10 +183,11 @@ impl Cache {
         index
     }
 
-    /// Idle nodes are kept for rows to come, but no more of them than were ever held at once.
+    /// Idle nodes are kept for rows to come, but no more of them than were ever held at once, if
+    /// nothing else asks for them.
     fn is_worth_growing(&self) -> bool {
         let n_idle = self.nodes.len() - self.n_held;
-        n_idle == 0 || n_idle < self.nodes.len().div_ceil(2)
+        n_idle == 0 || self.keeps_idle || n_idle < self.nodes.len().div_ceil(2)
     }
 
     fn grow(&mut self) -> usize {
@@ -238,6 +253,14 @@ impl Cache {
 
     pub(crate) fn set_logprob(&mut self, node: usize, logprob: f32) {
         self.nodes[node].logprob = Some(logprob);
+    }
+
+    pub(crate) fn place(&self, node: usize) -> Option<Place> {
+        self.nodes[node].place
+    }
+
+    pub(crate) fn set_place(&mut self, node: usize, place: Place) {
+        self.nodes[node].place = Some(place);
     }
 
     pub(crate) fn hidden(&self, node: usize) -> &[f32] {

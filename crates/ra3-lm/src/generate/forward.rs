@@ -2,6 +2,7 @@
 
 use super::attention::{Run, attention};
 use super::cache::Cache;
+use super::drawn::Drawn;
 use crate::model::layer::Pass;
 use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
@@ -9,16 +10,21 @@ use crate::model::weights::Weights;
 use crate::model::workspace::Workspace;
 
 /// Computes keys, values and hidden states of new nodes; a parent comes before its children.
+/// Activations are recorded where there is a recording.
 pub(crate) fn forward(
     transformer: &Transformer,
     weights: &Weights,
     kernel: Kernel,
-    cache: &mut Cache,
+    drawn: &mut Drawn,
     fresh: &[usize],
     workspace: &mut Workspace,
 ) {
     if fresh.is_empty() {
         return;
+    }
+    let Drawn { cache, recording } = drawn;
+    if let Some(recording) = recording {
+        recording.begin_pass();
     }
     let (runs, heads) = (runs(cache, fresh), transformer.heads());
     let positions: Vec<u32> = fresh.iter().map(|node| cache.depth(*node)).collect();
@@ -32,13 +38,22 @@ pub(crate) fn forward(
     };
     let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
-        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], [out, _], _| {
+        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], places, _| {
             cache.set_layer(index, fresh, k, v);
             let stored = [&cache.keys[index], &cache.values[index]];
-            attention(heads, stored, &runs, q, out);
+            attention(heads, stored, &runs, q, places);
         });
+        if let Some(recording) = recording {
+            recording.record(&activations.recorded(&x));
+        }
         activations.give_back(pass.workspace);
         pass.workspace.give([std::mem::replace(&mut x, output)]);
+    }
+    if let Some(recording) = recording {
+        recording.record(&[&x]);
+        for (node, place) in fresh.iter().zip(recording.places(fresh.len())) {
+            cache.set_place(*node, place);
+        }
     }
     let [hidden, inverse] = pass.norm(&weights.layout.final_norm, &x);
     let rows = hidden.chunks(transformer.config.hidden_size);

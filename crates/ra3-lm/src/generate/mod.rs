@@ -15,6 +15,7 @@
 mod ahead;
 mod attention;
 mod cache;
+mod drawn;
 mod forward;
 mod kept;
 mod row;
@@ -33,6 +34,7 @@ use crate::model::workspace::Workspace;
 use crate::train::TrainSettings;
 use cache::Cache;
 pub(crate) use cache::bytes_per_token;
+pub(crate) use drawn::Drawn;
 pub(crate) use kept::Kept;
 use row::{Answer, Question, Row};
 
@@ -66,10 +68,13 @@ impl<'a> Drawing<'a> {
             let seed = seed.nth(index as u64);
             Row::episode(index, &mut **episode, seed)
         });
-        self.kept.clear();
-        let cache = self.empty_cache();
-        let Engine { cache, work, .. } = self.drive(cache, rows.collect())?;
-        self.kept.put(self.weights.version(), self.kernel(), cache);
+        let recording = self.kept.begin(self.settings.recorded_bytes_max);
+        let drawn = match recording.filter(|_| self.settings.can_record()) {
+            Some(recording) => self.nothing().recorded_by(recording),
+            None => self.nothing(),
+        };
+        let Engine { drawn, work, .. } = self.drive(drawn, rows.collect())?;
+        self.kept.put(self.weights.version(), self.kernel(), drawn);
         Ok(work)
     }
 
@@ -81,16 +86,23 @@ impl<'a> Drawing<'a> {
         let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(zeros).collect();
         let pairs = sequences.iter().zip(&mut logprobs).enumerate();
         let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
-        let kept = self.kept.take(self.weights.version(), self.kernel());
-        // Most of what is scored is not scored again: the cache goes.
-        let cache = kept.unwrap_or_else(|| self.empty_cache());
-        let work = self.drive(cache, rows.collect())?.work;
+        let (version, kernel) = (self.weights.version(), self.kernel());
+        let kept = self.kept.take(version, kernel);
+        let drawn = kept.unwrap_or_else(|| self.nothing());
+        let Engine { drawn, work, .. } = self.drive(drawn, rows.collect())?;
+        // Most of what is scored is not scored again: the cache goes, unless an update is to come.
+        if drawn.recording.is_some() {
+            self.kept.put(version, kernel, drawn);
+        }
         Ok((logprobs, work))
     }
 
-    fn empty_cache(self) -> Cache {
+    fn nothing(self) -> Drawn {
         let n_bytes = self.settings.cache_bytes_max;
-        Cache::new(&self.transformer.config, n_bytes, self.kernel())
+        Drawn {
+            cache: Cache::new(&self.transformer.config, n_bytes, self.kernel()),
+            recording: None,
+        }
     }
 
     fn kernel(self) -> Kernel {
@@ -100,14 +112,14 @@ impl<'a> Drawing<'a> {
     /// Drives rows to their end, the first ones first.
     fn drive(
         self,
-        cache: Cache,
+        drawn: Drawn,
         mut waiting: VecDeque<Row<'_>>,
     ) -> Result<Engine<'a>, PolicyError> {
         let mut engine = Engine {
             transformer: self.transformer,
             weights: self.weights,
             kernel: self.kernel(),
-            cache,
+            drawn,
             work: Work::default(),
             workspace: Workspace::default(),
         };
@@ -116,7 +128,7 @@ impl<'a> Drawing<'a> {
             engine.admit(&mut live, &mut waiting)?;
             assert!(!live.is_empty(), "a row that is alone is let in");
             let moved = engine.step(&mut live)?;
-            live.retain_mut(|row| row.is_live(&mut engine.cache));
+            live.retain_mut(|row| row.is_live(&mut engine.drawn.cache));
             if !moved {
                 engine.park(&mut live, &mut waiting)?;
             }
@@ -143,10 +155,13 @@ pub(crate) fn logits(
     for token in tokens {
         path.push(cache.insert(path.last().copied(), *token));
     }
-    let mut workspace = Workspace::default();
-    let (cache, workspace) = (&mut cache, &mut workspace);
-    forward::forward(transformer, weights, kernel, cache, &path, workspace);
-    Ok(logits_of(weights, kernel, cache, &path, workspace))
+    let mut drawn = Drawn {
+        cache,
+        recording: None,
+    };
+    let workspace = &mut Workspace::default();
+    forward::forward(transformer, weights, kernel, &mut drawn, &path, workspace);
+    Ok(logits_of(weights, kernel, &drawn.cache, &path, workspace))
 }
 
 /// Logits of the next token after nodes that are computed, `[nodes, vocabulary]`.
@@ -172,7 +187,7 @@ struct Engine<'a> {
     transformer: &'a Transformer,
     weights: &'a Weights,
     kernel: Kernel,
-    cache: Cache,
+    drawn: Drawn,
     work: Work,
     /// Buffers of the last step.
     workspace: Workspace,
@@ -190,7 +205,7 @@ impl Engine<'_> {
             && let Some(row) = waiting.front_mut()
         {
             row.begin(self.transformer)?;
-            if !row.enter(&mut self.cache, n_context, live.is_empty()) {
+            if !row.enter(&mut self.drawn.cache, n_context, live.is_empty()) {
                 break;
             }
             live.extend(waiting.pop_front());
@@ -202,14 +217,14 @@ impl Engine<'_> {
     fn step(&mut self, live: &mut [Row<'_>]) -> Result<bool, PolicyError> {
         let mut fresh = Vec::new();
         for row in live.iter_mut() {
-            row.attach(&mut self.cache, &mut fresh, STEP_TOKENS_MAX);
+            row.attach(&mut self.drawn.cache, &mut fresh, STEP_TOKENS_MAX);
         }
         self.run_ahead(live, &mut fresh);
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         rayon::scope(|_| {
-            let (cache, workspace) = (&mut self.cache, &mut self.workspace);
+            let (drawn, workspace) = (&mut self.drawn, &mut self.workspace);
             let (transformer, weights) = (self.transformer, self.weights);
-            forward::forward(transformer, weights, self.kernel, cache, &fresh, workspace);
+            forward::forward(transformer, weights, self.kernel, drawn, &fresh, workspace);
         });
         self.count_pass(&fresh);
         let mut moved = !fresh.is_empty();
@@ -218,7 +233,7 @@ impl Engine<'_> {
         }
         self.workspace.sweep();
         for row in live.iter_mut() {
-            row.let_ahead_go(&mut self.cache);
+            row.let_ahead_go(&mut self.drawn.cache);
         }
         Ok(moved)
     }
@@ -230,7 +245,7 @@ impl Engine<'_> {
         while is_more && fresh.len() < AHEAD_TOKENS_MAX {
             is_more = false;
             for row in live.iter_mut() {
-                is_more |= row.run_ahead(&mut self.cache, n_context, fresh, AHEAD_TOKENS_MAX);
+                is_more |= row.run_ahead(&mut self.drawn.cache, n_context, fresh, AHEAD_TOKENS_MAX);
             }
         }
     }
@@ -239,19 +254,19 @@ impl Engine<'_> {
     fn answer_rows(&mut self, live: &mut [Row<'_>]) -> Result<bool, PolicyError> {
         let mut questions = Vec::new();
         for (index, row) in live.iter_mut().enumerate() {
-            row.ask(index, &self.cache, &mut questions);
+            row.ask(index, &self.drawn.cache, &mut questions);
         }
         let answers = self.answer(&questions);
         if answers.iter().any(|answer| answer.logprob.is_nan()) {
             return Err(PolicyError::NotANumber);
         }
         for (question, answer) in questions.iter().zip(answers) {
-            live[question.row].take(question, answer, &mut self.cache);
+            live[question.row].take(question, answer, &mut self.drawn.cache);
         }
         let mut moved = !questions.is_empty();
         for row in live.iter_mut() {
             moved |= row.advance(self.transformer, &mut self.work)?;
-            row.attach(&mut self.cache, &mut Vec::new(), 0);
+            row.attach(&mut self.drawn.cache, &mut Vec::new(), 0);
         }
         Ok(moved)
     }
@@ -270,7 +285,7 @@ impl Engine<'_> {
         if live.is_empty() {
             return Err(self.too_small(row.n_tokens()));
         }
-        row.park(&mut self.cache);
+        row.park(&mut self.drawn.cache);
         waiting.push_front(row);
         Ok(())
     }
@@ -278,7 +293,7 @@ impl Engine<'_> {
     fn too_small(&self, n_tokens: usize) -> PolicyError {
         PolicyError::CacheTooSmall {
             n_tokens,
-            n_tokens_max: self.cache.n_nodes_max(),
+            n_tokens_max: self.drawn.cache.n_nodes_max(),
             n_bytes: n_tokens * bytes_per_token(&self.transformer.config),
         }
     }
@@ -297,7 +312,7 @@ impl Engine<'_> {
             let nodes = groups.iter().map(|group| questions[group[0]].node);
             let nodes: Vec<usize> = nodes.collect();
             let (weights, workspace) = (self.weights, &mut self.workspace);
-            let logits = logits_of(weights, self.kernel, &self.cache, &nodes, workspace);
+            let logits = logits_of(weights, self.kernel, &self.drawn.cache, &nodes, workspace);
             let found: Vec<Vec<Answer>> = logits
                 .par_chunks(config.vocab_size)
                 .zip(groups)
@@ -317,7 +332,7 @@ impl Engine<'_> {
     }
 
     fn count_pass(&mut self, fresh: &[usize]) {
-        let positions = fresh.iter().map(|node| self.cache.depth(*node));
+        let positions = fresh.iter().map(|node| self.drawn.cache.depth(*node));
         self.work.flops += self.transformer.config.layer_flops(positions);
         self.work.n_tokens_run += fresh.len() as u64;
     }
@@ -366,7 +381,10 @@ mod tests {
             transformer: &transformer,
             weights: &weights,
             kernel: Kernel::Rows,
-            cache,
+            drawn: Drawn {
+                cache,
+                recording: None,
+            },
             work: Work::default(),
             workspace: Workspace::default(),
         };
@@ -376,7 +394,7 @@ mod tests {
         assert_eq!((live.len(), waiting.len()), (1, 0), "a row alone is let in");
         let moves = (0..3).map(|_| engine.step(&mut live).expect("numbers"));
         let moves = moves.collect();
-        let is_live = live[0].is_live(&mut engine.cache);
+        let is_live = live[0].is_live(&mut engine.drawn.cache);
         if is_live {
             let error = engine
                 .park(&mut live, &mut waiting)

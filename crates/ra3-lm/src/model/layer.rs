@@ -10,6 +10,8 @@
 //! Training and generation run the same layer. What differs is passed in: the attention (over a
 //! forest, or over a cache), how products are summed, and what becomes of the activations.
 
+mod recorded;
+
 use std::ops::Range;
 
 use ra3::policy::TokenId;

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod config_file;
+pub(crate) mod recording;
 pub mod weights;
 pub(crate) mod workspace;
 

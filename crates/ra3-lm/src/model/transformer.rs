@@ -5,7 +5,8 @@
 //! hidden ← rms_norm(x);   log p = log softmax(hidden · headᵀ)
 //! ```
 //!
-//! With `recompute`, a layer keeps its input only and runs again in the backward pass.
+//! What the backward pass needs of a layer is kept, or run again from its input, or was recorded
+//! when the rows were drawn: then the loss comes first.
 
 use ra3::policy::Surrogate;
 
@@ -15,10 +16,32 @@ use super::cross_entropy::{self, Loss};
 use super::forest::Forest;
 use super::layer::{Activations, Pass};
 use super::linear::{Kernel, add};
+use super::recording::{Place, Recording};
 use super::rope::RopeTable;
 use super::weights::{LayerLayout, Weights};
 use super::workspace::Workspace;
-use crate::train::TrainSettings;
+
+/// Where the backward pass has a layer's activations from.
+#[derive(Debug)]
+pub(crate) enum Source<'a> {
+    /// The forward pass keeps them.
+    Once,
+    /// The forward pass keeps inputs, from which each layer runs a second time.
+    Twice,
+    /// The rows have been run, and are found at these places.
+    Recorded(&'a Recording, Vec<Place>),
+}
+
+/// Of a layer, behind the forward pass: its input, and its activations where they are kept.
+type Left = (Vec<f32>, Option<Activations>);
+
+/// How an update goes over a forest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpdatePass<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) surrogate: Surrogate,
+    pub(crate) source: &'a Source<'a>,
+}
 
 /// A model's shape and its rotary table.
 #[derive(Clone, Debug)]
@@ -52,8 +75,7 @@ impl Transformer {
         weights: &Weights,
         forest: &Forest,
         workspace: &mut Workspace,
-        surrogate: Surrogate,
-        settings: &TrainSettings,
+        by: UpdatePass<'_>,
         gradient: &mut [f32],
     ) -> Loss {
         let (layout, d) = (&weights.layout, self.config.hidden_size);
@@ -61,35 +83,24 @@ impl Transformer {
             transformer: self,
             weights,
             positions: &forest.positions,
-            kernel: Kernel::of_training(settings.compute),
+            kernel: by.kernel,
             workspace,
         };
-        let forward = |pass: &mut Pass<'_>, layer: &LayerLayout, x: &[f32]| {
-            let kernel = pass.kernel;
-            pass.layer_forward(layer, x, |qkv, places, workspace| {
-                attention::forward(forest, self.heads(), kernel, qkv, places, workspace);
-            })
-        };
-        let mut x = pass.embed(forest.tokens.iter().copied());
-        // Each layer's input, and its activations.
-        let mut kept: Vec<(Vec<f32>, Option<Activations>)> = Vec::new();
-        for layer in &layout.layers {
-            let (output, activations) = forward(&mut pass, layer, &x);
-            let input = std::mem::replace(&mut x, output);
-            if settings.recompute {
-                activations.give_back(pass.workspace);
-                kept.push((input, None));
-            } else {
-                kept.push((input, Some(activations)));
-            }
-        }
-        let (loss, mut dx) = head(&mut pass, forest, x, surrogate, gradient);
-        for (layer, (input, activations)) in layout.layers.iter().zip(kept).rev() {
-            let activations = activations.unwrap_or_else(|| {
-                let (output, activations) = forward(&mut pass, layer, &input);
-                pass.workspace.give([output]);
-                activations
-            });
+        let (output, mut left) = self.run(&mut pass, forest, by.source);
+        let (loss, mut dx) = head(&mut pass, forest, output, by.surrogate, gradient);
+        for (index, layer) in layout.layers.iter().enumerate().rev() {
+            let (input, activations) = match (by.source, left.pop()) {
+                (_, Some((input, Some(activations)))) => (input, activations),
+                (_, Some((input, None))) => {
+                    let (output, activations) = self.run_layer(&mut pass, forest, layer, &input);
+                    pass.workspace.give([output]);
+                    (input, activations)
+                }
+                (Source::Recorded(recording, places), None) => {
+                    pass.recorded(index, recording, places)
+                }
+                (Source::Once | Source::Twice, None) => unreachable!("each layer has run"),
+            };
             pass.layer_backward(forest, layer, &input, activations, &mut dx, gradient);
             pass.workspace.give([input]);
         }
@@ -100,6 +111,47 @@ impl Transformer {
         }
         pass.workspace.give([dx]);
         loss
+    }
+
+    /// The last layer's output, and what is left of each layer that had to run.
+    fn run(
+        &self,
+        pass: &mut Pass<'_>,
+        forest: &Forest,
+        source: &Source<'_>,
+    ) -> (Vec<f32>, Vec<Left>) {
+        let layers = &pass.weights.layout.layers;
+        if let Source::Recorded(recording, places) = source {
+            let of_output = (0, &[self.config.hidden_size][..]);
+            let output = recording.rows(layers.len(), of_output, places, pass.workspace);
+            return (output, Vec::new());
+        }
+        let mut x = pass.embed(forest.tokens.iter().copied());
+        let mut left = Vec::new();
+        for layer in layers {
+            let (output, activations) = self.run_layer(pass, forest, layer, &x);
+            let input = std::mem::replace(&mut x, output);
+            if matches!(source, Source::Once) {
+                left.push((input, Some(activations)));
+            } else {
+                activations.give_back(pass.workspace);
+                left.push((input, None));
+            }
+        }
+        (x, left)
+    }
+
+    fn run_layer(
+        &self,
+        pass: &mut Pass<'_>,
+        forest: &Forest,
+        layer: &LayerLayout,
+        x: &[f32],
+    ) -> (Vec<f32>, Activations) {
+        let kernel = pass.kernel;
+        pass.layer_forward(layer, x, |qkv, places, workspace| {
+            attention::forward(forest, self.heads(), kernel, qkv, places, workspace);
+        })
     }
 }
 

@@ -4,10 +4,12 @@ pub(crate) mod adamw;
 
 use ra3::policy::{Example, Objective, PolicyError, Surrogate, UpdateStats, Work};
 
+use crate::generate::Drawn;
 use crate::model::config::Precision;
 use crate::model::cross_entropy::Loss;
 use crate::model::forest::{Forest, Tree, grow};
-use crate::model::transformer::Transformer;
+use crate::model::linear::Kernel;
+use crate::model::transformer::{Source, Transformer, UpdatePass};
 use crate::model::weights::Weights;
 use crate::model::workspace::Workspace;
 
@@ -24,6 +26,9 @@ pub struct TrainSettings {
     pub recompute: bool,
     /// Bytes of the key and value cache while generating.
     pub cache_bytes_max: usize,
+    /// Bytes of the activations that a run keeps for the update that learns from it
+    /// ([`ra3::policy::Policy::expect_update`]): of a larger run nothing is kept.
+    pub recorded_bytes_max: usize,
     /// Precision of the operands of matrix products, whose sums are `f32`.
     pub compute: Precision,
     /// Precision in memory of the optimizer's moments: `f32`, or `bf16` for a model whose training
@@ -31,6 +36,14 @@ pub struct TrainSettings {
     pub moments: Precision,
     /// Precision in memory of models that are not trained: scorers and references.
     pub frozen: Precision,
+}
+
+impl TrainSettings {
+    /// True if what a run computes can be kept for an update: training computes the same, to the
+    /// bit, and keeps it.
+    pub fn can_record(&self) -> bool {
+        Kernel::of_training(self.compute) == Kernel::of_generation(self.compute) && !self.recompute
+    }
 }
 
 /// The gradient of a batch, and what it cost.
@@ -49,6 +62,7 @@ pub(crate) fn batch_gradient(
     transformer: &Transformer,
     weights: &Weights,
     settings: &TrainSettings,
+    drawn: Option<&Drawn>,
     workspace: &mut Workspace,
 ) -> Result<BatchGradient, PolicyError> {
     if weights.is_half() {
@@ -70,18 +84,21 @@ pub(crate) fn batch_gradient(
         let mut forest = Forest::default();
         micro.iter().for_each(|tree| forest.push(tree));
         workspace.begin(forest.tokens.len());
+        let source = match drawn.and_then(|drawn| drawn.find(&forest)) {
+            Some((recording, places)) => Source::Recorded(recording, places),
+            None if settings.recompute => Source::Twice,
+            None => Source::Once,
+        };
+        let pass = UpdatePass {
+            kernel: Kernel::of_training(settings.compute),
+            surrogate: objective.surrogate,
+            source: &source,
+        };
         // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
         loss += rayon::scope(|_| {
-            transformer.loss_and_gradient(
-                weights,
-                &forest,
-                workspace,
-                objective.surrogate,
-                settings,
-                &mut gradient,
-            )
+            transformer.loss_and_gradient(weights, &forest, workspace, pass, &mut gradient)
         });
-        work += work_of(&forest, transformer, settings.recompute);
+        work += work_of(&forest, transformer, &source);
     }
     let norm = norm(&gradient);
     if !loss.value.is_finite() {
@@ -134,10 +151,14 @@ fn micro_batches(trees: &[Tree], n_rows_max: usize) -> Vec<&[Tree]> {
     batches
 }
 
-/// The backward pass costs two forward passes, and a layer that runs again costs one more.
-fn work_of(forest: &Forest, transformer: &Transformer, recompute: bool) -> Work {
+/// The backward pass costs two forward passes.
+fn work_of(forest: &Forest, transformer: &Transformer, source: &Source<'_>) -> Work {
     let config = &transformer.config;
-    let n_passes = if recompute { 4.0 } else { 3.0 };
+    let n_passes = match source {
+        Source::Recorded(..) => 2.0,
+        Source::Once => 3.0,
+        Source::Twice => 4.0,
+    };
     let mut rows: Vec<usize> = forest.targets.iter().map(|target| target.row).collect();
     rows.dedup();
     let layers = config.layer_flops(forest.positions.iter().copied());
@@ -184,6 +205,7 @@ mod tests {
             n_tokens_micro: 1,
             recompute: false,
             cache_bytes_max: 0,
+            recorded_bytes_max: 0,
             compute,
             moments: Precision::Float32,
             frozen: Precision::Float32,
@@ -196,6 +218,7 @@ mod tests {
             &transformer,
             &weights,
             &settings,
+            None,
             workspace,
         )
         .expect("a finite gradient")

@@ -30,6 +30,7 @@ pub(crate) fn model(architecture: Architecture, tied: bool, n_tokens: usize) -> 
         n_tokens_micro: 40,
         recompute: false,
         cache_bytes_max: memory::cache_bytes(&config, n_tokens),
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -24,6 +24,7 @@ fn settings() -> TrainSettings {
         n_tokens_micro: 4096,
         recompute: false,
         cache_bytes_max: 64 << 20,
+        recorded_bytes_max: 1 << 28,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

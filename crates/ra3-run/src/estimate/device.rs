@@ -326,6 +326,7 @@ mod tests {
             file: &file,
             n_rows: 100,
             n_frozen: 1,
+            draws: false,
         };
         Engine::of(&section).unwrap().bytes(&update)
     }

@@ -1,5 +1,5 @@
 //! The memory that a plan needs: its largest update, the models beside the one that is trained, and
-//! the cache of generation.
+//! what generation keeps.
 
 use anyhow::{Result, ensure};
 use ra3::settings::Scorer;
@@ -33,6 +33,8 @@ pub(super) struct Update<'a> {
     pub(super) n_rows: usize,
     /// Copies of the model beside it.
     pub(super) n_frozen: usize,
+    /// True if it learns from what it draws.
+    pub(super) draws: bool,
 }
 
 /// Those of the base, and of each arm.
@@ -42,6 +44,7 @@ pub(super) fn updates<'a>(shapes: &'a Shapes, plan: &'a Plan) -> Vec<Update<'a>>
         file: &plan.file,
         n_rows: rows_of_base(&shapes.base, &plan.file),
         n_frozen: 0,
+        draws: false,
     };
     let arms = plan.arms.iter().zip(&shapes.arms);
     let of_arm = |(arm, config): (&'a Arm, &'a ModelConfig)| Update {
@@ -49,6 +52,7 @@ pub(super) fn updates<'a>(shapes: &'a Shapes, plan: &'a Plan) -> Vec<Update<'a>>
         file: &arm.file,
         n_rows: rows_max(config, arm),
         n_frozen: n_frozen(arm),
+        draws: arm.goes_to_rlvr || arm.method == Method::Ra3,
     };
     [base].into_iter().chain(arms.map(of_arm)).collect()
 }
@@ -70,6 +74,7 @@ fn of_update(update: &Update<'_>) -> Memory {
         file,
         n_rows,
         n_frozen,
+        draws,
     } = *update;
     let settings = train_settings(&file.training);
     let update = UpdateMemory::of(config, &settings, n_rows);
@@ -78,9 +83,14 @@ fn of_update(update: &Update<'_>) -> Memory {
     let frozen = n_frozen * (Layout::new(config).n_params() * number_bytes + packed);
     // The model's own cache stays while a frozen one scores what was drawn.
     let n_caches = 1 + usize::from(n_frozen > 0);
+    let recorded = if draws && settings.can_record() {
+        settings.recorded_bytes_max
+    } else {
+        0
+    };
     Memory {
         held: update.parameters + frozen,
-        peak: update.total() + frozen + n_caches * settings.cache_bytes_max,
+        peak: update.total() + frozen + n_caches * settings.cache_bytes_max + recorded,
     }
 }
 

@@ -177,6 +177,7 @@ pub const KEYS: &[Key] = &[
     key("training.micro_batch_tokens", Whole(1, 1 << 24)).of("tokens"),
     key("training.recompute", Flag),
     key("training.cache_mib", Whole(1, 1 << 24)).of("MiB"),
+    key("training.recorded_mib", Whole(0, 1 << 24)).of("MiB"),
     key("training.compute_precision", PRECISIONS),
     key("training.moment_precision", PRECISIONS),
     key("training.frozen_precision", PRECISIONS),

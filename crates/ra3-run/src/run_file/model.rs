@@ -132,6 +132,10 @@ pub struct TrainingSection {
     /// Memory of generation's key and value cache; at least what one long sequence takes. Changes
     /// no bit.
     pub cache_mib: usize,
+    /// Memory for what drawing computed, in which the update that learns from it finds its forward
+    /// pass: a third of its work. For products in `bfloat16` and without `recompute` only; rollouts
+    /// that need more are run again. Changes no bit.
+    pub recorded_mib: usize,
     /// Precision of the operands of matrix products, whose sums are `f32`, in training and in
     /// generation. In `bfloat16` both have the same log-probabilities, to the bit; it takes about
     /// half the time on processors with AVX512-BF16, and longer on others
@@ -152,6 +156,7 @@ impl Default for TrainingSection {
             micro_batch_tokens: 8192,
             recompute: false,
             cache_mib: 512,
+            recorded_mib: 1024,
             compute_precision: Precision::Float32,
             moment_precision: Precision::Float32,
             frozen_precision: Precision::Float32,

@@ -11,7 +11,7 @@ use toml::Value;
 use super::{ArmSection, shown};
 
 /// Keys that a study does not vary, and why.
-const NOT_VARIED: [(&str, &str); 8] = [
+const NOT_VARIED: [(&str, &str); 9] = [
     ("seed", "the seeds are study.seeds"),
     ("name", "it changes no result"),
     ("directory", "a study gives each run a folder of its own"),
@@ -19,6 +19,7 @@ const NOT_VARIED: [(&str, &str); 8] = [
     ("n_threads", "it changes no result"),
     ("checkpoint_every", "it changes no result"),
     ("training.cache_mib", "it changes no result"),
+    ("training.recorded_mib", "it changes no result"),
     ("grading.n_workers", "it changes no result"),
 ];
 

@@ -23,6 +23,7 @@ pub(crate) fn native(folder: &Path) -> Lm {
         n_tokens_micro: 400,
         recompute: false,
         cache_bytes_max: 1 << 28,
+        recorded_bytes_max: 0,
         compute: Precision::Float32,
         moments: Precision::Float32,
         frozen: Precision::Float32,

@@ -216,6 +216,7 @@ impl RlvrCourse<'_> {
                 break;
             }
             let seed = if is_dynamic { seed.nth(index) } else { seed };
+            lm.expect_update();
             let (written, writing) = self.written(lm, position * n_tries + index, seed)?;
             work += writing;
             components.push(written.components);

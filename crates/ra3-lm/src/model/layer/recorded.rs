@@ -1,0 +1,73 @@
+//! A layer's activations as a [`Recording`] has them. What a norm gives is left out: the norm is
+//! cheap, and its input is there.
+
+use super::{Activations, Pass};
+use crate::model::config::ModelConfig;
+use crate::model::recording::{Place, Recording};
+
+/// Widths of what is recorded of a row in a layer, the layer's input first.
+pub(crate) fn widths(config: &ModelConfig) -> Vec<usize> {
+    let (d, ff) = (config.hidden_size, config.intermediate_size);
+    let (q, kv) = (config.query_width(), config.key_width());
+    let n_heads = [config.num_attention_heads, config.num_key_value_heads];
+    let mut widths = vec![d, q, kv, kv, q, n_heads[0], d, ff, ff];
+    if config.has_head_norms() {
+        widths.extend([q, n_heads[0], kv, n_heads[1]]);
+    }
+    widths
+}
+
+impl Activations {
+    /// What is recorded of a layer whose input was `x`.
+    pub(crate) fn recorded<'a>(&'a self, x: &'a [f32]) -> Vec<&'a [f32]> {
+        let of_all = [
+            &self.q,
+            &self.k,
+            &self.v,
+            &self.attended,
+            &self.log_sum,
+            &self.middle,
+            &self.gate,
+            &self.up,
+        ];
+        let of_raw = self.raw.iter().flatten().flatten();
+        let buffers = of_all.into_iter().chain(of_raw).map(Vec::as_slice);
+        std::iter::once(x).chain(buffers).collect()
+    }
+}
+
+impl Pass<'_> {
+    /// Input and activations of a layer, of rows that were recorded.
+    pub(crate) fn recorded(
+        &mut self,
+        index: usize,
+        recording: &Recording,
+        places: &[Place],
+    ) -> (Vec<f32>, Activations) {
+        let layer = &self.weights.layout.layers[index];
+        let widths = widths(&self.transformer.config);
+        let workspace = &mut *self.workspace;
+        let mut rows = |buffer| recording.rows(index, (buffer, &widths), places, workspace);
+        let [x, q, k, v, attended, log_sum, middle, gate, up] = std::array::from_fn(&mut rows);
+        let raw = layer.head_norms.is_some();
+        let raw = raw.then(|| [[9, 10], [11, 12]].map(|of| of.map(&mut rows)));
+        let [normed, inverse] = self.norm(&layer.attention_norm, &x);
+        let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
+        let activations = Activations {
+            normed,
+            inverse,
+            raw,
+            q,
+            k,
+            v,
+            attended,
+            log_sum,
+            middle,
+            middle_normed,
+            middle_inverse,
+            gate,
+            up,
+        };
+        (x, activations)
+    }
+}
