@@ -14,6 +14,8 @@
 //!                 + d max(ff, 512)) / 2                   numbers of matrices, and four operands
 //! ```
 //!
+//! Where the last layer runs fewer rows behind its attention, less is kept of it.
+//!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
 //! batch itself, tiles of attention, and in `f32` the packed operands of products, a few MiB a
 //! thread.

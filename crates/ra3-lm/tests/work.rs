@@ -43,6 +43,11 @@ fn body(n_tokens: u32) -> f64 {
     2.0 * f64::from(8064 * n_tokens + 192 * n_seen)
 }
 
+/// FLOPs of what one layer has behind its attention: `16 · 32 + 3 · 16 · 24 = 1664` parameters.
+fn behind_attention(n_rows: u32) -> f64 {
+    2.0 * f64::from(1664 * n_rows)
+}
+
 fn head(n_targets: u32) -> f64 {
     2.0 * f64::from(640 * n_targets)
 }
@@ -124,23 +129,23 @@ fn an_update_counts_its_products() {
     let batch = std::slice::from_ref(&all);
     assert_eq!(flops(false, batch), 3.0 * (body(9) + head(9)));
     assert_eq!(flops(true, batch), 4.0 * body(9) + 3.0 * head(9));
-    // Rows without a target have no logits, and those behind the last one are not run (nor is that
-    // of the last token, which predicts nothing); a shared
-    // row has its logits once.
+    // Rows without a target have no logits, and nothing behind the last attention; those behind the
+    // last target are not run, and the last token has no row. A shared row has its logits once.
     let some = example(|i| if i % 2 == 0 { 0.1 } else { 0.0 });
-    assert_eq!(
-        flops(false, std::slice::from_ref(&some)),
-        3.0 * (body(8) + head(4))
-    );
+    let layers = body(8) - behind_attention(4);
+    let batch = std::slice::from_ref(&some);
+    assert_eq!(flops(false, batch), 3.0 * (layers + head(4)));
+    assert_eq!(flops(true, batch), 4.0 * layers + 3.0 * head(4));
     assert_eq!(
         flops(false, &[all.clone(), some]),
         3.0 * (body(9) + head(9))
     );
-    // Two trees in two micro-batches are twice the work.
+    // Two trees in two micro-batches are twice the work; of one the last layer runs all nine
+    // rows, of the other ten of fifteen.
     let mut other = all.clone();
     other.tokens[0] = 39;
     other.tokens.extend([1; 6]);
     other.weights.extend([0.0, 0.0, 0.0, 0.0, 0.0, 0.1]);
-    let both = 3.0 * (body(9) + body(15) + head(19));
+    let both = 3.0 * (body(9) + body(15) - behind_attention(5) + head(19));
     assert_eq!(flops(false, &[all, other]), both);
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const PACKAGE: &str = "ra3_worker";
 
 /// Its files by name.
-const FILES: [(&str, &str); 22] = [
+const FILES: [(&str, &str); 23] = [
     (
         "__init__.py",
         include_str!("../python/ra3_worker/__init__.py"),
@@ -30,6 +30,10 @@ const FILES: [(&str, &str); 22] = [
     ("graphs.py", include_str!("../python/ra3_worker/graphs.py")),
     ("hub.py", include_str!("../python/ra3_worker/hub.py")),
     ("join.py", include_str!("../python/ra3_worker/join.py")),
+    (
+        "last_layer.py",
+        include_str!("../python/ra3_worker/last_layer.py"),
+    ),
     ("main.py", include_str!("../python/ra3_worker/main.py")),
     ("model.py", include_str!("../python/ra3_worker/model.py")),
     ("parts.py", include_str!("../python/ra3_worker/parts.py")),

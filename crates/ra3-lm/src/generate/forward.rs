@@ -3,7 +3,7 @@
 use super::attention::{Run, attention};
 use super::cache::Cache;
 use super::drawn::Drawn;
-use crate::model::layer::Pass;
+use crate::model::layer::{Input, Pass};
 use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
@@ -38,7 +38,8 @@ pub(crate) fn forward(
     };
     let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
-        let (output, activations) = pass.layer_forward(layer, &x, |[q, k, v], places, _| {
+        let input = Input { x: &x, read: None };
+        let (output, activations) = pass.layer_forward(layer, input, |[q, k, v], places, _| {
             cache.set_layer(index, fresh, k, v);
             let stored = [&cache.keys[index], &cache.values[index]];
             attention(heads, stored, &runs, q, places);

@@ -192,6 +192,12 @@ impl ModelConfig {
         2.0 * (body as f64 * n_rows + attention)
     }
 
+    /// What of [`Self::layer_flops`] one layer has behind its attention, for so many rows.
+    pub(crate) fn behind_attention_flops(&self, n_rows: usize) -> f64 {
+        let n_params = self.hidden_size * (self.query_width() + 3 * self.intermediate_size);
+        2.0 * (n_params * n_rows) as f64
+    }
+
     /// FLOPs of the projection of so many rows to the vocabulary.
     pub(crate) fn head_flops(&self, n_rows: usize) -> f64 {
         2.0 * (self.hidden_size * self.vocab_size * n_rows) as f64

@@ -3,8 +3,6 @@
 //! `loss = − Σ w log p(token)`, or the clipped surrogate; a target's distribution may be restricted
 //! to a few tokens, as when it was sampled.
 
-use std::ops::Range;
-
 use ra3::policy::Surrogate;
 use rayon::prelude::*;
 
@@ -47,7 +45,8 @@ impl std::ops::AddAssign for Loss {
 /// Loss and gradients: writes `dhidden` (zero first) and adds to the head's.
 ///
 /// # Shapes
-/// `hidden` `[rows, d]`; targets by rising row; `gradient` has the layout of the weights.
+/// `hidden` `[rows, d]`, of all rows or of those that have targets; targets by rising row;
+/// `gradient` has the layout of the weights.
 pub(crate) fn forward_backward(
     pass: &mut Pass<'_>,
     hidden: &[f32],
@@ -59,7 +58,7 @@ pub(crate) fn forward_backward(
     let (kernel, weights) = (pass.kernel, pass.weights);
     let (head, workspace) = (&weights.layout.head, &mut *pass.workspace);
     let (d, n_vocabulary) = (head.n_in, head.n_out);
-    let rows = rows_with_targets(targets);
+    let rows = rows_with_targets(targets, hidden.len() / d);
     let mut total = Loss::default();
     if rows.is_empty() {
         return total;
@@ -76,7 +75,7 @@ pub(crate) fn forward_backward(
             let losses: Vec<Loss> = logits
                 .par_chunks_mut(n_vocabulary)
                 .zip(rows)
-                .map(|(logits, (_, range))| row_loss(logits, &targets[range.clone()], surrogate))
+                .map(|(logits, (_, targets))| row_loss(logits, targets, surrogate))
                 .collect();
             losses.into_iter().for_each(|loss| total += loss);
             let mut dgathered = workspace.take(n * d);
@@ -95,16 +94,15 @@ pub(crate) fn forward_backward(
     total
 }
 
-/// Each row that has targets, with their range.
-fn rows_with_targets(targets: &[Target]) -> Vec<(usize, Range<usize>)> {
-    let mut rows: Vec<(usize, Range<usize>)> = Vec::new();
-    for (index, target) in targets.iter().enumerate() {
-        match rows.last_mut() {
-            Some((row, range)) if *row == target.row => range.end = index + 1,
-            _ => rows.push((target.row, index..index + 1)),
-        }
-    }
-    rows
+/// The targets of each row that has some, with its place among `n_rows` hidden states: where there
+/// are no more of these than of such rows, others were left out.
+fn rows_with_targets(targets: &[Target], n_rows: usize) -> Vec<(usize, &[Target])> {
+    let rows: Vec<&[Target]> = targets.chunk_by(|a, b| a.row == b.row).collect();
+    let is_gathered = rows.len() == n_rows;
+    let places = rows.into_iter().enumerate();
+    places
+        .map(|(index, targets)| (if is_gathered { index } else { targets[0].row }, targets))
+        .collect()
 }
 
 /// Replaces a row's logits by the gradient of its loss.

@@ -237,6 +237,21 @@ impl Forest {
         self.trees.push(segment..self.segments.len());
     }
 
+    /// Rows that have targets, rising.
+    pub(crate) fn rows_with_targets(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = self.targets.iter().map(|target| target.row).collect();
+        rows.dedup();
+        rows
+    }
+
+    /// The rows that the last layer runs behind its attention, rising, if these are not all. The
+    /// loss reads no others; but where it reads nearly all, gathering them would not pay.
+    pub(crate) fn rows_read(&self) -> Option<Vec<usize>> {
+        let rows = self.rows_with_targets();
+        let is_worth = !rows.is_empty() && 8 * rows.len() <= 7 * self.tokens.len();
+        is_worth.then_some(rows)
+    }
+
     /// Rows of consecutive segments, one or more.
     pub(crate) fn rows_of(&self, segments: &Range<usize>) -> Range<usize> {
         self.segments[segments.start].rows.start..self.segments[segments.end - 1].rows.end
@@ -293,6 +308,31 @@ mod tests {
         assert_eq!(targets[7], (7, 2, 2.0));
         let after = [(8, 3), (8, 5), (9, 4), (10, 6), (11, 7)];
         assert_eq!(&targets[8..], after.map(|(row, token)| (row, token, 1.0)));
+    }
+
+    #[test]
+    fn rows_are_chosen_where_an_eighth_of_them_or_more_is_not_read() {
+        let rows_read = |weights: &[f32]| {
+            let one = Example {
+                weights: weights.to_vec(),
+                ..example(&vec![1; weights.len()])
+            };
+            let mut forest = Forest::default();
+            // Each twice, in trees of their own.
+            let mut other = one.clone();
+            other.tokens[0] = 2;
+            grow(&[one, other], false)
+                .iter()
+                .for_each(|tree| forest.push(tree));
+            forest.rows_read()
+        };
+        let some = [0.0, 0.0, 0.5, -1.0, 0.0, 2.0];
+        assert_eq!(rows_read(&some), Some(vec![1, 2, 4, 6, 7, 9]));
+        let all_but_one = |n_rows: usize| [vec![0.0; 2], vec![1.0; n_rows - 1]].concat();
+        let of_eight: Vec<usize> = (1..8).chain(9..16).collect();
+        assert_eq!(rows_read(&all_but_one(8)), Some(of_eight));
+        assert_eq!(rows_read(&all_but_one(9)), None);
+        assert_eq!(rows_read(&[0.0; 3]), None);
     }
 
     #[test]

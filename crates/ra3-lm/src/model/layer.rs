@@ -9,6 +9,9 @@
 //!
 //! Training and generation run the same layer. What differs is passed in: the attention (over a
 //! forest, or over a cache), how products are summed, and what becomes of the activations.
+//!
+//! Of the last layer a loss reads some rows only, and the others matter by their keys and values:
+//! what is behind the attention runs on the rows that are read, forward and backward.
 
 mod recorded;
 
@@ -36,6 +39,15 @@ pub(crate) struct Pass<'a> {
     pub(crate) workspace: &'a mut Workspace,
 }
 
+/// What a layer runs on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    /// Of all rows.
+    pub(crate) x: &'a [f32],
+    /// The rows whose output is read, rising, if these are not all.
+    pub(crate) read: Option<&'a [usize]>,
+}
+
 /// What a layer computed on its way, for its backward pass.
 #[derive(Debug)]
 pub(crate) struct Activations {
@@ -49,6 +61,8 @@ pub(crate) struct Activations {
     attended: Vec<f32>,
     /// Of each row and query head, if the attention wrote it.
     log_sum: Vec<f32>,
+    /// Of `attended` the rows that are read, if these are not all. What follows is of them alone.
+    attended_read: Option<Vec<f32>>,
     middle: Vec<f32>,
     middle_normed: Vec<f32>,
     middle_inverse: Vec<f32>,
@@ -60,6 +74,9 @@ impl Activations {
     pub(crate) fn give_back(self, workspace: &mut Workspace) {
         for raw in self.raw.into_iter().flatten() {
             workspace.give(raw);
+        }
+        if let Some(attended) = self.attended_read {
+            workspace.give([attended]);
         }
         workspace.give([
             self.normed,
@@ -111,18 +128,17 @@ impl Pass<'_> {
         outputs.map(|(_, y)| y)
     }
 
-    fn residual(&mut self, residual: &[f32], linear: &Linear, x: &[f32]) -> Vec<f32> {
-        let mut y = self.workspace.copy(residual);
-        linear.forward_add(self.kernel, &mut y, self.weights, x);
-        y
+    fn add(&self, mut residual: Vec<f32>, linear: &Linear, x: &[f32]) -> Vec<f32> {
+        linear.forward_add(self.kernel, &mut residual, self.weights, x);
+        residual
     }
 
-    /// The layer's output for its input `x`. `attend` takes rotated queries and keys, and values,
-    /// and writes what they attend to, and the log-sum-exp where there is a backward pass.
+    /// The layer's output, of the rows that are read. `attend` takes rotated queries and keys, and
+    /// values, and writes what they attend to, and the log-sum-exp where there is a backward pass.
     pub(crate) fn layer_forward(
         &mut self,
         layer: &LayerLayout,
-        x: &[f32],
+        Input { x, read }: Input<'_>,
         attend: impl FnOnce([&[f32]; 3], [&mut [f32]; 2], &mut Workspace),
     ) -> (Vec<f32>, Activations) {
         let heads = self.transformer.heads();
@@ -140,12 +156,22 @@ impl Pass<'_> {
         let mut attended = self.workspace.take(q.len());
         let mut log_sum = self.workspace.take(q.len() / heads.width);
         attend([&q, &k, &v], [&mut attended, &mut log_sum], self.workspace);
-        let middle = self.residual(x, &layer.output, &attended);
+        let (residual, attended_read) = match read {
+            None => (self.workspace.copy(x), None),
+            Some(rows) => {
+                let residual = self.workspace.gather(x, layer.output.n_out, rows);
+                let read = self.workspace.gather(&attended, layer.output.n_in, rows);
+                (residual, Some(read))
+            }
+        };
+        let read = attended_read.as_ref().unwrap_or(&attended);
+        let middle = self.add(residual, &layer.output, read);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
         let [gate, up] = self.linears([&layer.gate, &layer.up], &middle_normed);
         let mut h = self.workspace.take(gate.len());
         swiglu::forward(&gate, &up, &mut h);
-        let output = self.residual(&middle, &layer.down, &h);
+        let residual = self.workspace.copy(&middle);
+        let output = self.add(residual, &layer.down, &h);
         self.workspace.give([h]);
         let activations = Activations {
             normed,
@@ -156,6 +182,7 @@ impl Pass<'_> {
             v,
             attended,
             log_sum,
+            attended_read,
             middle,
             middle_normed,
             middle_inverse,
@@ -165,18 +192,22 @@ impl Pass<'_> {
         (output, activations)
     }
 
-    /// Turns `dx` from the gradient of a layer's output into that of its input.
+    /// Turns `dx` from the gradient of a layer's output, of the rows that are read, into that of
+    /// its input, of all rows.
     pub(crate) fn layer_backward(
         &mut self,
         forest: &Forest,
         layer: &LayerLayout,
-        x: &[f32],
+        Input { x, read }: Input<'_>,
         mut kept: Activations,
-        dx: &mut [f32],
+        dx: &mut Vec<f32>,
         gradient: &mut [f32],
     ) {
         self.mlp_backward(layer, &mut kept, dx, gradient);
-        self.attention_backward(forest, layer, x, &kept, dx, gradient);
+        let dattended = self.output_backward(layer, read, &kept, dx, gradient);
+        let dheads = self.heads_backward(forest, &kept, &dattended);
+        self.workspace.give([dattended]);
+        self.projections_backward(layer, x, &kept, dheads, dx, gradient);
         kept.give_back(self.workspace);
     }
 
@@ -205,20 +236,41 @@ impl Pass<'_> {
         self.workspace.give([h, dnormed]);
     }
 
-    /// From the layer's middle to its input.
-    fn attention_backward(
+    /// From the layer's middle to what the attention gave, and, along the residual, to the input:
+    /// `dx` is of the rows that are read, and then of all. What nobody reads has no gradient.
+    fn output_backward(
         &mut self,
-        forest: &Forest,
+        layer: &LayerLayout,
+        read: Option<&[usize]>,
+        kept: &Activations,
+        dx: &mut Vec<f32>,
+        gradient: &mut [f32],
+    ) -> Vec<f32> {
+        let output = &layer.output;
+        let attended = kept.attended_read.as_ref().unwrap_or(&kept.attended);
+        let mut dattended = self.workspace.take(attended.len());
+        let parts = [(output, dx.as_slice())];
+        self.linears_backward(parts, attended, &mut dattended, gradient);
+        if let Some(rows) = read {
+            let n_rows = kept.inverse.len();
+            for (values, width) in [(&mut dattended, output.n_in), (dx, output.n_out)] {
+                let all = self.workspace.scatter(values, width, rows, n_rows);
+                self.workspace.give([std::mem::replace(values, all)]);
+            }
+        }
+        dattended
+    }
+
+    /// From the heads to the layer's input.
+    fn projections_backward(
+        &mut self,
         layer: &LayerLayout,
         x: &[f32],
         kept: &Activations,
+        [mut dq, mut dk, dv]: [Vec<f32>; 3],
         dx: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let mut dattended = self.workspace.take(kept.attended.len());
-        let parts = [(&layer.output, &*dx)];
-        self.linears_backward(parts, &kept.attended, &mut dattended, gradient);
-        let [mut dq, mut dk, dv] = self.heads_backward(forest, kept, &dattended);
         if let (Some(gains), Some(raw)) = (&layer.head_norms, &kept.raw) {
             for ((gain, [x, inverse]), dy) in gains.iter().zip(raw).zip([&mut dq, &mut dk]) {
                 let mut dx = self.workspace.zeros(x.len());
@@ -232,7 +284,7 @@ impl Pass<'_> {
         self.linears_backward(parts, &kept.normed, &mut dnormed, gradient);
         let gain = &layer.attention_norm;
         self.norm_backward(gain, [x, &kept.inverse, &dnormed], dx, gradient);
-        self.workspace.give([dattended, dq, dk, dv, dnormed]);
+        self.workspace.give([dq, dk, dv, dnormed]);
     }
 
     /// Gradients of q, k and v before their rotation.

@@ -5,6 +5,9 @@
 //! hidden ← rms_norm(x);   log p = log softmax(hidden · headᵀ)
 //! ```
 //!
+//! The last layer gives, and the loss reads, the rows that have targets, if these are not nearly
+//! all ([`Forest::rows_read`]).
+//!
 //! What the backward pass needs of a layer is kept, or run again from its input, or was recorded
 //! when the rows were drawn: then the loss comes first.
 
@@ -14,7 +17,7 @@ use super::attention::{self, Heads};
 use super::config::ModelConfig;
 use super::cross_entropy::{self, Loss};
 use super::forest::Forest;
-use super::layer::{Activations, Pass};
+use super::layer::{Activations, Input, Pass};
 use super::linear::{Kernel, add};
 use super::recording::{Place, Recording};
 use super::rope::RopeTable;
@@ -86,23 +89,28 @@ impl Transformer {
             kernel: by.kernel,
             workspace,
         };
-        let (output, mut left) = self.run(&mut pass, forest, by.source);
+        let read = forest.rows_read();
+        let read = read.as_deref();
+        let (output, mut left) = self.run(&mut pass, forest, read, by.source);
         let (loss, mut dx) = head(&mut pass, forest, output, by.surrogate, gradient);
         for (index, layer) in layout.layers.iter().enumerate().rev() {
-            let (input, activations) = match (by.source, left.pop()) {
-                (_, Some((input, Some(activations)))) => (input, activations),
-                (_, Some((input, None))) => {
-                    let (output, activations) = self.run_layer(&mut pass, forest, layer, &input);
+            let read = self.read_of(index, read);
+            let (x, activations) = match (by.source, left.pop()) {
+                (_, Some((x, Some(activations)))) => (x, activations),
+                (_, Some((x, None))) => {
+                    let input = Input { x: &x, read };
+                    let (output, activations) = self.run_layer(&mut pass, forest, layer, input);
                     pass.workspace.give([output]);
-                    (input, activations)
+                    (x, activations)
                 }
                 (Source::Recorded(recording, places), None) => {
-                    pass.recorded(index, recording, places)
+                    pass.recorded(index, recording, places, read)
                 }
                 (Source::Once | Source::Twice, None) => unreachable!("each layer has run"),
             };
-            pass.layer_backward(forest, layer, &input, activations, &mut dx, gradient);
-            pass.workspace.give([input]);
+            let input = Input { x: &x, read };
+            pass.layer_backward(forest, layer, input, activations, &mut dx, gradient);
+            pass.workspace.give([x]);
         }
         let dembedding = &mut gradient[layout.embedding.clone()];
         for (token, dx) in forest.tokens.iter().zip(dx.chunks(d)) {
@@ -113,29 +121,35 @@ impl Transformer {
         loss
     }
 
-    /// The last layer's output, and what is left of each layer that had to run.
+    /// The rows whose output is read of a layer, if these are not all.
+    fn read_of<'a>(&self, layer: usize, read: Option<&'a [usize]>) -> Option<&'a [usize]> {
+        read.filter(|_| layer + 1 == self.config.num_hidden_layers)
+    }
+
+    /// The last layer's output, of the rows that are read, and what is left of each layer that had
+    /// to run.
     fn run(
         &self,
         pass: &mut Pass<'_>,
         forest: &Forest,
+        read: Option<&[usize]>,
         source: &Source<'_>,
     ) -> (Vec<f32>, Vec<Left>) {
         let layers = &pass.weights.layout.layers;
         if let Source::Recorded(recording, places) = source {
-            let of_output = (0, &[self.config.hidden_size][..]);
-            let output = recording.rows(layers.len(), of_output, places, pass.workspace);
-            return (output, Vec::new());
+            return (pass.recorded_output(recording, places, read), Vec::new());
         }
         let mut x = pass.embed(forest.tokens.iter().copied());
         let mut left = Vec::new();
-        for layer in layers {
-            let (output, activations) = self.run_layer(pass, forest, layer, &x);
-            let input = std::mem::replace(&mut x, output);
+        for (index, layer) in layers.iter().enumerate() {
+            let read = self.read_of(index, read);
+            let (output, activations) = self.run_layer(pass, forest, layer, Input { x: &x, read });
+            let x = std::mem::replace(&mut x, output);
             if matches!(source, Source::Once) {
-                left.push((input, Some(activations)));
+                left.push((x, Some(activations)));
             } else {
                 activations.give_back(pass.workspace);
-                left.push((input, None));
+                left.push((x, None));
             }
         }
         (x, left)
@@ -146,16 +160,16 @@ impl Transformer {
         pass: &mut Pass<'_>,
         forest: &Forest,
         layer: &LayerLayout,
-        x: &[f32],
+        input: Input<'_>,
     ) -> (Vec<f32>, Activations) {
         let kernel = pass.kernel;
-        pass.layer_forward(layer, x, |qkv, places, workspace| {
+        pass.layer_forward(layer, input, |qkv, places, workspace| {
             attention::forward(forest, self.heads(), kernel, qkv, places, workspace);
         })
     }
 }
 
-/// Final norm, projection and loss of the last layer's output; its gradient.
+/// Final norm, projection and loss of what the last layer gave; its gradient.
 fn head(
     pass: &mut Pass<'_>,
     forest: &Forest,
@@ -197,5 +211,160 @@ pub(crate) fn check_gradient(x: &[f32], gradient: &[f32], value: impl Fn(&[f32])
             "{index}: {} against {expected}",
             gradient[index]
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use ra3::policy::{Example, Restriction};
+    use ra3::seed::Seed;
+
+    use super::*;
+    use crate::model::config::{Architecture, Precision};
+    use crate::model::forest::{Target, grow};
+
+    /// Trees with shared beginnings, one target of each five tokens, some of them restricted.
+    fn forest() -> Forest {
+        let tokens = |salt, n| -> Vec<u32> {
+            let draw = |i| (Seed::root(salt).nth(i).uniform() * 30.0) as u32;
+            (0..n).map(draw).collect()
+        };
+        let example = |tokens: Vec<u32>| {
+            let weight = |i| [0.0, 0.0, 0.0, 0.4, 0.0][i % 5] * (i as f32 - 12.0);
+            let weights = (0..tokens.len()).map(weight).collect();
+            let mut example = Example::plain(tokens, weights);
+            example.restrictions = vec![Restriction {
+                position: 8,
+                choices: [example.tokens[8], 3, 29].into(),
+            }];
+            example
+        };
+        let fork = |salt, n| [tokens(1, 20), tokens(salt, n)].concat();
+        let examples = [fork(2, 7), tokens(3, 70), fork(4, 19), tokens(5, 34)].map(example);
+        let mut forest = Forest::default();
+        grow(&examples, false)
+            .iter()
+            .for_each(|tree| forest.push(tree));
+        forest
+    }
+
+    /// The same with a target of no weight in each row that had none: then all rows are read.
+    fn with_all_rows(forest: &Forest) -> Forest {
+        let mut all = forest.clone();
+        let read = forest.rows_with_targets();
+        let unread = (0..forest.tokens.len()).filter(|row| !read.contains(row));
+        all.targets.extend(unread.map(|row| Target {
+            row,
+            weight: 0.0,
+            positive_weight: 0.0,
+            n_targets: 0,
+            choices: None,
+            ..forest.targets[0].clone()
+        }));
+        all.targets.sort_by_key(|target| target.row);
+        all
+    }
+
+    struct Case {
+        transformer: Transformer,
+        weights: Weights,
+        kernel: Kernel,
+    }
+
+    impl Case {
+        fn new(architecture: Architecture, compute: Precision) -> Self {
+            let config = ModelConfig {
+                vocab_size: 30,
+                hidden_size: 24,
+                intermediate_size: 40,
+                num_hidden_layers: 3,
+                num_attention_heads: 4,
+                num_key_value_heads: 2,
+                max_position_embeddings: 96,
+                tie_word_embeddings: false,
+                ..ModelConfig::new(architecture)
+            };
+            let mut weights = Weights::random(&config, Seed::root(3));
+            let larger = |w: &mut f32| *w *= if *w == 1.0 { 1.0 } else { 8.0 };
+            weights.data_mut().iter_mut().for_each(larger);
+            Self {
+                transformer: Transformer::new(config),
+                weights,
+                kernel: Kernel::of_training(compute),
+            }
+        }
+
+        fn run(&self, forest: &Forest, source: &Source<'_>) -> (Loss, Vec<f32>) {
+            let mut gradient = vec![0.0; self.weights.data().len()];
+            let by = UpdatePass {
+                kernel: self.kernel,
+                surrogate: Surrogate::LogLikelihood,
+                source,
+            };
+            let loss = self.transformer.loss_and_gradient(
+                &self.weights,
+                forest,
+                &mut Workspace::default(),
+                by,
+                &mut gradient,
+            );
+            (loss, gradient)
+        }
+
+        /// Parameters whose gradient is a sum over the rows of the last layer's second half, or of
+        /// what follows: leaving out zeros, these have other groups of terms.
+        fn summed_over_read(&self) -> Vec<Range<usize>> {
+            let layout = &self.weights.layout;
+            let last = &layout.layers[layout.layers.len() - 1];
+            let mut found = vec![last.mlp_norm.clone(), layout.final_norm.clone()];
+            for linear in [&last.output, &last.gate, &last.up, &last.down, &layout.head] {
+                found.push(linear.weight.clone());
+                found.extend(linear.bias.clone());
+            }
+            found
+        }
+    }
+
+    /// That the last layer leaves out what nobody reads changes the gradients by rounding; in
+    /// `bf16`, where a row has the same bits whatever runs beside it, the loss and the gradients of
+    /// all that is before the last layer's middle not at all.
+    #[test]
+    fn rows_that_nobody_reads_change_nothing() {
+        let forest = forest();
+        let all = with_all_rows(&forest);
+        let n_read = forest.rows_read().map(|rows| rows.len());
+        assert_eq!((n_read, all.rows_read()), (Some(30), None));
+        for architecture in [
+            Architecture::Qwen2,
+            Architecture::Llama,
+            Architecture::Qwen3,
+        ] {
+            for compute in [Precision::Float32, Precision::Bfloat16] {
+                let case = Case::new(architecture, compute);
+                let (loss, found) = case.run(&forest, &Source::Once);
+                let (expected_loss, expected) = case.run(&all, &Source::Once);
+                let scale = expected.iter().fold(0.0f32, |top, g| top.max(g.abs()));
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 2e-6 * scale;
+                assert!(found.iter().zip(&expected).all(close), "{architecture:?}");
+                assert!((loss.value - expected_loss.value).abs() < 1e-6 * loss.value.abs());
+                if compute == Precision::Bfloat16 {
+                    let [mut found, mut expected] = [found.clone(), expected];
+                    for range in case.summed_over_read() {
+                        assert!(found[range.clone()].iter().any(|g| *g != 0.0));
+                        found[range.clone()].fill(0.0);
+                        expected[range].fill(0.0);
+                    }
+                    assert!(found.iter().any(|g| *g != 0.0));
+                    assert!(found == expected, "{architecture:?}");
+                    assert_eq!(loss, expected_loss, "{architecture:?}");
+                }
+                assert!(
+                    case.run(&forest, &Source::Twice) == (loss, found),
+                    "{architecture:?}"
+                );
+            }
+        }
     }
 }

@@ -79,6 +79,30 @@ impl Workspace {
         buffer
     }
 
+    /// These rows of `values`, `width` numbers each.
+    pub(crate) fn gather(&mut self, values: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+        let mut gathered = self.take(rows.len() * width);
+        for (row, place) in rows.iter().zip(gathered.chunks_mut(width)) {
+            place.copy_from_slice(&values[row * width..][..width]);
+        }
+        gathered
+    }
+
+    /// So many rows: what was gathered in its places, and zeros in the others.
+    pub(crate) fn scatter(
+        &mut self,
+        gathered: &[f32],
+        width: usize,
+        rows: &[usize],
+        n_rows: usize,
+    ) -> Vec<f32> {
+        let mut values = self.zeros(n_rows * width);
+        for (row, numbers) in rows.iter().zip(gathered.chunks(width)) {
+            values[row * width..][..width].copy_from_slice(numbers);
+        }
+        values
+    }
+
     /// Takes buffers back.
     pub(crate) fn give<const N: usize>(&mut self, buffers: [Vec<f32>; N]) {
         self.free.extend(buffers.map(|buffer| (buffer, true)));
@@ -166,6 +190,16 @@ mod tests {
         assert_eq!((longer.len(), longer.capacity()), (105, 112));
         assert!(longer.iter().all(|value| *value == 0.0));
         assert_eq!(workspace.n_held(), 40, "the short one may be wanted still");
+    }
+
+    #[test]
+    fn rows_that_are_gathered_go_back_to_their_places() {
+        let mut workspace = Workspace::default();
+        let gathered = workspace.gather(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, &[0, 2]);
+        assert_eq!(gathered, [1.0, 2.0, 5.0, 6.0]);
+        workspace.give([vec![7.0; 6]]);
+        let values = workspace.scatter(&gathered, 2, &[0, 2], 3);
+        assert_eq!(values, [1.0, 2.0, 0.0, 0.0, 5.0, 6.0]);
     }
 
     #[test]

@@ -30,13 +30,20 @@ SPAN_ROWS = 512
 @dataclass
 class ForestPlan:
     """Whole trees of a forest in a row: how many rows they have, and what is added to the scores of
-    those.
+    those; and the rows whose output of the last layer is read, if these are not all.
     """
 
     spans: list[tuple[int, Tensor]]
+    read: Tensor | None = None
 
     @classmethod
-    def of(cls, ends: list[int], device: torch.device, dtype: torch.dtype) -> ForestPlan:
+    def of(
+        cls,
+        ends: list[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        read: list[int] | None = None,
+    ) -> ForestPlan:
         """The plan of a forest whose row `k` has the rows up to `ends[k]` below it, for products in
         `dtype`.
         """
@@ -49,7 +56,7 @@ class ForestPlan:
             # The kernel of a GPU would copy a mask whose rows are not aligned, in each layer.
             mask = torch.zeros(n, n + -n % 16, dtype=dtype, device=device)[:, :n]
             spans.append((n, mask.masked_fill_(~sees, -torch.inf)))
-        return cls(spans)
+        return cls(spans, None if read is None else torch.tensor(read, device=device))
 
     def attend(self, _layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """`[1, heads, rows, width]` to `[1, rows, heads, width]`."""
@@ -153,6 +160,16 @@ def attending(plan: Plan) -> Iterator[None]:
         yield
     finally:
         _now.pop()
+
+
+def rows_read() -> tuple[Tensor | None, int]:
+    """The rows whose output of the last layer this pass reads, if these are not all, and how many
+    it has.
+    """
+    plan = _now[-1]
+    if isinstance(plan, PathPlan) or plan.read is None:
+        return None, 0
+    return plan.read, sum(n for n, _ in plan.spans)
 
 
 def _attention(

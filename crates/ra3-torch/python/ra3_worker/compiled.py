@@ -2,7 +2,7 @@
 
 Drawing and scoring stay as they are: that the bits of a row depend on no other row is a promise of
 the products there, and code that is made for a shape makes none. Attention is not compiled, as its
-plan is another one in each pass.
+plan is another one in each pass, nor is how the last layer chooses rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from . import attention
+from . import attention, last_layer
 
 # Code is made for any number of rows when layers run first, which is on so many: so it is the same
 # whichever batch comes first, and a run that goes on has the bits of one that was not killed.
@@ -44,6 +44,7 @@ class CompiledLayers:
     def running(self) -> Iterator[None]:
         """Inside of it layers are those that were compiled."""
         attention.keep_apart()
+        last_layer.keep_apart()
         for layer, call in zip(self._layers, self._calls, strict=True):
             layer._compiled_call_impl = call
         try:

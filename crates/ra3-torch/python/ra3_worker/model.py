@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from . import adapters, attention
+from . import adapters, attention, last_layer
 from .adapters import Adapters, Lora
 from .compiled import CompiledLayers
 from .product import Product
@@ -274,20 +274,25 @@ class Model:
         return 2.0 * self.embedding.numel() * n_rows
 
     def training_flops(
-        self, positions: list[int], n_targets: int, recomputes: bool
+        self, positions: list[int], n_rows: tuple[int, int], recomputes: bool
     ) -> tuple[float, float]:
-        """FLOPs of a forward and a backward pass: of the layers, and of the projection of so many
-        rows.
+        """FLOPs of a forward and a backward pass: of the layers, and of the projection; of the rows
+        so many have targets, and so many are not run behind the last attention.
         """
-        layers, head = self.layer_flops(positions), self.head_flops(n_targets)
+        n_targets, n_unread = n_rows
+        behind = last_layer.products(self.network)
+        left_out = n_unread * sum(product.weight.numel() for product in behind)
+        layers = self.layer_flops(positions) - 2.0 * left_out
+        head = self.head_flops(n_targets)
         n_passes = 4.0 if recomputes else 3.0
         if not self.adapters:
             return n_passes * layers, 3.0 * head
         # Weights that are not trained have no gradient; what adapts them has all three passes.
-        still = 2.0 * (self.n_matmul_params() - self.embedding.numel()) * len(positions)
+        still = (self.n_matmul_params() - self.embedding.numel()) * len(positions) - left_out
         own = sum(adapter.numel() for adapter in self.adapters.parameters().values())
-        added = 2.0 * n_passes * own * len(positions)
-        return n_passes * layers - still + added, 2.0 * head
+        unread = sum(product.adapter.n_params() for product in behind if product.adapter)
+        added = n_passes * (own * len(positions) - unread * n_unread)
+        return n_passes * layers - 2.0 * still + 2.0 * added, 2.0 * head
 
     def shape(self) -> dict:
         """What `ra3` has to know of it."""
@@ -410,6 +415,7 @@ def of(network: nn.Module, config: dict, settings: Settings, ranks: Ranks = ALON
             module.__class__ = Product
             module.n_tile = settings.tile if settings.n_pass_max > settings.tile else 0
             module.is_short = settings.computed == torch.bfloat16
+    last_layer.attach(network)
     recompute(network, settings.recompute)
     model = Model(network.train(), config, lora=settings.lora)
     if settings.sharding == FULL and ranks.size > 1:

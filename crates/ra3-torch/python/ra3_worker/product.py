@@ -26,6 +26,10 @@ class Adapter:
         """What comes to the product of some rows."""
         return F.linear(F.linear(rows, self.down), self.up) * self.scale
 
+    def n_params(self) -> int:
+        """Of both matrices."""
+        return self.down.numel() + self.up.numel()
+
     @torch.no_grad()
     def merged(self, weight: Tensor) -> Tensor:
         """The weight that it makes of a weight."""

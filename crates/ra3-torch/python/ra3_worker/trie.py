@@ -44,6 +44,17 @@ class Forest:
     ends: list[int] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
+    def rows_with_targets(self) -> list[int]:
+        """By rising number."""
+        return sorted({target.row for target in self.targets})
+
+    def rows_read(self) -> list[int] | None:
+        """The rows that the last layer runs behind its attention, if these are not all: the loss
+        reads no others. Where it reads nearly all, choosing would not pay.
+        """
+        rows = self.rows_with_targets()
+        return rows if rows and 8 * len(rows) <= 7 * len(self.tokens) else None
+
 
 def grow(examples: Iterable[Example]) -> list[Forest]:
     """A tree for each group of examples that begin alike, in the order of their first ones."""

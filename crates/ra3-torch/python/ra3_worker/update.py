@@ -141,7 +141,8 @@ def _compiled(model: Model, settings: Settings) -> Iterator[None]:
         if not model.compiled.has_run:
             rows = list(range(FIRST_ROWS))
             forest = Forest([0] * FIRST_ROWS, rows, [FIRST_ROWS] * FIRST_ROWS)
-            forest.targets = [Target(0, 0, 0.0, None, None)]
+            # The code for one row would be another.
+            forest.targets = [Target(row, 0, 0.0, None, None) for row in rows[::2]]
             likelihood = Objective(False, 0.0, 0.0, 0.0)
             _add_gradient(model, settings, forest, likelihood, Stats())
             model.zero_grad()
@@ -208,8 +209,8 @@ def _add_gradient(
     model: Model, settings: Settings, forest: Forest, objective: Objective, stats: Stats
 ) -> None:
     device = torch.device(settings.device)
-    rows = sorted({target.row for target in forest.targets})
-    with attending(ForestPlan.of(forest.ends, device, settings.computed)):
+    rows, read = forest.rows_with_targets(), forest.rows_read()
+    with attending(ForestPlan.of(forest.ends, device, settings.computed, read)):
         with settings.compute():
             hidden = model.hidden(
                 torch.tensor(forest.tokens, device=device),
@@ -234,7 +235,9 @@ def _add_gradient(
         if pulled.grad is not None:
             hidden.backward(pulled.grad)
     stats.n_run += len(forest.tokens)
-    for flops in model.training_flops(forest.positions, len(rows), settings.recompute):
+    n_unread = 0 if read is None else len(forest.tokens) - len(read)
+    n_rows = (len(rows), n_unread)
+    for flops in model.training_flops(forest.positions, n_rows, settings.recompute):
         stats.flops += flops
 
 

@@ -41,8 +41,13 @@ def test_gradients_are_those_of_layers_that_are_not_compiled(tmp_path, family, l
     ours, theirs = model.load(folder, fast), model.load(folder, plain)
     counted = torch._dynamo.utils.counters["stats"]
     for seed in range(3):
-        stats, found = gradient_of(ours, fast, sequences(seed))
-        expected, wanted = gradient_of(theirs, plain, sequences(seed))
+        batch = sequences(seed)
+        if seed == 1:
+            # Nearly all rows have targets: then the last layer leaves out none.
+            for example in batch:
+                example.weights = [0.0] + [0.5] * (len(example.tokens) - 1)
+        stats, found = gradient_of(ours, fast, batch)
+        expected, wanted = gradient_of(theirs, plain, batch)
         assert stats.loss == pytest.approx(expected.loss, rel=1e-5)
         assert far(found, wanted) <= 1e-5
         if seed == 0:

@@ -1,6 +1,8 @@
 //! A layer's activations as a [`Recording`] has them. What a norm gives is left out: the norm is
 //! cheap, and its input is there.
 
+use std::borrow::Cow;
+
 use super::{Activations, Pass};
 use crate::model::config::ModelConfig;
 use crate::model::recording::{Place, Recording};
@@ -37,20 +39,26 @@ impl Activations {
 }
 
 impl Pass<'_> {
-    /// Input and activations of a layer, of rows that were recorded.
+    /// Input and activations of a layer, of rows that were recorded; behind its attention, of those
+    /// that are read, if these are not all.
     pub(crate) fn recorded(
         &mut self,
         index: usize,
         recording: &Recording,
         places: &[Place],
+        read: Option<&[usize]>,
     ) -> (Vec<f32>, Activations) {
         let layer = &self.weights.layout.layers[index];
         let widths = widths(&self.transformer.config);
         let workspace = &mut *self.workspace;
         let mut rows = |buffer| recording.rows(index, (buffer, &widths), places, workspace);
-        let [x, q, k, v, attended, log_sum, middle, gate, up] = std::array::from_fn(&mut rows);
+        let [x, q, k, v, attended, log_sum] = std::array::from_fn(&mut rows);
         let raw = layer.head_norms.is_some();
         let raw = raw.then(|| [[9, 10], [11, 12]].map(|of| of.map(&mut rows)));
+        let attended_read = read.map(|rows| workspace.gather(&attended, layer.output.n_in, rows));
+        let places = places_read(places, read);
+        let mut rows = |buffer| recording.rows(index, (buffer, &widths), &places, workspace);
+        let [middle, gate, up] = [6, 7, 8].map(&mut rows);
         let [normed, inverse] = self.norm(&layer.attention_norm, &x);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
         let activations = Activations {
@@ -62,6 +70,7 @@ impl Pass<'_> {
             v,
             attended,
             log_sum,
+            attended_read,
             middle,
             middle_normed,
             middle_inverse,
@@ -70,4 +79,23 @@ impl Pass<'_> {
         };
         (x, activations)
     }
+
+    /// The last layer's output, of the rows that are read, if these are not all.
+    pub(crate) fn recorded_output(
+        &mut self,
+        recording: &Recording,
+        places: &[Place],
+        read: Option<&[usize]>,
+    ) -> Vec<f32> {
+        let config = &self.transformer.config;
+        let of_output = (0, &[config.hidden_size][..]);
+        let places = places_read(places, read);
+        recording.rows(config.num_hidden_layers, of_output, &places, self.workspace)
+    }
+}
+
+fn places_read<'a>(places: &'a [Place], read: Option<&[usize]>) -> Cow<'a, [Place]> {
+    read.map_or(Cow::Borrowed(places), |rows| {
+        rows.iter().map(|row| places[*row]).collect()
+    })
 }
