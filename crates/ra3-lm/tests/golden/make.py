@@ -5,10 +5,12 @@
 
 Each model becomes a folder: `config.json` and `model.safetensors` as transformers writes them, and
 `golden.json` with a batch, its loss and every gradient, log-probabilities, the clipped surrogate,
-and five steps of AdamW. Computed in f64 from the f32 weights (transformers keeps norms in f32), so
-the tolerances of the test are about the engine alone.
+five steps of AdamW, and how far PyTorch's own gradient in bf16 is from that. Computed in f64 from
+the f32 weights (transformers keeps norms in f32), so the tolerances of the test are about the
+engine alone.
 """
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -111,6 +113,18 @@ def gradients(model, batch, clipped):
     return dict(loss=loss.item(), norm=norm, gradients=rounded)
 
 
+def distance_in_bf16(model, batch, exact):
+    """Of PyTorch's own gradient with products in bf16, by norms: the distance from the exact one."""
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        surrogate(model, batch, clipped=False).backward()
+    square = 0.0
+    for name, parameter in model.named_parameters():
+        expected = torch.tensor(exact["gradients"][name], dtype=torch.float64)
+        square += float((parameter.grad.double().flatten() - expected).square().sum())
+    return math.sqrt(square) / exact["norm"]
+
+
 def steps(model, batch):
     """Loss and gradient norm before each of five steps."""
     decayed = [p for p in model.parameters() if p.dim() == 2]
@@ -137,6 +151,7 @@ def main():
         folder = Path(__file__).parent / name
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
+        single = copy.deepcopy(model)
         model = model.double()
         batch = draw_batch()
         last = torch.tensor(batch[2]["tokens"])
@@ -145,9 +160,11 @@ def main():
         clipped = gradients(model, batch, clipped=True)
         kept = "model.layers.0.self_attn.k_proj.weight"
         clipped["gradients"] = {kept: clipped["gradients"][kept]}
+        likelihood = gradients(model, batch, clipped=False)
         golden = dict(
             torch=torch.__version__, batch=batch, next_logprobs=after,
-            likelihood=gradients(model, batch, clipped=False), clipped=clipped,
+            likelihood=likelihood, clipped=clipped,
+            distance_in_bf16=distance_in_bf16(single, batch, likelihood),
             clip_range=[LOW, HIGH], learning_rate=LEARNING_RATE, weight_decay=DECAY,
             clip_norm=CLIP, steps=steps(model, batch))
         (folder / "golden.json").write_text(json.dumps(golden) + "\n")
