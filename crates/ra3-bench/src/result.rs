@@ -87,7 +87,8 @@ impl Figure {
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         let (unit, n_units) = job.units();
-        let of_products = work.flops / 1e9 / machine.gflops;
+        let n_flops = work.flops - work.flops_recorded;
+        let of_products = n_flops / 1e9 / machine.gflops;
         let model_gbytes = machine.model_mib * f64::from(1 << 20) / 1e9;
         let of_reading = job.n_passes() as f64 * model_gbytes / machine.gbytes_per_s;
         let bound_s = of_products.max(of_reading);
@@ -99,7 +100,7 @@ impl Figure {
             max: seconds[seconds.len() - 1],
             unit,
             per_second: n_units as f64 / median,
-            gflop: work.flops / 1e9,
+            gflop: n_flops / 1e9,
             bound_s,
             share_of_bound: bound_s / median,
             n_tokens: work.n_tokens,

@@ -7,7 +7,7 @@ use ra3::policy::{Episode, Example, Objective, Policy, PolicyError, TokenId, Upd
 use ra3::seed::Seed;
 
 use crate::checkpoint::{self, CheckpointError, InMemory, SHARD_BYTES_MAX};
-use crate::generate::{self, Drawing, Kept};
+use crate::generate::{self, Drawing, Drawn, Kept};
 use crate::model::config::{ModelConfig, Precision};
 use crate::model::linear::Kernel;
 use crate::model::transformer::Transformer;
@@ -201,6 +201,7 @@ impl Policy for Lm {
     ) -> Result<UpdateStats, PolicyError> {
         let kernel = Kernel::of_training(self.settings.compute);
         let drawn = self.kept.take(self.weights.version(), kernel);
+        let drawn = drawn.filter(Drawn::is_recorded);
         let result = batch_gradient(
             batch,
             objective,

@@ -14,7 +14,9 @@
 //!                 + d max(ff, 512)) / 2                   numbers of matrices, and four operands
 //! ```
 //!
-//! Where the last layer runs fewer rows behind its attention, less is kept of it.
+//! Where the last layer runs fewer rows behind its attention, less is kept of it, but for a copy of
+//! what the attention gave these. What drawing recorded for an update comes to it
+//! ([`TrainSettings::recorded_bytes_max`]).
 //!
 //! The loss and the backward pass do not meet, so the larger of the two counts. Left out: the
 //! batch itself, tiles of attention, and in `f32` the packed operands of products, a few MiB a

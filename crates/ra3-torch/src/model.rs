@@ -136,6 +136,7 @@ impl Policy for TorchModel {
             n_tokens_run: n_run,
             n_tokens_sampled: 0,
             flops,
+            flops_recorded: 0.0,
         };
         Ok((logprobs, work))
     }

@@ -227,12 +227,18 @@ impl Objective {
 pub struct Work {
     /// Tokens as the episodes or examples count them.
     pub n_tokens: u64,
-    /// Tokens that the network really ran (shared prefixes once).
+    /// Tokens that the network really ran (shared prefixes once); in an update, with a forward pass
+    /// of their own or without one.
     pub n_tokens_run: u64,
     /// Tokens that were sampled.
     pub n_tokens_sampled: u64,
-    /// Floating point operations of the matrix products, forward and backward.
+    /// Floating point operations of the matrix products, forward and backward. An update that
+    /// begins with its backward pass is counted whole, so that what a method costs does not depend
+    /// on the room for recordings.
     pub flops: f64,
+    /// Those of them that were not run, since drawing had done the same
+    /// ([`Policy::expect_update`]).
+    pub flops_recorded: f64,
 }
 
 impl std::ops::AddAssign for Work {
@@ -241,6 +247,7 @@ impl std::ops::AddAssign for Work {
         self.n_tokens_run += other.n_tokens_run;
         self.n_tokens_sampled += other.n_tokens_sampled;
         self.flops += other.flops;
+        self.flops_recorded += other.flops_recorded;
     }
 }
 

@@ -118,12 +118,9 @@ impl Cache {
         }
     }
 
-    /// The same, which replaces no node while it can grow.
-    pub(crate) fn keeping_idle(self) -> Self {
-        Self {
-            keeps_idle: true,
-            ..self
-        }
+    /// Whether it grows while it can rather than replace a node.
+    pub(crate) fn keep_idle(&mut self, keeps_idle: bool) {
+        self.keeps_idle = keeps_idle;
     }
 
     /// Nodes that it can hold.

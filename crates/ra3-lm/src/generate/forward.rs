@@ -22,12 +22,10 @@ pub(crate) fn forward(
     if fresh.is_empty() {
         return;
     }
-    let Drawn { cache, recording } = drawn;
-    if let Some(recording) = recording {
-        recording.begin_pass();
-    }
-    let (runs, heads) = (runs(cache, fresh), transformer.heads());
-    let positions: Vec<u32> = fresh.iter().map(|node| cache.depth(*node)).collect();
+    drawn.begin_pass();
+    let (runs, heads) = (runs(&drawn.cache, fresh), transformer.heads());
+    let positions = fresh.iter().map(|node| drawn.cache.depth(*node));
+    let positions: Vec<u32> = positions.collect();
     let mut pass = Pass {
         transformer,
         weights,
@@ -36,30 +34,25 @@ pub(crate) fn forward(
         // One layer's activations: each next one works in them.
         workspace,
     };
-    let mut x = pass.embed(fresh.iter().map(|node| cache.token(*node)));
+    let mut x = pass.embed(fresh.iter().map(|node| drawn.cache.token(*node)));
     for (index, layer) in weights.layout.layers.iter().enumerate() {
         let input = Input { x: &x, read: None };
         let (output, activations) = pass.layer_forward(layer, input, |[q, k, v], places, _| {
+            let cache = &mut drawn.cache;
             cache.set_layer(index, fresh, k, v);
             let stored = [&cache.keys[index], &cache.values[index]];
             attention(heads, stored, &runs, q, places);
         });
-        if let Some(recording) = recording {
-            recording.record(&activations.recorded(&x));
-        }
+        drawn.record(fresh.len(), &activations.recorded(&x));
         activations.give_back(pass.workspace);
         pass.workspace.give([std::mem::replace(&mut x, output)]);
     }
-    if let Some(recording) = recording {
-        recording.record(&[&x]);
-        for (node, place) in fresh.iter().zip(recording.places(fresh.len())) {
-            cache.set_place(*node, place);
-        }
-    }
+    drawn.record(fresh.len(), &[&x]);
+    drawn.end_pass(fresh);
     let [hidden, inverse] = pass.norm(&weights.layout.final_norm, &x);
     let rows = hidden.chunks(transformer.config.hidden_size);
     for (node, hidden) in fresh.iter().zip(rows) {
-        cache.set_hidden(*node, hidden);
+        drawn.cache.set_hidden(*node, hidden);
     }
     workspace.give([x, hidden, inverse]);
 }

@@ -21,17 +21,17 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct State {
     entry: Option<Entry>,
-    /// True if the next run is one that an update learns from.
+    /// True if an update learns from the next run.
     expects_update: bool,
-    /// Of the last recording.
-    memory: Option<Recording>,
+    /// The recording of the last update, for its memory.
+    last: Option<Recording>,
 }
 
 /// A place for what one run left. A copy of a model has none.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<Place>);
+pub(crate) struct Kept(Mutex<State>);
 
 impl Clone for Kept {
     fn clone(&self) -> Self {
@@ -45,15 +45,12 @@ impl Kept {
         self.lock().expects_update = true;
     }
 
-    /// A run begins: forgets the last one, and gives it an empty recording of at most so many bytes
-    /// if an update is expected.
-    pub(super) fn begin(&self, n_bytes_max: usize) -> Option<Recording> {
-        let mut place = self.lock();
-        if let Some(entry) = place.entry.take() {
-            place.memory = place.memory.take().or(entry.drawn.recording);
-        }
-        let is_expected = std::mem::take(&mut place.expects_update);
-        is_expected.then(|| Recording::begin(n_bytes_max, place.memory.take()))
+    /// A run begins, and what was left of another goes. True if an update is expected of it; then
+    /// there may be a recording whose memory is free.
+    pub(super) fn begin(&self) -> (bool, Option<Recording>) {
+        let state = std::mem::take(&mut *self.lock());
+        let unused = state.entry.and_then(|entry| entry.drawn.recording);
+        (state.expects_update, state.last.or(unused))
     }
 
     /// Takes out what was drawn, if these weights by this kernel would compute the same.
@@ -71,17 +68,17 @@ impl Kept {
         });
     }
 
-    /// Keeps the memory of what was drawn for the next recording.
+    /// Keeps the memory of what an update has learnt from.
     pub(crate) fn let_go(&self, drawn: Drawn) {
-        self.lock().memory = drawn.recording;
+        self.lock().last = drawn.recording;
     }
 
     /// Gives all memory back.
     pub(crate) fn clear(&self) {
-        *self.lock() = Place::default();
+        *self.lock() = State::default();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // What is put in is whole, so a thread that panicked meanwhile leaves whole things.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

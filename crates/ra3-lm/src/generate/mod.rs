@@ -27,7 +27,9 @@ use ra3::policy::{Episode, Example, Move, PolicyError, TokenId, Work};
 use ra3::seed::Seed;
 use rayon::prelude::*;
 
+use crate::model::layer::numbers_a_row;
 use crate::model::linear::Kernel;
+use crate::model::recording::Recording;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::model::workspace::Workspace;
@@ -68,11 +70,8 @@ impl<'a> Drawing<'a> {
             let seed = seed.nth(index as u64);
             Row::episode(index, &mut **episode, seed)
         });
-        let recording = self.kept.begin(self.settings.recorded_bytes_max);
-        let drawn = match recording.filter(|_| self.settings.can_record()) {
-            Some(recording) => self.nothing().recorded_by(recording),
-            None => self.nothing(),
-        };
+        let (is_learnt, last) = self.kept.begin();
+        let drawn = Drawn::new(self.empty_cache(), self.recording(is_learnt, last));
         let Engine { drawn, work, .. } = self.drive(drawn, rows.collect())?;
         self.kept.put(self.weights.version(), self.kernel(), drawn);
         Ok(work)
@@ -88,21 +87,27 @@ impl<'a> Drawing<'a> {
         let rows = pairs.map(|(index, (sequence, place))| Row::sequence(index, sequence, place));
         let (version, kernel) = (self.weights.version(), self.kernel());
         let kept = self.kept.take(version, kernel);
-        let drawn = kept.unwrap_or_else(|| self.nothing());
+        let drawn = kept.unwrap_or_else(|| Drawn::new(self.empty_cache(), None));
         let Engine { drawn, work, .. } = self.drive(drawn, rows.collect())?;
         // Most of what is scored is not scored again: the cache goes, unless an update is to come.
-        if drawn.recording.is_some() {
+        if drawn.is_recorded() {
             self.kept.put(version, kernel, drawn);
         }
         Ok((logprobs, work))
     }
 
-    fn nothing(self) -> Drawn {
+    fn empty_cache(self) -> Cache {
         let n_bytes = self.settings.cache_bytes_max;
-        Drawn {
-            cache: Cache::new(&self.transformer.config, n_bytes, self.kernel()),
-            recording: None,
-        }
+        Cache::new(&self.transformer.config, n_bytes, self.kernel())
+    }
+
+    /// An empty recording for a run that is learnt from, if there is room for one.
+    fn recording(self, is_learnt: bool, last: Option<Recording>) -> Option<Recording> {
+        let n_bytes = self.settings.recorded_bytes_max;
+        let n_row = numbers_a_row(&self.transformer.config);
+        (is_learnt && self.settings.can_record())
+            .then(|| Recording::new(n_bytes, n_row, last))
+            .filter(Recording::has_room)
     }
 
     fn kernel(self) -> Kernel {
@@ -155,10 +160,7 @@ pub(crate) fn logits(
     for token in tokens {
         path.push(cache.insert(path.last().copied(), *token));
     }
-    let mut drawn = Drawn {
-        cache,
-        recording: None,
-    };
+    let mut drawn = Drawn::new(cache, None);
     let workspace = &mut Workspace::default();
     forward::forward(transformer, weights, kernel, &mut drawn, &path, workspace);
     Ok(logits_of(weights, kernel, &drawn.cache, &path, workspace))
@@ -381,10 +383,7 @@ mod tests {
             transformer: &transformer,
             weights: &weights,
             kernel: Kernel::Rows,
-            drawn: Drawn {
-                cache,
-                recording: None,
-            },
+            drawn: Drawn::new(cache, None),
             work: Work::default(),
             workspace: Workspace::default(),
         };

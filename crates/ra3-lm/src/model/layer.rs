@@ -19,6 +19,8 @@ use std::ops::Range;
 
 use ra3::policy::TokenId;
 
+pub(crate) use recorded::numbers_a_row;
+
 use super::attention::{self, Gradients, Saved};
 use super::forest::Forest;
 use super::linear::Kernel;
@@ -59,7 +61,7 @@ pub(crate) struct Activations {
     k: Vec<f32>,
     v: Vec<f32>,
     attended: Vec<f32>,
-    /// Of each row and query head, if the attention wrote it.
+    /// Of each row and query head.
     log_sum: Vec<f32>,
     /// Of `attended` the rows that are read, if these are not all. What follows is of them alone.
     attended_read: Option<Vec<f32>>,
@@ -134,7 +136,7 @@ impl Pass<'_> {
     }
 
     /// The layer's output, of the rows that are read. `attend` takes rotated queries and keys, and
-    /// values, and writes what they attend to, and the log-sum-exp where there is a backward pass.
+    /// values, and writes what they attend to, and the log-sum-exp.
     pub(crate) fn layer_forward(
         &mut self,
         layer: &LayerLayout,

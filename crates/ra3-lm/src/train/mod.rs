@@ -155,10 +155,10 @@ fn micro_batches(trees: &[Tree], n_rows_max: usize) -> Vec<&[Tree]> {
 /// that are read.
 fn work_of(forest: &Forest, transformer: &Transformer, source: &Source<'_>) -> Work {
     let config = &transformer.config;
-    let n_passes = match source {
-        Source::Recorded(..) => 2.0,
-        Source::Once => 3.0,
-        Source::Twice => 4.0,
+    let (n_passes, n_recorded) = match source {
+        Source::Recorded(..) => (3.0, 1.0),
+        Source::Once => (3.0, 0.0),
+        Source::Twice => (4.0, 0.0),
     };
     let n_rows = forest.tokens.len();
     let n_unread = forest.rows_read().map_or(0, |rows| n_rows - rows.len());
@@ -166,6 +166,7 @@ fn work_of(forest: &Forest, transformer: &Transformer, source: &Source<'_>) -> W
         - config.behind_attention_flops(n_unread);
     Work {
         n_tokens_run: n_rows as u64,
+        flops_recorded: n_recorded * layers,
         flops: n_passes * layers + 3.0 * config.head_flops(forest.rows_with_targets().len()),
         ..Work::default()
     }

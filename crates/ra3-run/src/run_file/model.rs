@@ -132,9 +132,10 @@ pub struct TrainingSection {
     /// Memory of generation's key and value cache; at least what one long sequence takes. Changes
     /// no bit.
     pub cache_mib: usize,
-    /// Memory for what drawing computed, in which the update that learns from it finds its forward
-    /// pass: a third of its work. For products in `bfloat16` and without `recompute` only; rollouts
-    /// that need more are run again. Changes no bit.
+    /// Memory for what drawing computed, in which the native engine's update that learns from it
+    /// finds its forward pass: a third of its work. For products in `bfloat16` and without
+    /// `recompute` only. A token that was drawn takes about `18 hidden_size + 8 intermediate_size`
+    /// bytes a layer; rollouts that need more are run again. Changes no bit.
     pub recorded_mib: usize,
     /// Precision of the operands of matrix products, whose sums are `f32`, in training and in
     /// generation. In `bfloat16` both have the same log-probabilities, to the bit; it takes about

@@ -7,16 +7,13 @@ use super::{Activations, Pass};
 use crate::model::config::ModelConfig;
 use crate::model::recording::{Place, Recording};
 
-/// Widths of what is recorded of a row in a layer, the layer's input first.
-pub(crate) fn widths(config: &ModelConfig) -> Vec<usize> {
+/// Numbers that are recorded of a row in a layer.
+pub(crate) fn numbers_a_row(config: &ModelConfig) -> usize {
     let (d, ff) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.query_width(), config.key_width());
     let n_heads = [config.num_attention_heads, config.num_key_value_heads];
-    let mut widths = vec![d, q, kv, kv, q, n_heads[0], d, ff, ff];
-    if config.has_head_norms() {
-        widths.extend([q, n_heads[0], kv, n_heads[1]]);
-    }
-    widths
+    let raw = usize::from(config.has_head_norms()) * (q + kv + n_heads[0] + n_heads[1]);
+    2 * d + 2 * q + 2 * kv + 2 * ff + n_heads[0] + raw
 }
 
 impl Activations {
@@ -49,15 +46,14 @@ impl Pass<'_> {
         read: Option<&[usize]>,
     ) -> (Vec<f32>, Activations) {
         let layer = &self.weights.layout.layers[index];
-        let widths = widths(&self.transformer.config);
         let workspace = &mut *self.workspace;
-        let mut rows = |buffer| recording.rows(index, (buffer, &widths), places, workspace);
+        let mut rows = |buffer| recording.rows(index, buffer, places, workspace);
         let [x, q, k, v, attended, log_sum] = std::array::from_fn(&mut rows);
         let raw = layer.head_norms.is_some();
         let raw = raw.then(|| [[9, 10], [11, 12]].map(|of| of.map(&mut rows)));
         let attended_read = read.map(|rows| workspace.gather(&attended, layer.output.n_in, rows));
         let places = places_read(places, read);
-        let mut rows = |buffer| recording.rows(index, (buffer, &widths), &places, workspace);
+        let mut rows = |buffer| recording.rows(index, buffer, &places, workspace);
         let [middle, gate, up] = [6, 7, 8].map(&mut rows);
         let [normed, inverse] = self.norm(&layer.attention_norm, &x);
         let [middle_normed, middle_inverse] = self.norm(&layer.mlp_norm, &middle);
@@ -87,10 +83,8 @@ impl Pass<'_> {
         places: &[Place],
         read: Option<&[usize]>,
     ) -> Vec<f32> {
-        let config = &self.transformer.config;
-        let of_output = (0, &[config.hidden_size][..]);
-        let places = places_read(places, read);
-        recording.rows(config.num_hidden_layers, of_output, &places, self.workspace)
+        let n_layers = self.transformer.config.num_hidden_layers;
+        recording.rows(n_layers, 0, &places_read(places, read), self.workspace)
     }
 }
 
