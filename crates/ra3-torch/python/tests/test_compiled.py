@@ -8,7 +8,7 @@ import torch
 from conftest import write_model
 from test_adapters import LORA
 from test_model import PLAIN, sequences
-from test_ranks import BATCHES, Worker, far, trained
+from test_ranks import BATCHES, Worker, far, trained, weights_far
 
 from ra3_worker import compiled, model, run, update
 from ra3_worker.model import Settings
@@ -89,7 +89,7 @@ def test_parts_of_layers_are_compiled(tmp_path):
             for batch in BATCHES[:2]:
                 worker.ask(Kind.UPDATE, trained(batch))
             found.append(worker.weights(tmp_path / f"saved-{index}"))
-    assert far(found[1], found[0]) <= 1e-5
+    assert weights_far(found[1], found[0]) <= 1e-5
 
 
 def test_a_compiler_that_is_missing_is_named(monkeypatch):

@@ -147,8 +147,12 @@ def batch_columns(examples, columns):
     return columns.numbers(1, [token for _, choices in flat for token in choices])
 
 
+# The learning rate, of which AdamW's steps have the size.
+STEP = 1e-2
+
+
 def trained(examples, slot=1):
-    return batch_columns(examples, Columns().numbers(1, [slot]).numbers(4, [0, 0, 0, 1e-2]))
+    return batch_columns(examples, Columns().numbers(1, [slot]).numbers(4, [0, 0, 0, STEP]))
 
 
 def scored(examples):
@@ -193,6 +197,19 @@ def far(found, expected):
     return float((square / sum(value.square().sum() for value in expected.values())).sqrt())
 
 
+def weights_far(found, expected):
+    """As `far`, of weights that AdamW has moved. Where a gradient is zero but for rounding it moves
+    a weight by up to a step all the same, hither or thither: at most one of five thousand is left
+    out for that, and none is further away than the steps of four updates.
+    """
+    assert found.keys() == expected.keys()
+    apart = torch.cat([(found[name] - expected[name]).abs().flatten() for name in expected])
+    apart = apart.sort().values
+    assert apart[-1] <= 4 * STEP
+    norm = torch.cat([value.flatten() for value in expected.values()]).norm()
+    return float(apart[: len(apart) - len(apart) // 5000].norm() / norm)
+
+
 BATCHES = [sequences(1, 7), sequences(2, 1, 130), sequences(3, 2), sequences(4, 6)]
 
 
@@ -234,7 +251,7 @@ def check_against_one_process(folder, model, run, settings_of):
                 assert torch.equal(value, straight[name]), name
             other = folder / f"saved-{1 if index == 3 else 0}"
             went_on.append(continued(worker, model, other, folder / f"went-on-{index}"))
-    assert max(far(other, went_on[0]) for other in went_on[1:]) <= 1e-5
+    assert max(weights_far(other, went_on[0]) for other in went_on[1:]) <= 1e-5
     moments = [moments_of(folder / f"saved-{index}") for index in range(4)]
     assert all(far(other, moments[0]) <= 1e-5 for other in moments[1:])
     alone, two, again, three = found
@@ -244,7 +261,7 @@ def check_against_one_process(folder, model, run, settings_of):
     for other in (two, three):
         # Draws and scores have the bits of one process.
         assert other[0] == alone[0] and other[1] == alone[1]
-        assert far(other[4], alone[4]) <= 1e-5
+        assert weights_far(other[4], alone[4]) <= 1e-5
         for (mine, [_, n_drawn]), (theirs, [_, n_too]) in zip(other[2], alone[2], strict=True):
             assert mine[:5] == pytest.approx(theirs[:5], rel=1e-5) and n_drawn == n_too
 

@@ -9,7 +9,15 @@ import pytest
 import torch
 from conftest import write_model
 from test_model import sequences
-from test_ranks import BATCHES, Worker, check_against_one_process, course, far, scored, trained
+from test_ranks import (
+    BATCHES,
+    Worker,
+    check_against_one_process,
+    course,
+    scored,
+    trained,
+    weights_far,
+)
 
 from ra3_worker import hub, wire
 from ra3_worker.ranks import Ranks
@@ -71,7 +79,7 @@ def test_rows_are_added_to_parts_and_adapters_train_beside_them(tmp_path, tied):
                     torch.equal(value, copied[key]) for key, value in found[n_processes].items()
                 )
         assert found[1]["model.embed_tokens.weight"].shape[0] == 51
-        assert far(found[2], found[1]) <= 1e-5
+        assert weights_far(found[2], found[1]) <= 1e-5
 
 
 def test_what_is_not_finite_moves_no_part(tmp_path):
