@@ -202,6 +202,9 @@ impl Policy for Lm {
         let kernel = Kernel::of_training(self.settings.compute);
         let drawn = self.kept.take(self.weights.version(), kernel);
         let drawn = drawn.filter(Drawn::is_recorded);
+        if drawn.is_none() {
+            self.kept.clear();
+        }
         let result = batch_gradient(
             batch,
             objective,

@@ -29,8 +29,9 @@ pub(crate) fn release_large_buffers() {
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn release_large_buffers() {}
 
+/// Buffers that grow beyond this size get room for huge pages.
+const GROWN_BYTES_MIN: usize = 1 << 20;
 /// Buffers from this size on are asked to lie in huge pages.
-#[cfg(target_os = "linux")]
 const HUGE_BYTES_MIN: usize = 4 << 20;
 /// What the kernel is asked for begins and ends between such pages.
 #[cfg(target_os = "linux")]
@@ -43,6 +44,21 @@ pub(crate) fn filled<T: Clone>(value: T, n: usize) -> Vec<T> {
     ask_for_huge_pages(buffer.spare_capacity_mut().as_mut_ptr_range());
     buffer.resize(n, value);
     buffer
+}
+
+/// Lengthens a buffer to `n` numbers. One that outgrows a mebibyte gets room for several huge pages
+/// at once, since what is read here and there finds its pages sooner the fewer there are; what is
+/// not written of that takes no memory.
+pub(crate) fn grow<T: Copy>(buffer: &mut Vec<T>, n: usize, value: T) {
+    let (n_bytes, n_held) = (n * size_of::<T>(), buffer.capacity() * size_of::<T>());
+    if n_bytes > n_held && n_bytes > GROWN_BYTES_MIN {
+        let n_bytes = (2 * n_bytes).max(2 * HUGE_BYTES_MIN);
+        let mut longer = Vec::with_capacity(n_bytes / size_of::<T>());
+        ask_for_huge_pages(longer.spare_capacity_mut().as_mut_ptr_range());
+        longer.extend_from_slice(buffer);
+        *buffer = longer;
+    }
+    buffer.resize(n, value);
 }
 
 /// `n` zeros, as [`filled`]. Where the system gives the memory it has just cleared it, and nothing

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use half::bf16;
 use ra3::policy::TokenId;
 
+use crate::device::allocator::grow;
 use crate::device::halves;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Kernel;
@@ -49,8 +50,8 @@ impl Numbers {
 
     fn resize(&mut self, n: usize) {
         match self {
-            Self::F32(numbers) => numbers.resize(n, 0.0),
-            Self::Halves(numbers) => numbers.resize(n, bf16::ZERO),
+            Self::F32(numbers) => grow(numbers, n, 0.0),
+            Self::Halves(numbers) => grow(numbers, n, bf16::ZERO),
         }
     }
 
@@ -193,7 +194,7 @@ impl Cache {
         for numbers in self.keys.iter_mut().chain(&mut self.values) {
             numbers.resize(n * self.key_width);
         }
-        self.hidden.resize(n * self.width, 0.0);
+        grow(&mut self.hidden, n * self.width, 0.0);
         n - 1
     }
 
