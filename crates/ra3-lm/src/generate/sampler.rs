@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use ra3::policy::{SampleRule, TokenId};
 
 use super::row::{Answer, Kind, Question};
-use crate::model::lanes::{exp, log_sum_exp, log_sum_exp_among, max};
+use crate::model::lanes::{exp_each, log_sum_exp, log_sum_exp_among, max};
 
 /// Answers all questions about one node.
 pub(crate) fn answer(logits: &[f32], questions: &[&Question]) -> Vec<Answer> {
@@ -47,8 +47,8 @@ fn draw(logits: &[f32], rule: &SampleRule, uniform: f64) -> TokenId {
             .map(token);
         return likeliest.min().unwrap_or_else(|| token(0));
     }
-    let weigh = |logit: &f32| exp((logit - top) / rule.temperature);
-    let weights: Vec<f32> = chosen.iter().map(weigh).collect();
+    let mut weights = chosen.into_owned();
+    weigh(&mut weights, top, rule.temperature);
     if rule.top_k.is_none() && rule.top_p.is_none() {
         return token(pick(&weights, uniform));
     }
@@ -67,6 +67,14 @@ fn draw(logits: &[f32], rule: &SampleRule, uniform: f64) -> TokenId {
     kept[pick(&weights, uniform)].0
 }
 
+/// Logits become `exp((logit − top) / temperature)`.
+fn weigh(logits: &mut [f32], top: f32, temperature: f32) {
+    for logit in &mut *logits {
+        *logit = (*logit - top) / temperature;
+    }
+    exp_each(logits, 0.0);
+}
+
 /// Keeps the `k` likeliest, in their order: likeliest first, ties to the lowest id.
 fn keep_likeliest(tokens: &mut Vec<(TokenId, f32)>, k: usize) {
     let order = |a: &(TokenId, f32), b: &(TokenId, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
@@ -79,7 +87,8 @@ fn keep_likeliest(tokens: &mut Vec<(TokenId, f32)>, k: usize) {
 
 /// Keeps the likeliest that reach a share `p` of all together, in their order.
 fn keep_nucleus(tokens: &mut Vec<(TokenId, f32)>, p: f32) {
-    let goal = f64::from(p) * total(tokens.iter().map(|(_, weight)| weight));
+    let weights = tokens.iter().map(|(_, weight)| f64::from(*weight));
+    let goal = f64::from(p) * weights.sum::<f64>();
     let mut n = NUCLEUS;
     loop {
         let mut nucleus = tokens.clone();
@@ -98,24 +107,51 @@ fn keep_nucleus(tokens: &mut Vec<(TokenId, f32)>, p: f32) {
     }
 }
 
-fn total<'a>(weights: impl Iterator<Item = &'a f32>) -> f64 {
-    weights.map(|weight| f64::from(*weight)).sum()
+/// Weights that are added up together: one after the other they would wait for each other.
+const BLOCK: usize = 64;
+/// Sums of a block that are made beside each other.
+const LANES: usize = 8;
+
+/// The sum of a block's weights.
+fn total(block: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    for weights in block.chunks(LANES) {
+        for (lane, weight) in lanes.iter_mut().zip(weights) {
+            *lane += f64::from(*weight);
+        }
+    }
+    lanes.iter().sum()
 }
 
 /// The first index at which the running sum exceeds `uniform · total`.
 fn pick(weights: &[f32], uniform: f64) -> usize {
-    let mut left = uniform * total(weights.iter());
-    for (index, weight) in weights.iter().enumerate() {
+    let totals: Vec<f64> = weights.chunks(BLOCK).map(total).collect();
+    let mut left = uniform * totals.iter().sum::<f64>();
+    for (index, (block, total)) in weights.chunks(BLOCK).zip(&totals).enumerate() {
+        if left < *total {
+            return index * BLOCK + pick_in_block(block, left);
+        }
+        left -= total;
+    }
+    // Rounding only.
+    last_possible(weights)
+}
+
+fn pick_in_block(block: &[f32], mut left: f64) -> usize {
+    for (index, weight) in block.iter().enumerate() {
         if left < f64::from(*weight) {
             return index;
         }
         left -= f64::from(*weight);
     }
-    // Rounding only: the last index that can be drawn at all.
-    weights
-        .iter()
-        .rposition(|weight| *weight > 0.0)
-        .unwrap_or(0)
+    // Rounding only.
+    last_possible(block)
+}
+
+/// The last index that can be drawn at all.
+fn last_possible(weights: &[f32]) -> usize {
+    let possible = weights.iter().rposition(|weight| *weight > 0.0);
+    possible.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -181,6 +217,30 @@ mod tests {
         assert_eq!(at(&[0.0, 0.5, 0.5, 0.0]), [1, 1, 2, 2]);
         assert_eq!(at(&[2.0, 0.0, 0.0, 2.0]), [0, 0, 3, 3]);
         assert_eq!(at(&[0.0, 1.0, 0.0]), [1; 4]);
+        let mut far = [0.0; 300];
+        (far[70], far[230]) = (1.0, 1.0);
+        assert_eq!(at(&far), [70, 70, 230, 230]);
+    }
+
+    /// Of weights of one block and of several, some of them zero.
+    #[test]
+    fn what_is_picked_has_the_number_in_its_share() {
+        for n in [1, 7, 64, 65, 1000] {
+            let weight = |index: usize| ((index * 7919 % 1009) as f32 - 300.0).max(0.0);
+            let weights: Vec<f32> = (1..=n).map(weight).collect();
+            let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            for step in 0..1000 {
+                let uniform = (f64::from(step) + 0.37) / 1000.0;
+                let picked = pick(&weights, uniform);
+                let before = weights[..picked].iter().map(|weight| f64::from(*weight));
+                let left = uniform * total - before.sum::<f64>();
+                let share = f64::from(weights[picked]);
+                assert!(
+                    share > 0.0 && (-1e-9..share + 1e-9).contains(&left),
+                    "{n} {uniform}"
+                );
+            }
+        }
     }
 
     /// A nucleus is a share of what top-k kept: of 7/8, 0.85 is 0.744, which 1/2 and 1/4 reach.
