@@ -20,7 +20,6 @@ use crate::model::recording::Place;
 #[derive(Clone, Debug, Default)]
 struct Node {
     token: TokenId,
-    parent: Option<usize>,
     children: Vec<usize>,
     depth: u32,
     /// Live rows whose path runs through it.
@@ -32,6 +31,9 @@ struct Node {
     /// Where its activations are recorded, if they are.
     place: Option<Place>,
 }
+
+/// Stands for the parent of a first token.
+const NONE: u32 = u32::MAX;
 
 /// Numbers of nodes as the products of attention read them.
 #[derive(Clone, Debug)]
@@ -67,13 +69,15 @@ impl Numbers {
 /// half of what is counted.
 pub(crate) fn bytes_per_token(config: &ModelConfig) -> usize {
     let n_numbers = 2 * config.num_hidden_layers * config.key_width() + config.hidden_size;
-    size_of::<f32>() * n_numbers + size_of::<Node>()
+    size_of::<f32>() * n_numbers + size_of::<Node>() + size_of::<u32>()
 }
 
 /// The trie and its numbers.
 #[derive(Debug)]
 pub(crate) struct Cache {
     nodes: Vec<Node>,
+    /// By node; beside the nodes, since every path is looked up from its end in each pass.
+    parents: Vec<u32>,
     roots: Vec<usize>,
     /// Nodes that were let go, and when: children before their parents. An entry whose node was
     /// held again since is stale.
@@ -104,10 +108,11 @@ impl Cache {
         );
         Self {
             nodes: Vec::new(),
+            parents: Vec::new(),
             roots: Vec::new(),
             idle: VecDeque::new(),
             clock: 0,
-            n_nodes_max: n_bytes_max / bytes_per_token(config),
+            n_nodes_max: (n_bytes_max / bytes_per_token(config)).min(NONE as usize),
             keeps_idle: false,
             n_held: 0,
             n_promised: 0,
@@ -168,12 +173,12 @@ impl Cache {
         let depth = parent.map_or(0, |parent| self.nodes[parent].depth + 1);
         self.nodes[index] = Node {
             token,
-            parent,
             depth,
             n_rows: 1,
             ..Node::default()
         };
         self.n_held += 1;
+        self.parents[index] = parent.map_or(NONE, |parent| parent as u32);
         match parent {
             Some(parent) => self.nodes[parent].children.push(index),
             None => self.roots.push(index),
@@ -190,6 +195,7 @@ impl Cache {
 
     fn grow(&mut self) -> usize {
         self.nodes.push(Node::default());
+        self.parents.push(NONE);
         let n = self.nodes.len();
         for numbers in self.keys.iter_mut().chain(&mut self.values) {
             numbers.resize(n * self.key_width);
@@ -206,7 +212,7 @@ impl Cache {
                 continue;
             }
             debug_assert!(self.nodes[node].children.is_empty(), "children go first");
-            let parent = self.nodes[node].parent;
+            let parent = self.parent(node);
             let siblings =
                 parent.map_or(&mut self.roots, |parent| &mut self.nodes[parent].children);
             siblings.retain(|sibling| *sibling != node);
@@ -238,7 +244,8 @@ impl Cache {
     }
 
     pub(crate) fn parent(&self, node: usize) -> Option<usize> {
-        self.nodes[node].parent
+        let parent = self.parents[node];
+        (parent != NONE).then_some(parent as usize)
     }
 
     pub(crate) fn depth(&self, node: usize) -> u32 {
@@ -287,8 +294,9 @@ impl Cache {
 
     /// Nodes from the root to a node.
     pub(crate) fn path(&self, node: usize) -> Vec<usize> {
-        let mut path = vec![node];
-        while let Some(parent) = self.nodes[path[path.len() - 1]].parent {
+        let mut path = Vec::with_capacity(self.depth(node) as usize + 1);
+        path.push(node);
+        while let Some(parent) = self.parent(path[path.len() - 1]) {
             path.push(parent);
         }
         path.reverse();
@@ -327,7 +335,7 @@ pub(super) mod tests {
         let layers = cache.keys.iter().chain(&cache.values);
         let n_numbers = layers.map(length).sum::<usize>() + cache.hidden.len();
         assert_eq!(n_numbers, 5 * 92);
-        assert_eq!(bytes_per_token(&config()), 4 * 92 + size_of::<Node>());
+        assert_eq!(bytes_per_token(&config()), 4 * 92 + size_of::<Node>() + 4);
         let n_bytes = 7 * bytes_per_token(&config());
         let room = |n_bytes| Cache::new(&config(), n_bytes, Kernel::Halves).n_nodes_max();
         assert_eq!([room(n_bytes), room(n_bytes - 1)], [7, 6]);
