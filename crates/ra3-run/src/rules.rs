@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ra3::formulas::Baseline;
 use ra3_corpus::read::Source;
 use ra3_lm::config::{ModelConfig, Precision};
+use ra3_lm::memory;
 use ra3_testbed::Form;
 
 use crate::estimate::Shapes;
@@ -414,7 +415,7 @@ fn check_room(file: &RunFile, config: &ModelConfig) -> Result<()> {
     }
     // Twice the longest: a prompt or rationales come to it.
     let n_rows = longest.saturating_mul(2).min(context);
-    let n_needed_mib = (n_rows * cache_bytes_per_token(config)).div_ceil(1 << 20);
+    let n_needed_mib = memory::cache_bytes(config, n_rows).div_ceil(1 << 20);
     ensure!(
         file.training.cache_mib >= n_needed_mib,
         "training.cache_mib = {} does not hold one sequence of {n_rows} tokens (context = \
@@ -426,10 +427,4 @@ fn check_room(file: &RunFile, config: &ModelConfig) -> Result<()> {
         config.hidden_size
     );
     Ok(())
-}
-
-/// Keys and values of every layer, and a last hidden state.
-pub(crate) fn cache_bytes_per_token(config: &ModelConfig) -> usize {
-    let per_layer = 2 * config.key_width();
-    size_of::<f32>() * (config.num_hidden_layers * per_layer + config.hidden_size)
 }
