@@ -107,8 +107,8 @@ impl Observation<'_> {
     }
 }
 
-/// One rollout as a state machine.
-pub trait Episode {
+/// One rollout as a state machine. One thread at a time asks it, which may be one of the policy's.
+pub trait Episode: Send {
     /// Takes what the last move gave and says the next one.
     fn next(&mut self, seen: Observation<'_>) -> Move;
 

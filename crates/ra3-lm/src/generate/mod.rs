@@ -114,12 +114,8 @@ impl<'a> Drawing<'a> {
         Kernel::of_generation(self.settings.compute)
     }
 
-    /// Drives rows to their end, the first ones first.
-    fn drive(
-        self,
-        drawn: Drawn,
-        mut waiting: VecDeque<Row<'_>>,
-    ) -> Result<Engine<'a>, PolicyError> {
+    /// Drives rows to their end.
+    fn drive(self, drawn: Drawn, waiting: VecDeque<Row<'_>>) -> Result<Engine<'a>, PolicyError> {
         let mut engine = Engine {
             transformer: self.transformer,
             weights: self.weights,
@@ -128,16 +124,9 @@ impl<'a> Drawing<'a> {
             work: Work::default(),
             workspace: Workspace::default(),
         };
-        let mut live: Vec<Row<'_>> = Vec::new();
-        while !(waiting.is_empty() && live.is_empty()) {
-            engine.admit(&mut live, &mut waiting)?;
-            assert!(!live.is_empty(), "a row that is alone is let in");
-            let moved = engine.step(&mut live)?;
-            live.retain_mut(|row| row.is_live(&mut engine.drawn.cache));
-            if !moved {
-                engine.park(&mut live, &mut waiting)?;
-            }
-        }
+        // Inside the pool this is one of the workers: no step wakes a thread to begin, or waits to
+        // be woken by one.
+        rayon::scope(|_| engine.drive(waiting))?;
         Ok(engine)
     }
 }
@@ -196,6 +185,21 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
+    /// Drives rows to their end, the first ones first.
+    fn drive(&mut self, mut waiting: VecDeque<Row<'_>>) -> Result<(), PolicyError> {
+        let mut live: Vec<Row<'_>> = Vec::new();
+        while !(waiting.is_empty() && live.is_empty()) {
+            self.admit(&mut live, &mut waiting)?;
+            assert!(!live.is_empty(), "a row that is alone is let in");
+            let moved = self.step(&mut live)?;
+            live.retain_mut(|row| row.is_live(&mut self.drawn.cache));
+            if !moved {
+                self.park(&mut live, &mut waiting)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets rows in, the oldest first, while there is room.
     fn admit<'e>(
         &mut self,
@@ -222,12 +226,9 @@ impl Engine<'_> {
             row.attach(&mut self.drawn.cache, &mut fresh, STEP_TOKENS_MAX);
         }
         self.run_ahead(live, &mut fresh);
-        // Inside the pool the calling thread is one of the workers and wakes nobody for each loop.
-        rayon::scope(|_| {
-            let (drawn, workspace) = (&mut self.drawn, &mut self.workspace);
-            let (transformer, weights) = (self.transformer, self.weights);
-            forward::forward(transformer, weights, self.kernel, drawn, &fresh, workspace);
-        });
+        let (drawn, workspace) = (&mut self.drawn, &mut self.workspace);
+        let (transformer, weights) = (self.transformer, self.weights);
+        forward::forward(transformer, weights, self.kernel, drawn, &fresh, workspace);
         self.count_pass(&fresh);
         let mut moved = !fresh.is_empty();
         while self.answer_rows(live)? {

@@ -54,15 +54,14 @@ impl Recording {
 /// An episode that is listened to.
 struct Heard<'a> {
     episode: &'a mut dyn Episode,
-    rules: &'a RefCell<Vec<Vec<SampleRule>>>,
-    row: usize,
+    rules: Vec<SampleRule>,
 }
 
 impl Episode for Heard<'_> {
     fn next(&mut self, seen: Observation<'_>) -> Move {
         let next = self.episode.next(seen);
         if let Move::Sample(rule) = &next {
-            self.rules.borrow_mut()[self.row].push(rule.clone());
+            self.rules.push(rule.clone());
         }
         next
     }
@@ -71,20 +70,20 @@ impl Episode for Heard<'_> {
 impl Policy for Recording {
     fn run(&self, episodes: &mut [&mut dyn Episode], seed: Seed) -> Result<Work, PolicyError> {
         self.seeds.borrow_mut().push(seed);
-        *self.rules.borrow_mut() = vec![Vec::new(); episodes.len()];
-        let rows = episodes.iter_mut().enumerate();
+        let rows = episodes.iter_mut();
         let mut heard: Vec<Heard<'_>> = rows
-            .map(|(row, episode)| Heard {
+            .map(|episode| Heard {
                 episode: &mut **episode,
-                rules: &self.rules,
-                row,
+                rules: Vec::new(),
             })
             .collect();
         let mut episodes: Vec<&mut dyn Episode> = heard
             .iter_mut()
             .map(|episode| episode as &mut dyn Episode)
             .collect();
-        self.table.run(&mut episodes, seed)
+        let work = self.table.run(&mut episodes, seed);
+        *self.rules.borrow_mut() = heard.into_iter().map(|heard| heard.rules).collect();
+        work
     }
 
     fn score(&self, sequences: &[Example]) -> Result<(Vec<Vec<f32>>, Work), PolicyError> {
