@@ -215,10 +215,9 @@ impl Linear {
                 multiply_rows(y, accumulate, x, n_in, weights.matrix(&part.weight));
             }),
             Kernel::Halves => halves::with_rows(rows, Threads::All, |rows| {
-                for (part, y, accumulate) in parts {
-                    let panels = weights.panels(part);
-                    halves::multiply_packed(y, accumulate, rows, panels, Threads::All);
-                }
+                let parts =
+                    parts.map(|(part, y, accumulate)| (y, accumulate, weights.panels(part).into()));
+                halves::multiply_each(parts, rows, Threads::All);
             }),
         }
     }

@@ -142,18 +142,17 @@ mod tests {
         let [few, packed, few_terms, packed_terms] = &mut out;
         with_rows(View::new(&q, n_rows, width), Threads::One, |lhs| {
             columns(by, few, lhs, rhs);
-            multiply_with(by, packed, false, lhs, (&panels[0]).into(), Threads::One);
+            multiply_with(
+                by,
+                [(&mut packed[..], false, (&panels[0]).into())],
+                lhs,
+                Threads::One,
+            );
         });
         with_rows(View::new(&scores, n_rows, n), Threads::One, |lhs| {
             terms(by, few_terms, lhs, rhs);
-            multiply_with(
-                by,
-                packed_terms,
-                false,
-                lhs,
-                (&panels[1]).into(),
-                Threads::One,
-            );
+            let parts = [(&mut packed_terms[..], false, (&panels[1]).into())];
+            multiply_with(by, parts, lhs, Threads::One);
         });
         out
     }

@@ -27,9 +27,11 @@ use super::matrix::{Threads, View};
 use pack::{Left, PAIRS_PER_RUN, Pair};
 use tile::{Instructions, LANES, Place, Tiles};
 
-/// Rows and columns of a task.
-const ROWS_PER_TASK: usize = 64;
+/// Rows of a task, least and most, and columns.
+const ROWS_PER_TASK: [usize; 2] = [16, 64];
 const PANELS_PER_TASK: usize = 6;
+/// Tasks that products are cut into where they have rows enough.
+const TASKS: usize = 8;
 /// Numbers of panels that tiles are made for.
 const PANELS_PER_TILE: [usize; 5] = [PANELS_PER_TASK, 4, 3, 2, 1];
 /// Below so many numbers of the right operand, or so many products, there is one task.
@@ -69,33 +71,74 @@ pub(crate) fn multiply_packed<'a>(
     rhs: impl Into<Right<'a>>,
     threads: Threads,
 ) {
-    let by = Instructions::found();
-    multiply_with(by, out, accumulate, lhs, rhs.into(), threads);
+    multiply_each([(out, accumulate, rhs.into())], lhs, threads);
 }
 
-fn multiply_with(
-    instructions: Instructions,
-    out: &mut [f32],
-    accumulate: bool,
+/// [`multiply_packed`] of several right operands, which all threads work on at once: of each what
+/// is written, whether it is added to, and the operand.
+pub(crate) fn multiply_each<const N: usize>(
+    parts: [(&mut [f32], bool, Right<'_>); N],
     lhs: Packed<'_>,
-    rhs: Right<'_>,
     threads: Threads,
 ) {
-    let (n_rows, n_columns) = (lhs.n_rows, rhs.n_columns);
-    assert_eq!(lhs.n_terms, rhs.n_terms, "inner sizes of a product");
-    assert!(out.len() >= n_rows * n_columns, "numbers of a product");
-    if n_rows * n_columns == 0 {
+    multiply_with(Instructions::found(), parts, lhs, threads);
+}
+
+fn multiply_with<const N: usize>(
+    instructions: Instructions,
+    parts: [(&mut [f32], bool, Right<'_>); N],
+    lhs: Packed<'_>,
+    threads: Threads,
+) {
+    let products = parts.map(|(out, accumulate, right)| {
+        assert_eq!(lhs.n_terms, right.n_terms, "inner sizes of a product");
+        let n = lhs.n_rows * right.n_columns;
+        assert!(out.len() >= n, "numbers of a product");
+        Product {
+            instructions,
+            left: lhs.left,
+            right,
+            start: out.as_mut_ptr(),
+            n_rows: lhs.n_rows,
+            accumulate,
+        }
+    });
+    run(&products, lhs.n_rows, threads);
+}
+
+/// Cuts products of one left operand into blocks of rows and panels, by their shapes alone.
+fn run(products: &[Product<'_>], n_rows: usize, threads: Threads) {
+    let n_blocks: usize = products.iter().map(Product::n_blocks).sum();
+    if n_rows * n_blocks == 0 {
         return;
     }
-    let product = Product {
-        instructions,
-        left: lhs.left,
-        right: rhs,
-        start: out.as_mut_ptr(),
-        n_rows,
-        accumulate,
+    let [least, mut n_task] = ROWS_PER_TASK;
+    while n_task > least && n_rows.div_ceil(n_task) * n_blocks < TASKS {
+        n_task /= 2;
+    }
+    let n_row_blocks = n_rows.div_ceil(n_task);
+    // One product after the other, and columns first: tasks beside each other read other weights
+    // and the same rows.
+    let task = |mut index: usize| {
+        for product in products {
+            let n_tasks = n_row_blocks * product.n_blocks();
+            if index < n_tasks {
+                let row = index / product.n_blocks() * n_task;
+                let rows = row..(row + n_task).min(n_rows);
+                product.block(&rows, index % product.n_blocks());
+                return;
+            }
+            index -= n_tasks;
+        }
     };
-    product.run(threads);
+    let tasks = 0..n_row_blocks * n_blocks;
+    let n_numbers = |product: &Product<'_>| product.right.n_terms * product.right.n_columns;
+    let n_numbers: usize = products.iter().map(n_numbers).sum();
+    let is_small = n_numbers < SERIAL[0] && n_numbers * n_rows < SERIAL[1];
+    match threads {
+        Threads::All if !is_small => tasks.into_par_iter().for_each(task),
+        Threads::All | Threads::One => tasks.for_each(task),
+    }
 }
 
 /// Rounds numbers.
@@ -116,37 +159,26 @@ struct Product<'a> {
 
 #[expect(
     unsafe_code,
-    reason = "tasks of one product write to disjoint blocks, see run"
+    reason = "tasks of a product write to disjoint blocks, see run"
 )]
 // SAFETY: blocks of rows and panels are disjoint, and `multiply_with` borrows `out` mutably for as
 // long as its tasks run.
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
-    /// Cuts the product into blocks of rows and panels, by its shape alone.
-    fn run(&self, threads: Threads) {
-        let n_panels = self.right.n_columns.div_ceil(LANES);
-        let n_blocks = [
-            self.n_rows.div_ceil(ROWS_PER_TASK),
-            n_panels.div_ceil(PANELS_PER_TASK),
-        ];
-        let task = |index: usize| {
-            let row = index / n_blocks[1] * ROWS_PER_TASK;
-            let panel = index % n_blocks[1] * PANELS_PER_TASK;
-            let rows = row..(row + ROWS_PER_TASK).min(self.n_rows);
-            self.block(&rows, panel..(panel + PANELS_PER_TASK).min(n_panels));
-        };
-        let tasks = 0..n_blocks[0] * n_blocks[1];
-        let n_numbers = self.right.n_terms * self.right.n_columns;
-        let is_small = n_numbers < SERIAL[0] && n_numbers * self.n_rows < SERIAL[1];
-        match threads {
-            Threads::All if !is_small => tasks.into_par_iter().for_each(task),
-            Threads::All | Threads::One => tasks.for_each(task),
-        }
+    fn n_panels(&self) -> usize {
+        self.right.n_columns.div_ceil(LANES)
     }
 
-    /// A block's sums, some terms after others.
-    fn block(&self, rows: &Range<usize>, panels: Range<usize>) {
+    /// Blocks of panels.
+    fn n_blocks(&self) -> usize {
+        self.n_panels().div_ceil(PANELS_PER_TASK)
+    }
+
+    /// The sums of some rows and a block of panels, some terms after others.
+    fn block(&self, rows: &Range<usize>, block: usize) {
+        let panel = block * PANELS_PER_TASK;
+        let panels = panel..(panel + PANELS_PER_TASK).min(self.n_panels());
         let n_pairs = self.right.n_pairs();
         if n_pairs == 0 && !self.accumulate {
             self.tiles(rows, panels, 0..0);
@@ -272,7 +304,8 @@ mod tests {
                     let mut out = vec![0.3; m * n];
                     with_rows(lhs, Threads::All, |lhs| {
                         let threads = Threads::All;
-                        multiply_with(instructions, &mut out, accumulate, lhs, rhs.into(), threads);
+                        let parts = [(out.as_mut_slice(), accumulate, rhs.into())];
+                        multiply_with(instructions, parts, lhs, threads);
                     });
                     out
                 };
@@ -288,6 +321,33 @@ mod tests {
                     assert!(out == expected, "{m} {k} {n} {accumulate}");
                 }
             }
+        }
+    }
+
+    /// Of one, two and more blocks of rows, in blocks of panels that are full and that are not.
+    #[test]
+    fn products_that_are_made_at_once_are_those_made_one_by_one() {
+        let k = 300;
+        for m in [1, 8, 16, 17, 40, 70, 200] {
+            let x = numbers(m * k, 1);
+            let widths = [150, 16, 97];
+            let panels = widths.map(|n| {
+                let mut panels = Panels::default();
+                panels.set(View::new(&numbers(k * n, n), k, n), Threads::One);
+                panels
+            });
+            let [mut found, mut expected] = [(); 2].map(|()| widths.map(|n| vec![0.3; m * n]));
+            with_rows(View::new(&x, m, k), Threads::One, |lhs| {
+                let accumulate = [false, true, false];
+                let [a, b, c] = &mut found;
+                let parts = [(a, 0), (b, 1), (c, 2)]
+                    .map(|(out, part)| (&mut **out, accumulate[part], (&panels[part]).into()));
+                multiply_each(parts, lhs, Threads::All);
+                for (part, out) in expected.iter_mut().enumerate() {
+                    multiply_packed(out, accumulate[part], lhs, &panels[part], Threads::One);
+                }
+            });
+            assert!(found == expected, "{m} rows");
         }
     }
 
