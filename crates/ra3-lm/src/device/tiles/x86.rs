@@ -1,7 +1,7 @@
 //! The tiles of x86-64, whose floor is AVX2 and FMA (.cargo/config.toml), and AVX-512's.
 
 use std::arch::x86_64::{
-    __m128, __m256, _MM_HINT_T0, _mm_castsi128_ps, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
+    __m128, __m256, _MM_HINT_T1, _mm_castsi128_ps, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
     _mm256_and_si256, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castsi256_ps,
     _mm256_fmadd_ps, _mm256_insertf128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
     _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_fmadd_ps,
@@ -14,11 +14,6 @@ use super::{COLUMNS_MAX, LANES_MAX};
 
 /// Numbers of a line of the processor's caches.
 const LINE: usize = 16;
-/// Bytes of columns that [`few`] fetches before it reads them: with those that it reads meanwhile
-/// they fill the nearest cache. More would drive out what is needed, and longer columns the
-/// processor foresees by itself: weights in memory, 6 kB a column, are read two to three times as
-/// fast.
-const FETCHED_BYTES_MAX: usize = 16 << 10;
 
 /// Sums of a panel of `8 V` lanes with `C` columns.
 #[inline]
@@ -127,16 +122,13 @@ fn few_256<const R: usize, const P: usize>(
     columns: &[[&[f32]; 8]; P],
 ) -> [[[f32; 8]; P]; R] {
     let n = x[0].len() / 8;
-    let is_short = 8 * P * size_of_val(columns[0][0]) <= FETCHED_BYTES_MAX;
     let ahead = columns[P - 1][7].as_ptr_range().end;
     let x = x.map(|x| &x.as_chunks::<8>().0[..n]);
     let columns = columns.map(|eight| eight.map(|column| &column.as_chunks::<8>().0[..n]));
     let mut chains = [[_mm256_setzero_ps(); P]; R];
     for at in 0..n {
-        if is_short {
-            for line in 0..4 * P {
-                fetch(ahead, 64 * P * at + LINE * line);
-            }
+        for line in 0..4 * P {
+            fetch(ahead, 64 * P * at + LINE * line);
         }
         for p in 0..P {
             let transposed = transpose_256(|column, half| four(&columns[p][column][at], half));
@@ -171,17 +163,14 @@ fn few_halves_256<const R: usize, const P: usize>(
     columns: &[[&[bf16]; 8]; P],
 ) -> [[[f32; 8]; P]; R] {
     let n = x[0].len() / 16;
-    let is_short = 8 * P * size_of_val(columns[0][0]) <= FETCHED_BYTES_MAX;
     let ahead = columns[P - 1][7].as_ptr_range().end;
     let x = x.map(|x| &x.as_chunks::<16>().0[..n]);
     let columns = columns.map(|eight| eight.map(|column| &column.as_chunks::<16>().0[..n]));
     let upper = _mm256_set1_epi32(0xffff_0000u32.cast_signed());
     let mut chains = [[_mm256_setzero_ps(); P]; R];
     for at in 0..n {
-        if is_short {
-            for line in 0..4 * P {
-                fetch(ahead, 2 * (64 * P * at + LINE * line));
-            }
+        for line in 0..4 * P {
+            fetch(ahead, 2 * (64 * P * at + LINE * line));
         }
         for p in 0..P {
             let pairs = transpose_256(|column, half| {
@@ -205,13 +194,15 @@ fn few_halves_256<const R: usize, const P: usize>(
 }
 
 /// Brings a number nearer that the next tile reads: behind its columns lie those of the next. The
-/// processor does not foresee it, for a column is short.
+/// processor does not foresee it, for it reads many columns at once, each of them short. It comes
+/// into the second cache, since columns whose lengths are powers of two share few places of the
+/// first: there what is fetched would drive out what is being read.
 #[inline]
 fn fetch<T>(end: *const T, offset: usize) {
     #[expect(unsafe_code, reason = "a hint")]
     // SAFETY: a hint reads nothing, and may name what is not there.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(end.wrapping_add(offset).cast());
+        _mm_prefetch::<_MM_HINT_T1>(end.wrapping_add(offset).cast());
     }
 }
 
