@@ -123,29 +123,30 @@ fn total(block: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
-/// The first index at which the running sum exceeds `uniform · total`.
+/// The first index at which the running sum exceeds `uniform · total`. Where rounding leaves none,
+/// it is the last that can be drawn.
 fn pick(weights: &[f32], uniform: f64) -> usize {
     let totals: Vec<f64> = weights.chunks(BLOCK).map(total).collect();
     let mut left = uniform * totals.iter().sum::<f64>();
-    for (index, (block, total)) in weights.chunks(BLOCK).zip(&totals).enumerate() {
-        if left < *total {
-            return index * BLOCK + pick_in_block(block, left);
-        }
-        left -= total;
-    }
-    // Rounding only.
-    last_possible(weights)
+    let Some(index) = walk(totals.into_iter(), &mut left) else {
+        return last_possible(weights);
+    };
+    let first = index * BLOCK;
+    let block = &weights[first..(first + BLOCK).min(weights.len())];
+    let in_block = walk(block.iter().map(|weight| f64::from(*weight)), &mut left);
+    first + in_block.unwrap_or_else(|| last_possible(block))
 }
 
-fn pick_in_block(block: &[f32], mut left: f64) -> usize {
-    for (index, weight) in block.iter().enumerate() {
-        if left < f64::from(*weight) {
-            return index;
+/// The index of the first weight that is larger than what is left by those before it, which are
+/// taken off.
+fn walk(mut weights: impl Iterator<Item = f64>, left: &mut f64) -> Option<usize> {
+    weights.position(|weight| {
+        let is_here = *left < weight;
+        if !is_here {
+            *left -= weight;
         }
-        left -= f64::from(*weight);
-    }
-    // Rounding only.
-    last_possible(block)
+        is_here
+    })
 }
 
 /// The last index that can be drawn at all.
